@@ -1,0 +1,124 @@
+//! `[service.x]` and `[daemon.x]`.
+
+use api_types::{
+    container::PortSpec,
+    id::{Name, WorkloadId},
+    placement::PlacementSpec,
+    resources::{ResourceSpec, Resources},
+    workload::{DisconnectPolicy, WorkloadKind, WorkloadSpec},
+};
+
+use crate::{
+    container,
+    fault::{Place, suggestion},
+    placement, ports, probe,
+    section::{Entry, Section},
+};
+
+const REPLICAS_MAX: u64 = 1_000_000;
+/// Below this the runtime itself cannot start a process in its cgroup.
+const MEMORY_BYTES_MIN: u64 = 4 << 20;
+const MEMORY_BYTES_MAX: u64 = 64 << 40;
+/// The kernel's own limit of process ids (`PID_MAX_LIMIT`).
+const PIDS_MAX: u64 = 4 << 20;
+const SECOND_MS: u64 = 1_000;
+const DAY_MS: u64 = 86_400_000;
+/// Keys of the format that this version does not know yet.
+const LATER: &[&str] = &["scale", "secrets", "update"];
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Service,
+    Daemon,
+}
+
+/// A workload and where in the text it was read.
+pub(crate) struct Reading {
+    pub(crate) spec: WorkloadSpec,
+    pub(crate) path: String,
+    pub(crate) place: Place,
+    /// The places of the ports' names, in the order of the spec.
+    pub(crate) port_places: Vec<Place>,
+}
+
+pub(crate) fn read(entry: &Entry<'_>, kind: Kind, namespace: &Name) -> Option<Reading> {
+    let name = entry.key_name();
+    let section = entry.section()?;
+    section.refuse_later(LATER);
+    let replicas = section.get("replicas").map_or(Some(1), |entry| replicas(&entry, kind));
+    let container = container::read(&section);
+    let ports = section.get("ports").and_then(|entry| entry.section());
+    let ports_wanted = ports.as_ref().map_or(0, |section| section.entries().count());
+    let ports = ports.map(|section| ports::read(&section, kind)).unwrap_or_default();
+    let (ports, port_places): (Vec<PortSpec>, Vec<Place>) = ports.into_iter().unzip();
+    let resources = section.get("resources").and_then(|entry| entry.section());
+    let resources = resources.map_or_else(ResourceSpec::default, |section| self::resources(&section));
+    let health = section.get("health").and_then(|entry| entry.section());
+    let probe = health.and_then(|section| {
+        // A port with a fault of its own is not also reported as missing.
+        probe::read(&section, (ports.len() == ports_wanted).then_some(ports.as_slice()))
+    });
+    let place = section.get("place").and_then(|entry| entry.section());
+    let placement = place.map_or_else(PlacementSpec::default, |section| placement::read(&section, kind));
+    let disconnect = section.get("disconnect").and_then(|entry| entry.section());
+    let disconnect = disconnect.map_or_else(DisconnectPolicy::default, |section| self::disconnect(&section));
+    section.refuse_unknown();
+    let kind = match kind {
+        Kind::Service => WorkloadKind::Service { replicas: replicas? },
+        Kind::Daemon => WorkloadKind::Daemon,
+    };
+    let id = WorkloadId { namespace: namespace.clone(), name: name? };
+    let spec = WorkloadSpec { id, kind, container: container?, resources, placement, ports, probe, disconnect };
+    Some(Reading { spec, path: entry.path.clone(), place: entry.key_place.clone(), port_places })
+}
+
+fn replicas(entry: &Entry<'_>, kind: Kind) -> Option<u32> {
+    if kind == Kind::Daemon {
+        let message = "`replicas` has no meaning for a daemon: it runs once on each matching node";
+        entry.invalid("not_for_daemons", message, "remove it, or make it a [service.x]");
+        return None;
+    }
+    entry.integer(0, REPLICAS_MAX).and_then(|replicas| u32::try_from(replicas).ok())
+}
+
+fn resources(section: &Section<'_>) -> ResourceSpec {
+    let mut resources = ResourceSpec::default();
+    if let Some(cpu) = section.get("cpu").and_then(|entry| entry.cpu_bounds()) {
+        resources.reserve.cpu_millis = cpu.reserve;
+        resources.cpu_millis_max = cpu.limit;
+    }
+    if let Some(entry) = section.get("memory")
+        && let Some(memory) = entry.memory_bounds(MEMORY_BYTES_MIN, MEMORY_BYTES_MAX)
+    {
+        match memory.limit {
+            Some(limit) => {
+                resources.reserve = Resources { memory_bytes: memory.reserve, ..resources.reserve };
+                resources.memory_bytes_max = limit;
+            }
+            None => entry.invalid("out_of_range", "memory needs a limit", "write \"128MiB .. 256MiB\""),
+        }
+    }
+    if let Some(pids) = section.get("pids").and_then(|entry| entry.integer(1, PIDS_MAX)) {
+        resources.pids_max = pids;
+    }
+    section.refuse_unknown();
+    resources
+}
+
+fn disconnect(section: &Section<'_>) -> DisconnectPolicy {
+    section.refuse_later(&["on_return", "stop_after"]);
+    let mut policy = DisconnectPolicy::default();
+    if let Some(entry) = section.get("replace_after") {
+        match entry.text() {
+            Some("never") => policy.replace_after_ms = None,
+            Some(word) if word.bytes().all(|byte| byte.is_ascii_alphabetic()) => {
+                let message = format!("`{word}` is neither a duration nor `never`");
+                entry.invalid("unknown_value", message, suggestion(word, &["never"]));
+            }
+            Some(_) => policy.replace_after_ms = entry.duration_ms(SECOND_MS, 365 * DAY_MS),
+            None => {}
+        }
+    }
+    section.refuse_unknown();
+    policy
+}

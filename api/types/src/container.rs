@@ -1,0 +1,106 @@
+//! What one container runs, and with which rights.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// What to run in an instance. `None` means: as the image says.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ContainerSpec {
+    /// The image, as a full reference (`registry.lan/shop/web:1.4.2`).
+    pub image: String,
+    /// Replaces the image's entrypoint.
+    #[serde(default)]
+    pub command: Option<Vec<String>>,
+    /// Replaces the image's arguments.
+    #[serde(default)]
+    pub args: Option<Vec<String>>,
+    /// Added to the image's environment; equal names win over it.
+    #[serde(default)]
+    pub env: BTreeMap<String, String>,
+    /// `user`, `user:group`, by name or number.
+    #[serde(default)]
+    pub user: Option<String>,
+    /// Absolute path to start in.
+    #[serde(default)]
+    pub workdir: Option<String>,
+    /// What is mounted, by its absolute path inside.
+    #[serde(default)]
+    pub mounts: BTreeMap<String, Mount>,
+    /// Whether the root file system is read-only.
+    #[serde(default)]
+    pub read_only: bool,
+    /// Capabilities beyond the default nine, without the `CAP_` prefix.
+    #[serde(default)]
+    pub capabilities_add: Vec<String>,
+    /// Capabilities taken from the default nine, without the `CAP_` prefix; `ALL` takes every one.
+    #[serde(default)]
+    pub capabilities_drop: Vec<String>,
+    /// The signal that asks the process to end (`SIGTERM`), by name.
+    #[serde(default)]
+    pub stop_signal: Option<String>,
+    /// Milliseconds between that signal and SIGKILL.
+    pub stop_grace_ms: u64,
+}
+
+/// One thing mounted into a container.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Mount {
+    /// A path of the node; allowed only below the prefixes in the node's own configuration.
+    Host {
+        /// Absolute path on the node.
+        path: String,
+        /// Whether the container may not write to it.
+        read_only: bool,
+    },
+    /// Memory that goes with the container.
+    Tmpfs {
+        /// Size in bytes.
+        bytes_max: u64,
+    },
+}
+
+/// The transport of a port.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Protocol {
+    /// TCP.
+    #[default]
+    Tcp,
+    /// UDP.
+    Udp,
+}
+
+impl Protocol {
+    /// `tcp` or `udp`.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+        }
+    }
+}
+
+/// One port of a workload.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PortSpec {
+    /// Its name in the manifest.
+    pub name: String,
+    /// The port that the process listens on.
+    pub container: u16,
+    /// The transport.
+    #[serde(default)]
+    pub protocol: Protocol,
+    /// The port of the service's virtual address; the container's unless said otherwise. Services only.
+    pub service: u16,
+    /// The port on every node that leads to the service. Services only.
+    #[serde(default)]
+    pub publish: Option<u16>,
+    /// The port on the instance's own node that leads to this very instance.
+    #[serde(default)]
+    pub host: Option<u16>,
+}

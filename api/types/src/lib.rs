@@ -1,0 +1,46 @@
+//! The vocabulary: values that every part shares. No clock, no I/O, no async.
+//!
+//! # Glossary
+//!
+//! One word for one concept, in code, protocol, manifest, logs and papers.
+//!
+//! | word | means | type |
+//! | --- | --- | --- |
+//! | **workload** | what shall run: container, count, rules | [`workload::WorkloadSpec`] |
+//! | **service**, **daemon** | N replicas behind one address; one instance per matching node | [`workload::WorkloadKind`] |
+//! | **revision** | version of a workload's spec | [`counter::Revision`] |
+//! | **instance** | one run of a workload on one node; placed once, never revived | [`instance::Instance`] |
+//! | **slot** | the place in which instances succeed each other | [`instance::Instance::slot`] |
+//! | **state**, **health** | where an instance is in its life; its probes' verdict | [`instance::InstanceState`], [`instance::Health`] |
+//! | **desired**, **observed** | what is wanted; what was seen | [`instance::Desired`], [`instance::InstanceStatus`] |
+//! | **node** | a machine | [`node::NodeSpec`] |
+//! | **ready, unreachable, lost** | alive; silent within grace; given up | [`node::Liveness`] |
+//! | **active, cordoned, draining** | what an operator wants of a node | [`node::Availability`] |
+//! | **assignment** | "this instance belongs to this node" | [`assignment::Assignment`] |
+//! | **assignment set** | all that one node must do | [`assignment::AssignmentSet`] |
+//! | **generation** | version of a node's set or of the service table | [`counter::Generation`] |
+//! | **epoch** | which run of the scheduler speaks | [`counter::Epoch`] |
+//! | **session** | one connection of an agent | [`counter::SessionId`] |
+//! | **service table** | all services a node must know | [`service::ServiceTable`] |
+//! | **endpoint** | one healthy instance's address behind a service | [`service::Endpoint`] |
+//! | **constraint** | what a node must meet | [`placement::Constraint`] |
+//! | **probe** | how health is asked for | [`probe::ProbeSpec`] |
+//! | **condition** | one thing that a node checks about itself | [`node::Condition`] |
+//! | **event** | one line of the history shown to people | [`view::Event`] |
+
+pub mod assignment;
+pub mod container;
+pub mod counter;
+pub mod error;
+pub mod id;
+pub mod instance;
+pub mod join;
+pub mod net;
+pub mod node;
+pub mod placement;
+pub mod probe;
+pub mod resources;
+pub mod service;
+pub mod time;
+pub mod view;
+pub mod workload;

@@ -1,0 +1,79 @@
+//! Services: a stable address in front of instances.
+
+use std::net::Ipv4Addr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    container::Protocol,
+    counter::{Epoch, Generation},
+    id::{InstanceId, NodeId, WorkloadId},
+    net::Cidr,
+};
+
+/// All that a node must know to balance: every service, every peer. The same for all nodes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServiceTable {
+    /// Which run of the scheduler made it.
+    pub epoch: Epoch,
+    /// Its version in that run.
+    pub generation: Generation,
+    /// The range of all instances' addresses.
+    pub cluster_range: Cidr,
+    /// The range of all virtual addresses.
+    pub service_range: Cidr,
+    /// The services, sorted by id.
+    pub services: Vec<Service>,
+    /// The nodes and where their instances are, sorted by node.
+    pub peers: Vec<Peer>,
+}
+
+/// One service: its virtual address, its ports and who answers.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Service {
+    /// The workload behind it.
+    pub id: WorkloadId,
+    /// Its virtual address, which stays as long as the workload exists.
+    pub address: Ipv4Addr,
+    /// Its ports, sorted by name.
+    pub ports: Vec<ServicePort>,
+    /// Who answers, sorted by instance.
+    pub endpoints: Vec<Endpoint>,
+}
+
+/// One port of a service.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct ServicePort {
+    /// Its name in the manifest.
+    pub name: String,
+    /// The transport.
+    pub protocol: Protocol,
+    /// The port of the virtual address.
+    pub service: u16,
+    /// The port of the instances.
+    pub container: u16,
+    /// The port on every node that leads here.
+    pub publish: Option<u16>,
+}
+
+/// One healthy instance's address behind a service.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Endpoint {
+    /// Which instance.
+    pub instance: InstanceId,
+    /// On which node.
+    pub node: NodeId,
+    /// Its address.
+    pub address: Ipv4Addr,
+}
+
+/// Another node of the cluster, as the network needs it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Peer {
+    /// Which node.
+    pub node: NodeId,
+    /// The address at which it is reached.
+    pub address: Ipv4Addr,
+    /// The range of its instances.
+    pub subnet: Cidr,
+}

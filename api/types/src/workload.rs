@@ -1,0 +1,90 @@
+//! Workloads: what shall run, how many, under which rules.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    container::{ContainerSpec, PortSpec},
+    counter::Revision,
+    id::WorkloadId,
+    placement::PlacementSpec,
+    probe::ProbeSpec,
+    resources::ResourceSpec,
+    time::Timestamp,
+};
+
+/// What a person asked for. The system never writes to it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WorkloadSpec {
+    /// Its namespace and name.
+    pub id: WorkloadId,
+    /// How many, and where.
+    pub kind: WorkloadKind,
+    /// What each instance runs.
+    pub container: ContainerSpec,
+    /// What each instance gets.
+    pub resources: ResourceSpec,
+    /// Where instances go.
+    pub placement: PlacementSpec,
+    /// The ports; names and numbers are unique within the workload.
+    pub ports: Vec<PortSpec>,
+    /// How health is asked for; `None`: running is healthy.
+    pub probe: Option<ProbeSpec>,
+    /// What to do about silence.
+    pub disconnect: DisconnectPolicy,
+}
+
+impl WorkloadSpec {
+    /// Whether an instance of `other` can go on as one of this spec: only the count, the placement rules, and the
+    /// balancing of ports differ, not what runs.
+    #[must_use]
+    pub fn runs_the_same_as(&self, other: &Self) -> bool {
+        let ports = |spec: &Self| -> Vec<_> {
+            spec.ports.iter().map(|port| (port.container, port.protocol, port.host)).collect()
+        };
+        self.container == other.container
+            && self.resources == other.resources
+            && self.probe == other.probe
+            && ports(self) == ports(other)
+    }
+}
+
+/// The kind of a workload.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum WorkloadKind {
+    /// N replicas behind one address.
+    Service {
+        /// The number wanted.
+        replicas: u32,
+    },
+    /// One instance on each node that meets the constraints.
+    Daemon,
+}
+
+/// What happens to an instance whose node falls silent.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DisconnectPolicy {
+    /// Milliseconds of silence after which it is replaced elsewhere; `None` = never.
+    pub replace_after_ms: Option<u64>,
+}
+
+impl Default for DisconnectPolicy {
+    fn default() -> Self {
+        Self { replace_after_ms: Some(10_000) }
+    }
+}
+
+/// A workload as the scheduler keeps it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Workload {
+    /// What was asked for.
+    pub spec: WorkloadSpec,
+    /// Version of the spec.
+    pub revision: Revision,
+    /// Revision at which what runs last changed; instances of an older one are to be replaced.
+    pub runs_since: Revision,
+    /// When this revision was applied.
+    pub applied_at: Timestamp,
+}

@@ -1,0 +1,70 @@
+//! The rule at the border: `TryFrom` in, `From` out; unknown enum values are errors, missing fields are named.
+
+mod assignment;
+mod report;
+mod service;
+mod session;
+mod workload;
+
+use std::{fmt::Display, str::FromStr};
+
+use crate::{
+    error::ConvertError,
+    limits::{TEXT_BYTES_MAX, cut},
+};
+
+/// Reads a text that has a form of its own: a name, a range.
+fn parsed<T: FromStr<Err: Display>>(path: &str, text: &str) -> Result<T, ConvertError> {
+    text.parse().map_err(|error| ConvertError::new(path, error))
+}
+
+/// Reads a field that must be there.
+fn required<W, T: TryFrom<W, Error = ConvertError>>(path: &str, field: Option<W>) -> Result<T, ConvertError> {
+    let field = field.ok_or_else(|| ConvertError::missing(path))?;
+    T::try_from(field).map_err(|error| error.within(path))
+}
+
+/// Reads a field that may be absent.
+fn optional<W, T: TryFrom<W, Error = ConvertError>>(path: &str, field: Option<W>) -> Result<Option<T>, ConvertError> {
+    field.map(|field| T::try_from(field).map_err(|error| error.within(path))).transpose()
+}
+
+/// Reads a list; an error names the position.
+fn list<W, T: TryFrom<W, Error = ConvertError>>(path: &str, items: Vec<W>) -> Result<Vec<T>, ConvertError> {
+    let item = |(index, item)| T::try_from(item).map_err(|error| error.within(format_args!("{path}[{index}]")));
+    items.into_iter().enumerate().map(item).collect()
+}
+
+/// Reads a list of texts that have a form of their own.
+fn parsed_list<T: FromStr<Err: Display>>(path: &str, items: &[String]) -> Result<Vec<T>, ConvertError> {
+    let item = |(index, item): (usize, &String)| parsed(&format!("{path}[{index}]"), item);
+    items.iter().enumerate().map(item).collect()
+}
+
+/// Reads a port.
+fn port(path: &str, number: u32) -> Result<u16, ConvertError> {
+    u16::try_from(number).map_err(|_| ConvertError::new(path, format_args!("{number} is not a port")))
+}
+
+/// Reads an enum; zero and numbers that this version does not know are errors.
+fn known<W: TryFrom<i32>>(path: &str, number: i32) -> Result<W, ConvertError> {
+    W::try_from(number).map_err(|_| unknown(path, number))
+}
+
+/// Makes the error for an enum's value that means nothing here.
+fn unknown(path: &str, number: i32) -> ConvertError {
+    ConvertError::new(path, format_args!("{number} has no meaning in this version"))
+}
+
+/// Reads a text of an agent, which is bounded.
+fn bounded(path: &str, text: String) -> Result<String, ConvertError> {
+    if text.len() > TEXT_BYTES_MAX {
+        return Err(ConvertError::new(path, format_args!("{} bytes are more than {TEXT_BYTES_MAX}", text.len())));
+    }
+    Ok(text)
+}
+
+/// Writes a text of an agent, cut to what the other end accepts.
+fn shortened(text: String) -> String {
+    cut(text, TEXT_BYTES_MAX)
+}

@@ -1,0 +1,238 @@
+//! What agents observe. Everything here comes from a node and may be hostile: texts are bounded, names are parsed.
+
+use api_types::{
+    instance::{Exit, Health, InstanceState, InstanceStatus, InstanceUsage},
+    node::{Condition, NodeFacts, NodeUsage},
+    time::Timestamp,
+};
+
+use super::{bounded, known, list, optional, parsed, parsed_list, shortened, unknown};
+use crate::{
+    error::ConvertError,
+    session::{NodeReport, Report},
+    v1,
+};
+
+fn wire_state(state: InstanceState) -> v1::InstanceState {
+    match state {
+        InstanceState::Pending => v1::InstanceState::Pending,
+        InstanceState::Assigned => v1::InstanceState::Assigned,
+        InstanceState::Preparing => v1::InstanceState::Preparing,
+        InstanceState::Starting => v1::InstanceState::Starting,
+        InstanceState::Running => v1::InstanceState::Running,
+        InstanceState::Stopping => v1::InstanceState::Stopping,
+        InstanceState::Completed => v1::InstanceState::Completed,
+        InstanceState::Failed => v1::InstanceState::Failed,
+        InstanceState::Stopped => v1::InstanceState::Stopped,
+        InstanceState::Lost => v1::InstanceState::Lost,
+    }
+}
+
+fn state(number: i32) -> Result<InstanceState, ConvertError> {
+    match known("state", number)? {
+        v1::InstanceState::Unspecified => Err(unknown("state", number)),
+        v1::InstanceState::Pending => Ok(InstanceState::Pending),
+        v1::InstanceState::Assigned => Ok(InstanceState::Assigned),
+        v1::InstanceState::Preparing => Ok(InstanceState::Preparing),
+        v1::InstanceState::Starting => Ok(InstanceState::Starting),
+        v1::InstanceState::Running => Ok(InstanceState::Running),
+        v1::InstanceState::Stopping => Ok(InstanceState::Stopping),
+        v1::InstanceState::Completed => Ok(InstanceState::Completed),
+        v1::InstanceState::Failed => Ok(InstanceState::Failed),
+        v1::InstanceState::Stopped => Ok(InstanceState::Stopped),
+        v1::InstanceState::Lost => Ok(InstanceState::Lost),
+    }
+}
+
+fn health(number: i32) -> Result<Health, ConvertError> {
+    match known("health", number)? {
+        v1::Health::Unspecified => Err(unknown("health", number)),
+        v1::Health::Unknown => Ok(Health::Unknown),
+        v1::Health::Healthy => Ok(Health::Healthy),
+        v1::Health::Unhealthy => Ok(Health::Unhealthy),
+    }
+}
+
+impl From<Exit> for v1::Exit {
+    fn from(exit: Exit) -> Self {
+        let how = match exit {
+            Exit::Code(code) => v1::exit::How::Code(code),
+            Exit::OutOfMemory => v1::exit::How::OutOfMemory(v1::Nothing {}),
+            Exit::Unknown => v1::exit::How::Unknown(v1::Nothing {}),
+        };
+        Self { how: Some(how) }
+    }
+}
+
+impl TryFrom<v1::Exit> for Exit {
+    type Error = ConvertError;
+
+    fn try_from(wire: v1::Exit) -> Result<Self, Self::Error> {
+        match wire.how.ok_or_else(|| ConvertError::missing("how"))? {
+            v1::exit::How::Code(code) => Ok(Self::Code(code)),
+            v1::exit::How::OutOfMemory(_) => Ok(Self::OutOfMemory),
+            v1::exit::How::Unknown(_) => Ok(Self::Unknown),
+        }
+    }
+}
+
+impl From<InstanceStatus> for v1::InstanceStatus {
+    fn from(status: InstanceStatus) -> Self {
+        let health = match status.health {
+            Health::Unknown => v1::Health::Unknown,
+            Health::Healthy => v1::Health::Healthy,
+            Health::Unhealthy => v1::Health::Unhealthy,
+        };
+        Self {
+            instance: status.instance.to_string(),
+            state: wire_state(status.state).into(),
+            health: health.into(),
+            address: status.address.map(Into::into),
+            pid: status.pid,
+            restarts: status.restarts,
+            last_exit: status.last_exit.map(Into::into),
+            reason: shortened(status.reason),
+            since_ms: status.since.0,
+        }
+    }
+}
+
+impl TryFrom<v1::InstanceStatus> for InstanceStatus {
+    type Error = ConvertError;
+
+    fn try_from(wire: v1::InstanceStatus) -> Result<Self, Self::Error> {
+        Ok(Self {
+            instance: parsed("instance", &wire.instance)?,
+            state: state(wire.state)?,
+            health: health(wire.health)?,
+            address: wire.address.map(Into::into),
+            pid: wire.pid,
+            restarts: wire.restarts,
+            last_exit: optional("last_exit", wire.last_exit)?,
+            reason: bounded("reason", wire.reason)?,
+            since: Timestamp(wire.since_ms),
+        })
+    }
+}
+
+impl From<Report> for v1::Report {
+    fn from(report: Report) -> Self {
+        Self {
+            statuses: report.statuses.into_iter().map(Into::into).collect(),
+            gone: report.gone.iter().map(ToString::to_string).collect(),
+            complete: report.complete,
+        }
+    }
+}
+
+impl TryFrom<v1::Report> for Report {
+    type Error = ConvertError;
+
+    fn try_from(wire: v1::Report) -> Result<Self, Self::Error> {
+        Ok(Self {
+            statuses: list("statuses", wire.statuses)?,
+            gone: parsed_list("gone", &wire.gone)?,
+            complete: wire.complete,
+        })
+    }
+}
+
+impl From<NodeFacts> for v1::NodeFacts {
+    fn from(facts: NodeFacts) -> Self {
+        Self {
+            arch: shortened(facts.arch),
+            os: shortened(facts.os),
+            kernel: shortened(facts.kernel),
+            capacity: Some(facts.capacity.into()),
+            address: facts.address.map(Into::into),
+            agent_version: shortened(facts.agent_version),
+            runtime_version: shortened(facts.runtime_version),
+            boot_id: shortened(facts.boot_id),
+            cgroup_version: facts.cgroup_version.into(),
+        }
+    }
+}
+
+impl TryFrom<v1::NodeFacts> for NodeFacts {
+    type Error = ConvertError;
+
+    fn try_from(wire: v1::NodeFacts) -> Result<Self, Self::Error> {
+        let cgroup_version = u8::try_from(wire.cgroup_version)
+            .map_err(|_| ConvertError::new("cgroup_version", format_args!("{} is not 1 or 2", wire.cgroup_version)))?;
+        Ok(Self {
+            arch: bounded("arch", wire.arch)?,
+            os: bounded("os", wire.os)?,
+            kernel: bounded("kernel", wire.kernel)?,
+            capacity: wire.capacity.ok_or_else(|| ConvertError::missing("capacity"))?.into(),
+            address: wire.address.map(Into::into),
+            agent_version: bounded("agent_version", wire.agent_version)?,
+            runtime_version: bounded("runtime_version", wire.runtime_version)?,
+            boot_id: bounded("boot_id", wire.boot_id)?,
+            cgroup_version,
+        })
+    }
+}
+
+impl From<Condition> for v1::Condition {
+    fn from(condition: Condition) -> Self {
+        Self { name: shortened(condition.name), ok: condition.ok, reason: shortened(condition.reason) }
+    }
+}
+
+impl TryFrom<v1::Condition> for Condition {
+    type Error = ConvertError;
+
+    fn try_from(wire: v1::Condition) -> Result<Self, Self::Error> {
+        Ok(Self { name: bounded("name", wire.name)?, ok: wire.ok, reason: bounded("reason", wire.reason)? })
+    }
+}
+
+impl From<NodeUsage> for v1::NodeUsage {
+    fn from(usage: NodeUsage) -> Self {
+        Self { cpu_millis: usage.cpu_millis, memory_bytes: usage.memory_bytes, disk_free_bytes: usage.disk_free_bytes }
+    }
+}
+
+impl From<v1::NodeUsage> for NodeUsage {
+    fn from(wire: v1::NodeUsage) -> Self {
+        Self { cpu_millis: wire.cpu_millis, memory_bytes: wire.memory_bytes, disk_free_bytes: wire.disk_free_bytes }
+    }
+}
+
+impl From<InstanceUsage> for v1::InstanceUsage {
+    fn from(usage: InstanceUsage) -> Self {
+        Self { cpu_millis: usage.cpu_millis, memory_bytes: usage.memory_bytes, pids: usage.pids }
+    }
+}
+
+impl From<v1::InstanceUsage> for InstanceUsage {
+    fn from(wire: v1::InstanceUsage) -> Self {
+        Self { cpu_millis: wire.cpu_millis, memory_bytes: wire.memory_bytes, pids: wire.pids }
+    }
+}
+
+impl From<NodeReport> for v1::NodeReport {
+    fn from(report: NodeReport) -> Self {
+        let conditions = |items: Vec<Condition>| v1::Conditions { items: items.into_iter().map(Into::into).collect() };
+        Self {
+            conditions: report.conditions.map(conditions),
+            facts: report.facts.map(Into::into),
+            usage: Some(report.usage.into()),
+            instances: report.instances.into_iter().map(|(id, usage)| (id.to_string(), usage.into())).collect(),
+        }
+    }
+}
+
+impl TryFrom<v1::NodeReport> for NodeReport {
+    type Error = ConvertError;
+
+    fn try_from(wire: v1::NodeReport) -> Result<Self, Self::Error> {
+        let usage = |(id, usage): (String, v1::InstanceUsage)| Ok((parsed("instances", &id)?, usage.into()));
+        Ok(Self {
+            conditions: wire.conditions.map(|conditions| list("conditions", conditions.items)).transpose()?,
+            facts: optional("facts", wire.facts)?,
+            usage: wire.usage.ok_or_else(|| ConvertError::missing("usage"))?.into(),
+            instances: wire.instances.into_iter().map(usage).collect::<Result<_, ConvertError>>()?,
+        })
+    }
+}

@@ -1,0 +1,193 @@
+//! Changes of assignment sets and service tables: whole first, then chained by generation. Pure, used by both ends.
+
+use std::{collections::BTreeMap, fmt::Debug};
+
+use api_types::{
+    assignment::{Assignment, AssignmentSet},
+    id::{InstanceId, NodeId, WorkloadId},
+    net::Cidr,
+    service::{Peer, Service, ServiceTable},
+};
+use thiserror::Error;
+
+use crate::session::Marker;
+
+/// A change of an assignment set, or a whole one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AssignmentsUpdate {
+    /// What it changes; `None` = it is whole.
+    pub base: Option<Marker>,
+    /// What is held after it.
+    pub marker: Marker,
+    /// Whose set it is.
+    pub node: NodeId,
+    /// The range of the node's instances.
+    pub subnet: Cidr,
+    /// Assignments that are new or differ.
+    pub upserts: Vec<Assignment>,
+    /// Assignments that are no longer there.
+    pub removals: Vec<InstanceId>,
+}
+
+/// A change of the service table, or a whole one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServicesUpdate {
+    /// What it changes; `None` = it is whole.
+    pub base: Option<Marker>,
+    /// What is held after it.
+    pub marker: Marker,
+    /// The range of all instances' addresses.
+    pub cluster_range: Cidr,
+    /// The range of all virtual addresses.
+    pub service_range: Cidr,
+    /// Services that are new or differ, each whole.
+    pub upserts: Vec<Service>,
+    /// Services that are no longer there.
+    pub removals: Vec<WorkloadId>,
+    /// All peers; `None` = as before.
+    pub peers: Option<Vec<Peer>>,
+}
+
+/// A change that does not follow what is held: the session must start anew.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("the change starts from {base:?}, but {held:?} is held: open a new session")]
+pub struct GapError {
+    /// What the change starts from.
+    pub base: Marker,
+    /// What is held.
+    pub held: Option<Marker>,
+}
+
+/// The version of a set.
+#[must_use]
+pub fn assignments_marker(set: &AssignmentSet) -> Marker {
+    Marker { epoch: set.epoch, generation: set.generation }
+}
+
+/// The version of a table.
+#[must_use]
+pub fn services_marker(table: &ServiceTable) -> Marker {
+    Marker { epoch: table.epoch, generation: table.generation }
+}
+
+/// A set as an update that starts from nothing.
+#[must_use]
+pub fn whole_assignments(set: &AssignmentSet) -> AssignmentsUpdate {
+    AssignmentsUpdate {
+        base: None,
+        marker: assignments_marker(set),
+        node: set.node.clone(),
+        subnet: set.subnet,
+        upserts: set.assignments.clone(),
+        removals: Vec::new(),
+    }
+}
+
+/// What leads from `old` to `new`.
+#[must_use]
+pub fn diff_assignments(old: &AssignmentSet, new: &AssignmentSet) -> AssignmentsUpdate {
+    let (upserts, removals) = changed(&old.assignments, &new.assignments, |assignment| &assignment.instance);
+    AssignmentsUpdate { base: Some(assignments_marker(old)), upserts, removals, ..header(new) }
+}
+
+/// What is held after an update.
+///
+/// # Errors
+/// When the update is a change of something else than what is held.
+pub fn apply_assignments(held: Option<&AssignmentSet>, update: AssignmentsUpdate) -> Result<AssignmentSet, GapError> {
+    let before = match update.base {
+        None => Vec::new(),
+        Some(base) => {
+            let set = held.filter(|set| assignments_marker(set) == base && set.node == update.node);
+            let gap = || GapError { base, held: held.map(assignments_marker) };
+            set.ok_or_else(gap)?.assignments.clone()
+        }
+    };
+    Ok(AssignmentSet {
+        epoch: update.marker.epoch,
+        generation: update.marker.generation,
+        node: update.node,
+        subnet: update.subnet,
+        assignments: merged(before, update.upserts, &update.removals, |assignment| &assignment.instance),
+    })
+}
+
+/// A table as an update that starts from nothing.
+#[must_use]
+pub fn whole_services(table: &ServiceTable) -> ServicesUpdate {
+    ServicesUpdate {
+        base: None,
+        marker: services_marker(table),
+        cluster_range: table.cluster_range,
+        service_range: table.service_range,
+        upserts: table.services.clone(),
+        removals: Vec::new(),
+        peers: Some(table.peers.clone()),
+    }
+}
+
+/// What leads from `old` to `new`.
+#[must_use]
+pub fn diff_services(old: &ServiceTable, new: &ServiceTable) -> ServicesUpdate {
+    let (upserts, removals) = changed(&old.services, &new.services, |service| &service.id);
+    ServicesUpdate {
+        base: Some(services_marker(old)),
+        marker: services_marker(new),
+        cluster_range: new.cluster_range,
+        service_range: new.service_range,
+        upserts,
+        removals,
+        peers: (old.peers != new.peers).then(|| new.peers.clone()),
+    }
+}
+
+/// What is held after an update.
+///
+/// # Errors
+/// When the update is a change of something else than what is held.
+pub fn apply_services(held: Option<&ServiceTable>, update: ServicesUpdate) -> Result<ServiceTable, GapError> {
+    let (before, peers) = match update.base {
+        None => (Vec::new(), Vec::new()),
+        Some(base) => {
+            let gap = || GapError { base, held: held.map(services_marker) };
+            let table = held.filter(|table| services_marker(table) == base).ok_or_else(gap)?;
+            (table.services.clone(), table.peers.clone())
+        }
+    };
+    Ok(ServiceTable {
+        epoch: update.marker.epoch,
+        generation: update.marker.generation,
+        cluster_range: update.cluster_range,
+        service_range: update.service_range,
+        services: merged(before, update.upserts, &update.removals, |service| &service.id),
+        peers: update.peers.unwrap_or(peers),
+    })
+}
+
+fn header(set: &AssignmentSet) -> AssignmentsUpdate {
+    AssignmentsUpdate {
+        base: None,
+        marker: assignments_marker(set),
+        node: set.node.clone(),
+        subnet: set.subnet,
+        upserts: Vec::new(),
+        removals: Vec::new(),
+    }
+}
+
+fn changed<T: Clone + PartialEq, K: Ord + Clone>(old: &[T], new: &[T], key: fn(&T) -> &K) -> (Vec<T>, Vec<K>) {
+    let before: BTreeMap<&K, &T> = old.iter().map(|item| (key(item), item)).collect();
+    let after: BTreeMap<&K, &T> = new.iter().map(|item| (key(item), item)).collect();
+    let upserts = new.iter().filter(|item| before.get(key(item)) != Some(item)).cloned().collect();
+    let removals = before.keys().filter(|key| !after.contains_key(*key)).map(|&key| key.clone()).collect();
+    (upserts, removals)
+}
+
+fn merged<T, K: Ord + Clone>(before: Vec<T>, upserts: Vec<T>, removals: &[K], key: fn(&T) -> &K) -> Vec<T> {
+    let mut items: BTreeMap<K, T> = before.into_iter().map(|item| (key(&item).clone(), item)).collect();
+    for gone in removals {
+        items.remove(gone);
+    }
+    items.extend(upserts.into_iter().map(|item| (key(&item).clone(), item)));
+    items.into_values().collect()
+}

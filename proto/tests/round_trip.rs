@@ -1,0 +1,316 @@
+//! Value to bytes to value is the identity; what cannot be read names its field; changes lead where they say.
+
+use std::collections::BTreeMap;
+
+use api_types::{
+    assignment::{Assignment, AssignmentSet},
+    container::{ContainerSpec, Mount, PortSpec, Protocol},
+    counter::{Epoch, Generation, RequestId, Revision, SessionId},
+    id::{InstanceId, NodeId},
+    instance::{Desired, Exit, Health, InstanceState, InstanceStatus, InstanceUsage},
+    node::{Condition, NodeFacts, NodeUsage},
+    probe::{ProbeCheck, ProbeSpec},
+    resources::{ResourceSpec, Resources},
+    service::{Endpoint, Peer, Service, ServicePort, ServiceTable},
+    time::Timestamp,
+    view::LogLine,
+};
+use prost::Message;
+use proto::{
+    error::ConvertError,
+    limits::{LOG_LINE_BYTES_MAX, TEXT_BYTES_MAX},
+    session::{
+        CurrentMarkers, FromAgent, FromScheduler, Hello, ImageLoaded, LoadImage, LogChunk, Marker, NodeReport,
+        OpenLogs, Report, Welcome,
+    },
+    update::{
+        GapError, apply_assignments, apply_services, assignments_marker, diff_assignments, diff_services,
+        services_marker, whole_assignments, whole_services,
+    },
+    v1,
+};
+
+#[test]
+fn what_an_agent_says_survives_the_wire() {
+    let statuses = [Exit::Code(-1), Exit::OutOfMemory, Exit::Unknown].map(|exit| status("web-1", exit)).to_vec();
+    let report = Report { statuses, gone: vec![instance("web-0")], complete: true };
+    let node_report = NodeReport {
+        conditions: Some(vec![Condition { name: "runtime".to_owned(), ok: false, reason: "away".to_owned() }]),
+        facts: Some(facts()),
+        usage: NodeUsage { cpu_millis: 1, memory_bytes: 2, disk_free_bytes: 3 },
+        instances: BTreeMap::from([(instance("web-1"), InstanceUsage { cpu_millis: 4, memory_bytes: 5, pids: 6 })]),
+    };
+    let messages = [
+        FromAgent::Hello(Box::new(hello())),
+        FromAgent::Heartbeat,
+        FromAgent::Report(report),
+        FromAgent::NodeReport(Box::new(node_report)),
+        FromAgent::NodeReport(Box::default()),
+        FromAgent::ImageLoaded(ImageLoaded {
+            request: RequestId(9),
+            images: vec!["a:1".to_owned()],
+            error: "full".to_owned(),
+        }),
+    ];
+
+    for message in messages {
+        let bytes = v1::FromAgent::from(message.clone()).encode_to_vec();
+        let wire = v1::FromAgent::decode(bytes.as_slice()).expect("bytes of our own");
+        assert_eq!(FromAgent::try_from(wire), Ok(message));
+    }
+}
+
+#[test]
+fn what_the_scheduler_says_survives_the_wire() {
+    let marker = Marker { epoch: Epoch(1), generation: Generation(2) };
+    let old = set(1, &["web-1", "web-2"]);
+    let messages = [
+        FromScheduler::Welcome(Welcome {
+            epoch: Epoch(3),
+            session: SessionId(4),
+            heartbeat_interval_ms: 1000,
+            scheduler_time: Timestamp(5),
+        }),
+        FromScheduler::Assignments(whole_assignments(&old)),
+        FromScheduler::Assignments(diff_assignments(&old, &set(2, &["web-2", "web-3"]))),
+        FromScheduler::Services(whole_services(&table(1, &["web"], 1))),
+        FromScheduler::Services(diff_services(&table(1, &["web"], 1), &table(2, &["api"], 1))),
+        FromScheduler::Current(CurrentMarkers { assignments: Some(marker), services: None }),
+        FromScheduler::OpenLogs(OpenLogs { request: RequestId(6), instance: instance("web-1"), tail: 7, follow: true }),
+        FromScheduler::CloseLogs(RequestId(8)),
+        FromScheduler::LoadImage(LoadImage { request: RequestId(9), digest: "sha256:00".to_owned() }),
+    ];
+
+    for message in messages {
+        let bytes = v1::FromScheduler::from(message.clone()).encode_to_vec();
+        let wire = v1::FromScheduler::decode(bytes.as_slice()).expect("bytes of our own");
+        assert_eq!(FromScheduler::try_from(wire), Ok(message));
+    }
+}
+
+#[test]
+fn log_lines_survive_the_wire() {
+    let line = |stream: &str| LogLine {
+        instance: instance("web-1"),
+        at: Timestamp(1),
+        stream: stream.to_owned(),
+        text: "hello".to_owned(),
+    };
+    let chunk = LogChunk {
+        request: RequestId(1),
+        instance: instance("web-1"),
+        lines: vec![line("stdout"), line("stderr")],
+        error: String::new(),
+    };
+
+    let mut hostile = v1::LogChunk::from(chunk.clone());
+    assert_eq!(LogChunk::try_from(hostile.clone()), Ok(chunk));
+    hostile.lines[0].text = "x".repeat(LOG_LINE_BYTES_MAX + 1);
+    let cut = LogChunk::try_from(hostile).expect("a chunk");
+    assert_eq!(cut.lines[0].text.len(), LOG_LINE_BYTES_MAX, "whoever sends it");
+}
+
+#[test]
+fn a_message_that_cannot_be_read_names_its_field() {
+    let mut report = v1::Report::from(Report {
+        statuses: vec![status("web-1", Exit::Code(0)), status("web-2", Exit::Code(0))],
+        ..Report::default()
+    });
+    report.statuses[1].state = 77;
+    assert_eq!(path_of(v1::from_agent::Message::Report(report)), "report.statuses[1].state");
+
+    let mut unset = v1::Hello::from(hello());
+    unset.facts = None;
+    assert_eq!(path_of(v1::from_agent::Message::Hello(unset)), "hello.facts");
+
+    let mut climbing = v1::Report::default();
+    climbing.gone.push("../../etc".to_owned());
+    assert_eq!(path_of(v1::from_agent::Message::Report(climbing)), "report.gone[0]");
+
+    let mut long = v1::Hello::from(hello());
+    long.boot_id = "x".repeat(TEXT_BYTES_MAX + 1);
+    assert_eq!(path_of(v1::from_agent::Message::Hello(long)), "hello.boot_id");
+
+    assert_eq!(FromAgent::try_from(v1::FromAgent { message: None }), Err(ConvertError::missing("message")));
+}
+
+#[test]
+fn a_long_reason_is_cut_before_it_is_sent() {
+    let mut long = status("web-1", Exit::Unknown);
+    long.reason = "ä".repeat(TEXT_BYTES_MAX);
+
+    let wire = v1::InstanceStatus::from(long);
+
+    assert!(InstanceStatus::try_from(wire).is_ok_and(|status| status.reason.len() == TEXT_BYTES_MAX));
+}
+
+#[test]
+fn a_change_leads_from_the_old_set_to_the_new_one() {
+    let sets = [set(1, &[]), set(2, &["web-1"]), set(3, &["web-1", "web-2"]), set(4, &["web-2", "web-9"]), set(5, &[])];
+    for old in &sets {
+        for new in &sets {
+            let update = diff_assignments(old, new);
+            assert!(update.upserts.len() <= new.assignments.len());
+            assert_eq!(apply_assignments(Some(old), update).as_ref(), Ok(new));
+        }
+        assert_eq!(apply_assignments(None, whole_assignments(old)).as_ref(), Ok(old));
+    }
+
+    let unchanged = diff_assignments(&sets[2], &AssignmentSet { generation: Generation(9), ..sets[2].clone() });
+    assert!(unchanged.upserts.is_empty() && unchanged.removals.is_empty());
+}
+
+#[test]
+fn a_change_leads_from_the_old_table_to_the_new_one() {
+    let tables = [table(1, &[], 0), table(2, &["web"], 1), table(3, &["api", "web"], 1), table(4, &["api"], 2)];
+    for old in &tables {
+        for new in &tables {
+            assert_eq!(apply_services(Some(old), diff_services(old, new)).as_ref(), Ok(new));
+        }
+        assert_eq!(apply_services(None, whole_services(old)).as_ref(), Ok(old));
+    }
+    assert_eq!(diff_services(&tables[1], &tables[2]).peers, None, "unchanged peers do not travel");
+}
+
+#[test]
+fn a_change_of_something_else_is_a_gap() {
+    let (old, new, other) = (set(1, &["web-1"]), set(2, &["web-2"]), set(7, &[]));
+    let base = assignments_marker(&old);
+
+    let on_other = apply_assignments(Some(&other), diff_assignments(&old, &new));
+    let on_nothing = apply_services(None, diff_services(&table(1, &[], 0), &table(2, &[], 0)));
+
+    assert_eq!(on_other, Err(GapError { base, held: Some(assignments_marker(&other)) }));
+    assert_eq!(on_nothing, Err(GapError { base: services_marker(&table(1, &[], 0)), held: None }));
+}
+
+fn path_of(message: v1::from_agent::Message) -> String {
+    let error = FromAgent::try_from(v1::FromAgent { message: Some(message) }).expect_err("it cannot be read");
+    error.path
+}
+
+fn instance(name: &str) -> InstanceId {
+    InstanceId::new(name).expect("a name")
+}
+
+fn facts() -> NodeFacts {
+    NodeFacts {
+        arch: "arm64".to_owned(),
+        os: "linux".to_owned(),
+        kernel: "6.1".to_owned(),
+        capacity: Resources { cpu_millis: 4000, memory_bytes: 1 << 30 },
+        address: Some([192, 0, 2, 1].into()),
+        agent_version: "0.1.0".to_owned(),
+        runtime_version: "1.6.20".to_owned(),
+        boot_id: "b".to_owned(),
+        cgroup_version: 2,
+    }
+}
+
+fn hello() -> Hello {
+    Hello {
+        agent_version: "0.1.0".to_owned(),
+        boot_id: "b".to_owned(),
+        assignments: Some(Marker { epoch: Epoch(1), generation: Generation(2) }),
+        services: None,
+        highest_epoch: Epoch(3),
+        facts: facts(),
+    }
+}
+
+fn status(id: &str, exit: Exit) -> InstanceStatus {
+    InstanceStatus {
+        instance: instance(id),
+        state: InstanceState::Starting,
+        health: Health::Unhealthy,
+        address: Some([10, 42, 0, 5].into()),
+        pid: Some(77),
+        restarts: 3,
+        last_exit: Some(exit),
+        reason: "waits 2 s before the next attempt".to_owned(),
+        since: Timestamp(9),
+    }
+}
+
+fn set(generation: u64, instances: &[&str]) -> AssignmentSet {
+    AssignmentSet {
+        epoch: Epoch(1),
+        generation: Generation(generation),
+        node: NodeId::new("edge-1").expect("a name"),
+        subnet: "10.42.1.0/24".parse().expect("a range"),
+        assignments: instances.iter().map(|name| assignment(name)).collect(),
+    }
+}
+
+fn assignment(name: &str) -> Assignment {
+    let mounts = BTreeMap::from([
+        ("/a".to_owned(), Mount::Host { path: "/srv/a".to_owned(), read_only: true }),
+        ("/b".to_owned(), Mount::Tmpfs { bytes_max: 1 << 20 }),
+    ]);
+    Assignment {
+        instance: instance(name),
+        workload: "shop/web".parse().expect("an id"),
+        slot: 1,
+        revision: Revision(2),
+        desired: if name.ends_with('1') { Desired::Run } else { Desired::Stop },
+        container: ContainerSpec {
+            image: "registry.lan/web:1".to_owned(),
+            command: Some(Vec::new()),
+            args: None,
+            env: BTreeMap::from([("A".to_owned(), "b".to_owned())]),
+            user: Some("1000:1000".to_owned()),
+            workdir: Some("/srv".to_owned()),
+            mounts,
+            read_only: true,
+            capabilities_add: vec!["NET_RAW".to_owned()],
+            capabilities_drop: vec!["ALL".to_owned()],
+            stop_signal: Some("SIGINT".to_owned()),
+            stop_grace_ms: 1500,
+        },
+        resources: ResourceSpec { cpu_millis_max: Some(500), ..ResourceSpec::default() },
+        ports: vec![PortSpec {
+            name: "http".to_owned(),
+            container: 8080,
+            protocol: Protocol::Udp,
+            service: 80,
+            publish: Some(30080),
+            host: None,
+        }],
+        probe: Some(ProbeSpec {
+            check: ProbeCheck::Http { port: 8080, path: "/healthz".to_owned() },
+            interval_ms: 1,
+            timeout_ms: 2,
+            failures: 3,
+            grace_ms: 4,
+        }),
+    }
+}
+
+fn table(generation: u64, services: &[&str], peers: u8) -> ServiceTable {
+    let node = |index: u8| NodeId::new(&format!("edge-{index}")).expect("a name");
+    let service = |name: &&str| Service {
+        id: name.parse().expect("an id"),
+        address: [10, 43, 0, 1].into(),
+        ports: vec![ServicePort {
+            name: "http".to_owned(),
+            protocol: Protocol::Tcp,
+            service: 80,
+            container: 8080,
+            publish: None,
+        }],
+        endpoints: vec![Endpoint { instance: instance("web-1"), node: node(1), address: [10, 42, 1, 2].into() }],
+    };
+    let peer = |index: u8| Peer {
+        node: node(index),
+        address: [192, 0, 2, index].into(),
+        subnet: format!("10.42.{index}.0/24").parse().expect("a range"),
+    };
+    ServiceTable {
+        epoch: Epoch(1),
+        generation: Generation(generation),
+        cluster_range: "10.42.0.0/16".parse().expect("a range"),
+        service_range: "10.43.0.0/16".parse().expect("a range"),
+        services: services.iter().map(service).collect(),
+        peers: (0..peers).map(peer).collect(),
+    }
+}

@@ -1,0 +1,173 @@
+//! `wherry describe`: one thing with its instances and history.
+
+use api_client::Client;
+use api_types::{
+    time::Timestamp,
+    view::{Description, Event, InstanceView, NodeView, WorkloadView},
+    workload::WorkloadKind,
+};
+use clap::{Args, ValueEnum};
+
+use crate::{
+    commands::{Session, name},
+    failure::Failure,
+    output::{
+        amounts::{age, bytes, cpus, now, seconds},
+        columns::{Listed, exit, health, labels, node_state, ports},
+        table::{facts, table},
+    },
+};
+
+#[derive(Debug, Args)]
+pub(crate) struct Describe {
+    /// What kind of thing
+    #[arg(value_enum)]
+    kind: Kind,
+    /// Which
+    name: String,
+    /// How to show it
+    #[arg(short, long, value_parser = ["text", "json"], default_value = "text")]
+    output: String,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Kind {
+    Node,
+    #[value(alias = "workload")]
+    Service,
+    Daemon,
+    Instance,
+}
+
+pub(crate) async fn run(session: &Session<'_>, arguments: &Describe) -> Result<(), Failure> {
+    let description = fetch(&session.client()?, arguments).await?;
+    if arguments.output == "json" {
+        session.screen.data(&format!("{:#}\n", serde_json::json!(description)));
+    } else {
+        session.screen.data(&text(&description, now()));
+    }
+    Ok(())
+}
+
+async fn fetch(client: &Client, arguments: &Describe) -> Result<Description, Failure> {
+    let wrong = Failure::Usage;
+    Ok(match arguments.kind {
+        Kind::Node => client.describe_node(&name(&arguments.name).map_err(wrong)?).await?,
+        Kind::Service | Kind::Daemon => client.describe_workload(&name(&arguments.name).map_err(wrong)?).await?,
+        Kind::Instance => client.describe_instance(&name(&arguments.name).map_err(wrong)?).await?,
+    })
+}
+
+fn text(description: &Description, now: Timestamp) -> String {
+    let mut text = String::new();
+    text += &description.node.as_ref().map(|view| node(view, now)).unwrap_or_default();
+    text += &description.workload.as_ref().map(|view| workload(view, now)).unwrap_or_default();
+    match description.instances.as_slice() {
+        [one] if description.node.is_none() && description.workload.is_none() => text += &instance(one, now),
+        [] => {}
+        instances => {
+            let rows: Vec<Vec<String>> = instances.iter().map(|instance| instance.row(false, now)).collect();
+            text += &format!("\nInstances\n{}", indented(&table(&InstanceView::headers(false), &rows)));
+        }
+    }
+    if !description.events.is_empty() {
+        let rows: Vec<Vec<String>> = description.events.iter().map(|event| event.row(false, now)).collect();
+        text += &format!("\nEvents\n{}", indented(&table(&Event::headers(false), &rows)));
+    }
+    text
+}
+
+fn indented(text: &str) -> String {
+    text.lines().map(|line| format!("  {line}\n")).collect()
+}
+
+fn node(node: &NodeView, now: Timestamp) -> String {
+    let facts_of = &node.facts;
+    let mut text = facts(&[
+        ("node", node.name.to_string()),
+        ("site", node.site.clone()),
+        ("labels", labels(node)),
+        ("state", node_state(node)),
+        ("last seen", node.last_seen.map(|seen| format!("{} ago", age(seen, now))).unwrap_or_default()),
+        ("joined", format!("{} ago", age(node.joined_at, now))),
+        ("address", facts_of.address.map(|address| address.to_string()).unwrap_or_default()),
+        ("subnet", node.subnet.to_string()),
+        ("system", format!("{}/{}, kernel {}", facts_of.os, facts_of.arch, facts_of.kernel)),
+        ("cgroups", format!("version {}", facts_of.cgroup_version)),
+        ("containerd", facts_of.runtime_version.clone()),
+        ("agent", facts_of.agent_version.clone()),
+        ("capacity", amounts(facts_of.capacity.cpu_millis, facts_of.capacity.memory_bytes)),
+        ("allocatable", amounts(node.allocatable.cpu_millis, node.allocatable.memory_bytes)),
+        ("allocated", amounts(node.allocated.cpu_millis, node.allocated.memory_bytes)),
+        ("used", amounts(node.usage.cpu_millis, node.usage.memory_bytes)),
+        ("disk free", bytes(node.usage.disk_free_bytes)),
+    ]);
+    text += "\nConditions\n";
+    let row = |condition: &api_types::node::Condition| {
+        let verdict = if condition.ok { "ok" } else { "NOT OK" };
+        vec![condition.name.clone(), verdict.to_owned(), condition.reason.clone()]
+    };
+    let rows: Vec<Vec<String>> = node.conditions.iter().map(row).collect();
+    text + &indented(&table(&["NAME", "STATE", "REASON"], &rows))
+}
+
+fn amounts(cpu_millis: u64, memory_bytes: u64) -> String {
+    format!("{} CPU, {}", cpus(cpu_millis), bytes(memory_bytes))
+}
+
+fn workload(view: &WorkloadView, now: Timestamp) -> String {
+    let spec = &view.spec;
+    let (container, resources) = (&spec.container, &spec.resources);
+    let kind = match spec.kind {
+        WorkloadKind::Service { replicas } => format!("service, {replicas} wanted"),
+        WorkloadKind::Daemon => "daemon, one on each matching node".to_owned(),
+    };
+    let limit =
+        resources.cpu_millis_max.map_or_else(|| "no CPU limit".to_owned(), |limit| format!("{} CPU", cpus(limit)));
+    let constraints: Vec<String> = spec.placement.constraints.iter().map(ToString::to_string).collect();
+    let replace = spec.disconnect.replace_after_ms;
+    facts(&[
+        ("workload", view.name.to_string()),
+        ("kind", kind),
+        ("revision", format!("{}, applied {} ago", view.revision, age(view.applied_at, now))),
+        ("ready", format!("{} of {}", view.ready, view.wanted)),
+        ("running", view.running.to_string()),
+        ("pending", if view.pending > 0 { view.pending.to_string() } else { String::new() }),
+        ("reason", view.reason.clone()),
+        ("image", view.image.clone()),
+        ("command", container.command.as_deref().map(words).unwrap_or_default()),
+        ("args", container.args.as_deref().map(words).unwrap_or_default()),
+        ("env", container.env.keys().cloned().collect::<Vec<_>>().join(", ")),
+        ("address", view.address.map(|address| address.to_string()).unwrap_or_default()),
+        ("ports", ports(view)),
+        ("endpoints", if view.ports.is_empty() { String::new() } else { view.endpoints.to_string() }),
+        ("reserve", amounts(resources.reserve.cpu_millis, resources.reserve.memory_bytes)),
+        ("limit", format!("{limit}, {}, {} processes", bytes(resources.memory_bytes_max), resources.pids_max)),
+        ("require", constraints.join(", ")),
+        (
+            "replaced",
+            replace.map_or_else(|| "never".to_owned(), |ms| format!("after {} of silence", seconds(ms / 1000))),
+        ),
+    ])
+}
+
+fn words(words: &[String]) -> String {
+    serde_json::json!(words).to_string()
+}
+
+fn instance(instance: &InstanceView, now: Timestamp) -> String {
+    facts(&[
+        ("instance", instance.name.clone()),
+        ("workload", format!("{}, slot {}, revision {}", instance.workload, instance.slot, instance.revision)),
+        ("node", instance.node.as_ref().map(ToString::to_string).unwrap_or_default()),
+        ("state", format!("{} for {}", instance.state.as_str(), age(instance.since, now))),
+        ("health", health(instance.health).to_owned()),
+        ("reason", instance.reason.clone()),
+        ("restarts", instance.restarts.to_string()),
+        ("last exit", instance.last_exit.as_ref().map(exit).unwrap_or_default()),
+        ("address", instance.address.map(|address| address.to_string()).unwrap_or_default()),
+        ("pid", instance.pid.map(|pid| pid.to_string()).unwrap_or_default()),
+        ("used", amounts(instance.usage.cpu_millis, instance.usage.memory_bytes)),
+        ("reserve", amounts(instance.reserve.cpu_millis, instance.reserve.memory_bytes)),
+    ])
+}

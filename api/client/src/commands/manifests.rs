@@ -1,0 +1,75 @@
+//! Reads manifests from files, directories and standard input, and checks them all before any is used.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use clap::Args;
+
+use crate::failure::Failure;
+
+/// `-f FILE`, `-f DIRECTORY`, `-f -`.
+#[derive(Debug, Args)]
+pub(crate) struct Files {
+    /// A manifest, a directory of *.toml, or - for standard input; may be given more than once
+    #[arg(short = 'f', long = "file", value_name = "FILE", required = true)]
+    files: Vec<PathBuf>,
+}
+
+/// A manifest that has no fault as far as can be told here.
+#[derive(Debug)]
+pub(crate) struct Read {
+    /// How people know it.
+    pub(crate) file: String,
+    pub(crate) text: String,
+    pub(crate) workloads: usize,
+}
+
+impl Files {
+    /// Reads and checks all. The first file with faults ends it: all its faults are reported.
+    pub(crate) fn read(&self) -> Result<Vec<Read>, Failure> {
+        let mut read = Vec::new();
+        for file in &self.files {
+            if file.as_os_str() == "-" {
+                let text = io::read_to_string(io::stdin()).map_err(|error| unreadable(Path::new("-"), &error))?;
+                read.push(checked("standard input".to_owned(), text)?);
+            } else if file.is_dir() {
+                for file in manifests_in(file)? {
+                    read.push(checked_file(&file)?);
+                }
+            } else {
+                read.push(checked_file(file)?);
+            }
+        }
+        Ok(read)
+    }
+}
+
+fn manifests_in(directory: &Path) -> Result<Vec<PathBuf>, Failure> {
+    let unreadable = |error| unreadable(directory, &error);
+    let entries = fs::read_dir(directory).map_err(unreadable)?;
+    let mut files = entries.map(|entry| Ok(entry?.path())).collect::<io::Result<Vec<_>>>().map_err(unreadable)?;
+    files.retain(|file| file.extension().is_some_and(|extension| extension == "toml"));
+    files.sort();
+    if files.is_empty() {
+        return Err(Failure::Other(format!("there is no *.toml in {}", directory.display())));
+    }
+    Ok(files)
+}
+
+fn checked_file(file: &Path) -> Result<Read, Failure> {
+    let text = fs::read_to_string(file).map_err(|error| unreadable(file, &error))?;
+    checked(file.display().to_string(), text)
+}
+
+fn checked(file: String, text: String) -> Result<Read, Failure> {
+    match api_manifest::parse(&text) {
+        Ok(manifest) => Ok(Read { file, text, workloads: manifest.workloads.len() }),
+        Err(faults) => Err(Failure::Manifest { file, text, faults }),
+    }
+}
+
+fn unreadable(file: &Path, error: &io::Error) -> Failure {
+    Failure::Other(format!("cannot read {}: {error}", file.display()))
+}

@@ -1,0 +1,90 @@
+//! How a command fails: what is said, and the exit code.
+
+use api_client::{ClientError, context::ContextError};
+use api_types::view::Fault;
+
+use crate::output::{Screen, faults};
+
+/// Why a command did not do what it was asked for.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// The scheduler could not be asked, or said no.
+    Client(ClientError),
+    /// Nothing says whom to ask.
+    Context(ContextError),
+    /// A manifest has faults.
+    Manifest { file: String, text: String, faults: Vec<Fault> },
+    /// The command line makes no sense.
+    Usage(String),
+    /// Anything else.
+    Other(String),
+    /// All was said already; only the exit code is left.
+    Said(u8),
+}
+
+/// Exit codes with a meaning of their own.
+pub(crate) mod code {
+    pub(crate) const ERROR: u8 = 1;
+    pub(crate) const USAGE: u8 = 2;
+    pub(crate) const CHANGES: u8 = 3;
+    pub(crate) const NOT_PLACED: u8 = 4;
+    pub(crate) const TIMEOUT: u8 = 6;
+    pub(crate) const NOT_ALLOWED: u8 = 7;
+    pub(crate) const CONFLICT: u8 = 8;
+    pub(crate) const INVALID: u8 = 9;
+    pub(crate) const INTERRUPTED: u8 = 130;
+}
+
+impl From<ClientError> for Failure {
+    fn from(error: ClientError) -> Self {
+        Self::Client(error)
+    }
+}
+
+impl From<ContextError> for Failure {
+    fn from(error: ContextError) -> Self {
+        Self::Context(error)
+    }
+}
+
+impl Failure {
+    pub(crate) fn code(&self) -> u8 {
+        match self {
+            Self::Client(ClientError::Refused(problem)) => match problem.status {
+                401 | 403 => code::NOT_ALLOWED,
+                409 | 412 => code::CONFLICT,
+                422 => code::INVALID,
+                _ => code::ERROR,
+            },
+            Self::Client(_) | Self::Other(_) => code::ERROR,
+            Self::Context(_) | Self::Usage(_) => code::USAGE,
+            Self::Manifest { .. } => code::INVALID,
+            Self::Said(code) => *code,
+        }
+    }
+
+    pub(crate) fn show(&self, screen: &Screen) {
+        match self {
+            Self::Client(error) => {
+                screen.error(&error.to_string(), error.hint());
+                if let ClientError::Refused(problem) = error {
+                    for fault in &problem.faults {
+                        let help = if fault.help.is_empty() { String::new() } else { format!(" ({})", fault.help) };
+                        screen.say(&format!("  {}: {}{help}", fault.path, fault.message));
+                    }
+                }
+            }
+            Self::Context(error) => screen.error(&error.to_string(), ""),
+            Self::Manifest { file, text, faults } => {
+                screen.say_raw(&faults::render(file, text, faults, screen));
+                let count = match faults.len() {
+                    1 => "1 fault".to_owned(),
+                    many => format!("{many} faults"),
+                };
+                screen.error(&format!("{file} has {count}; nothing was changed"), "");
+            }
+            Self::Usage(message) | Self::Other(message) => screen.error(message, ""),
+            Self::Said(_) => {}
+        }
+    }
+}

@@ -1,0 +1,122 @@
+//! All that this crate needs from the scheduler.
+
+use std::{future::Future, pin::Pin};
+
+use api_types::{
+    counter::Revision,
+    id::{InstanceId, NodeId, WorkloadId},
+    join::{JoinReply, JoinRequest, NodeTokenRequest},
+    node::Availability,
+    view::{
+        ClusterView, Description, Event, Explanation, ImageOutcome, InstanceView, JoinTokenView, List, LogLine,
+        NodeView, Problem, WorkloadChange, WorkloadView,
+    },
+    workload::WorkloadSpec,
+};
+use bytes::Bytes;
+use futures_util::Stream;
+
+/// A stream of values that ends, or fails with a problem.
+pub type BoxStream<T> = Pin<Box<dyn Stream<Item = Result<T, Problem>> + Send>>;
+
+/// Who asks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Subject {
+    /// The token's id, never the token.
+    pub token: String,
+    /// What it may do.
+    pub role: Role,
+}
+
+/// What a subject may do, the least first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Role {
+    /// Looks.
+    Viewer,
+    /// Applies, scales, deletes workloads; loads images.
+    Deployer,
+    /// Cordons and drains nodes.
+    Operator,
+    /// Adds and removes nodes, makes tokens.
+    Admin,
+}
+
+/// Which node, workload or instance is asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// A node.
+    Node(NodeId),
+    /// A workload.
+    Workload(WorkloadId),
+    /// An instance.
+    Instance(InstanceId),
+}
+
+/// What of the log is wanted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogQuery {
+    /// Of one instance, or of all instances of a workload.
+    pub target: Target,
+    /// How many of the last lines of each instance.
+    pub tail: u32,
+    /// Whether to go on with what comes.
+    pub follow: bool,
+}
+
+/// Waits for a version of the view newer than the given one, for at most 30 s; `None` answers at once.
+pub type After = Option<u64>;
+
+/// The scheduler, as the HTTP API sees it. Every method answers, or gives a [`Problem`] with status, code, title and hint.
+pub trait ControlPlane: Clone + Send + Sync + 'static {
+    /// Who holds this bearer token.
+    fn authenticate(&self, token: &str) -> impl Future<Output = Result<Subject, Problem>> + Send;
+    /// Creates or updates workloads, all or none.
+    fn apply(
+        &self,
+        specs: Vec<WorkloadSpec>,
+        expect: Option<Revision>,
+    ) -> impl Future<Output = Result<Vec<WorkloadChange>, Problem>> + Send;
+    /// What `apply` would do and where instances would go. Changes nothing.
+    fn plan(&self, specs: Vec<WorkloadSpec>) -> impl Future<Output = Result<Vec<WorkloadChange>, Problem>> + Send;
+    /// Sets the number of replicas.
+    fn scale(
+        &self,
+        workload: WorkloadId,
+        replicas: u32,
+    ) -> impl Future<Output = Result<Vec<WorkloadChange>, Problem>> + Send;
+    /// Removes a workload.
+    fn delete(&self, workload: WorkloadId) -> impl Future<Output = Result<Vec<WorkloadChange>, Problem>> + Send;
+    /// The cluster in a few numbers.
+    fn cluster(&self) -> impl Future<Output = Result<ClusterView, Problem>> + Send;
+    /// All nodes.
+    fn nodes(&self, after: After) -> impl Future<Output = Result<List<NodeView>, Problem>> + Send;
+    /// All workloads.
+    fn workloads(&self, after: After) -> impl Future<Output = Result<List<WorkloadView>, Problem>> + Send;
+    /// All instances.
+    fn instances(&self, after: After) -> impl Future<Output = Result<List<InstanceView>, Problem>> + Send;
+    /// What happened, the oldest first; a bounded ring.
+    fn events(&self, after: After) -> impl Future<Output = Result<List<Event>, Problem>> + Send;
+    /// One thing with its instances and history.
+    fn describe(&self, target: Target) -> impl Future<Output = Result<Description, Problem>> + Send;
+    /// Why a workload's instances are where they are.
+    fn why(&self, workload: WorkloadId) -> impl Future<Output = Result<Explanation, Problem>> + Send;
+    /// Says what is wanted of a node.
+    fn set_availability(
+        &self,
+        node: NodeId,
+        availability: Availability,
+    ) -> impl Future<Output = Result<(), Problem>> + Send;
+    /// Makes a join token.
+    fn node_token(&self, request: NodeTokenRequest) -> impl Future<Output = Result<JoinTokenView, Problem>> + Send;
+    /// Forgets a node.
+    fn remove_node(&self, node: NodeId, force: bool) -> impl Future<Output = Result<(), Problem>> + Send;
+    /// Lets a node in: the only call without a bearer token, authenticated by the join token inside.
+    fn join(&self, request: JoinRequest) -> impl Future<Output = Result<JoinReply, Problem>> + Send;
+    /// Lines of output, through the agents' own connections.
+    fn logs(&self, query: LogQuery) -> impl Future<Output = Result<BoxStream<LogLine>, Problem>> + Send;
+    /// Takes an OCI archive and has every ready node import it; one outcome for each node, as they come.
+    fn load_image(
+        &self,
+        archive: BoxStream<Bytes>,
+    ) -> impl Future<Output = Result<BoxStream<ImageOutcome>, Problem>> + Send;
+}

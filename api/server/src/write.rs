@@ -1,0 +1,124 @@
+//! Routes that change something, and `plan`, which reads the same bodies.
+
+use api_types::{
+    counter::Revision,
+    id::{NodeId, WorkloadId},
+    join::{JoinReply, JoinRequest, NodeTokenRequest},
+    node::Availability,
+    view::{JoinTokenView, Problem, WorkloadChange},
+    workload::WorkloadSpec,
+};
+use axum::{Json, extract::State};
+use http::StatusCode;
+use serde::Deserialize;
+
+use crate::{
+    body::{Asked, ManifestText, Named, Payload},
+    control_plane::ControlPlane,
+    look::Nothing,
+    problem::{Refused, invalid},
+};
+
+/// The query of `apply`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Expecting {
+    /// Refuse unless each existing workload is at this revision.
+    expect: Option<Revision>,
+}
+
+/// The body of `scale`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Scale {
+    workload: WorkloadId,
+    replicas: u32,
+}
+
+/// The body that says what is wanted of a node.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Wanted {
+    availability: Availability,
+}
+
+/// The query of a node's removal.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Forced {
+    #[serde(default)]
+    force: bool,
+}
+
+type Changes = Result<Json<Vec<WorkloadChange>>, Refused>;
+
+pub(crate) async fn apply<C: ControlPlane>(
+    State(plane): State<C>,
+    asked: Asked<Expecting>,
+    ManifestText(text): ManifestText,
+) -> Changes {
+    Ok(Json(plane.apply(specs(&text)?, asked.0.expect).await?))
+}
+
+pub(crate) async fn plan<C: ControlPlane>(
+    State(plane): State<C>,
+    _: Asked<Nothing>,
+    ManifestText(text): ManifestText,
+) -> Changes {
+    Ok(Json(plane.plan(specs(&text)?).await?))
+}
+
+pub(crate) async fn scale<C: ControlPlane>(State(plane): State<C>, Payload(scale): Payload<Scale>) -> Changes {
+    Ok(Json(plane.scale(scale.workload, scale.replicas).await?))
+}
+
+pub(crate) async fn delete<C: ControlPlane>(
+    State(plane): State<C>,
+    Named(workload): Named<WorkloadId>,
+    _: Asked<Nothing>,
+) -> Changes {
+    Ok(Json(plane.delete(workload).await?))
+}
+
+pub(crate) async fn set_availability<C: ControlPlane>(
+    State(plane): State<C>,
+    Named(node): Named<NodeId>,
+    Payload(wanted): Payload<Wanted>,
+) -> Result<StatusCode, Refused> {
+    plane.set_availability(node, wanted.availability).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+pub(crate) async fn node_token<C: ControlPlane>(
+    State(plane): State<C>,
+    Payload(request): Payload<NodeTokenRequest>,
+) -> Result<Json<JoinTokenView>, Refused> {
+    Ok(Json(plane.node_token(request).await?))
+}
+
+pub(crate) async fn remove_node<C: ControlPlane>(
+    State(plane): State<C>,
+    Named(node): Named<NodeId>,
+    asked: Asked<Forced>,
+) -> Result<StatusCode, Refused> {
+    plane.remove_node(node, asked.0.force).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+pub(crate) async fn join<C: ControlPlane>(
+    State(plane): State<C>,
+    Payload(request): Payload<JoinRequest>,
+) -> Result<Json<JoinReply>, Refused> {
+    Ok(Json(plane.join(request).await?))
+}
+
+fn specs(text: &str) -> Result<Vec<WorkloadSpec>, Problem> {
+    let manifest = api_manifest::parse(text).map_err(|faults| {
+        let title = match faults.len() {
+            1 => "the manifest has a fault".to_owned(),
+            many => format!("the manifest has {many} faults"),
+        };
+        Problem { faults, ..invalid(title, "nothing was changed") }
+    })?;
+    Ok(manifest.workloads)
+}

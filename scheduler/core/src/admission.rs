@@ -1,0 +1,122 @@
+//! Accepts or refuses a change of desired state, with reasons that say what to do next.
+
+mod changes;
+mod rules;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use api_types::{
+    container::Protocol,
+    counter::Revision,
+    id::WorkloadId,
+    workload::{WorkloadKind, WorkloadSpec},
+};
+
+use crate::{
+    cluster::{Cluster, workloads::has_address},
+    effect::Refusal,
+    settings::Settings,
+};
+
+pub(crate) use changes::change;
+pub(crate) use rules::check_node;
+
+/// A port of a node and who claims it.
+#[derive(Debug, Default)]
+struct NodePorts<'a> {
+    published: BTreeMap<(u16, Protocol), &'a WorkloadId>,
+    host: BTreeMap<(u16, Protocol), &'a WorkloadId>,
+}
+
+/// Whether all of `specs` can be taken over together.
+pub(crate) fn admit(
+    cluster: &Cluster,
+    settings: &Settings,
+    specs: &[WorkloadSpec],
+    expect: Option<Revision>,
+) -> Result<(), Refusal> {
+    let mut ids = BTreeSet::new();
+    for spec in specs {
+        let id = &spec.id;
+        if !ids.insert(id) {
+            return Err(Refusal::Invalid(format!("`{id}` is there twice: give each workload its own name")));
+        }
+        rules::check(spec).map_err(|fault| Refusal::Invalid(format!("{} `{id}`: {fault}", kind_name(&spec.kind))))?;
+        let Some(existing) = cluster.workloads.get(id) else { continue };
+        if kind_name(&existing.spec().kind) != kind_name(&spec.kind) {
+            return Err(Refusal::Conflict(format!(
+                "`{id}` is a {}, not a {}: delete it first, or choose another name",
+                kind_name(&existing.spec().kind),
+                kind_name(&spec.kind)
+            )));
+        }
+        let revision = existing.workload.revision;
+        if expect.is_some_and(|expected| expected != revision) {
+            return Err(Refusal::Conflict(format!(
+                "`{id}` is at revision {revision}, not {}: look at what changed and apply again",
+                expect.unwrap_or_default()
+            )));
+        }
+    }
+    check_ports(cluster, specs, &ids)?;
+    check_addresses(cluster, settings, specs, &ids)
+}
+
+/// `service` or `daemon`.
+pub(crate) fn kind_name(kind: &WorkloadKind) -> &'static str {
+    match kind {
+        WorkloadKind::Service { .. } => "service",
+        WorkloadKind::Daemon => "daemon",
+    }
+}
+
+/// A published port leads to one service on every node, so nobody else may have it on any node.
+fn check_ports(cluster: &Cluster, specs: &[WorkloadSpec], ids: &BTreeSet<&WorkloadId>) -> Result<(), Refusal> {
+    let mut claimed = NodePorts::default();
+    let untouched = cluster.workloads.values().map(|entry| entry.spec()).filter(|spec| !ids.contains(&spec.id));
+    for spec in untouched.chain(specs) {
+        for port in &spec.ports {
+            if let Some(number) = port.publish {
+                let key = (number, port.protocol);
+                let wish = format!("publish port {number}/{}", port.protocol.as_str());
+                if let Some(owner) = claimed.published.insert(key, &spec.id) {
+                    return Err(clash(&spec.id, &wish, "published by", owner));
+                }
+                if let Some(owner) = claimed.host.get(&key) {
+                    return Err(clash(&spec.id, &wish, "a host port of", owner));
+                }
+            }
+            if let Some(number) = port.host {
+                let key = (number, port.protocol);
+                claimed.host.insert(key, &spec.id);
+                if let Some(owner) = claimed.published.get(&key) {
+                    let wish = format!("use host port {number}/{}", port.protocol.as_str());
+                    return Err(clash(&spec.id, &wish, "published by", owner));
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+fn clash(id: &WorkloadId, wish: &str, taken: &str, owner: &WorkloadId) -> Refusal {
+    Refusal::Conflict(format!("`{id}` cannot {wish}: it is {taken} `{owner}`; choose another port"))
+}
+
+fn check_addresses(
+    cluster: &Cluster,
+    settings: &Settings,
+    specs: &[WorkloadSpec],
+    ids: &BTreeSet<&WorkloadId>,
+) -> Result<(), Refusal> {
+    let kept = cluster.addresses.keys().filter(|id| !ids.contains(id)).count();
+    let wanted = kept + specs.iter().filter(|spec| has_address(spec)).count();
+    let most = settings.service_range.size().saturating_sub(2);
+    if u64::try_from(wanted).unwrap_or(u64::MAX) > most {
+        return Err(Refusal::Conflict(format!(
+            "{} holds {most} virtual addresses, {wanted} are wanted: delete a service or configure a wider range",
+            settings.service_range
+        )));
+    }
+    Ok(())
+}

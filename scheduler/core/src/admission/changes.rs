@@ -1,0 +1,224 @@
+//! What a spec changes, field by field. Each struct is taken apart whole, so that an added field is missed by the compiler.
+
+use api_types::{
+    container::{ContainerSpec, Mount, PortSpec},
+    placement::{PlacementSpec, SpreadKey},
+    probe::{ProbeCheck, ProbeSpec},
+    resources::ResourceSpec,
+    view::{FieldChange, WorkloadChange},
+    workload::{DisconnectPolicy, Workload, WorkloadKind, WorkloadSpec},
+};
+
+use crate::{admission::kind_name, cluster::workloads::has_host_ports};
+
+/// What applying `spec` does.
+pub(crate) fn change(existing: Option<&Workload>, spec: &WorkloadSpec) -> WorkloadChange {
+    let mut fields = Vec::new();
+    let action = match existing {
+        None => "create",
+        Some(existing) if existing.spec == *spec => "none",
+        Some(existing) => {
+            fields = differences(&existing.spec, spec);
+            if fields.iter().all(|field| field.path == "replicas") { "scale" } else { "update" }
+        }
+    };
+    let warnings = if action == "none" { Vec::new() } else { warnings(existing, spec) };
+    WorkloadChange { workload: spec.id.clone(), action: action.to_owned(), fields, placements: Vec::new(), warnings }
+}
+
+fn warnings(existing: Option<&Workload>, spec: &WorkloadSpec) -> Vec<String> {
+    let mut warnings = Vec::new();
+    let image = &spec.container.image;
+    let name = image.rsplit('/').next().unwrap_or(image);
+    if !name.contains(':') && !name.contains('@') {
+        warnings.push(format!("`{image}` has no tag: nodes may run different images"));
+    }
+    let replaced = existing.is_some_and(|existing| !existing.spec.runs_the_same_as(spec));
+    if replaced && (has_host_ports(spec) || spec.kind == WorkloadKind::Daemon) {
+        warnings.push("each instance is stopped before its successor starts".to_owned());
+    }
+    warnings
+}
+
+fn differences(before: &WorkloadSpec, after: &WorkloadSpec) -> Vec<FieldChange> {
+    let (before, after) = (fields(before), fields(after));
+    let value = |fields: &[(String, String)], path: &str| {
+        fields.iter().find(|(other, _)| other == path).map(|(_, value)| value.clone()).unwrap_or_default()
+    };
+    let mut paths: Vec<&String> = before.iter().map(|(path, _)| path).collect();
+    paths.extend(after.iter().map(|(path, _)| path).filter(|path| !before.iter().any(|(other, _)| other == *path)));
+    let changes = paths.into_iter().map(|path| FieldChange {
+        path: path.clone(),
+        before: value(&before, path),
+        after: value(&after, path),
+    });
+    changes.filter(|change| change.before != change.after).collect()
+}
+
+/// Every field with the JSON of its value, in the order of the spec.
+fn fields(spec: &WorkloadSpec) -> Vec<(String, String)> {
+    let WorkloadSpec { id: _, kind, container, resources, placement, ports, probe, disconnect } = spec;
+    let mut fields = Fields(Vec::new());
+    fields.add("kind", text(kind_name(kind)));
+    if let WorkloadKind::Service { replicas } = kind {
+        fields.add("replicas", replicas.to_string());
+    }
+    fields.add_container(container);
+    fields.add_resources(resources);
+    fields.add_placement(placement);
+    for port in ports {
+        fields.add(&format!("ports.{}", port.name), port_json(port));
+    }
+    fields.add("probe", probe.as_ref().map_or_else(null, probe_json));
+    let DisconnectPolicy { replace_after_ms } = disconnect;
+    fields.add("disconnect.replace_after_ms", number(*replace_after_ms));
+    fields.0
+}
+
+struct Fields(Vec<(String, String)>);
+
+impl Fields {
+    fn add(&mut self, path: &str, value: String) {
+        self.0.push((path.to_owned(), value));
+    }
+
+    fn add_container(&mut self, container: &ContainerSpec) {
+        let ContainerSpec {
+            image,
+            command,
+            args,
+            env,
+            user,
+            workdir,
+            mounts,
+            read_only,
+            capabilities_add,
+            capabilities_drop,
+            stop_signal,
+            stop_grace_ms,
+        } = container;
+        self.add("container.image", text(image));
+        self.add("container.command", command.as_ref().map_or_else(null, |words| texts(words)));
+        self.add("container.args", args.as_ref().map_or_else(null, |words| texts(words)));
+        self.add("container.env", object(env.iter().map(|(name, value)| (name.as_str(), text(value)))));
+        self.add("container.user", user.as_ref().map_or_else(null, |user| text(user)));
+        self.add("container.workdir", workdir.as_ref().map_or_else(null, |path| text(path)));
+        self.add("container.mounts", object(mounts.iter().map(|(path, mount)| (path.as_str(), mount_json(mount)))));
+        self.add("container.read_only", read_only.to_string());
+        self.add("container.capabilities_add", texts(capabilities_add));
+        self.add("container.capabilities_drop", texts(capabilities_drop));
+        self.add("container.stop_signal", stop_signal.as_ref().map_or_else(null, |signal| text(signal)));
+        self.add("container.stop_grace_ms", stop_grace_ms.to_string());
+    }
+
+    fn add_resources(&mut self, resources: &ResourceSpec) {
+        let ResourceSpec { reserve, cpu_millis_max, memory_bytes_max, pids_max } = resources;
+        self.add("resources.reserve.cpu_millis", reserve.cpu_millis.to_string());
+        self.add("resources.reserve.memory_bytes", reserve.memory_bytes.to_string());
+        self.add("resources.cpu_millis_max", number(*cpu_millis_max));
+        self.add("resources.memory_bytes_max", memory_bytes_max.to_string());
+        self.add("resources.pids_max", pids_max.to_string());
+    }
+
+    fn add_placement(&mut self, placement: &PlacementSpec) {
+        let PlacementSpec { constraints, spread, per_node_max } = placement;
+        let constraints: Vec<String> = constraints.iter().map(ToString::to_string).collect();
+        let spread: Vec<String> = spread
+            .iter()
+            .map(|key| match key {
+                SpreadKey::Site => "site".to_owned(),
+                SpreadKey::Node => "node".to_owned(),
+            })
+            .collect();
+        self.add("placement.constraints", texts(&constraints));
+        self.add("placement.spread", texts(&spread));
+        self.add("placement.per_node_max", number(per_node_max.map(u64::from)));
+    }
+}
+
+fn port_json(port: &PortSpec) -> String {
+    let PortSpec { name: _, container, protocol, service, publish, host } = port;
+    object(
+        [
+            ("container", container.to_string()),
+            ("protocol", text(protocol.as_str())),
+            ("service", service.to_string()),
+            ("publish", number(publish.map(u64::from))),
+            ("host", number(host.map(u64::from))),
+        ]
+        .into_iter(),
+    )
+}
+
+fn probe_json(probe: &ProbeSpec) -> String {
+    let ProbeSpec { check, interval_ms, timeout_ms, failures, grace_ms } = probe;
+    let check = match check {
+        ProbeCheck::Tcp { port } => ("tcp", object([("port", port.to_string())].into_iter())),
+        ProbeCheck::Http { port, path } => {
+            ("http", object([("port", port.to_string()), ("path", text(path))].into_iter()))
+        }
+    };
+    object(
+        [
+            ("check", object([check].into_iter())),
+            ("interval_ms", interval_ms.to_string()),
+            ("timeout_ms", timeout_ms.to_string()),
+            ("failures", failures.to_string()),
+            ("grace_ms", grace_ms.to_string()),
+        ]
+        .into_iter(),
+    )
+}
+
+fn mount_json(mount: &Mount) -> String {
+    let (kind, body) = match mount {
+        Mount::Host { path, read_only } => {
+            ("host", object([("path", text(path)), ("read_only", read_only.to_string())].into_iter()))
+        }
+        Mount::Tmpfs { bytes_max } => ("tmpfs", object([("bytes_max", bytes_max.to_string())].into_iter())),
+    };
+    object([(kind, body)].into_iter())
+}
+
+fn null() -> String {
+    "null".to_owned()
+}
+
+fn number(value: Option<u64>) -> String {
+    value.map_or_else(null, |value| value.to_string())
+}
+
+/// A JSON string (RFC 8259 §7).
+fn text(value: &str) -> String {
+    let mut json = String::from("\"");
+    for letter in value.chars() {
+        match letter {
+            '"' => json.push_str("\\\""),
+            '\\' => json.push_str("\\\\"),
+            letter if u32::from(letter) < 0x20 => json.push_str(&format!("\\u{:04x}", u32::from(letter))),
+            letter => json.push(letter),
+        }
+    }
+    json.push('"');
+    json
+}
+
+fn texts(values: &[String]) -> String {
+    format!("[{}]", values.iter().map(|value| text(value)).collect::<Vec<_>>().join(","))
+}
+
+fn object<'a>(members: impl Iterator<Item = (&'a str, String)>) -> String {
+    format!("{{{}}}", members.map(|(name, value)| format!("{}:{value}", text(name))).collect::<Vec<_>>().join(","))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_are_json() {
+        assert_eq!(text("a\"b\\c\n\u{e4}"), "\"a\\\"b\\\\c\\u000a\u{e4}\"");
+        assert_eq!(texts(&["a".to_owned(), "b".to_owned()]), "[\"a\",\"b\"]");
+        assert_eq!(object([("k", number(None)), ("l", number(Some(3)))].into_iter()), "{\"k\":null,\"l\":3}");
+    }
+}

@@ -1,0 +1,132 @@
+//! The table of workloads, and what instances placed before their last change run.
+
+use std::sync::Arc;
+
+use api_types::{
+    counter::Revision,
+    id::WorkloadId,
+    workload::{Workload, WorkloadKind, WorkloadSpec},
+};
+
+use crate::{
+    cluster::Cluster,
+    effect::{Record, RecordKey},
+};
+
+/// What an instance runs: it stays the same as long as the instance lives.
+#[derive(Clone, Debug)]
+pub(crate) struct Run {
+    /// The revision at which this began.
+    pub(crate) since: Revision,
+    /// The spec as it was then.
+    pub(crate) spec: Arc<WorkloadSpec>,
+}
+
+/// A workload and what is known of it.
+#[derive(Clone, Debug)]
+pub(crate) struct WorkloadEntry {
+    /// As a person applied it; durable.
+    pub(crate) workload: Workload,
+    /// What instances placed now run.
+    pub(crate) run: Run,
+    /// Why not all instances have a node: one line for people; `None` = they have.
+    pub(crate) parked: Option<String>,
+    /// Whether each slot holds one instance, as wanted: then it makes no difference to the decisions which of them are well.
+    pub(crate) is_steady: bool,
+}
+
+/// What instances run that were placed before their workload changed or went.
+#[derive(Clone, Debug)]
+pub(crate) struct EarlierRun {
+    /// The workload as it was.
+    pub(crate) workload: Workload,
+    /// What its instances run.
+    pub(crate) run: Run,
+    /// How many there are; durable as long as there are some.
+    pub(crate) instances: usize,
+}
+
+impl WorkloadEntry {
+    /// Makes an entry.
+    pub(crate) fn new(workload: Workload) -> Self {
+        let run = Run { since: workload.runs_since, spec: Arc::new(workload.spec.clone()) };
+        Self { workload, run, parked: None, is_steady: false }
+    }
+
+    /// What was asked for.
+    pub(crate) fn spec(&self) -> &WorkloadSpec {
+        &self.workload.spec
+    }
+}
+
+/// Whether a workload has a virtual address.
+pub(crate) fn has_address(spec: &WorkloadSpec) -> bool {
+    matches!(spec.kind, WorkloadKind::Service { .. }) && !spec.ports.is_empty()
+}
+
+/// Whether two instances of it cannot be on one node because of a port.
+pub(crate) fn has_host_ports(spec: &WorkloadSpec) -> bool {
+    spec.ports.iter().any(|port| port.host.is_some())
+}
+
+impl Cluster {
+    /// The revision for a workload that is created now: above whatever still runs under its name.
+    pub(crate) fn first_revision(&self, id: &WorkloadId) -> Revision {
+        let placed = self.instances_of(id).map(|held| held.instance.revision).max();
+        let kept = self.earlier_runs.range((id.clone(), Revision(0))..=(id.clone(), Revision(u64::MAX)));
+        let kept = kept.map(|(_, earlier)| earlier.workload.revision).max();
+        placed.max(kept).unwrap_or_default().next()
+    }
+
+    /// Takes over a workload as applied; what runs now is kept for the instances that run it.
+    pub(crate) fn put_workload(&mut self, workload: Workload) {
+        let id = workload.spec.id.clone();
+        self.persist(Record::Workload(Box::new(workload.clone())));
+        match self.workloads.get_mut(&id) {
+            Some(entry) if entry.workload.runs_since == workload.runs_since => entry.workload = workload,
+            Some(_) | None => {
+                let earlier = self.workloads.insert(id.clone(), WorkloadEntry::new(workload));
+                if let Some(earlier) = earlier {
+                    self.keep_run(earlier);
+                }
+            }
+        }
+        self.touch_workload(&id);
+    }
+
+    /// Forgets a workload; what its instances run is kept until they are gone.
+    pub(crate) fn delete_workload(&mut self, id: &WorkloadId) {
+        let Some(entry) = self.workloads.remove(id) else { return };
+        self.keep_run(entry);
+        self.unpersist(RecordKey::Workload(id.clone()));
+        self.touch_workload(id);
+    }
+
+    /// Notes that one instance of an earlier run is gone, and forgets the run with its last one.
+    pub(crate) fn release_run(&mut self, id: &WorkloadId, since: Revision) {
+        let key = (id.clone(), since);
+        let Some(earlier) = self.earlier_runs.get_mut(&key) else { return };
+        earlier.instances -= 1;
+        if earlier.instances == 0 {
+            self.earlier_runs.remove(&key);
+            self.unpersist(RecordKey::Revision(id.clone(), since));
+        }
+    }
+
+    fn keep_run(&mut self, entry: WorkloadEntry) {
+        let id = entry.workload.spec.id.clone();
+        let since = entry.run.since;
+        let instances = self.instances_of(&id).filter(|held| held.run.since == since).count();
+        if instances > 0 {
+            self.persist(Record::Revision(Box::new(entry.workload.clone())));
+            let earlier = EarlierRun { workload: entry.workload, run: entry.run, instances };
+            self.earlier_runs.insert((id, since), earlier);
+        }
+    }
+
+    fn touch_workload(&mut self, id: &WorkloadId) {
+        self.touched.workloads.insert(id.clone());
+        self.touched.services.insert(id.clone());
+        self.touched.seen = true;
+    }
+}

@@ -1,0 +1,131 @@
+//! Everything the scheduler can ask of the world.
+
+use std::net::Ipv4Addr;
+
+use api_types::{
+    counter::{RequestId, Revision},
+    id::{InstanceId, NodeId, WorkloadId},
+    instance::Instance,
+    node::NodeSpec,
+    view::WorkloadChange,
+    workload::Workload,
+};
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+/// One wish, as plain data. Within a batch every [`Effect::Persist`] is performed before anything else leaves the process.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Effect {
+    /// Make this durable.
+    Persist(Box<Record>),
+    /// Forget what is durable under this key.
+    Forget(RecordKey),
+    /// Answer a person.
+    Reply {
+        /// Which request.
+        request: RequestId,
+        /// What came of it.
+        outcome: Result<Accepted, Refusal>,
+    },
+    /// This node's assignment set changed: send what [`crate::Scheduler::assignment_set`] gives.
+    AssignmentsChanged(NodeId),
+    /// The service table changed: send what [`crate::Scheduler::service_table`] gives to every node.
+    ServicesChanged,
+    /// The node was removed: end its session and refuse its certificate from now on.
+    NodeRemoved(NodeId),
+}
+
+/// The effects of one step, in order.
+pub type Effects = Vec<Effect>;
+
+/// One durable thing. Loading all of them and calling [`crate::Scheduler::recover`] gives the cluster back.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Record {
+    /// Counters that must not repeat.
+    Counters(Counters),
+    /// A registered node.
+    Node(NodeSpec),
+    /// A workload.
+    Workload(Box<Workload>),
+    /// A placed instance that has not ended for good.
+    Instance(Instance),
+    /// A service's virtual address.
+    ServiceAddress {
+        /// Which service.
+        workload: WorkloadId,
+        /// Its address.
+        address: Ipv4Addr,
+    },
+    /// A workload as it was at an earlier revision (`runs_since`) that some instance still runs.
+    Revision(Box<Workload>),
+}
+
+/// The key of a [`Record`].
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RecordKey {
+    /// See [`Record::Counters`].
+    Counters,
+    /// See [`Record::Node`].
+    Node(NodeId),
+    /// See [`Record::Workload`].
+    Workload(WorkloadId),
+    /// See [`Record::Instance`].
+    Instance(InstanceId),
+    /// See [`Record::ServiceAddress`].
+    ServiceAddress(WorkloadId),
+    /// See [`Record::Revision`]; the revision is the one since which it runs.
+    Revision(WorkloadId, Revision),
+}
+
+impl Record {
+    /// The key it is stored under.
+    #[must_use]
+    pub fn key(&self) -> RecordKey {
+        match self {
+            Self::Counters(_) => RecordKey::Counters,
+            Self::Node(node) => RecordKey::Node(node.id.clone()),
+            Self::Workload(workload) => RecordKey::Workload(workload.spec.id.clone()),
+            Self::Instance(instance) => RecordKey::Instance(instance.id.clone()),
+            Self::ServiceAddress { workload, .. } => RecordKey::ServiceAddress(workload.clone()),
+            Self::Revision(workload) => RecordKey::Revision(workload.spec.id.clone(), workload.runs_since),
+        }
+    }
+}
+
+/// Counters that must not repeat, whatever crashes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counters {
+    /// The next instance's number.
+    pub next_instance: u64,
+}
+
+/// What came of a change.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Accepted {
+    /// What was changed.
+    Workloads(Vec<WorkloadChange>),
+    /// The node as registered.
+    Node(NodeSpec),
+}
+
+/// Why a change was refused. Nothing of it was done.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum Refusal {
+    /// There is no such workload.
+    #[error("there is no workload `{0}`")]
+    UnknownWorkload(WorkloadId),
+    /// There is no such node.
+    #[error("there is no node `{0}`")]
+    UnknownNode(NodeId),
+    /// There is no such instance.
+    #[error("there is no instance `{0}`")]
+    UnknownInstance(InstanceId),
+    /// It contradicts something else in the cluster.
+    #[error("{0}")]
+    Conflict(String),
+    /// It cannot be as asked for.
+    #[error("{0}")]
+    Invalid(String),
+}

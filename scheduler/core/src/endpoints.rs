@@ -1,0 +1,153 @@
+//! How to balance: each service's endpoints, the peers, and the service table made of them.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, OnceLock},
+};
+
+use api_types::{
+    counter::{Epoch, Generation},
+    id::{InstanceId, WorkloadId},
+    service::{Endpoint, Peer, Service, ServicePort, ServiceTable},
+    workload::WorkloadSpec,
+};
+
+use crate::{
+    cluster::{Cluster, Touched, instances::InstanceEntry, workloads::has_address},
+    settings::Settings,
+};
+
+/// The services and peers, and the table made of them.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Balancing {
+    services: BTreeMap<WorkloadId, Service>,
+    peers: Vec<Peer>,
+    /// The table's version; zero before the first.
+    generation: Generation,
+    /// The table, made when somebody asks for it: many changes may come before that.
+    table: OnceLock<Arc<ServiceTable>>,
+}
+
+impl Balancing {
+    /// The table as it is; `None` before the first refresh.
+    pub(crate) fn table(&self, settings: &Settings, epoch: Epoch) -> Option<Arc<ServiceTable>> {
+        let make = || {
+            Arc::new(ServiceTable {
+                epoch,
+                generation: self.generation,
+                cluster_range: settings.cluster_range,
+                service_range: settings.service_range,
+                services: self.services.values().cloned().collect(),
+                peers: self.peers.clone(),
+            })
+        };
+        (self.generation > Generation(0)).then(|| self.table.get_or_init(make).clone())
+    }
+
+    /// A service as it is in the table.
+    pub(crate) fn service(&self, id: &WorkloadId) -> Option<&Service> {
+        self.services.get(id)
+    }
+
+    /// All services as they are in the table.
+    pub(crate) fn services(&self) -> impl Iterator<Item = &Service> {
+        self.services.values()
+    }
+
+    /// Brings up to date what was touched; whether the table differs from the one before. The first differs from none.
+    pub(crate) fn refresh(&mut self, cluster: &Cluster, touched: &mut Touched) -> bool {
+        let mut differs = self.generation == Generation(0);
+        let services = std::mem::take(&mut touched.services);
+        for id in &services {
+            let service = service(cluster, id);
+            if self.services.get(id) != service.as_ref() {
+                differs = true;
+                match service {
+                    Some(service) => self.services.insert(id.clone(), service),
+                    None => self.services.remove(id),
+                };
+            }
+        }
+        for (id, instance) in std::mem::take(&mut touched.endpoints) {
+            if !services.contains(&id) {
+                differs |= self.refresh_endpoint(cluster, &id, &instance);
+            }
+        }
+        if std::mem::take(&mut touched.peers) {
+            let peers = peers(cluster);
+            differs |= peers != self.peers;
+            self.peers = peers;
+        }
+        if differs {
+            self.generation = self.generation.next();
+            self.table = OnceLock::new();
+        }
+        differs
+    }
+
+    /// Brings one endpoint up to date; whether it differs.
+    fn refresh_endpoint(&mut self, cluster: &Cluster, id: &WorkloadId, instance: &InstanceId) -> bool {
+        let Some(service) = self.services.get_mut(id) else { return false };
+        let endpoint = cluster.instances.get(instance).and_then(|held| endpoint(cluster, held));
+        let place = service.endpoints.binary_search_by(|known| known.instance.cmp(instance));
+        match (place, endpoint) {
+            (Ok(index), Some(endpoint)) if service.endpoints[index] == endpoint => false,
+            (Ok(index), Some(endpoint)) => {
+                service.endpoints[index] = endpoint;
+                true
+            }
+            (Ok(index), None) => {
+                service.endpoints.remove(index);
+                true
+            }
+            (Err(index), Some(endpoint)) => {
+                service.endpoints.insert(index, endpoint);
+                true
+            }
+            (Err(_), None) => false,
+        }
+    }
+}
+
+/// Whether an instance is balanced to: it serves, it shall go on, and its address is known.
+pub(crate) fn is_endpoint(cluster: &Cluster, held: &InstanceEntry) -> bool {
+    held.is_wanted() && cluster.is_serving(held) && held.status.as_ref().is_some_and(|status| status.address.is_some())
+}
+
+fn endpoint(cluster: &Cluster, held: &InstanceEntry) -> Option<Endpoint> {
+    let address = held.status.as_ref()?.address?;
+    let endpoint = || Endpoint { instance: held.instance.id.clone(), node: held.instance.node.clone(), address };
+    is_endpoint(cluster, held).then(endpoint)
+}
+
+/// A service's ports as the table shows them, sorted by name.
+pub(crate) fn ports(spec: &WorkloadSpec) -> Vec<ServicePort> {
+    let mut ports: Vec<ServicePort> = spec
+        .ports
+        .iter()
+        .map(|port| ServicePort {
+            name: port.name.clone(),
+            protocol: port.protocol,
+            service: port.service,
+            container: port.container,
+            publish: port.publish,
+        })
+        .collect();
+    ports.sort_by(|a, b| a.name.cmp(&b.name));
+    ports
+}
+
+fn service(cluster: &Cluster, id: &WorkloadId) -> Option<Service> {
+    let spec = cluster.workloads.get(id)?.spec();
+    let address = cluster.addresses.get(id).filter(|_| has_address(spec))?;
+    let endpoints = cluster.instances_of(id).filter_map(|held| endpoint(cluster, held));
+    Some(Service { id: id.clone(), address: *address, ports: ports(spec), endpoints: endpoints.collect() })
+}
+
+fn peers(cluster: &Cluster) -> Vec<Peer> {
+    let peers = cluster.nodes.values().filter_map(|node| {
+        let address = node.facts.as_ref()?.address?;
+        Some(Peer { node: node.spec.id.clone(), address, subnet: node.spec.subnet })
+    });
+    peers.collect()
+}

@@ -1,0 +1,123 @@
+//! Everything that can happen to a cluster.
+
+use std::collections::BTreeMap;
+
+use api_types::{
+    counter::{RequestId, Revision, SessionId},
+    id::{InstanceId, NodeId, WorkloadId},
+    instance::{InstanceStatus, InstanceUsage},
+    node::{Availability, Condition, NodeFacts, NodeUsage},
+    workload::WorkloadSpec,
+};
+
+/// One thing that happened. A bad one is refused with [`crate::effect::Effect::Reply`] or counted and ignored.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Input {
+    /// Time passed: a deadline of [`crate::Scheduler::next_deadline`] is due.
+    Tick,
+    /// A person asks for something and waits for the answer.
+    Request {
+        /// Whose answer it will be.
+        request: RequestId,
+        /// What is asked.
+        change: Change,
+    },
+    /// An agent said hello on a new session; an older session of that node is over.
+    SessionOpened {
+        /// Which node, proven by its certificate.
+        node: NodeId,
+        /// The new session.
+        session: SessionId,
+        /// What the node says it is.
+        facts: NodeFacts,
+    },
+    /// A session ended. Silence counts from the last heartbeat, not from here.
+    SessionClosed {
+        /// Which node.
+        node: NodeId,
+        /// The session that ended; an older one than the node's newest is ignored.
+        session: SessionId,
+    },
+    /// A sign of life.
+    Heartbeat {
+        /// Which node.
+        node: NodeId,
+        /// Through which session.
+        session: SessionId,
+    },
+    /// What an agent observed. Counts as a heartbeat.
+    Reported {
+        /// Which node.
+        node: NodeId,
+        /// Through which session.
+        session: SessionId,
+        /// The statuses of its instances.
+        statuses: Vec<InstanceStatus>,
+        /// Instances that left nothing behind: stopped and removed.
+        gone: Vec<InstanceId>,
+        /// Whether `statuses` names every instance the agent knows; what it leaves out is not there.
+        complete: bool,
+    },
+    /// What a node checks about itself, uses, and is. Counts as a heartbeat.
+    NodeReported {
+        /// Which node.
+        node: NodeId,
+        /// Through which session.
+        session: SessionId,
+        /// What it checks about itself; `None` = as before.
+        conditions: Option<Vec<Condition>>,
+        /// What it is; `None` = as before.
+        facts: Option<NodeFacts>,
+        /// What it uses.
+        usage: NodeUsage,
+        /// What its instances use.
+        instances: BTreeMap<InstanceId, InstanceUsage>,
+    },
+}
+
+/// A change of desired state that a person asks for.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Change {
+    /// Create or update workloads, all or none. An equal spec changes nothing.
+    Apply {
+        /// What is wanted.
+        specs: Vec<WorkloadSpec>,
+        /// Refuse unless each existing workload is at this revision; `None` = whatever it is.
+        expect: Option<Revision>,
+    },
+    /// Set the number of replicas of a service.
+    Scale {
+        /// Which.
+        workload: WorkloadId,
+        /// How many.
+        replicas: u32,
+    },
+    /// Remove a workload; its instances end.
+    Delete {
+        /// Which.
+        workload: WorkloadId,
+    },
+    /// Register a node, or accept the return of a known one with a new key.
+    AdmitNode {
+        /// Its name.
+        node: NodeId,
+        /// Its site.
+        site: String,
+        /// Its labels.
+        labels: BTreeMap<String, String>,
+    },
+    /// Say what is wanted of a node.
+    SetAvailability {
+        /// Which.
+        node: NodeId,
+        /// What is wanted.
+        availability: Availability,
+    },
+    /// Forget a node; its instances are replaced elsewhere. Refused while it is ready, unless `force`.
+    RemoveNode {
+        /// Which.
+        node: NodeId,
+        /// Even if it is ready.
+        force: bool,
+    },
+}

@@ -1,0 +1,154 @@
+//! What must hold after every step: used by debug builds, tests and the simulation.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use api_types::{
+    counter::Generation,
+    id::{NodeId, WorkloadId},
+    resources::Resources,
+    workload::WorkloadKind,
+};
+
+use crate::{
+    assignments, cluster::nodes::NodeEntry, endpoints, machine::Scheduler, reconcile::slots::LIVE_PER_SLOT_MAX,
+};
+
+impl Scheduler {
+    /// Checks what must hold after every step.
+    ///
+    /// # Errors
+    /// The first thing that does not hold, in one line.
+    pub fn check_invariants(&self) -> Result<(), String> {
+        self.cluster.nodes.iter().try_for_each(|(id, node)| self.check_node(id, node))?;
+        self.check_indexes()?;
+        self.check_counts()?;
+        self.check_addresses()?;
+        self.check_endpoints()
+    }
+
+    /// The indexes of a node equal a rebuild, nothing is promised twice, and its set says what the tables say.
+    fn check_node(&self, id: &NodeId, node: &NodeEntry) -> Result<(), String> {
+        let here: Vec<_> = self.cluster.instances.values().filter(|held| held.instance.node == *id).collect();
+        if !here.iter().map(|held| &held.instance.id).eq(node.instances.iter()) {
+            return Err(format!("{id}: the index of its instances differs from a rebuild"));
+        }
+        let mut ports = BTreeMap::new();
+        let mut promised = Resources::default();
+        for held in &here {
+            promised = promised.checked_add(held.reserve()).ok_or_else(|| format!("{id}: promised without bound"))?;
+            for port in held.host_ports() {
+                if let Some(other) = ports.insert(port, held.instance.id.clone()) {
+                    return Err(format!("{id}: {other} and {} both hold port {}", held.instance.id, port.0));
+                }
+            }
+        }
+        if promised != node.allocated || ports != node.host_ports {
+            return Err(format!("{id}: what it gave away differs from a rebuild"));
+        }
+        if node.allocatable_when_placed.is_some_and(|most| !most.fits(promised)) {
+            return Err(format!("{id}: sold {promised:?} of {:?}", node.allocatable_when_placed));
+        }
+        let made = assignments::make(&self.cluster, self.epoch, id).ok_or_else(|| format!("{id}: no set"))?;
+        let kept = self.assignments.get(id).ok_or_else(|| format!("{id}: its set was never made"))?;
+        if kept.generation == Generation(0) || kept.assignments != made.assignments || kept.subnet != made.subnet {
+            return Err(format!("{id}: its set differs from a rebuild"));
+        }
+        Ok(())
+    }
+
+    fn check_indexes(&self) -> Result<(), String> {
+        let mut siblings: BTreeMap<&WorkloadId, BTreeSet<_>> = BTreeMap::new();
+        let mut runs: BTreeMap<_, usize> = BTreeMap::new();
+        for (id, held) in &self.cluster.instances {
+            if !self.cluster.nodes.contains_key(&held.instance.node) {
+                return Err(format!("{id}: its node is not registered"));
+            }
+            siblings.entry(&held.instance.workload).or_default().insert(id.clone());
+            *runs.entry((held.instance.workload.clone(), held.run.since)).or_default() += 1;
+            let current = self.cluster.workloads.get(&held.instance.workload);
+            let is_earlier = current.is_none_or(|entry| entry.run.since != held.run.since);
+            if is_earlier && !self.cluster.earlier_runs.contains_key(&(held.instance.workload.clone(), held.run.since))
+            {
+                return Err(format!("{id}: what it runs is not kept"));
+            }
+        }
+        if !siblings.iter().map(|(id, set)| (*id, set)).eq(self.cluster.by_workload.iter()) {
+            return Err("the index of instances by workload differs from a rebuild".to_owned());
+        }
+        for (key, earlier) in &self.cluster.earlier_runs {
+            if runs.get(key) != Some(&earlier.instances) {
+                return Err(format!("{} since revision {}: a wrong count of instances", key.0, key.1));
+            }
+        }
+        Ok(())
+    }
+
+    /// Never more live instances than wanted and on their way to be replaced.
+    fn check_counts(&self) -> Result<(), String> {
+        for (id, entry) in &self.cluster.workloads {
+            let (mut slots, mut nodes): (BTreeMap<u32, usize>, BTreeMap<&NodeId, usize>) = Default::default();
+            for held in self.cluster.instances_of(id).filter(|held| held.is_wanted()) {
+                *slots.entry(held.instance.slot).or_default() += 1;
+                *nodes.entry(&held.instance.node).or_default() += 1;
+            }
+            match entry.spec().kind {
+                WorkloadKind::Service { replicas } => {
+                    if self.is_warming_up() || self.cluster.touched.workloads.contains(id) {
+                        continue;
+                    }
+                    if let Some((slot, count)) = slots.iter().find(|(_, count)| **count > LIVE_PER_SLOT_MAX) {
+                        return Err(format!("{id}: {count} live instances in slot {slot}"));
+                    }
+                    if slots.len() > replicas as usize {
+                        return Err(format!("{id}: {} slots are held, {replicas} are wanted", slots.len()));
+                    }
+                }
+                WorkloadKind::Daemon => {
+                    if let Some((node, count)) = nodes.iter().find(|(_, count)| **count > 1) {
+                        return Err(format!("{id}: {count} live instances on {node}"));
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn check_addresses(&self) -> Result<(), String> {
+        let mut subnets: Vec<_> = self.cluster.nodes.values().map(|node| (node.spec.subnet, &node.spec.id)).collect();
+        subnets.sort_unstable();
+        if let Some(pair) = subnets.windows(2).find(|pair| pair[0].0.overlaps(pair[1].0)) {
+            return Err(format!("{} and {} share addresses", pair[0].1, pair[1].1));
+        }
+        let mut owners = BTreeMap::new();
+        for (id, address) in &self.cluster.addresses {
+            if let Some(other) = owners.insert(address, id) {
+                return Err(format!("{id} and {other} share the virtual address {address}"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Every endpoint is a running healthy instance on a ready node, and every such instance is an endpoint.
+    fn check_endpoints(&self) -> Result<(), String> {
+        if self.is_warming_up() {
+            return Ok(());
+        }
+        for service in self.balancing.services() {
+            let serving =
+                self.cluster.instances_of(&service.id).filter(|held| endpoints::is_endpoint(&self.cluster, held));
+            if !serving.map(|held| &held.instance.id).eq(service.endpoints.iter().map(|endpoint| &endpoint.instance)) {
+                return Err(format!("{}: its endpoints are not its serving instances", service.id));
+            }
+        }
+        for id in self.cluster.addresses.keys() {
+            if self.balancing.service(id).is_none() {
+                return Err(format!("{id}: has a virtual address but is not in the table"));
+            }
+        }
+        let table = self.balancing.table(&self.settings, self.epoch).ok_or("no service table was made")?;
+        if !table.services.iter().eq(self.balancing.services()) {
+            return Err("the service table differs from the services".to_owned());
+        }
+        Ok(())
+    }
+}

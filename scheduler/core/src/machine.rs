@@ -1,0 +1,209 @@
+//! The scheduler: one input in, every decision it touches brought up to date, effects out.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use api_types::{
+    assignment::AssignmentSet,
+    counter::Epoch,
+    id::{NodeId, WorkloadId},
+    node::NodeSpec,
+    service::ServiceTable,
+    time::Timestamp,
+};
+
+use crate::{
+    assignments::Assignments,
+    cluster::Cluster,
+    effect::{Effect, Effects, Record},
+    endpoints::Balancing,
+    history::History,
+    input::Input,
+    settings::Settings,
+    timers::{Timer, Timers},
+};
+
+/// In debug builds the invariants are checked after each step of a cluster up to this many nodes and instances.
+const CHECKED_SIZE_MAX: usize = 64;
+
+/// All that must be so.
+#[derive(Clone, Debug)]
+pub struct Scheduler {
+    pub(crate) settings: Settings,
+    pub(crate) epoch: Epoch,
+    /// When this run began.
+    pub(crate) began_at: Timestamp,
+    /// The time of the latest step; it never goes back.
+    pub(crate) now: Timestamp,
+    pub(crate) cluster: Cluster,
+    pub(crate) assignments: Assignments,
+    pub(crate) balancing: Balancing,
+    pub(crate) history: History,
+    pub(crate) timers: Timers,
+    /// Until when nobody is declared silent and nothing is placed; `None` = the warm-up is over.
+    pub(crate) warm_up_until: Option<Timestamp>,
+    /// When somebody may have fallen silent.
+    pub(crate) silence_check_at: Option<Timestamp>,
+    /// Silent nodes whose instances are not replaced, because too many fell silent at once.
+    pub(crate) frozen: BTreeSet<NodeId>,
+    /// Workloads that wait for room.
+    pub(crate) parked: BTreeSet<WorkloadId>,
+    /// How many placements this step may still make.
+    pub(crate) placements_left: usize,
+    /// What leaves after everything durable.
+    pub(crate) outbox: Effects,
+    /// Inputs, or parts of them, that made no sense.
+    pub(crate) ignored: u64,
+    view_version: u64,
+    events_shown: u64,
+}
+
+impl Scheduler {
+    /// Makes a scheduler around a cluster.
+    pub(crate) fn around(settings: Settings, epoch: Epoch, cluster: Cluster, now: Timestamp) -> Self {
+        Self {
+            settings,
+            epoch,
+            began_at: now,
+            now,
+            cluster,
+            assignments: Assignments::default(),
+            balancing: Balancing::default(),
+            history: History::default(),
+            timers: Timers::default(),
+            warm_up_until: None,
+            silence_check_at: None,
+            frozen: BTreeSet::new(),
+            parked: BTreeSet::new(),
+            placements_left: 0,
+            outbox: Effects::new(),
+            ignored: 0,
+            view_version: 1,
+            events_shown: 0,
+        }
+    }
+
+    /// Applies one input, then brings every decision it touched up to date.
+    ///
+    /// Deadlines are looked at on [`Input::Tick`] only, so that heartbeats that wait in the same queue are read first.
+    pub fn step(&mut self, now: Timestamp, input: Input, effects: &mut Effects) {
+        self.now = self.now.max(now);
+        match input {
+            Input::Tick => self.tick(),
+            Input::Request { request, change } => self.request(request, change),
+            Input::SessionOpened { node, session, facts } => self.session_opened(&node, session, facts),
+            // Silence counts from the last heartbeat: the end of a connection says nothing.
+            Input::SessionClosed { .. } => {}
+            Input::Heartbeat { node, session } => {
+                self.heard(&node, session);
+            }
+            Input::Reported { node, session, statuses, gone, complete } => {
+                self.reported(&node, session, statuses, gone, complete);
+            }
+            Input::NodeReported { node, session, conditions, facts, usage, instances } => {
+                self.node_reported(&node, session, conditions, facts, usage, instances);
+            }
+        }
+        self.settle();
+        self.emit(effects);
+        if cfg!(debug_assertions) && self.cluster.nodes.len() + self.cluster.instances.len() <= CHECKED_SIZE_MAX {
+            let checked = self.check_invariants();
+            debug_assert!(checked.is_ok(), "{}", checked.err().unwrap_or_default());
+        }
+    }
+
+    /// When `step` wants to be called with [`Input::Tick`], and why. May lie in the past.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<(Timestamp, &'static str)> {
+        let work_left = (!self.is_warming_up() && !self.cluster.touched.workloads.is_empty())
+            .then_some((self.now, "more is to be placed"));
+        let warm_up = self.warm_up_until.map(|at| (at, "the warm-up ends"));
+        let silence = self.silence_check_at.filter(|_| !self.is_warming_up()).map(|at| (at, "a node may be silent"));
+        [work_left, warm_up, silence, self.timers.next()].into_iter().flatten().min_by_key(|(at, _)| *at)
+    }
+
+    /// All that this node must do; `None` if it is not registered.
+    #[must_use]
+    pub fn assignment_set(&self, node: &NodeId) -> Option<Arc<AssignmentSet>> {
+        self.assignments.get(node)
+    }
+
+    /// How to balance; `None` while the scheduler warms up after a restart.
+    #[must_use]
+    pub fn service_table(&self) -> Option<Arc<ServiceTable>> {
+        if self.is_warming_up() { None } else { self.balancing.table(&self.settings, self.epoch) }
+    }
+
+    /// A registered node.
+    #[must_use]
+    pub fn node(&self, node: &NodeId) -> Option<&NodeSpec> {
+        self.cluster.nodes.get(node).map(|entry| &entry.spec)
+    }
+
+    /// What an operator tuned.
+    #[must_use]
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// Which run of the scheduler this is.
+    #[must_use]
+    pub fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
+    /// Grows with every change that a reader could see; samples (usage, when a node was last seen) do not count.
+    #[must_use]
+    pub fn view_version(&self) -> u64 {
+        self.view_version
+    }
+
+    /// How many inputs, or parts of them, made no sense: of unknown nodes, old sessions, other nodes' instances.
+    #[must_use]
+    pub fn ignored_inputs(&self) -> u64 {
+        self.ignored
+    }
+
+    fn tick(&mut self) {
+        self.check_warm_up();
+        self.check_silence();
+        while let Some(timer) = self.timers.take_due(self.now) {
+            match timer {
+                Timer::Stop(id) => {
+                    let due = |at: Timestamp| at <= self.now;
+                    if self.cluster.instances.get(&id).is_some_and(|held| held.leaves_at.is_some_and(due)) {
+                        self.cluster.stop(&id);
+                    }
+                }
+                Timer::Look(workload) => {
+                    self.cluster.touched.workloads.insert(workload);
+                }
+            }
+        }
+    }
+
+    /// Writes the differences: what is durable first.
+    pub(crate) fn emit(&mut self, effects: &mut Effects) {
+        if std::mem::take(&mut self.cluster.counted) {
+            effects.push(Effect::Persist(Box::new(Record::Counters(self.cluster.counters))));
+        }
+        effects.append(&mut self.cluster.journal);
+        effects.append(&mut self.outbox);
+        for node in std::mem::take(&mut self.cluster.touched.sets) {
+            if self.assignments.refresh(&self.cluster, self.epoch, &node) {
+                effects.push(Effect::AssignmentsChanged(node));
+            }
+        }
+        if !self.is_warming_up() {
+            let mut touched = std::mem::take(&mut self.cluster.touched);
+            if self.balancing.refresh(&self.cluster, &mut touched) {
+                touched.seen = true;
+                effects.push(Effect::ServicesChanged);
+            }
+            self.cluster.touched = touched;
+        }
+        if std::mem::take(&mut self.cluster.touched.seen) | (self.events_shown != self.history.last()) {
+            self.events_shown = self.history.last();
+            self.view_version += 1;
+        }
+    }
+}

@@ -1,0 +1,199 @@
+//! Desired against observed: the dirty set, the order of the passes, and what all passes do.
+
+mod daemon;
+mod drain;
+mod scale_down;
+mod service;
+pub(crate) mod slots;
+
+use api_types::{
+    id::{InstanceId, NodeId, WorkloadId},
+    node::{Availability, Liveness},
+    time::Timestamp,
+    workload::WorkloadKind,
+};
+
+use crate::{
+    cluster::workloads::has_address,
+    effect::Effects,
+    endpoints,
+    history::Subject,
+    machine::Scheduler,
+    placement::{self, explain},
+    timers::Timer,
+};
+
+/// How often one step looks again at what its own decisions touched; the rest waits for the next tick.
+const ROUNDS_MAX: usize = 8;
+
+/// After how long an instance that ended for good is replaced: an image that cannot work must not spin the cluster.
+pub(crate) const ENDED_RETRY_MS: u64 = 5_000;
+
+/// How many of a workload's instances may be under way at once in a rollout: a tenth of them, at least one.
+pub(crate) fn rollout_share(instances: usize) -> usize {
+    (instances / 10).max(1)
+}
+
+impl Scheduler {
+    /// Brings every workload that something touched up to date.
+    pub(crate) fn settle(&mut self) {
+        if self.is_warming_up() {
+            return;
+        }
+        self.placements_left = self.settings.placements_per_step_max;
+        for _ in 0..ROUNDS_MAX {
+            self.judge_freeze();
+            self.wake_parked();
+            let touched = std::mem::take(&mut self.cluster.touched.workloads);
+            if touched.is_empty() {
+                break;
+            }
+            for id in touched {
+                if self.placements_left == 0 {
+                    self.cluster.touched.workloads.insert(id);
+                } else {
+                    self.reconcile(&id);
+                }
+            }
+        }
+    }
+
+    /// Looks at everything anew, as if all of it had been touched. Emits nothing when nothing is left to do: the dirty set
+    /// only saves work.
+    pub fn reconcile_all(&mut self, now: Timestamp, effects: &mut Effects) {
+        self.now = self.now.max(now);
+        let touched = &mut self.cluster.touched;
+        touched.workloads.extend(self.cluster.workloads.keys().cloned());
+        touched.workloads.extend(self.cluster.by_workload.keys().cloned());
+        touched.services.extend(self.cluster.workloads.keys().cloned());
+        touched.sets.extend(self.cluster.nodes.keys().cloned());
+        touched.room.extend(self.cluster.nodes.keys().cloned());
+        touched.peers = true;
+        touched.liveness = true;
+        self.settle();
+        self.emit(effects);
+    }
+
+    fn reconcile(&mut self, id: &WorkloadId) {
+        match self.cluster.workloads.get(id).map(|entry| entry.spec().kind.clone()) {
+            Some(WorkloadKind::Service { replicas }) => self.reconcile_service(id, replicas),
+            Some(WorkloadKind::Daemon) => self.reconcile_daemon(id),
+            None => self.end_orphans(id),
+        }
+    }
+
+    /// Ends the instances of a workload that was deleted. On a lost node they are forgotten: should it return, its agent
+    /// removes what its set does not name.
+    fn end_orphans(&mut self, id: &WorkloadId) {
+        for instance in self.cluster.by_workload.get(id).cloned().unwrap_or_default() {
+            self.retire(&instance);
+            let lost = self.cluster.instances.get(&instance).is_some_and(|held| {
+                let node = self.cluster.nodes.get(&held.instance.node);
+                !held.is_wanted() && node.is_none_or(|node| node.liveness == Liveness::Lost)
+            });
+            if lost {
+                self.cluster.forget(&instance);
+            }
+        }
+    }
+
+    /// Wakes what waits for room, where a node could help; daemons look at every node that changed.
+    fn wake_parked(&mut self) {
+        let room = std::mem::take(&mut self.cluster.touched.room);
+        if room.is_empty() {
+            return;
+        }
+        for (id, entry) in &self.cluster.workloads {
+            if entry.spec().kind == WorkloadKind::Daemon {
+                self.cluster.touched.workloads.insert(id.clone());
+            }
+        }
+        for id in &self.parked {
+            let Some(entry) = self.cluster.workloads.get(id) else { continue };
+            let helps = |node: &NodeId| {
+                // A node that went may change the reason; one that holds an instance may have room for its successor.
+                self.cluster.nodes.get(node).is_none_or(|node| {
+                    placement::check(&self.cluster, node, entry.spec()).is_ok()
+                        || placement::instances_there(&self.cluster, node, entry.spec()) > 0
+                })
+            };
+            if room.iter().any(helps) {
+                self.cluster.touched.workloads.insert(id.clone());
+            }
+        }
+    }
+
+    /// Places an instance on a node that was picked for it; the committer asks the same question as the planner.
+    pub(crate) fn commit(&mut self, id: &WorkloadId, slot: u32, node: &NodeId) -> Option<InstanceId> {
+        let entry = self.cluster.workloads.get(id)?;
+        let fits = placement::check(&self.cluster, self.cluster.nodes.get(node)?, entry.spec());
+        debug_assert!(fits.is_ok(), "planner and committer disagree on {node} for {id}: {fits:?}");
+        fits.ok()?;
+        let allocatable = self.cluster.nodes.get(node)?.allocatable;
+        let instance = self.cluster.place(id, slot, node, self.now);
+        self.placements_left = self.placements_left.saturating_sub(1);
+        if let Some(entry) = self.cluster.nodes.get_mut(node) {
+            entry.allocatable_when_placed = Some(allocatable);
+            entry.drained = false;
+        }
+        if let Some(held) = self.cluster.instances.get(&instance) {
+            self.history.add(self.now, Subject::Instance(&held.instance), "placed", format!("on {node}"));
+        }
+        Some(instance)
+    }
+
+    /// Ends an instance: out of the service table first, then told to stop after the drain delay.
+    pub(crate) fn retire(&mut self, id: &InstanceId) {
+        let Some(held) = self.cluster.instances.get(id).filter(|held| held.is_wanted()) else { return };
+        let node = held.instance.node.clone();
+        if has_address(&held.run.spec) && endpoints::is_endpoint(&self.cluster, held) {
+            let at = self.now + self.settings.drain_delay_ms;
+            self.timers.set(at, Timer::Stop(id.clone()));
+            self.cluster.leave(id, at);
+        } else {
+            self.cluster.stop(id);
+        }
+        self.touch_drain(&node);
+    }
+
+    /// Notes that a draining node may let go of more, or is empty.
+    pub(crate) fn touch_drain(&mut self, node: &NodeId) {
+        let Some(entry) = self.cluster.nodes.get_mut(node) else { return };
+        if entry.spec.availability != Availability::Draining {
+            return;
+        }
+        if entry.instances.is_empty() && !entry.drained {
+            entry.drained = true;
+            self.history.add(self.now, Subject::Node(node), "drained", "nothing is left on it");
+        }
+        self.cluster.touch_instances_on(node);
+    }
+
+    /// Notes that not all instances of a workload have a node, and tells people once.
+    pub(crate) fn park(&mut self, id: &WorkloadId) {
+        let Some(entry) = self.cluster.workloads.get(id) else { return };
+        let reason = explain::summary(&self.cluster, entry.spec());
+        self.park_because(id, reason);
+    }
+
+    /// The same for a given reason.
+    pub(crate) fn park_because(&mut self, id: &WorkloadId, reason: String) {
+        let Some(entry) = self.cluster.workloads.get_mut(id) else { return };
+        if entry.parked.is_none() {
+            self.history.add(self.now, Subject::Workload(id), "unplaced", reason.clone());
+        }
+        self.cluster.touched.seen |= entry.parked.as_ref() != Some(&reason);
+        entry.parked = Some(reason);
+        self.parked.insert(id.clone());
+    }
+
+    /// Notes that a workload waits for no room.
+    pub(crate) fn unpark(&mut self, id: &WorkloadId) {
+        if self.parked.remove(id) {
+            self.cluster.touched.seen = true;
+        }
+        if let Some(entry) = self.cluster.workloads.get_mut(id) {
+            entry.parked = None;
+        }
+    }
+}

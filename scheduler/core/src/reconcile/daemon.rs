@@ -1,0 +1,143 @@
+//! One instance on every node that the rules mean: placed when the node is ready, ended when it is drained or meant no more.
+//!
+//! A daemon belongs to its node: silence changes nothing. A changed one is stopped first, on a tenth of the nodes at once.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use api_types::{
+    id::{InstanceId, NodeId, WorkloadId},
+    node::Availability,
+};
+
+use crate::{
+    cluster::nodes::NodeEntry,
+    machine::Scheduler,
+    placement::{
+        self, explain,
+        filters::{Miss, is_meant},
+    },
+    reconcile::{ENDED_RETRY_MS, rollout_share, slots::is_current},
+    timers::Timer,
+};
+
+/// What a daemon's pass found.
+#[derive(Debug, Default)]
+struct Found {
+    to_end: Vec<InstanceId>,
+    to_place: Vec<NodeId>,
+    to_renew: Vec<InstanceId>,
+    under_way: usize,
+    /// On how many nodes it runs or shall run.
+    nodes: usize,
+    misses: Vec<String>,
+}
+
+impl Scheduler {
+    /// Brings a daemon up to date.
+    pub(crate) fn reconcile_daemon(&mut self, id: &WorkloadId) {
+        let found = self.look_at_nodes(id);
+        let is_steady = found.to_end.is_empty() && found.to_place.is_empty() && found.to_renew.is_empty();
+        if let Some(entry) = self.cluster.workloads.get_mut(id) {
+            entry.is_steady = is_steady;
+        }
+        for instance in &found.to_end {
+            self.retire(instance);
+        }
+        let mut slots: BTreeSet<u32> = self.cluster.instances_of(id).map(|held| held.instance.slot).collect();
+        for node in &found.to_place {
+            if self.placements_left == 0 {
+                self.cluster.touched.workloads.insert(id.clone());
+                break;
+            }
+            let slot = (0..).find(|slot| !slots.contains(slot)).expect("there are fewer instances than numbers");
+            slots.insert(slot);
+            self.commit(id, slot, node);
+        }
+        let mut to_renew = found.to_renew;
+        to_renew.sort_by_key(|old| self.serves(old));
+        let under_way = found.under_way + found.to_place.len();
+        for old in to_renew.iter().take(rollout_share(found.nodes).saturating_sub(under_way)) {
+            self.retire(old);
+        }
+        match found.misses.len() {
+            0 => self.unpark(id),
+            1 => self.park_because(id, found.misses.concat()),
+            count => self.park_because(id, format!("{count} nodes: {}", found.misses.join("; "))),
+        }
+    }
+
+    /// Whether a node shall have an instance of this daemon, be it able to take it now or not.
+    pub(crate) fn is_meant_for(&self, id: &WorkloadId, node: &NodeEntry) -> bool {
+        let spec = self.cluster.workloads.get(id).map(|entry| entry.spec());
+        spec.is_some_and(|spec| node.spec.availability != Availability::Draining && is_meant(node, spec) == Some(true))
+    }
+
+    fn look_at_nodes(&mut self, id: &WorkloadId) -> Found {
+        let mut found = Found::default();
+        let mut there: BTreeMap<NodeId, Vec<InstanceId>> = BTreeMap::new();
+        for held in self.cluster.instances_of(id) {
+            there.entry(held.instance.node.clone()).or_default().push(held.instance.id.clone());
+        }
+        let Some(entry) = self.cluster.workloads.get(id) else { return found };
+        let mut looks = Vec::new();
+        for (name, node) in &self.cluster.nodes {
+            let here = there.get(name).map(Vec::as_slice).unwrap_or_default();
+            let wanted: Vec<_> =
+                here.iter().filter_map(|id| self.cluster.instances.get(id)).filter(|held| held.is_wanted()).collect();
+            let draining = node.spec.availability == Availability::Draining;
+            if draining || is_meant(node, entry.spec()) == Some(false) {
+                found.to_end.extend(wanted.iter().map(|held| held.instance.id.clone()));
+                continue;
+            }
+            found.nodes += usize::from(node.is_ready());
+            let Some(held) = wanted.last() else {
+                if here.is_empty() {
+                    match placement::check(&self.cluster, node, entry.spec()) {
+                        Ok(()) => found.to_place.push(name.clone()),
+                        Err(miss) => found.misses.extend(daemon_miss(node, &miss)),
+                    }
+                } else if node.is_ready() {
+                    found.under_way += 1;
+                }
+                continue;
+            };
+            found.to_end.extend(wanted[..wanted.len() - 1].iter().map(|held| held.instance.id.clone()));
+            let instance = held.instance.id.clone();
+            match held.ended_at {
+                Some(at) if self.now >= at + ENDED_RETRY_MS => found.to_end.push(instance),
+                Some(at) => looks.push(at + ENDED_RETRY_MS),
+                None if !node.is_ready() => {}
+                None if !is_current(held, entry.workload.runs_since) => {
+                    // What works is not stopped for a successor that its node would not take.
+                    match placement::check_instead_of(&self.cluster, held, entry.spec()) {
+                        Ok(()) => found.to_renew.push(instance),
+                        Err(miss) => found.misses.extend(daemon_miss(node, &miss)),
+                    }
+                }
+                None if !self.cluster.is_serving(held) => found.under_way += 1,
+                None => {}
+            }
+        }
+        for at in looks {
+            self.timers.set(at, Timer::Look(id.clone()));
+        }
+        found
+    }
+}
+
+/// What to tell people about a node that does not take a daemon meant for it; nothing where an operator wants it so.
+fn daemon_miss(node: &NodeEntry, miss: &Miss<'_>) -> Option<String> {
+    match miss {
+        Miss::Cordoned
+        | Miss::Draining
+        | Miss::Unreachable
+        | Miss::Lost
+        | Miss::Unknown
+        | Miss::Architecture(_)
+        | Miss::Constraint(_)
+        | Miss::PerNode(_) => None,
+        Miss::RuntimeAway | Miss::HostPort(..) | Miss::Resources(_) => {
+            Some(format!("{} {}", node.spec.id, explain::reason(node, miss)))
+        }
+    }
+}

@@ -1,0 +1,290 @@
+//! N replicas by slot: fill what is empty, replace what is given up, roll out what changed, end what is surplus.
+//!
+//! A slot holds at most one instance that is as wanted and one that it replaces; the latter goes when the former serves.
+
+use std::collections::BTreeMap;
+
+use api_types::{
+    id::{InstanceId, NodeId, WorkloadId},
+    node::Liveness,
+};
+
+use crate::{
+    history::Subject,
+    machine::Scheduler,
+    placement::{self, Candidates},
+    reconcile::{
+        ENDED_RETRY_MS, rollout_share,
+        slots::{LIVE_PER_SLOT_MAX, Slot, Why, free_slots, is_stop_first},
+    },
+    timers::Timer,
+};
+
+/// How a slot stands after what needs no new instance was done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Standing {
+    /// Nothing to do, or nobody knows.
+    Settled,
+    /// Its instance is not well yet, and its node is heard of.
+    UnderWay,
+    /// It needs a new instance at once.
+    Replace,
+    /// Its instance is to leave a draining node.
+    Move(InstanceId),
+    /// Its instance runs an earlier revision.
+    Renew(InstanceId),
+}
+
+/// What a service asks of placement, the most pressing first.
+#[derive(Debug, Default)]
+struct Needs {
+    now: Vec<u32>,
+    moves: Vec<(u32, InstanceId)>,
+    renewals: Vec<(u32, InstanceId)>,
+    under_way: usize,
+}
+
+impl Scheduler {
+    /// Brings a service up to date.
+    pub(crate) fn reconcile_service(&mut self, id: &WorkloadId, replicas: u32) {
+        let mut slots = self.slots_of(id);
+        self.scale_down(id, replicas, &mut slots);
+        let needs = self.needs_of(id, replicas, &mut slots);
+        if let Some(at) = self.next_look(id) {
+            self.timers.set(at, Timer::Look(id.clone()));
+        }
+        let is_steady = slots.len() == replicas as usize && slots.values().all(Slot::is_steady);
+        if let Some(entry) = self.cluster.workloads.get_mut(id) {
+            entry.is_steady = is_steady;
+        }
+        let before = self.placements_left;
+        let mut room = self.fill(id, &needs.now, &slots);
+        room &= self.give_away(id, &needs.moves);
+        // Who was stopped to make room for its successor is under way, too, until that is placed.
+        let makes_room = |number: &&u32| slots.get(number).is_some_and(|slot| slot.is_ending && !slot.is_held());
+        let making_room = needs.now.iter().filter(makes_room).count();
+        let under_way = needs.under_way + making_room.max(before - self.placements_left);
+        let count = rollout_share(replicas as usize).saturating_sub(under_way);
+        if count > 0 {
+            room &= self.renew(id, &needs.renewals, count);
+        }
+        if room {
+            self.unpark(id);
+        } else {
+            self.park(id);
+        }
+    }
+
+    /// Does what needs no new instance, and collects what does.
+    fn needs_of(&mut self, id: &WorkloadId, replicas: u32, slots: &mut BTreeMap<u32, Slot>) -> Needs {
+        let mut needs = Needs::default();
+        let held = slots.values().filter(|slot| slot.is_held()).count();
+        for (number, slot) in slots.iter_mut().filter(|(_, slot)| slot.is_held()) {
+            self.trim(slot);
+            match self.settle_slot(slot) {
+                Standing::Settled => {}
+                Standing::UnderWay => needs.under_way += 1,
+                Standing::Replace => needs.now.push(*number),
+                Standing::Move(old) => needs.moves.push((*number, old)),
+                Standing::Renew(old) => needs.renewals.push((*number, old)),
+            }
+        }
+        let stop_first = self.cluster.workloads.get(id).is_some_and(is_stop_first);
+        for number in free_slots(slots, (replicas as usize).saturating_sub(held)) {
+            if stop_first && slots.get(&number).is_some_and(|slot| slot.is_ending) {
+                needs.under_way += 1;
+            } else {
+                needs.now.push(number);
+            }
+        }
+        needs
+    }
+
+    /// Ends what a slot holds beyond an instance and the one that it replaces. More are there only after the scheduler
+    /// was killed between taking instances out of the table and telling them to stop: that they were to leave is not durable.
+    fn trim(&mut self, slot: &mut Slot) {
+        while slot.targets.len() + slot.stale.len() > LIVE_PER_SLOT_MAX {
+            let targets = slot.targets.iter().map(|id| (self.serves(id), true, id));
+            let least = targets.chain(slot.stale.iter().map(|(id, _)| (self.serves(id), false, id))).min();
+            let Some(least) = least.map(|(_, _, id)| id.clone()) else { return };
+            slot.targets.retain(|id| *id != least);
+            slot.stale.retain(|(id, _)| *id != least);
+            self.retire(&least);
+        }
+    }
+
+    fn settle_slot(&mut self, slot: &Slot) -> Standing {
+        let Some(kept) = self.keep_one(slot) else { return self.stand_in(slot) };
+        if self.serves(&kept) {
+            for (old, _) in &slot.stale {
+                self.retire(old);
+            }
+            return Standing::Settled;
+        }
+        for (old, why) in &slot.stale {
+            if matches!(why, Why::Ended(_)) {
+                self.retire(old);
+            }
+        }
+        let heard = self.node_of(&kept).is_some_and(|(_, liveness)| liveness == Liveness::Ready);
+        if heard { Standing::UnderWay } else { Standing::Settled }
+    }
+
+    /// Which of the instances that are as wanted stays. Two are there when a node returns whose instance was being
+    /// replaced: the replacement stays if it serves already, else the original.
+    fn keep_one(&mut self, slot: &Slot) -> Option<InstanceId> {
+        let oldest = slot.targets.first()?.clone();
+        if slot.targets.len() == 1 {
+            return Some(oldest);
+        }
+        let serving = slot.targets.iter().rev().find(|id| self.serves(id)).cloned();
+        let all_known = slot.targets.iter().all(|id| {
+            let held = self.cluster.instances.get(id);
+            let node = held.and_then(|held| self.cluster.nodes.get(&held.instance.node));
+            node.is_some_and(|node| node.is_ready() && node.synced)
+        });
+        let Some(kept) = serving.or_else(|| all_known.then(|| oldest.clone())) else { return Some(oldest) };
+        for surplus in slot.targets.iter().filter(|id| **id != kept) {
+            if let Some(held) = self.cluster.instances.get(surplus) {
+                let message = format!("surplus: {kept} holds the slot");
+                self.history.add(self.now, Subject::Instance(&held.instance), "surplus", message);
+            }
+            self.retire(surplus);
+        }
+        Some(kept)
+    }
+
+    /// What a slot needs in which nothing is as wanted. One old instance stands in until there is a new one.
+    fn stand_in(&mut self, slot: &Slot) -> Standing {
+        let rank = |(id, why): &&(InstanceId, Why)| (self.serves(id), *why);
+        let Some((best, why)) = slot.stale.iter().max_by_key(rank).cloned() else { return Standing::Settled };
+        for (other, _) in slot.stale.iter().filter(|(id, _)| *id != best) {
+            self.retire(other);
+        }
+        match why {
+            Why::Ended(at) if self.now < at + ENDED_RETRY_MS => {
+                if let Some(held) = self.cluster.instances.get(&best) {
+                    self.timers.set(at + ENDED_RETRY_MS, Timer::Look(held.instance.workload.clone()));
+                }
+                Standing::UnderWay
+            }
+            Why::Ended(_) | Why::GivenUp => Standing::Replace,
+            Why::Draining => Standing::Move(best),
+            Why::Earlier => Standing::Renew(best),
+        }
+    }
+
+    /// Places an instance into each of these slots; whether there was room for all.
+    fn fill(&mut self, id: &WorkloadId, wanted: &[u32], slots: &BTreeMap<u32, Slot>) -> bool {
+        let (picks, enough) = self.pick(id, wanted);
+        for (number, node) in picks {
+            let Some(placed) = self.commit(id, number, &node) else { continue };
+            for (old, why) in slots.get(&number).map(|slot| slot.stale.as_slice()).unwrap_or_default() {
+                self.tell_replaced(old, &placed, *why);
+                if matches!(why, Why::Ended(_)) {
+                    self.retire(old);
+                }
+            }
+        }
+        enough
+    }
+
+    /// Places successors of instances on draining nodes, a few at a time; whether there was room for all.
+    fn give_away(&mut self, id: &WorkloadId, moves: &[(u32, InstanceId)]) -> bool {
+        let allowed: Vec<u32> = self.allowed_moves(moves);
+        let (picks, enough) = self.pick(id, &allowed);
+        for (number, node) in picks {
+            let placed = self.commit(id, number, &node);
+            let old = moves.iter().find(|(slot, _)| *slot == number);
+            if let (Some(placed), Some((_, old))) = (placed, old) {
+                self.tell_replaced(old, &placed, Why::Draining);
+            }
+        }
+        enough
+    }
+
+    /// Begins to replace at most `count` instances of an earlier revision; whether there was room. Those that do not work
+    /// go first.
+    fn renew(&mut self, id: &WorkloadId, renewals: &[(u32, InstanceId)], count: usize) -> bool {
+        let Some(entry) = self.cluster.workloads.get(id) else { return true };
+        let stop_first = is_stop_first(entry);
+        let heard = |old: &InstanceId| self.node_of(old).is_some_and(|(_, liveness)| liveness == Liveness::Ready);
+        let mut chosen: Vec<&(u32, InstanceId)> =
+            renewals.iter().filter(|(_, old)| !stop_first || heard(old)).collect();
+        chosen.sort_by_key(|(number, old)| (self.serves(old), *number));
+        chosen.truncate(count);
+        if stop_first {
+            let (fit, misfit): (Vec<_>, Vec<_>) = chosen.into_iter().partition(|(_, old)| self.has_room_after(id, old));
+            fit.iter().for_each(|(_, old)| self.retire(old));
+            return misfit.is_empty();
+        }
+        let numbers: Vec<u32> = chosen.iter().map(|(number, _)| *number).collect();
+        let (picks, enough) = self.pick(id, &numbers);
+        let begun = !picks.is_empty();
+        for ((number, node), (_, old)) in picks.into_iter().zip(&chosen) {
+            if let Some(placed) = self.commit(id, number, &node) {
+                self.tell_replaced(old, &placed, Why::Earlier);
+            }
+        }
+        let Some((_, old)) = chosen.first().filter(|_| !begun && !enough) else { return true };
+        // No room beside the old one: it makes room, if that is enough.
+        let makes_room = self.has_room_after(id, old);
+        if makes_room {
+            self.retire(old);
+        }
+        makes_room
+    }
+
+    /// Whether a node takes an instance of the workload once this one is gone. Nothing that works is stopped for a successor
+    /// that fits nowhere.
+    fn has_room_after(&self, id: &WorkloadId, old: &InstanceId) -> bool {
+        let (Some(entry), Some(held)) = (self.cluster.workloads.get(id), self.cluster.instances.get(old)) else {
+            return false;
+        };
+        placement::check_instead_of(&self.cluster, held, entry.spec()).is_ok()
+            || self.cluster.nodes.values().any(|node| placement::check(&self.cluster, node, entry.spec()).is_ok())
+    }
+
+    /// Picks a node for each of these slots, as far as this step may place; whether there was room. What this step may
+    /// not place is left to the next.
+    fn pick(&mut self, id: &WorkloadId, wanted: &[u32]) -> (Vec<(u32, NodeId)>, bool) {
+        let now = &wanted[..wanted.len().min(self.placements_left)];
+        let mut picks = Vec::new();
+        if let Some(entry) = self.cluster.workloads.get(id).filter(|_| !now.is_empty()) {
+            let mut candidates = Candidates::new(&self.cluster, entry.spec(), &|held| self.counts_for_spread(held));
+            picks.extend(now.iter().map_while(|number| Some((*number, candidates.pick()?))));
+        }
+        let enough = picks.len() == now.len();
+        if !picks.is_empty() {
+            // Once more, to see whether it is steady then.
+            self.cluster.touched.workloads.insert(id.clone());
+        }
+        if enough && now.len() < wanted.len() {
+            self.cluster.touched.workloads.insert(id.clone());
+        }
+        (picks, enough)
+    }
+
+    /// Whether an instance does its work.
+    pub(crate) fn serves(&self, id: &InstanceId) -> bool {
+        self.cluster.instances.get(id).is_some_and(|held| self.cluster.is_serving(held))
+    }
+
+    fn node_of(&self, id: &InstanceId) -> Option<(&NodeId, Liveness)> {
+        let node = &self.cluster.instances.get(id)?.instance.node;
+        Some((node, self.cluster.nodes.get(node)?.liveness))
+    }
+
+    fn tell_replaced(&mut self, old: &InstanceId, new: &InstanceId, why: Why) {
+        let Some(held) = self.cluster.instances.get(old) else { return };
+        let node = &held.instance.node;
+        let because = match why {
+            Why::Ended(_) => "it ended".to_owned(),
+            Why::GivenUp => format!("{node} is silent"),
+            Why::Draining => format!("{node} is being drained"),
+            Why::Earlier => "its workload changed".to_owned(),
+        };
+        let message = format!("by {new}: {because}");
+        self.history.add(self.now, Subject::Instance(&held.instance), "replaced", message);
+    }
+}

@@ -1,0 +1,136 @@
+//! A workload's instances by slot: which are as wanted, which are to be replaced, which are on their way out.
+
+use std::collections::BTreeMap;
+
+use api_types::{
+    counter::Revision,
+    id::{InstanceId, WorkloadId},
+    node::{Availability, Liveness},
+    time::Timestamp,
+};
+
+use crate::{
+    cluster::{
+        instances::InstanceEntry,
+        workloads::{WorkloadEntry, has_host_ports},
+    },
+    liveness::Silence,
+    machine::Scheduler,
+};
+
+/// A slot holds one instance that is as wanted and at most one that it replaces.
+pub(crate) const LIVE_PER_SLOT_MAX: usize = 2;
+
+/// The instances of one slot.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Slot {
+    /// As wanted: of this revision, on a node that keeps them, not given up. The oldest first.
+    pub(crate) targets: Vec<InstanceId>,
+    /// To be replaced, and why. The oldest first.
+    pub(crate) stale: Vec<(InstanceId, Why)>,
+    /// Whether an instance is on its way out, on a node that is not lost.
+    pub(crate) is_ending: bool,
+}
+
+/// Why an instance is to be replaced; what matters most first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Why {
+    /// It ended for good, at this time.
+    Ended(Timestamp),
+    /// Its node was silent for too long.
+    GivenUp,
+    /// Its node gives away what it has.
+    Draining,
+    /// It runs an earlier revision.
+    Earlier,
+}
+
+impl Slot {
+    /// Whether the slot is filled, with whatever.
+    pub(crate) fn is_held(&self) -> bool {
+        !self.targets.is_empty() || !self.stale.is_empty()
+    }
+
+    /// Whether it holds one instance, as wanted, and nothing else.
+    pub(crate) fn is_steady(&self) -> bool {
+        self.targets.len() == 1 && self.stale.is_empty() && !self.is_ending
+    }
+}
+
+/// Whether an instance runs what its workload is since this revision.
+pub(crate) fn is_current(held: &InstanceEntry, runs_since: Revision) -> bool {
+    held.instance.revision >= runs_since
+}
+
+/// The slots to fill so that `count` more are held: first those whose instance is on its way out, then the lowest unused.
+pub(crate) fn free_slots(slots: &BTreeMap<u32, Slot>, count: usize) -> Vec<u32> {
+    let ending = slots.iter().filter(|(_, slot)| !slot.is_held()).map(|(number, _)| *number);
+    let unused = (0..).filter(|number| !slots.contains_key(number));
+    ending.chain(unused).take(count).collect()
+}
+
+/// Whether an instance must be gone before its successor can be placed anywhere.
+pub(crate) fn is_stop_first(entry: &WorkloadEntry) -> bool {
+    has_host_ports(entry.spec())
+}
+
+impl Scheduler {
+    /// Sorts a service's instances by slot, without changing anything.
+    pub(crate) fn slots_of(&self, id: &WorkloadId) -> BTreeMap<u32, Slot> {
+        let mut slots: BTreeMap<u32, Slot> = BTreeMap::new();
+        let Some(entry) = self.cluster.workloads.get(id) else { return slots };
+        let mut held: Vec<&InstanceEntry> = self.cluster.instances_of(id).collect();
+        held.sort_by(|a, b| age(a).cmp(&age(b)));
+        for held in held {
+            let slot = slots.entry(held.instance.slot).or_default();
+            let silence = self.silence_of(held, entry.spec().disconnect.replace_after_ms);
+            if !held.is_wanted() {
+                let node = self.cluster.nodes.get(&held.instance.node);
+                slot.is_ending |= node.is_some_and(|node| node.liveness != Liveness::Lost);
+                continue;
+            }
+            match self.why_stale(held, silence, entry.workload.runs_since) {
+                Some(why) => slot.stale.push((held.instance.id.clone(), why)),
+                None => slot.targets.push(held.instance.id.clone()),
+            }
+        }
+        slots
+    }
+
+    /// Whether an instance counts for its workload's spread: it is as wanted and is going to stay.
+    pub(crate) fn counts_for_spread(&self, held: &InstanceEntry) -> bool {
+        let Some(entry) = self.cluster.workloads.get(&held.instance.workload) else { return false };
+        let silence = self.silence_of(held, entry.spec().disconnect.replace_after_ms);
+        held.is_wanted() && self.why_stale(held, silence, entry.workload.runs_since).is_none()
+    }
+
+    /// When silence makes a difference to a workload next.
+    pub(crate) fn next_look(&self, id: &WorkloadId) -> Option<Timestamp> {
+        let replace_after_ms = self.cluster.workloads.get(id)?.spec().disconnect.replace_after_ms;
+        let times = self.cluster.instances_of(id).filter_map(|held| match self.silence_of(held, replace_after_ms) {
+            Silence::Waits(at) => at,
+            Silence::None | Silence::GivenUp => None,
+        });
+        times.min()
+    }
+
+    fn why_stale(&self, held: &InstanceEntry, silence: Silence, runs_since: Revision) -> Option<Why> {
+        if let Some(at) = held.ended_at {
+            return Some(Why::Ended(at));
+        }
+        if silence == Silence::GivenUp {
+            return Some(Why::GivenUp);
+        }
+        let node = self.cluster.nodes.get(&held.instance.node);
+        if node.is_some_and(|node| node.spec.availability == Availability::Draining) {
+            return Some(Why::Draining);
+        }
+        (!is_current(held, runs_since)).then_some(Why::Earlier)
+    }
+}
+
+/// Orders instances by when they were placed; the number at the end of the id grows, but not as a text.
+pub(crate) fn age(held: &InstanceEntry) -> (Timestamp, usize, &str) {
+    let id = held.instance.id.as_str();
+    (held.instance.placed_at, id.len(), id)
+}

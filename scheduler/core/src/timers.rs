@@ -1,0 +1,48 @@
+//! Deadlines with their reasons, as part of the state.
+
+use std::collections::BTreeSet;
+
+use api_types::{
+    id::{InstanceId, WorkloadId},
+    time::Timestamp,
+};
+
+/// What is due at a time. A timer only makes somebody look; whether there is something to do is decided then.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Timer {
+    /// An instance that left the service table is told to stop.
+    Stop(InstanceId),
+    /// An instance of the workload may have to be replaced.
+    Look(WorkloadId),
+}
+
+impl Timer {
+    /// Why, in a few words.
+    pub(crate) fn reason(&self) -> &'static str {
+        match self {
+            Self::Stop(_) => "an instance left the balancers and is to stop",
+            Self::Look(_) => "an instance may have to be replaced",
+        }
+    }
+}
+
+/// All deadlines.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Timers(BTreeSet<(Timestamp, Timer)>);
+
+impl Timers {
+    /// Sets one more.
+    pub(crate) fn set(&mut self, at: Timestamp, timer: Timer) {
+        self.0.insert((at, timer));
+    }
+
+    /// The next one.
+    pub(crate) fn next(&self) -> Option<(Timestamp, &'static str)> {
+        self.0.first().map(|(at, timer)| (*at, timer.reason()))
+    }
+
+    /// Takes the next one, if it is due.
+    pub(crate) fn take_due(&mut self, now: Timestamp) -> Option<Timer> {
+        if self.0.first().is_some_and(|(at, _)| *at <= now) { self.0.pop_first().map(|(_, timer)| timer) } else { None }
+    }
+}

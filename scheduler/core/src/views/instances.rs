@@ -1,0 +1,167 @@
+//! Instances, seen from outside, with those that have no node yet.
+
+use api_types::{
+    instance::{Desired, Health, InstanceState, InstanceStatus, InstanceUsage},
+    node::{Availability, Liveness},
+    view::InstanceView,
+    workload::WorkloadKind,
+};
+
+use crate::{
+    cluster::{instances::InstanceEntry, nodes::NodeEntry, workloads::WorkloadEntry},
+    machine::Scheduler,
+    reconcile::slots::{free_slots, is_current},
+    views::workloads::WARMING_UP,
+};
+
+impl Scheduler {
+    pub(super) fn instance_view(&self, held: &InstanceEntry) -> InstanceView {
+        let (instance, status) = (&held.instance, held.status.as_ref());
+        let node = self.cluster.nodes.get(&instance.node);
+        let is_well = held.is_well();
+        let observed = status.map_or(InstanceState::Assigned, |status| status.state);
+        let state = if node.is_some_and(|node| node.liveness == Liveness::Lost) {
+            InstanceState::Lost
+        } else if instance.desired == Desired::Stop && !observed.is_final() {
+            InstanceState::Stopping
+        } else {
+            observed
+        };
+        let health = status.map_or(Health::Unknown, |status| status.health);
+        InstanceView {
+            name: instance.id.to_string(),
+            workload: instance.workload.clone(),
+            slot: instance.slot,
+            revision: instance.revision,
+            node: Some(instance.node.clone()),
+            state,
+            health: if is_well && state == InstanceState::Running { Health::Healthy } else { health },
+            address: status.and_then(|status| status.address),
+            pid: status.and_then(|status| status.pid),
+            restarts: status.map_or(0, |status| status.restarts),
+            last_exit: status.and_then(|status| status.last_exit.clone()),
+            reason: self.instance_reason(held, node),
+            since: status.map_or(instance.placed_at, |status| status.since),
+            usage: held.usage.clone(),
+            reserve: held.reserve(),
+        }
+    }
+
+    /// The instances that are wanted and have no node.
+    pub(super) fn pending_views(&self, entry: &WorkloadEntry) -> Vec<InstanceView> {
+        let id = &entry.spec().id;
+        let slots = self.slots_of(id);
+        let count = match entry.spec().kind {
+            WorkloadKind::Service { replicas } => {
+                (replicas as usize).saturating_sub(slots.values().filter(|slot| slot.is_held()).count())
+            }
+            WorkloadKind::Daemon => self.daemon_nodes_without(entry),
+        };
+        let reason = if self.is_warming_up() {
+            WARMING_UP.to_owned()
+        } else {
+            let before = || "waits for the end of the instance before it".to_owned();
+            self.parked_reason(entry).unwrap_or_else(before)
+        };
+        let views = free_slots(&slots, count).into_iter().map(|slot| InstanceView {
+            name: format!("{}-{slot}", id.name),
+            workload: id.clone(),
+            slot,
+            revision: entry.workload.revision,
+            node: None,
+            state: InstanceState::Pending,
+            health: Health::Unknown,
+            address: None,
+            pid: None,
+            restarts: 0,
+            last_exit: None,
+            reason: reason.clone(),
+            since: entry.workload.applied_at,
+            usage: InstanceUsage::default(),
+            reserve: entry.spec().resources.reserve,
+        });
+        views.collect()
+    }
+
+    /// How many nodes shall have an instance of a daemon and have none that shall go on.
+    pub(super) fn daemon_nodes_without(&self, entry: &WorkloadEntry) -> usize {
+        let id = &entry.spec().id;
+        let there: std::collections::BTreeSet<_> =
+            self.cluster.instances_of(id).filter(|held| held.is_wanted()).map(|held| &held.instance.node).collect();
+        let nodes = self.cluster.nodes.iter().filter(|(name, node)| {
+            !there.contains(name) && self.is_meant_for(id, node) && self.could_take_daemon(node)
+        });
+        nodes.count()
+    }
+
+    /// Whether it is the node's lack of room, not its absence or an operator's wish, that would keep a daemon away.
+    fn could_take_daemon(&self, node: &NodeEntry) -> bool {
+        node.is_ready() && node.spec.availability == Availability::Active && node.facts.is_some()
+    }
+
+    fn instance_reason(&self, held: &InstanceEntry, node: Option<&NodeEntry>) -> String {
+        let name = &held.instance.node;
+        let silent = node.map(|node| node.liveness).and_then(|liveness| match liveness {
+            Liveness::Ready => None,
+            Liveness::Unreachable if self.is_warming_up() => Some("has not reported yet"),
+            Liveness::Unreachable => Some("is unreachable"),
+            Liveness::Lost => Some("is lost"),
+        });
+        let status = held.status.as_ref();
+        let said = status.map(|status| status.reason.as_str()).filter(|reason| !reason.is_empty());
+        if let Some(silent) = silent {
+            let then = if self.frozen.contains(name) {
+                "; too many nodes of its site fell silent at once: nothing is replaced"
+            } else if held.instance.desired == Desired::Stop {
+                "; it ends when the node returns"
+            } else {
+                ""
+            };
+            return format!("{name} {silent}{then}");
+        }
+        if held.leaves_at.is_some() {
+            return "left the balancers, stops in a moment".to_owned();
+        }
+        if held.instance.desired == Desired::Stop {
+            return "asked to stop".to_owned();
+        }
+        if let Some(said) = said {
+            return said.to_owned();
+        }
+        if status.is_none() {
+            return format!("{name} has not answered yet");
+        }
+        if held.has_ended() {
+            return "ended for good, is replaced in a moment".to_owned();
+        }
+        if let Some(step) = status.and_then(|status| step_of(held, status)) {
+            return step;
+        }
+        if node.is_some_and(|node| node.spec.availability == Availability::Draining) {
+            return format!("{name} is being drained, waits for its successor");
+        }
+        match self.cluster.workloads.get(&held.instance.workload) {
+            Some(entry) if !is_current(held, entry.workload.runs_since) => {
+                format!("runs revision {}, is to be replaced", held.instance.revision)
+            }
+            Some(_) | None => String::new(),
+        }
+    }
+}
+
+/// What an instance that is not well waits for, while nothing went wrong; `None` = for nothing.
+fn step_of(held: &InstanceEntry, status: &InstanceStatus) -> Option<String> {
+    let spec = &held.run.spec;
+    match status.state {
+        // Both are got side by side.
+        InstanceState::Preparing => Some(format!("getting image {} and its network ready", spec.container.image)),
+        InstanceState::Starting => Some("its process is being started".to_owned()),
+        InstanceState::Running if spec.probe.is_some() => match status.health {
+            Health::Unknown => Some("its probe has not answered yet".to_owned()),
+            Health::Unhealthy => Some("its probe does not answer".to_owned()),
+            Health::Healthy => None,
+        },
+        InstanceState::Running | InstanceState::Pending | InstanceState::Assigned | InstanceState::Stopping => None,
+        InstanceState::Completed | InstanceState::Failed | InstanceState::Stopped | InstanceState::Lost => None,
+    }
+}

@@ -1,0 +1,106 @@
+//! Workloads, seen from outside.
+
+use api_types::{instance::InstanceState, view::WorkloadView, workload::WorkloadKind};
+
+use crate::{
+    admission::kind_name,
+    cluster::workloads::{WorkloadEntry, has_address},
+    endpoints,
+    machine::Scheduler,
+    placement::explain,
+    reconcile::slots::is_current,
+};
+
+/// Why nothing is placed just after a restart.
+pub(super) const WARMING_UP: &str = "the scheduler has just started and waits for the nodes to report";
+
+impl Scheduler {
+    pub(super) fn workload_view(&self, entry: &WorkloadEntry) -> WorkloadView {
+        let (spec, workload) = (entry.spec(), &entry.workload);
+        let number = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+        let (mut running, mut ready, mut old) = (0, 0, 0);
+        for held in self.cluster.instances_of(&spec.id).filter(|held| held.is_wanted()) {
+            let heard = self.cluster.nodes.get(&held.instance.node).is_some_and(|node| node.is_ready());
+            let runs = held.status.as_ref().is_some_and(|status| status.state == InstanceState::Running);
+            running += usize::from(heard && runs);
+            let current = is_current(held, workload.runs_since);
+            ready += usize::from(current && self.cluster.is_serving(held));
+            old += usize::from(!current);
+        }
+        let (wanted, pending) = match spec.kind {
+            WorkloadKind::Service { replicas } => {
+                let held = self.slots_of(&spec.id).values().filter(|slot| slot.is_held()).count();
+                (replicas as usize, (replicas as usize).saturating_sub(held))
+            }
+            WorkloadKind::Daemon => {
+                let missing = self.daemon_nodes_without(entry);
+                let there = self.cluster.instances_of(&spec.id).filter(|held| held.is_wanted()).count();
+                (there + missing, missing)
+            }
+        };
+        let endpoints =
+            self.cluster.instances_of(&spec.id).filter(|held| endpoints::is_endpoint(&self.cluster, held)).count();
+        WorkloadView {
+            name: spec.id.clone(),
+            kind: kind_name(&spec.kind).to_owned(),
+            image: spec.container.image.clone(),
+            revision: workload.revision,
+            wanted: number(wanted),
+            running: number(running),
+            ready: number(ready),
+            pending: number(pending),
+            address: self.cluster.addresses.get(&spec.id).copied(),
+            ports: endpoints::ports(spec),
+            endpoints: number(if has_address(spec) { endpoints } else { 0 }),
+            reason: self.workload_reason(entry, wanted, pending, ready, old),
+            applied_at: workload.applied_at,
+            spec: spec.clone(),
+        }
+    }
+
+    /// Why not all instances have the node they should; `None` = they have.
+    pub(super) fn parked_reason(&self, entry: &WorkloadEntry) -> Option<String> {
+        let noted = entry.parked.as_ref()?;
+        Some(match entry.spec().kind {
+            // What was noted when it was parked says nothing of later changes that did not help.
+            WorkloadKind::Service { .. } => explain::summary(&self.cluster, entry.spec()),
+            WorkloadKind::Daemon => noted.clone(),
+        })
+    }
+
+    /// What keeps a workload from being as wanted, the most telling first; empty when it is.
+    fn workload_reason(
+        &self,
+        entry: &WorkloadEntry,
+        wanted: usize,
+        pending: usize,
+        ready: usize,
+        old: usize,
+    ) -> String {
+        if self.is_warming_up() {
+            return WARMING_UP.to_owned();
+        }
+        if ready >= wanted && old == 0 && entry.parked.is_none() {
+            return String::new();
+        }
+        let mut parts = Vec::new();
+        if old > 0 {
+            parts.push(format!("revision {}: {ready} of {wanted} replaced", entry.workload.revision));
+        }
+        match self.parked_reason(entry) {
+            Some(reason) if pending > 0 => parts.push(format!("{pending} wait for room: {reason}")),
+            Some(reason) => parts.push(format!("waits for room: {reason}")),
+            None => {}
+        }
+        let troubled =
+            self.cluster.instances_of(&entry.spec().id).filter(|held| held.is_wanted()).find(|held| {
+                !self.cluster.is_serving(held) && (old == 0 || is_current(held, entry.workload.runs_since))
+            });
+        if let Some(held) = troubled {
+            let view = self.instance_view(held);
+            let said = if view.reason.is_empty() { view.state.as_str().to_owned() } else { view.reason };
+            parts.push(format!("{}: {said}", view.name));
+        }
+        parts.join("; ")
+    }
+}

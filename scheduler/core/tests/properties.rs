@@ -1,0 +1,82 @@
+//! What holds for any story: random walks from fixed seeds, with the invariants checked after every step.
+
+use scheduler_core::{Scheduler, effect::Effects};
+
+#[path = "support/fleet.rs"]
+mod fleet;
+#[path = "properties/steps.rs"]
+mod steps;
+#[path = "support/walk.rs"]
+mod walk;
+
+use fleet::Fleet;
+
+const WALKS: u64 = 60;
+const STEPS: usize = 400;
+
+#[test]
+fn any_walk_ends_as_wanted_and_then_nothing_moves() {
+    for seed in 0..WALKS {
+        let mut fleet = walk::walk(seed, STEPS, recovers_to_the_same_sets);
+
+        walk::heal(&mut fleet);
+
+        is_as_wanted(&fleet, seed);
+        recovers_to_the_same_sets(&mut fleet);
+        nothing_is_left_to_do(&mut fleet, seed);
+    }
+}
+
+#[test]
+fn the_same_walk_gives_the_same_records() {
+    let record = |seed| walk::walk(seed, STEPS, |_| {}).records;
+
+    for seed in 1_000..1_005 {
+        assert_eq!(record(seed), record(seed), "seed {seed}");
+    }
+}
+
+/// Whatever crashes when, what agents were told is what they are told again.
+fn recovers_to_the_same_sets(fleet: &mut Fleet) {
+    let settings = fleet.scheduler.settings().clone();
+    let records: Vec<_> = fleet.records.values().cloned().collect();
+
+    let recovered = Scheduler::recover(settings, fleet.scheduler.epoch().next(), records, fleet.now);
+
+    for node in fleet.scheduler.node_views() {
+        let before = fleet.scheduler.assignment_set(&node.name).expect("a registered node has a set");
+        let after = recovered.assignment_set(&node.name).expect("a registered node is recovered");
+        assert_eq!((&before.assignments, before.subnet), (&after.assignments, after.subnet), "{}", node.name);
+    }
+}
+
+/// Every workload has what it wants, or no node takes another instance of it; nothing is there twice.
+fn is_as_wanted(fleet: &Fleet, seed: u64) {
+    let instances = fleet.scheduler.instance_views();
+    for workload in fleet.scheduler.workload_views() {
+        let at = format!("seed {seed}, {}: {}", workload.name, workload.reason);
+        let own: Vec<_> = instances.iter().filter(|instance| instance.workload == workload.name).collect();
+        assert_eq!(own.len(), workload.wanted as usize, "{at}\n{own:#?}");
+        let explanation = fleet.scheduler.explain(&workload.name).expect("a known workload");
+        if workload.reason.is_empty() {
+            assert_eq!((workload.ready, workload.pending), (workload.wanted, 0), "{at}");
+        } else if workload.kind == "service" {
+            let fits: Vec<_> = explanation.nodes.iter().filter(|verdict| verdict.filter.is_empty()).collect();
+            assert!(fits.is_empty(), "{at}: but it fits on {fits:?}");
+        }
+    }
+    let known =
+        |instance: &&api_types::view::InstanceView| fleet.scheduler.describe_workload(&instance.workload).is_ok();
+    assert!(instances.iter().all(|instance| known(&instance)), "seed {seed}: instances without a workload");
+}
+
+fn nothing_is_left_to_do(fleet: &mut Fleet, seed: u64) {
+    let mut effects = Effects::new();
+    fleet.scheduler.reconcile_all(fleet.now, &mut effects);
+    assert!(effects.is_empty(), "seed {seed}: a full reconcile emits {effects:#?}");
+    let records = fleet.records.clone();
+
+    fleet.advance(60_000);
+
+    assert_eq!(records, fleet.records, "seed {seed}: something moved by itself");
+}

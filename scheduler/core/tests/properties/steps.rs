@@ -1,0 +1,167 @@
+//! What a story cannot tell: late ticks, limits of a step, and agents that say what is not theirs to say.
+
+use std::collections::BTreeMap;
+
+use api_types::{
+    counter::SessionId,
+    id::{InstanceId, NodeId},
+    instance::{Health, InstanceState, InstanceStatus},
+    node::Liveness,
+    resources::Resources,
+    workload::{WorkloadKind, WorkloadSpec},
+};
+use scheduler_core::{
+    Settings,
+    effect::{Effect, Effects},
+    input::{Change, Input},
+};
+
+use crate::{
+    fleet::{Fleet, well},
+    walk,
+};
+
+#[test]
+fn a_scheduler_that_was_stopped_judges_nobody_by_it() {
+    let mut fleet = fleet_of(3, Settings::default());
+    fleet.advance(5_000);
+
+    // The machine slept for a minute; the tick is read before the heartbeats that wait behind it.
+    fleet.now = fleet.now + 60_000;
+    fleet.step(Input::Tick);
+    assert_eq!(fleet.scheduler.liveness_counts().ready, 3);
+
+    // Who is silent now is silent indeed.
+    fleet.agents.get_mut(&name("n0")).unwrap().connected = false;
+    fleet.advance(2_000);
+    let views = fleet.scheduler.node_views();
+    let silent: Vec<_> = views.iter().filter(|node| node.liveness != Liveness::Ready).map(|node| &node.name).collect();
+    assert_eq!(silent, [&name("n0")]);
+}
+
+#[test]
+fn a_step_places_so_many_and_asks_for_another_tick() {
+    let mut fleet = fleet_of(4, Settings { placements_per_step_max: 3, ..Settings::default() });
+
+    fleet.request(Change::Apply { specs: vec![service(8)], expect: None }).unwrap();
+
+    let placed = |fleet: &Fleet| fleet.homes.len();
+    assert_eq!(placed(&fleet), 3);
+    for expected in [6, 8] {
+        assert!(fleet.scheduler.next_deadline().is_some_and(|(at, _)| at <= fleet.now), "it asks for a tick at once");
+        fleet.step(Input::Tick);
+        assert_eq!(placed(&fleet), expected);
+    }
+    fleet.step(Input::Tick);
+    assert!(fleet.scheduler.next_deadline().is_none_or(|(at, _)| at > fleet.now), "it is done");
+    assert_eq!(placed(&fleet), 8);
+}
+
+#[test]
+fn an_agent_speaks_for_its_own_instances_only() {
+    let mut fleet = fleet_of(2, Settings::default());
+    fleet.request(Change::Apply { specs: vec![service(1)], expect: None }).unwrap();
+    let (victim, home) = fleet.homes.iter().map(|(id, node)| (id.clone(), node.clone())).next().unwrap();
+    fleet.say(&victim, well);
+    let before = fleet.scheduler.instance_views();
+    let stranger = fleet.agents.keys().find(|node| **node != home).unwrap().clone();
+    let session = fleet.agents[&stranger].session;
+
+    let ignored = fleet.scheduler.ignored_inputs();
+    let statuses = vec![failed(&victim)];
+    fleet.step(Input::Reported { node: stranger, session, statuses, gone: vec![victim.clone()], complete: true });
+    let old = SessionId(fleet.agents[&home].session.0 - 1);
+    let statuses = vec![failed(&victim)];
+    fleet.step(Input::Reported { node: home, session: old, statuses, gone: Vec::new(), complete: true });
+
+    assert_eq!(fleet.scheduler.instance_views(), before);
+    assert_eq!(fleet.scheduler.ignored_inputs(), ignored + 3);
+}
+
+#[test]
+fn what_is_durable_comes_before_what_is_visible() {
+    let mut fleet = fleet_of(2, Settings::default());
+    let mut effects = Effects::new();
+    let change = Change::Apply { specs: vec![service(4)], expect: None };
+
+    fleet.scheduler.step(fleet.now, Input::Request { request: Default::default(), change }, &mut effects);
+
+    let durable = |effect: &Effect| matches!(effect, Effect::Persist(_) | Effect::Forget(_));
+    let first_visible = effects.iter().position(|effect| !durable(effect)).unwrap();
+    assert!(effects[first_visible..].iter().all(|effect| !durable(effect)), "{effects:#?}");
+    assert_eq!(effects[..first_visible].len(), 1 + 1 + 1 + 4, "counters, workload, address, instances: {effects:#?}");
+}
+
+#[test]
+fn a_heartbeat_of_a_calm_cluster_does_nothing() {
+    let mut fleet = fleet_of(3, Settings::default());
+    fleet.request(Change::Apply { specs: vec![service(6)], expect: None }).unwrap();
+    assert!(fleet.settle());
+    let version = fleet.scheduler.view_version();
+    let mut effects = Effects::new();
+
+    for (node, session) in fleet.connected() {
+        fleet.scheduler.step(fleet.now + 500, Input::Heartbeat { node, session }, &mut effects);
+    }
+
+    assert!(effects.is_empty());
+    assert_eq!(fleet.scheduler.view_version(), version);
+}
+
+fn fleet_of(count: usize, settings: Settings) -> Fleet {
+    let mut fleet = Fleet::new(settings);
+    for number in 0..count {
+        let node = name(&format!("n{number}"));
+        fleet.add_agent(&node, Resources { cpu_millis: 4_000, memory_bytes: 4 << 30 }, "amd64");
+        let change = Change::AdmitNode { node: node.clone(), site: format!("s{number}"), labels: BTreeMap::new() };
+        fleet.request(change).expect("a free subnet");
+        fleet.connect(&node);
+    }
+    fleet
+}
+
+#[test]
+fn an_agent_cannot_lead_connections_out_of_its_own_subnet() {
+    let mut fleet = fleet_of(2, Settings::default());
+    fleet.request(Change::Apply { specs: vec![service(1)], expect: None }).unwrap();
+    let (id, home) = fleet.homes.iter().map(|(id, node)| (id.clone(), node.clone())).next().unwrap();
+    fleet.say(&id, well);
+    let endpoints = |fleet: &Fleet| fleet.scheduler.service_table().unwrap().services[0].endpoints.clone();
+    let own = endpoints(&fleet);
+    assert_eq!(own.len(), 1);
+    let subnet = |node: &NodeId| fleet.agents[node].set.as_ref().unwrap().subnet;
+    let other = fleet.agents.keys().find(|node| **node != home).map(subnet).unwrap();
+    let strangers = [other.nth(1).unwrap(), [127, 0, 0, 1].into(), [10, 43, 0, 1].into(), [192, 0, 2, 1].into()];
+
+    for address in strangers {
+        let session = fleet.agents[&home].session;
+        let status = InstanceStatus { address: Some(address), ..fleet.agents[&home].statuses[&id].clone() };
+        let (node, statuses) = (home.clone(), vec![status]);
+        fleet.step(Input::Reported { node, session, statuses, gone: Vec::new(), complete: false });
+        assert_eq!(endpoints(&fleet), [], "{address}");
+    }
+    fleet.say(&id, well);
+    assert_eq!(endpoints(&fleet), own);
+}
+
+fn service(replicas: u32) -> WorkloadSpec {
+    WorkloadSpec { kind: WorkloadKind::Service { replicas }, ..walk::plain_service("web") }
+}
+
+fn failed(instance: &InstanceId) -> InstanceStatus {
+    InstanceStatus {
+        instance: instance.clone(),
+        state: InstanceState::Failed,
+        health: Health::Unhealthy,
+        address: None,
+        pid: None,
+        restarts: 9,
+        last_exit: None,
+        reason: "it is not mine".to_owned(),
+        since: Default::default(),
+    }
+}
+
+fn name(text: &str) -> NodeId {
+    NodeId::new(text).expect("a name")
+}

@@ -1,0 +1,325 @@
+//! A scheduler, its store, and agents that do what they are told: enough of a world for stories and random walks.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use api_types::{
+    assignment::AssignmentSet,
+    counter::{Epoch, Generation, RequestId, SessionId},
+    id::{InstanceId, NodeId},
+    instance::{Desired, Exit, Health, InstanceState, InstanceStatus},
+    node::NodeFacts,
+    resources::Resources,
+    time::Timestamp,
+};
+use scheduler_core::{
+    Scheduler, Settings,
+    effect::{Accepted, Effect, Effects, Record, RecordKey, Refusal},
+    input::{Change, Input},
+};
+
+/// The whole world.
+pub(crate) struct Fleet {
+    pub(crate) scheduler: Scheduler,
+    pub(crate) now: Timestamp,
+    pub(crate) agents: BTreeMap<NodeId, Agent>,
+    /// What is durable.
+    pub(crate) records: BTreeMap<RecordKey, Record>,
+    /// Where every instance ever seen was placed.
+    pub(crate) homes: BTreeMap<InstanceId, NodeId>,
+    generations: BTreeMap<NodeId, Generation>,
+    table_generation: Option<Generation>,
+    requests: u64,
+    sessions: u64,
+    reply: Option<Result<Accepted, Refusal>>,
+}
+
+/// One node's agent.
+pub(crate) struct Agent {
+    pub(crate) facts: NodeFacts,
+    pub(crate) connected: bool,
+    pub(crate) session: SessionId,
+    pub(crate) set: Option<Arc<AssignmentSet>>,
+    pub(crate) statuses: BTreeMap<InstanceId, InstanceStatus>,
+    addresses: u64,
+}
+
+impl Fleet {
+    pub(crate) fn new(settings: Settings) -> Self {
+        let now = Timestamp(1_000_000);
+        let scheduler = Scheduler::recover(settings, Epoch(1), Vec::new(), now);
+        let table_generation = scheduler.service_table().map(|table| table.generation);
+        Self {
+            scheduler,
+            now,
+            agents: BTreeMap::new(),
+            records: BTreeMap::new(),
+            homes: BTreeMap::new(),
+            generations: BTreeMap::new(),
+            table_generation,
+            requests: 0,
+            sessions: 0,
+            reply: None,
+        }
+    }
+
+    /// Steps the scheduler, performs its effects, and checks what must always hold.
+    pub(crate) fn step(&mut self, input: Input) {
+        let shown = format!("{input:?}");
+        let mut effects = Effects::new();
+        self.scheduler.step(self.now, input, &mut effects);
+        self.perform(effects);
+        if let Err(broken) = self.scheduler.check_invariants() {
+            panic!("after {shown}: {broken}");
+        }
+    }
+
+    pub(crate) fn request(&mut self, change: Change) -> Result<Accepted, Refusal> {
+        self.requests += 1;
+        self.step(Input::Request { request: RequestId(self.requests), change });
+        self.reply.take().expect("every request is answered in its step")
+    }
+
+    /// Lets time pass: heartbeats every second, ticks when they are due.
+    pub(crate) fn advance(&mut self, milliseconds: u64) {
+        let end = self.now + milliseconds;
+        loop {
+            let beat = Timestamp((self.now.0 / 1_000 + 1) * 1_000);
+            let due = self.scheduler.next_deadline().map(|(at, _)| at.max(self.now));
+            // A heartbeat that comes at the very time of a deadline is read before it.
+            if let Some(due) = due.filter(|due| *due < beat && *due <= end) {
+                self.now = due;
+                self.step(Input::Tick);
+                continue;
+            }
+            if beat > end {
+                self.now = end;
+                return;
+            }
+            self.now = beat;
+            for (node, session) in self.connected() {
+                self.step(Input::Heartbeat { node, session });
+            }
+        }
+    }
+
+    /// Opens a session and sends the complete report.
+    pub(crate) fn connect(&mut self, node: &NodeId) {
+        self.sessions += 1;
+        let session = SessionId(self.sessions);
+        let agent = self.agents.get_mut(node).expect("a known agent");
+        agent.connected = true;
+        agent.session = session;
+        let facts = agent.facts.clone();
+        self.step(Input::SessionOpened { node: node.clone(), session, facts });
+        self.report_all(node);
+        self.deliver(node);
+    }
+
+    pub(crate) fn report_all(&mut self, node: &NodeId) {
+        let Some(agent) = self.agents.get(node).filter(|agent| agent.connected) else { return };
+        let (session, statuses) = (agent.session, agent.statuses.values().cloned().collect());
+        self.step(Input::Reported { node: node.clone(), session, statuses, gone: Vec::new(), complete: true });
+    }
+
+    /// Adds an agent; it connects later.
+    pub(crate) fn add_agent(&mut self, node: &NodeId, capacity: Resources, arch: &str) {
+        let number = u8::try_from(self.agents.len() % 250).expect("below 250") + 1;
+        let facts = NodeFacts {
+            arch: arch.to_owned(),
+            os: "linux".to_owned(),
+            capacity,
+            address: Some([192, 168, 0, number].into()),
+            boot_id: "1".to_owned(),
+            cgroup_version: 2,
+            ..NodeFacts::default()
+        };
+        let agent = Agent {
+            facts,
+            connected: false,
+            session: SessionId(0),
+            set: None,
+            statuses: BTreeMap::new(),
+            addresses: 10,
+        };
+        self.agents.insert(node.clone(), agent);
+    }
+
+    /// Takes all processes of a node, as a power cut does.
+    pub(crate) fn power_cut(&mut self, node: &NodeId) {
+        if let Some(agent) = self.agents.get_mut(node) {
+            agent.statuses.clear();
+            agent.facts.boot_id.push('1');
+        }
+    }
+
+    /// Changes what an agent says of an instance, and says it.
+    pub(crate) fn say(&mut self, id: &InstanceId, change: impl FnOnce(&mut InstanceStatus)) {
+        let node = self.homes.get(id).expect("a placed instance").clone();
+        let now = self.now;
+        let agent = self.agents.get_mut(&node).expect("a known agent");
+        let Some(assignment) = agent.set.as_ref().and_then(|set| set.assignments.iter().find(|a| a.instance == *id))
+        else {
+            return;
+        };
+        let address = agent.statuses.get(id).and_then(|status| status.address);
+        let address = address.or_else(|| {
+            agent.addresses += 1;
+            agent.set.as_ref()?.subnet.nth(agent.addresses)
+        });
+        let fresh = InstanceStatus {
+            instance: assignment.instance.clone(),
+            state: InstanceState::Preparing,
+            health: Health::Unknown,
+            address,
+            pid: None,
+            restarts: 0,
+            last_exit: None,
+            reason: String::new(),
+            since: now,
+        };
+        let status = agent.statuses.entry(id.clone()).or_insert(fresh);
+        change(status);
+        status.since = now;
+        let (status, session) = (status.clone(), agent.session);
+        if agent.connected {
+            let statuses = vec![status];
+            self.step(Input::Reported { node, session, statuses, gone: Vec::new(), complete: false });
+        }
+    }
+
+    /// Has the agent end an instance that it was told to stop.
+    pub(crate) fn end(&mut self, id: &InstanceId) {
+        let node = self.homes.get(id).expect("a placed instance").clone();
+        let agent = self.agents.get_mut(&node).expect("a known agent");
+        agent.statuses.remove(id);
+        let session = agent.session;
+        if agent.connected {
+            let gone = vec![id.clone()];
+            self.step(Input::Reported { node, session, statuses: Vec::new(), gone, complete: false });
+        }
+    }
+
+    /// What connected agents were told to run or to stop, and have not done yet.
+    pub(crate) fn to_do(&self, desired: Desired) -> Vec<InstanceId> {
+        let mut ids = Vec::new();
+        for agent in self.agents.values().filter(|agent| agent.connected) {
+            for assignment in agent.set.iter().flat_map(|set| &set.assignments) {
+                let status = agent.statuses.get(&assignment.instance);
+                let runs = status.is_some_and(|status| {
+                    status.state == InstanceState::Running
+                        && (assignment.probe.is_none() || status.health == Health::Healthy)
+                });
+                // What ended for good is the scheduler's business.
+                let ended = status.is_some_and(|status| status.state.is_final());
+                let runs = runs || ended;
+                if assignment.desired == desired && (desired == Desired::Stop || !runs) {
+                    ids.push(assignment.instance.clone());
+                }
+            }
+        }
+        ids
+    }
+
+    /// Does all that agents were told, until nothing is left; `false` if it never ends.
+    pub(crate) fn settle(&mut self) -> bool {
+        for _ in 0..400 {
+            let (run, stop) = (self.to_do(Desired::Run), self.to_do(Desired::Stop));
+            let due = self.scheduler.next_deadline().is_some_and(|(at, _)| at <= self.now + 1_500);
+            if run.is_empty() && stop.is_empty() && !due {
+                return true;
+            }
+            for id in run {
+                self.say(&id, well);
+            }
+            for id in stop {
+                self.end(&id);
+            }
+            self.advance(1_000);
+        }
+        self.to_do(Desired::Run).is_empty() && self.to_do(Desired::Stop).is_empty()
+    }
+
+    /// Kills the scheduler and starts it again from what is durable. Agents are cut off.
+    pub(crate) fn restart(&mut self) {
+        let epoch = self.scheduler.epoch().next();
+        let records = self.records.values().cloned().collect();
+        self.scheduler = Scheduler::recover(self.scheduler.settings().clone(), epoch, records, self.now);
+        self.generations.clear();
+        for (node, _) in self.connected() {
+            let set = self.scheduler.assignment_set(&node).expect("a registered node has a set");
+            self.generations.insert(node, set.generation);
+        }
+        for agent in self.agents.values_mut() {
+            agent.connected = false;
+        }
+        self.table_generation = self.scheduler.service_table().map(|table| table.generation);
+    }
+
+    pub(crate) fn connected(&self) -> Vec<(NodeId, SessionId)> {
+        self.agents.iter().filter(|(_, agent)| agent.connected).map(|(id, agent)| (id.clone(), agent.session)).collect()
+    }
+
+    pub(crate) fn perform(&mut self, effects: Effects) {
+        let mut told = BTreeSet::new();
+        for effect in effects {
+            match effect {
+                Effect::Persist(record) => {
+                    if let Record::Instance(instance) = record.as_ref() {
+                        let home = self.homes.entry(instance.id.clone()).or_insert_with(|| instance.node.clone());
+                        assert_eq!(*home, instance.node, "{} moved", instance.id);
+                    }
+                    self.records.insert(record.key(), *record);
+                }
+                Effect::Forget(key) => {
+                    self.records.remove(&key);
+                }
+                Effect::Reply { outcome, .. } => self.reply = Some(outcome),
+                Effect::AssignmentsChanged(node) => {
+                    assert!(told.insert(node.clone()), "{node} was told twice in one step");
+                    let set = self.scheduler.assignment_set(&node).expect("a changed set is there");
+                    let before = self.generations.insert(node.clone(), set.generation);
+                    if let Some(before) = before {
+                        assert_eq!(set.generation, before.next(), "{node} skipped a generation");
+                    }
+                    self.deliver(&node);
+                }
+                Effect::ServicesChanged => {
+                    let table = self.scheduler.service_table().expect("a changed table is there");
+                    if let Some(before) = self.table_generation.replace(table.generation) {
+                        assert_eq!(table.generation, before.next(), "the table skipped a generation");
+                    }
+                }
+                Effect::NodeRemoved(node) => {
+                    self.agents.remove(&node);
+                    self.generations.remove(&node);
+                }
+            }
+        }
+    }
+
+    fn deliver(&mut self, node: &NodeId) {
+        let Some(agent) = self.agents.get_mut(node).filter(|agent| agent.connected) else { return };
+        agent.set = self.scheduler.assignment_set(node);
+        let named: BTreeSet<_> = agent.set.iter().flat_map(|set| &set.assignments).map(|a| &a.instance).collect();
+        agent.statuses.retain(|id, _| named.contains(id));
+    }
+}
+
+/// Runs, and its probe answers.
+pub(crate) fn well(status: &mut InstanceStatus) {
+    status.state = InstanceState::Running;
+    status.health = Health::Healthy;
+    status.reason.clear();
+}
+
+/// Its process died and is being started again.
+pub(crate) fn crashed(status: &mut InstanceStatus) {
+    status.state = InstanceState::Starting;
+    status.health = Health::Unknown;
+    status.last_exit = Some(Exit::Code(1));
+    status.restarts += 1;
+    status.reason = "its process ended with code 1, started again in 1 s".to_owned();
+}

@@ -1,0 +1,330 @@
+//! A random walk through everything that can happen to a cluster, from a seed.
+
+use std::collections::BTreeMap;
+
+use api_types::{
+    container::{ContainerSpec, PortSpec, Protocol},
+    counter::SessionId,
+    id::{InstanceId, NodeId, WorkloadId},
+    instance::{Desired, Health, InstanceState, InstanceStatus},
+    node::{Availability, NodeUsage},
+    placement::{Constraint, ConstraintKey, Operator, PlacementSpec},
+    probe::{ProbeCheck, ProbeSpec},
+    resources::{ResourceSpec, Resources},
+    workload::{DisconnectPolicy, WorkloadKind, WorkloadSpec},
+};
+use scheduler_core::{
+    Settings,
+    input::{Change, Input},
+};
+
+use crate::fleet::{Fleet, crashed, well};
+
+/// A seeded generator (splitmix64).
+pub(crate) struct Random(pub(crate) u64);
+
+impl Random {
+    pub(crate) fn below(&mut self, limit: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (mixed ^ (mixed >> 31)) % limit
+    }
+
+    fn one_in(&mut self, count: u64) -> bool {
+        self.below(count) == 0
+    }
+
+    pub(crate) fn pick<T: Clone>(&mut self, from: &[T]) -> Option<T> {
+        if from.is_empty() {
+            return None;
+        }
+        let index = self.below(from.len() as u64);
+        from.get(usize::try_from(index).expect("small")).cloned()
+    }
+}
+
+/// A service with one port and nothing else special.
+pub(crate) fn plain_service(name: &str) -> WorkloadSpec {
+    WorkloadSpec {
+        id: name.parse().expect("a name"),
+        kind: WorkloadKind::Service { replicas: 1 },
+        container: container(&mut Random(0)),
+        resources: ResourceSpec::default(),
+        placement: PlacementSpec::default(),
+        ports: vec![PortSpec {
+            name: "main".to_owned(),
+            container: 80,
+            protocol: Protocol::Tcp,
+            service: 80,
+            publish: None,
+            host: None,
+        }],
+        probe: None,
+        disconnect: DisconnectPolicy::default(),
+    }
+}
+
+/// Walks so many steps from a seed.
+pub(crate) fn walk(seed: u64, steps: usize, check: impl Fn(&mut Fleet)) -> Fleet {
+    let mut random = Random(seed);
+    let mut fleet = Fleet::new(Settings { placements_per_step_max: 7, ..Settings::default() });
+    for number in 0..4 + random.below(6) {
+        add_node(&mut fleet, &mut random, number);
+    }
+    for step in 0..steps {
+        one_step(&mut fleet, &mut random);
+        if step % 25 == 0 {
+            check(&mut fleet);
+        }
+    }
+    fleet
+}
+
+/// Mends all that is broken and lets the agents do their work.
+pub(crate) fn heal(fleet: &mut Fleet) {
+    for node in fleet.agents.keys().cloned().collect::<Vec<_>>() {
+        let _ = fleet.request(Change::SetAvailability { node: node.clone(), availability: Availability::Active });
+        if !fleet.agents[&node].connected {
+            fleet.connect(&node);
+        }
+    }
+    fleet.advance(15_000);
+    for _ in 0..6 {
+        assert!(fleet.settle(), "the agents never get done");
+        fleet.advance(7_000);
+    }
+}
+
+fn one_step(fleet: &mut Fleet, random: &mut Random) {
+    match random.below(32) {
+        0..=3 => {
+            let milliseconds = 50 + random.below(4_000);
+            fleet.advance(milliseconds);
+        }
+        4..=6 => apply(fleet, random),
+        7 => {
+            let (workload, replicas) = (workload(random), u32::try_from(random.below(9)).expect("small"));
+            let _ = fleet.request(Change::Scale { workload, replicas });
+        }
+        8 if random.one_in(3) => {
+            let _ = fleet.request(Change::Delete { workload: workload(random) });
+        }
+        9 | 10 => {
+            let availability =
+                [Availability::Active, Availability::Active, Availability::Cordoned, Availability::Draining];
+            if let (Some(node), Some(availability)) = (node(fleet, random), random.pick(&availability)) {
+                let _ = fleet.request(Change::SetAvailability { node, availability });
+            }
+        }
+        11 => {
+            let lost = if random.one_in(5) { fleet.agents.len() } else { 1 };
+            for _ in 0..lost {
+                if let Some(node) = node(fleet, random) {
+                    fleet.agents.get_mut(&node).expect("known").connected = false;
+                }
+            }
+        }
+        12 | 13 => return_node(fleet, random),
+        14 if random.one_in(4) => {
+            if let Some(node) = node(fleet, random) {
+                let _ = fleet.request(Change::RemoveNode { node, force: random.one_in(2) });
+            }
+        }
+        15 if fleet.agents.len() < 12 => {
+            let number = random.below(12);
+            add_node(fleet, random, number);
+        }
+        16 if random.one_in(6) => fleet.restart(),
+        17 => nonsense(fleet, random),
+        18 | 19 => {
+            if let Some(node) = node(fleet, random) {
+                fleet.report_all(&node);
+            }
+        }
+        20..=23 => stop_some(fleet, random),
+        _ => run_some(fleet, random),
+    }
+}
+
+fn run_some(fleet: &mut Fleet, random: &mut Random) {
+    for id in fleet.to_do(Desired::Run) {
+        match random.below(10) {
+            0..=5 => fleet.say(&id, well),
+            6 => fleet.say(&id, |status| status.state = InstanceState::Starting),
+            _ => {}
+        }
+    }
+    let living: Vec<InstanceId> = fleet
+        .agents
+        .values()
+        .flat_map(|agent| agent.statuses.values())
+        .filter(|status| status.state == InstanceState::Running)
+        .map(|status| status.instance.clone())
+        .collect();
+    if let Some(id) = random.pick(&living) {
+        match random.below(8) {
+            0 => fleet.say(&id, crashed),
+            1 => fleet.say(&id, |status| status.health = Health::Unhealthy),
+            2 if random.one_in(3) => fleet.say(&id, |status| status.state = InstanceState::Failed),
+            _ => {}
+        }
+    }
+}
+
+fn stop_some(fleet: &mut Fleet, random: &mut Random) {
+    for id in fleet.to_do(Desired::Stop) {
+        if random.one_in(2) {
+            fleet.end(&id);
+        }
+    }
+}
+
+fn return_node(fleet: &mut Fleet, random: &mut Random) {
+    let Some(node) = node(fleet, random) else { return };
+    match random.below(4) {
+        0 => {
+            fleet.power_cut(&node);
+            fleet.connect(&node);
+        }
+        // Also a node that never was away dials again at times.
+        _ => fleet.connect(&node),
+    }
+}
+
+/// Inputs that make no sense, or come from someone who must not say it.
+fn nonsense(fleet: &mut Fleet, random: &mut Random) {
+    let stranger = NodeId::new("stranger").expect("a name");
+    let node = node(fleet, random).unwrap_or_else(|| stranger.clone());
+    let instances: Vec<InstanceId> = fleet.homes.keys().cloned().collect();
+    let foreign = random.pick(&instances).unwrap_or_else(|| InstanceId::new("nothing-1").expect("a name"));
+    let session = fleet.agents.get(&node).map_or(SessionId(0), |agent| agent.session);
+    let is_foreign = fleet.homes.get(&foreign) != Some(&node);
+    match random.below(4) {
+        0 => fleet.step(Input::Heartbeat { node: stranger, session }),
+        1 => fleet.step(Input::Heartbeat { node, session: SessionId(session.0.saturating_sub(1)) }),
+        2 if is_foreign => {
+            let status = InstanceStatus {
+                instance: foreign.clone(),
+                state: InstanceState::Running,
+                health: Health::Healthy,
+                address: Some([10, 0, 0, 1].into()),
+                pid: None,
+                restarts: 0,
+                last_exit: None,
+                reason: "x".repeat(10_000),
+                since: fleet.now,
+            };
+            let (statuses, gone) = (vec![status], vec![foreign]);
+            fleet.step(Input::Reported { node, session, statuses, gone, complete: false });
+        }
+        _ => fleet.step(Input::NodeReported {
+            node: stranger,
+            session,
+            conditions: None,
+            facts: None,
+            usage: NodeUsage::default(),
+            instances: BTreeMap::new(),
+        }),
+    }
+}
+
+fn add_node(fleet: &mut Fleet, random: &mut Random, number: u64) {
+    let node = NodeId::new(&format!("n{number}")).expect("a name");
+    let site = if random.one_in(2) { "a" } else { "b" }.to_owned();
+    let labels =
+        if random.one_in(3) { BTreeMap::from([("disk".to_owned(), "ssd".to_owned())]) } else { BTreeMap::new() };
+    if !fleet.agents.contains_key(&node) {
+        let capacity =
+            Resources { cpu_millis: 1_000 + random.below(4) * 1_000, memory_bytes: (1 + random.below(4)) << 30 };
+        fleet.add_agent(&node, capacity, if random.one_in(3) { "arm64" } else { "amd64" });
+    }
+    let _ = fleet.request(Change::AdmitNode { node: node.clone(), site, labels });
+    if fleet.scheduler.node(&node).is_none() {
+        fleet.agents.remove(&node);
+    } else if !random.one_in(5) {
+        fleet.connect(&node);
+    }
+}
+
+fn node(fleet: &Fleet, random: &mut Random) -> Option<NodeId> {
+    random.pick(&fleet.agents.keys().cloned().collect::<Vec<_>>())
+}
+
+fn workload(random: &mut Random) -> WorkloadId {
+    format!("w{}", random.below(7)).parse().expect("a name")
+}
+
+fn apply(fleet: &mut Fleet, random: &mut Random) {
+    let specs = (0..=random.below(2)).map(|_| spec(random)).collect();
+    let _ = fleet.request(Change::Apply { specs, expect: None });
+}
+
+fn spec(random: &mut Random) -> WorkloadSpec {
+    let id = workload(random);
+    let number = u16::try_from(id.name.as_str().len()).expect("small");
+    let is_daemon = id.name.as_str() == "w6";
+    let has_port = random.one_in(2);
+    let port = has_port.then(|| PortSpec {
+        name: "main".to_owned(),
+        container: 80,
+        protocol: Protocol::Tcp,
+        service: 80,
+        publish: (!is_daemon && random.one_in(4)).then(|| 8_000 + number),
+        host: random.one_in(4).then(|| u16::try_from(9_000 + random.below(2)).expect("small")),
+    });
+    let key = random.pick(&[ConstraintKey::Arch, ConstraintKey::Site, ConstraintKey::Label("disk".to_owned())]);
+    let constraint = key.filter(|_| random.one_in(4)).map(|key| {
+        let value = match key {
+            ConstraintKey::Arch => "arm64",
+            ConstraintKey::Site => "a",
+            ConstraintKey::Os | ConstraintKey::Node | ConstraintKey::Label(_) => "ssd",
+        };
+        Constraint { key, operator: Operator::Equal, values: vec![value.to_owned()] }
+    });
+    let replicas = u32::try_from(random.below(9)).expect("small");
+    WorkloadSpec {
+        id,
+        kind: if is_daemon { WorkloadKind::Daemon } else { WorkloadKind::Service { replicas } },
+        container: container(random),
+        resources: ResourceSpec {
+            reserve: Resources { cpu_millis: 100 * (1 + random.below(5)), memory_bytes: (64 << 20) << random.below(4) },
+            memory_bytes_max: 2 << 30,
+            ..ResourceSpec::default()
+        },
+        placement: PlacementSpec {
+            constraints: constraint.into_iter().collect(),
+            per_node_max: random.one_in(6).then_some(1),
+            ..PlacementSpec::default()
+        },
+        ports: port.into_iter().collect(),
+        probe: random.one_in(2).then_some(ProbeSpec {
+            check: ProbeCheck::Tcp { port: 80 },
+            interval_ms: 5_000,
+            timeout_ms: 1_000,
+            failures: 3,
+            grace_ms: 10_000,
+        }),
+        disconnect: DisconnectPolicy {
+            replace_after_ms: random.pick(&[Some(10_000), Some(10_000), Some(1_000), Some(30_000), None]).flatten(),
+        },
+    }
+}
+
+fn container(random: &mut Random) -> ContainerSpec {
+    ContainerSpec {
+        image: format!("registry.lan/app:{}", random.below(3)),
+        command: None,
+        args: None,
+        env: BTreeMap::new(),
+        user: None,
+        workdir: None,
+        mounts: BTreeMap::new(),
+        read_only: false,
+        capabilities_add: Vec::new(),
+        capabilities_drop: Vec::new(),
+        stop_signal: None,
+        stop_grace_ms: 10_000,
+    }
+}

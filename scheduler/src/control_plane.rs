@@ -1,0 +1,282 @@
+//! The port of the HTTP API, as messages to the control loop.
+
+use std::{sync::Arc, time::Duration};
+
+use api_server::control_plane::{After, BoxStream, ControlPlane, LogQuery, Subject, Target};
+use api_types::{
+    counter::Revision,
+    id::{InstanceId, NodeId, WorkloadId},
+    join::{JoinReply, JoinRequest, NodeTokenRequest},
+    node::Availability,
+    time::Timestamp,
+    view::{
+        ClusterView, Description, Event, Explanation, ImageOutcome, InstanceView, JoinTokenView, List, LogLine,
+        NodeView, Problem, WorkloadChange, WorkloadView,
+    },
+    workload::WorkloadSpec,
+};
+use bytes::Bytes;
+use scheduler_core::{
+    Scheduler,
+    effect::{Accepted, Refusal},
+    input::Change,
+};
+use tokio::{sync::Mutex, time::timeout};
+
+use crate::{
+    clock,
+    control_loop::LoopHandle,
+    dispatcher::{images::Images, logs::LogRequests},
+    identity::{
+        authority::{Authority, AuthorityError},
+        node_keys::NodeKeys,
+        tokens::{Entry, Known, Tokens},
+    },
+    problem,
+};
+
+/// How long a reader may wait for a newer version.
+const WAIT_MAX: Duration = Duration::from_secs(30);
+/// The most lines of each instance that a person may ask for.
+const TAIL_MAX: u32 = 10_000;
+
+/// The scheduler, as people and programs reach it.
+#[derive(Clone)]
+pub(crate) struct Port(Arc<Parts>);
+
+/// What the port needs.
+pub(crate) struct Parts {
+    pub(crate) cluster: String,
+    pub(crate) started_at: Timestamp,
+    pub(crate) api_address: String,
+    pub(crate) session_address: String,
+    pub(crate) control: LoopHandle,
+    pub(crate) tokens: Arc<Tokens>,
+    pub(crate) keys: Arc<NodeKeys>,
+    pub(crate) authority: Arc<Authority>,
+    pub(crate) logs: Arc<LogRequests>,
+    pub(crate) images: Arc<Images>,
+    /// Joins go one by one, so that the uses of a token become durable in the order they were taken.
+    pub(crate) joining: Mutex<()>,
+}
+
+impl Port {
+    /// Makes the port.
+    pub(crate) fn new(parts: Parts) -> Self {
+        Self(Arc::new(parts))
+    }
+
+    async fn change(&self, change: Change) -> Result<Accepted, Problem> {
+        let outcome = self.0.control.change(change, Vec::new()).await.map_err(problem::stopped)?;
+        outcome.map_err(|refusal| problem::refused(&refusal))
+    }
+
+    async fn workload_change(&self, change: Change) -> Result<Vec<WorkloadChange>, Problem> {
+        match self.change(change).await? {
+            Accepted::Workloads(changes) => Ok(changes),
+            Accepted::Node(_) => Err(problem::internal("the scheduler answered something else")),
+        }
+    }
+
+    async fn look<T: Send + 'static>(
+        &self,
+        look: impl FnOnce(&Scheduler) -> Result<T, Refusal> + Send + 'static,
+    ) -> Result<T, Problem> {
+        let seen = self.0.control.query(move |scheduler, _| look(scheduler)).await.map_err(problem::stopped)?;
+        seen.map_err(|refusal| problem::refused(&refusal))
+    }
+
+    async fn list<T: Send + 'static>(
+        &self,
+        after: After,
+        look: impl FnOnce(&Scheduler) -> Vec<T> + Send + 'static,
+    ) -> Result<List<T>, Problem> {
+        if let Some(after) = after {
+            let mut version = self.0.control.version();
+            // A version of an earlier run is answered at once, whether it is greater or less. After the limit the
+            // reader gets what there is; when the loop is gone, the question below says so.
+            timeout(WAIT_MAX, version.wait_for(|version| *version != after)).await.ok();
+        }
+        self.look(move |scheduler| Ok(List { version: scheduler.view_version(), items: look(scheduler) })).await
+    }
+
+    /// Which instances a person means, and on which nodes they are.
+    async fn placed(&self, target: Target) -> Result<Vec<(InstanceId, NodeId)>, Problem> {
+        let instances = match target {
+            Target::Node(_) => {
+                return Err(problem::invalid("a node has no log", "ask for a workload or an instance"));
+            }
+            Target::Workload(workload) => {
+                self.look(move |scheduler| scheduler.describe_workload(&workload)).await?.instances
+            }
+            Target::Instance(instance) => {
+                self.look(move |scheduler| scheduler.describe_instance(&instance)).await?.instances
+            }
+        };
+        let placed = |view: InstanceView| Some((InstanceId::new(&view.name).ok()?, view.node?));
+        let placed: Vec<_> = instances.into_iter().filter_map(placed).collect();
+        if placed.is_empty() {
+            return Err(problem::unavailable("no instance has a node yet", "`wherry why` says what it waits for"));
+        }
+        Ok(placed)
+    }
+
+    async fn let_in(&self, request: JoinRequest) -> Result<JoinReply, Problem> {
+        let _one_by_one = self.0.joining.lock().await;
+        let known = |node: &NodeId, token: &str| self.known(node, token, &request.csr);
+        let taken = self.0.tokens.take(&request.token, &request.name, known, clock::wall_now());
+        let taken = taken.inspect_err(|refusal| tracing::warn!(%refusal, "a join was refused"));
+        let entry = taken.map_err(|refusal| problem::join_refused(&refusal))?;
+        let (token, counted) = (entry.token.clone(), entry.counted);
+        let admitted = self.admit(entry, &request).await;
+        if admitted.is_err() && counted {
+            self.0.tokens.give_back(&token);
+        }
+        admitted
+    }
+
+    async fn admit(&self, entry: Entry, request: &JoinRequest) -> Result<JoinReply, Problem> {
+        let parts = &self.0;
+        let issued = parts
+            .authority
+            .issue_node(&entry.node, &request.csr, clock::wall_now())
+            .map_err(|error| bad_request(&error))?;
+        let token = entry.token;
+        let (record, key_write) = parts.keys.joined(&entry.node, issued.pin, &token);
+        let change = Change::AdmitNode { node: entry.node.clone(), site: entry.site, labels: entry.labels };
+        let with = vec![entry.write, key_write];
+        let outcome = parts.control.change(change, with).await.map_err(problem::stopped)?;
+        outcome.map_err(|refusal| problem::refused(&refusal))?;
+        parts.keys.keep(entry.node.clone(), record);
+        tracing::info!(node = %entry.node, token, "node joined");
+        Ok(JoinReply {
+            node: entry.node,
+            certificate: issued.certificate,
+            ca: parts.authority.certificate().to_owned(),
+            session_address: parts.session_address.clone(),
+        })
+    }
+
+    /// Whether a name is taken; the pin of the request tells a lost answer from another machine.
+    fn known(&self, node: &NodeId, token: &str, csr: &str) -> Known {
+        let Some(record) = self.0.keys.of(node) else { return Known::No };
+        let same = || {
+            let issued = self.0.authority.issue_node(node, csr, clock::wall_now()).ok()?;
+            (record.joined_by == token && record.pins.contains(&issued.pin.to_string())).then_some(())
+        };
+        if same().is_some() { Known::SameNode } else { Known::Taken }
+    }
+}
+
+impl ControlPlane for Port {
+    async fn authenticate(&self, token: &str) -> Result<Subject, Problem> {
+        self.0.tokens.subject(token, clock::wall_now()).map_err(|refusal| problem::token_refused(&refusal))
+    }
+
+    async fn apply(&self, specs: Vec<WorkloadSpec>, expect: Option<Revision>) -> Result<Vec<WorkloadChange>, Problem> {
+        self.workload_change(Change::Apply { specs, expect }).await
+    }
+
+    async fn plan(&self, specs: Vec<WorkloadSpec>) -> Result<Vec<WorkloadChange>, Problem> {
+        self.look(move |scheduler| scheduler.plan(&specs)).await
+    }
+
+    async fn scale(&self, workload: WorkloadId, replicas: u32) -> Result<Vec<WorkloadChange>, Problem> {
+        self.workload_change(Change::Scale { workload, replicas }).await
+    }
+
+    async fn delete(&self, workload: WorkloadId) -> Result<Vec<WorkloadChange>, Problem> {
+        self.workload_change(Change::Delete { workload }).await
+    }
+
+    async fn cluster(&self) -> Result<ClusterView, Problem> {
+        let (cluster, started_at) = (self.0.cluster.clone(), self.0.started_at);
+        self.look(move |scheduler| {
+            let counts = scheduler.liveness_counts();
+            Ok(ClusterView {
+                cluster,
+                version: env!("CARGO_PKG_VERSION").to_owned(),
+                epoch: scheduler.epoch().0,
+                started_at,
+                ready: counts.ready,
+                unreachable: counts.unreachable,
+                lost: counts.lost,
+            })
+        })
+        .await
+    }
+
+    async fn nodes(&self, after: After) -> Result<List<NodeView>, Problem> {
+        self.list(after, Scheduler::node_views).await
+    }
+
+    async fn workloads(&self, after: After) -> Result<List<WorkloadView>, Problem> {
+        self.list(after, Scheduler::workload_views).await
+    }
+
+    async fn instances(&self, after: After) -> Result<List<InstanceView>, Problem> {
+        self.list(after, Scheduler::instance_views).await
+    }
+
+    async fn events(&self, after: After) -> Result<List<Event>, Problem> {
+        self.list(after, Scheduler::events).await
+    }
+
+    async fn describe(&self, target: Target) -> Result<Description, Problem> {
+        self.look(move |scheduler| match target {
+            Target::Node(node) => scheduler.describe_node(&node),
+            Target::Workload(workload) => scheduler.describe_workload(&workload),
+            Target::Instance(instance) => scheduler.describe_instance(&instance),
+        })
+        .await
+    }
+
+    async fn why(&self, workload: WorkloadId) -> Result<Explanation, Problem> {
+        self.look(move |scheduler| scheduler.explain(&workload)).await
+    }
+
+    async fn set_availability(&self, node: NodeId, availability: Availability) -> Result<(), Problem> {
+        self.change(Change::SetAvailability { node, availability }).await.map(drop)
+    }
+
+    async fn node_token(&self, request: NodeTokenRequest) -> Result<JoinTokenView, Problem> {
+        let prepared = self.0.tokens.prepare_join(request, clock::wall_now());
+        let (token, record, writes) = prepared.map_err(|reason| problem::invalid(&reason, ""))?;
+        self.0.control.keep(writes).await.map_err(problem::stopped)?;
+        let expires_at = record.expires_at;
+        self.0.tokens.keep_join(token.id.clone(), record);
+        Ok(JoinTokenView { token: token.to_string(), expires_at, scheduler: self.0.api_address.clone() })
+    }
+
+    async fn remove_node(&self, node: NodeId, force: bool) -> Result<(), Problem> {
+        self.change(Change::RemoveNode { node, force }).await.map(drop)
+    }
+
+    async fn join(&self, request: JoinRequest) -> Result<JoinReply, Problem> {
+        let this = self.clone();
+        // On its own, so that it goes to its end when the one who asked is gone: half of it would leave the node's key
+        // durable but unknown here, and the same node could not try again.
+        let joined = tokio::spawn(async move { this.let_in(request).await });
+        joined.await.unwrap_or_else(|_| Err(problem::internal("the join broke off")))
+    }
+
+    async fn logs(&self, query: LogQuery) -> Result<BoxStream<LogLine>, Problem> {
+        let placed = self.placed(query.target).await?;
+        self.0.logs.open(&placed, query.tail.min(TAIL_MAX), query.follow)
+    }
+
+    async fn load_image(&self, archive: BoxStream<Bytes>) -> Result<BoxStream<ImageOutcome>, Problem> {
+        self.0.images.load(archive).await
+    }
+}
+
+fn bad_request(error: &AuthorityError) -> Problem {
+    match error {
+        AuthorityError::RequestTooLarge | AuthorityError::Request(_) => {
+            problem::invalid(&error.to_string(), "send a PKCS#10 request in PEM")
+        }
+        AuthorityError::Signing(_) | AuthorityError::Stored(_) | AuthorityError::Random => {
+            problem::internal(&error.to_string())
+        }
+    }
+}

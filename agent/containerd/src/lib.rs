@@ -1,0 +1,225 @@
+//! The only place that knows containerd: images, containers, processes, their output and usage.
+//!
+//! Everything is idempotent. [`Containerd::events`] only wakes: after a (re)connection it sends [`Event::Changed`], and
+//! [`Containerd::list`] is the truth. An attempt's exit comes as [`Event::Exited`], so that no call per process is needed.
+
+use std::{collections::BTreeSet, net::Ipv4Addr, path::PathBuf, sync::Arc};
+
+use api_types::{
+    assignment::Assignment,
+    counter::Revision,
+    id::{InstanceId, WorkloadId},
+    instance::Exit,
+    time::Timestamp,
+};
+
+use tokio::sync::Semaphore;
+
+use crate::{
+    cgroup::Cgroups,
+    connection::{Connection, SHORT},
+    identity::container_id,
+    images::Images,
+    marks::{Removed, Starting},
+    oci::NodeLimits,
+    start::node_limits,
+};
+
+mod account_files;
+mod archive;
+mod cgroup;
+mod challenge;
+mod connection;
+mod content;
+mod documents;
+mod error;
+mod identity;
+mod images;
+mod intake;
+mod leases;
+mod logs;
+mod marks;
+mod mounts;
+mod observe;
+mod oci;
+mod own_files;
+mod percent;
+mod problem;
+mod process;
+mod reference;
+mod registry;
+mod seccomp;
+mod settings;
+mod signal;
+mod start;
+mod transport;
+mod unpack;
+mod user;
+
+pub use crate::{
+    error::{Error, ImageError, LogError, StartError},
+    settings::{Registry, Settings},
+};
+
+/// Containers that are started at the same time: more only wait for each other in the runtime.
+const STARTS_AT_ONCE: usize = 8;
+
+/// One thing that containerd told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// The attempt's process ended.
+    Exited {
+        /// Whose.
+        instance: InstanceId,
+        /// Which attempt.
+        attempt: u32,
+        /// How.
+        exit: Exit,
+    },
+    /// Something changed behind our back, or events may have been missed: list again. Always the first event after a
+    /// (re)connection.
+    Changed,
+    /// containerd is away; [`Event::Changed`] follows its return.
+    Away {
+        /// What the connection said.
+        reason: String,
+    },
+}
+
+/// A container of ours that containerd has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// Whose.
+    pub instance: InstanceId,
+    /// Which attempt.
+    pub attempt: u32,
+    /// The workload it was made for.
+    pub workload: WorkloadId,
+    /// The spec's version it was made from.
+    pub revision: Revision,
+    /// What its process does.
+    pub process: FoundProcess,
+}
+
+/// What a found container's process does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FoundProcess {
+    /// It runs.
+    Running {
+        /// Its process id on the node.
+        pid: u32,
+        /// When its container was made.
+        started_at: Timestamp,
+    },
+    /// It ended, or never began: then [`Exit::Unknown`].
+    Ended(Exit),
+}
+
+/// What to start.
+#[derive(Clone, Debug)]
+pub struct StartRequest<'a> {
+    /// What the scheduler said.
+    pub assignment: &'a Assignment,
+    /// Which attempt, from 0.
+    pub attempt: u32,
+    /// The file of the instance's network namespace.
+    pub netns: PathBuf,
+    /// The instance's address.
+    pub address: Ipv4Addr,
+}
+
+/// One reading of what an attempt uses.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct UsageSample {
+    /// CPU time since its start, in nanoseconds.
+    pub cpu_nanoseconds: u64,
+    /// Bytes of memory without reclaimable file pages.
+    pub memory_bytes: u64,
+    /// Processes and threads.
+    pub pids: u64,
+}
+
+/// One image of this node being got ready.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PullProgress {
+    /// Bytes of its layers that are here.
+    pub bytes_done: u64,
+    /// Bytes of its layers.
+    pub bytes_total: u64,
+}
+
+/// The adapter; a clone is the same one.
+#[derive(Clone, Debug)]
+pub struct Containerd {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    settings: Settings,
+    connection: Connection,
+    cgroups: Cgroups,
+    limits: NodeLimits,
+    images: Images,
+    starts: Semaphore,
+    starting: Starting,
+    removed: Removed,
+}
+
+impl Containerd {
+    /// Makes the adapter inside a runtime. Dials lazily: containerd need not be there yet.
+    ///
+    /// # Errors
+    /// When a setting makes no sense or its directories cannot be made.
+    pub async fn connect(settings: Settings) -> Result<Self, Error> {
+        settings.check()?;
+        for directory in [&settings.log_dir, &settings.run_dir] {
+            let made = tokio::fs::create_dir_all(directory).await;
+            made.map_err(|source| Error::File { path: directory.clone(), source })?;
+        }
+        let connection = Connection::new(settings.socket.clone(), &settings.namespace)?;
+        // With the node's name: whatever two nodes of one machine agree on, neither ever sweeps the other's.
+        let cgroups = Cgroups::new(format!("{}/{}", settings.cgroup_parent.trim_end_matches('/'), settings.node));
+        let limits = node_limits(cgroups.limits_swap());
+        let inner = Inner {
+            settings,
+            connection,
+            cgroups,
+            limits,
+            images: Images::new(),
+            starts: Semaphore::new(STARTS_AT_ONCE),
+            starting: Starting::default(),
+            removed: Removed::default(),
+        };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// Gives containerd's version.
+    ///
+    /// # Errors
+    /// When containerd is away.
+    pub async fn version(&self) -> Result<String, Error> {
+        let connection = &self.inner.connection;
+        let answer = connection.version().version(connection.request((), SHORT)).await;
+        Ok(answer.map_err(connection.failed("to tell its version"))?.into_inner().version)
+    }
+
+    /// Removes what a former run of ours left half-made: processes in our cgroups that no container owns. Parts of a
+    /// broken pull stay for the next try and expire by themselves. To be called once, before the first start.
+    ///
+    /// # Errors
+    /// When containerd is away or refuses.
+    pub async fn sweep(&self) -> Result<(), Error> {
+        let mut known: BTreeSet<String> =
+            self.list_containers().await?.into_iter().map(|container| container.id).collect();
+        known.extend(self.inner.starting.ids());
+        self.inner.cgroups.sweep(&known).await;
+        Ok(())
+    }
+
+    /// Reads what the attempt uses, from its cgroup; `None` when it is gone.
+    #[must_use]
+    pub fn usage(&self, instance: &InstanceId, attempt: u32) -> Option<UsageSample> {
+        self.inner.cgroups.usage(&container_id(instance, attempt))
+    }
+}

@@ -1,0 +1,259 @@
+//! From an assignment to a running process: record, snapshot, process, in four calls.
+//!
+//! The record comes first and refers to the snapshot: so garbage collection never sees one without the other, no lease is
+//! needed, and whatever a crash leaves half-made is found by its record.
+
+use std::collections::BTreeMap;
+
+use containerd_client::{
+    services::v1::{
+        Container, CreateContainerRequest, CreateTaskRequest, GetRequest, StartRequest as StartProcessRequest,
+        container::Runtime, snapshots::PrepareSnapshotRequest,
+    },
+    types::{Mount, v1::Status as ProcessStatus},
+};
+use prost_types::Any;
+use serde_json::Value;
+
+use crate::{
+    Containerd, StartRequest,
+    connection::{LONG, SHORT, is_absent, is_present},
+    error::{Error, ImageError, StartError},
+    identity::{container_id, labels},
+    images::ImageFacts,
+    mounts,
+    oci::{self, NodeLimits, SpecInput},
+    own_files, percent, problem, signal, user,
+};
+
+const RUNTIME: &str = "io.containerd.runc.v2";
+const SPEC_TYPE: &str = "types.containerd.io/opencontainers/runtime-spec/1/Spec";
+const DEFAULT_STOP_SIGNAL: &str = "SIGTERM";
+
+impl Containerd {
+    /// Makes container and process and gives its process id. At most eight at once; the rest wait. An attempt that runs
+    /// already is left alone.
+    ///
+    /// # Errors
+    /// When it does not start; then nothing of the attempt is left, unless containerd is away.
+    pub async fn start(&self, request: &StartRequest<'_>) -> Result<u32, StartError> {
+        let id = container_id(&request.assignment.instance, request.attempt);
+        let _turn = self.inner.starts.acquire().await.expect("never closed");
+        let _mark = self.inner.starting.mark(&id);
+        self.inner.removed.clear(&id);
+        let image = &request.assignment.container.image;
+        let facts = match self.image_facts(image).await {
+            Ok(Some(facts)) => facts,
+            Ok(None) => return Err(StartError::ImageMissing { image: image.clone() }),
+            Err(ImageError::Containerd(error)) => return Err(error.into()),
+            Err(error) => return Err(StartError::Spec(error.to_string())),
+        };
+        let container = self.container(&id, request, &facts).await?;
+        if let Some(pid) = self.create_record(container).await? {
+            return Ok(pid);
+        }
+        let started = self.run(&id, request, &facts).await;
+        if started.is_err()
+            && let Err(error) = self.remove_container(&id).await
+        {
+            tracing::warn!(container = id, %error, "a container that did not start could not be removed");
+        }
+        started
+    }
+
+    /// The container's record.
+    async fn container(
+        &self,
+        id: &str,
+        request: &StartRequest<'_>,
+        facts: &ImageFacts,
+    ) -> Result<Container, StartError> {
+        let settings = &self.inner.settings;
+        let assignment = request.assignment;
+        let wanted = assignment.container.stop_signal.as_deref().or(facts.config.stop_signal.as_deref());
+        let stop_signal = signal::number(wanted.filter(|name| !name.is_empty()).unwrap_or(DEFAULT_STOP_SIGNAL));
+        let stop_signal = stop_signal.map_err(|error| StartError::Spec(error.to_string()))?;
+        let spec = self.spec(id, request, facts).await?;
+        let spec =
+            Any { type_url: SPEC_TYPE.to_owned(), value: serde_json::to_vec(&spec).expect("JSON is plain data") };
+        Ok(Container {
+            id: id.to_owned(),
+            labels: labels(&settings.node, request, stop_signal),
+            image: assignment.container.image.clone(),
+            runtime: Some(Runtime { name: RUNTIME.to_owned(), options: None }),
+            spec: Some(spec),
+            snapshotter: settings.snapshotter.clone(),
+            snapshot_key: id.to_owned(),
+            ..Container::default()
+        })
+    }
+
+    async fn spec(&self, id: &str, request: &StartRequest<'_>, facts: &ImageFacts) -> Result<Value, StartError> {
+        let (settings, assignment) = (&self.inner.settings, request.assignment);
+        let container = &assignment.container;
+        let wanted = container.user.as_deref().or(facts.config.user.as_deref()).unwrap_or_default();
+        let user = if user::is_plain(wanted) {
+            Ok(user::User::default())
+        } else {
+            user::resolve(wanted, self.image_accounts(facts).await?)
+        };
+        let own = own_files::write(&settings.run_dir, &assignment.instance, request.address)?;
+        let none = BTreeMap::new();
+        let wanted_mounts = if container.mounts.is_empty() { &none } else { &container.mounts };
+        let mounts = mounts::all(&own, wanted_mounts, &settings.host_path_prefixes).map_err(StartError::Forbidden)?;
+        let input = SpecInput {
+            container,
+            resources: &assignment.resources,
+            image: &facts.config,
+            user: user.map_err(StartError::Spec)?,
+            mounts,
+            hostname: assignment.instance.as_str(),
+            netns: request.netns.clone(),
+            cgroup: self.inner.cgroups.path_of(id),
+            capabilities_ceiling: &settings.capabilities_ceiling,
+            node: self.inner.limits,
+        };
+        oci::spec(&input).map_err(StartError::Spec)
+    }
+
+    /// Makes the record. Where the attempt runs already, gives its process id; other leftovers of it are removed first.
+    async fn create_record(&self, container: Container) -> Result<Option<u32>, StartError> {
+        let connection = &self.inner.connection;
+        let create = || {
+            let request = CreateContainerRequest { container: Some(container.clone()) };
+            connection.request(request, SHORT)
+        };
+        let failed = connection.failed("to make a container");
+        match connection.containers().create(create()).await {
+            Ok(_) => return Ok(None),
+            Err(status) if is_present(&status) => {}
+            Err(status) => return Err(failed(status).into()),
+        }
+        if let Some(pid) = self.running_pid(&container.id).await? {
+            return Ok(Some(pid));
+        }
+        self.remove_container(&container.id).await?;
+        connection.containers().create(create()).await.map_err(failed)?;
+        Ok(None)
+    }
+
+    async fn running_pid(&self, id: &str) -> Result<Option<u32>, Error> {
+        let connection = &self.inner.connection;
+        let request = GetRequest { container_id: id.to_owned(), exec_id: String::new() };
+        match connection.tasks().get(connection.request(request, SHORT)).await {
+            Ok(answer) => {
+                let process = answer.into_inner().process.unwrap_or_default();
+                Ok((process.status() == ProcessStatus::Running).then_some(process.pid))
+            }
+            Err(status) if is_absent(&status) => Ok(None),
+            Err(status) => Err(connection.failed("to look for a process")(status)),
+        }
+    }
+
+    async fn run(&self, id: &str, request: &StartRequest<'_>, facts: &ImageFacts) -> Result<u32, StartError> {
+        let connection = &self.inner.connection;
+        let rootfs = self.prepare_snapshot(id, request, facts).await?;
+        let output = self.output(request)?;
+        let create = CreateTaskRequest {
+            container_id: id.to_owned(),
+            rootfs,
+            stdout: output.clone(),
+            stderr: output,
+            ..CreateTaskRequest::default()
+        };
+        let failed = |call| {
+            let away = connection.failed(call);
+            move |status: tonic::Status| match away(status) {
+                Error::Refused { status, .. } => StartError::Process(problem::boil_down(status.message())),
+                error @ (Error::Away { .. }
+                | Error::File { .. }
+                | Error::Unkillable { .. }
+                | Error::Setting { .. }
+                | Error::Signal(_)) => StartError::Containerd(error),
+            }
+        };
+        let created = connection.tasks().create(connection.request(create, LONG)).await;
+        let pid = created.map_err(failed("to make a process"))?.into_inner().pid;
+        let start = StartProcessRequest { container_id: id.to_owned(), exec_id: String::new() };
+        connection.tasks().start(connection.request(start, LONG)).await.map_err(failed("to start a process"))?;
+        Ok(pid)
+    }
+
+    async fn prepare_snapshot(
+        &self,
+        id: &str,
+        request: &StartRequest<'_>,
+        facts: &ImageFacts,
+    ) -> Result<Vec<Mount>, StartError> {
+        let (connection, settings) = (&self.inner.connection, &self.inner.settings);
+        let prepare = PrepareSnapshotRequest {
+            snapshotter: settings.snapshotter.clone(),
+            key: id.to_owned(),
+            parent: facts.chain.clone(),
+            ..PrepareSnapshotRequest::default()
+        };
+        match connection.snapshots().prepare(connection.request(prepare, SHORT)).await {
+            Ok(answer) => Ok(answer.into_inner().mounts),
+            Err(status) if is_absent(&status) => {
+                let image = request.assignment.container.image.clone();
+                self.forget_image(&image);
+                Err(StartError::ImageMissing { image })
+            }
+            Err(status) => Err(connection.failed("to prepare a root file system")(status).into()),
+        }
+    }
+
+    /// Where output goes: a program of ours per container, so that neither our restart nor containerd's loses a line.
+    fn output(&self, request: &StartRequest<'_>) -> Result<String, Error> {
+        let settings = &self.inner.settings;
+        let directory = settings.log_dir.join(request.assignment.instance.as_str());
+        std::fs::create_dir_all(&directory).map_err(|source| Error::File { path: directory.clone(), source })?;
+        Ok(format!(
+            "binary://{}?directory={}&bytes={}&files={}",
+            settings.logger.display(),
+            percent::encode(&directory.display().to_string()),
+            settings.log_bytes_max,
+            settings.log_files_max,
+        ))
+    }
+}
+
+/// Reads what this node can give, once.
+pub(crate) fn node_limits(limits_swap: bool) -> NodeLimits {
+    let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
+    NodeLimits {
+        nofile: nofile(&read("/proc/self/limits")),
+        oom_score_adj: oom_score_adj(&read("/proc/self/status"), &read("/proc/self/oom_score_adj")),
+        limits_swap,
+    }
+}
+
+/// A limit above the daemons' own cannot be set without CAP_SYS_RESOURCE, so none above ours is asked for.
+fn nofile(limits: &str) -> u64 {
+    const WANTED: u64 = 65_536;
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"));
+    let hard = line.and_then(|line| line.split_whitespace().nth(1)).and_then(|hard| hard.parse().ok());
+    hard.map_or(WANTED, |hard: u64| hard.min(WANTED))
+}
+
+/// Containers must not inherit the daemons' protection; without CAP_SYS_RESOURCE it can be raised, but not lowered.
+fn oom_score_adj(status: &str, own: &str) -> i32 {
+    const CAP_SYS_RESOURCE: u32 = 24;
+    let line = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    let held = line.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok()).unwrap_or(0);
+    if held >> CAP_SYS_RESOURCE & 1 == 1 { 0 } else { own.trim().parse().unwrap_or(0).max(0) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_asked_for_that_the_daemons_do_not_have() {
+        assert_eq!(nofile("Max open files            1024                 20000                files\n"), 20_000);
+        assert_eq!(nofile("Max open files            1024                 unlimited            files\n"), 65_536);
+        assert_eq!(oom_score_adj("CapEff:\t000001ffffffffff\n", "500\n"), 0);
+        assert_eq!(oom_score_adj("CapEff:\t000001fffeffffff\n", "500\n"), 500);
+        assert_eq!(oom_score_adj("CapEff:\t000001fffeffffff\n", "-999\n"), 0);
+    }
+}

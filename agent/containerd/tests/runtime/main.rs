@@ -1,0 +1,9 @@
+//! The adapter on a real containerd: each test has one of its own, and leaves nothing behind.
+
+mod bed;
+mod containers;
+mod hardening;
+mod images;
+mod output;
+mod registries;
+mod restarts;

@@ -1,0 +1,144 @@
+//! Everything the agent can ask of its node.
+
+use std::{net::Ipv4Addr, sync::Arc};
+
+use api_types::{
+    assignment::{Assignment, AssignmentSet},
+    container::{PortSpec, Protocol},
+    id::InstanceId,
+    instance::InstanceStatus,
+    net::Cidr,
+    probe::ProbeSpec,
+    service::{Peer, Service, ServiceTable},
+};
+
+/// One wish, as plain data. Its outcome returns as an [`crate::input::Input`]; success is never assumed.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Effect {
+    /// Keep this on disk: what the node boots from when nobody answers.
+    KeepAssignments(Arc<AssignmentSet>),
+    /// Keep this on disk: how the node balances when nobody answers.
+    KeepServices(Arc<ServiceTable>),
+    /// Look again at what containerd and the kernel have. Answer: `Observed` or `RuntimeLost`.
+    Observe,
+    /// Have this image, pulled and unpacked. Answer: `ImageReady` or `ImageFailed`.
+    EnsureImage {
+        /// Its reference.
+        image: String,
+    },
+    /// Make the instance's network namespace with this address. Answer: `NetworkReady` or `NetworkFailed`.
+    EnsureNetwork {
+        /// Whose.
+        instance: InstanceId,
+        /// Its address.
+        address: Ipv4Addr,
+    },
+    /// Remove the instance's network namespace. Answer: `NetworkRemoved`; a failure is tried again by the shell.
+    RemoveNetwork {
+        /// Whose.
+        instance: InstanceId,
+    },
+    /// Make container and process. Answer: `Started` or `StartFailed`; later `Exited`.
+    Start {
+        /// What to run.
+        assignment: Arc<Assignment>,
+        /// Which attempt, from 0.
+        attempt: u32,
+        /// The instance's address.
+        address: Ipv4Addr,
+    },
+    /// Ask the process to end, then kill it. Answer: `Exited`.
+    Stop {
+        /// Whose.
+        instance: InstanceId,
+        /// Which attempt.
+        attempt: u32,
+        /// The signal that asks, by name; `None` = as the image says, else SIGTERM.
+        signal: Option<String>,
+        /// Milliseconds until SIGKILL.
+        grace_ms: u64,
+    },
+    /// Remove the attempt's process, container and snapshot, whatever of it is there. Answer: `Removed` or `RemoveFailed`.
+    Remove {
+        /// Whose.
+        instance: InstanceId,
+        /// Which attempt.
+        attempt: u32,
+    },
+    /// Probe from now on, at these intervals. Answers: `Probed`, again and again.
+    StartProbe {
+        /// Whose.
+        instance: InstanceId,
+        /// Which attempt.
+        attempt: u32,
+        /// Where.
+        address: Ipv4Addr,
+        /// What and how often.
+        probe: ProbeSpec,
+    },
+    /// Probe no more.
+    StopProbe {
+        /// Whose.
+        instance: InstanceId,
+    },
+    /// Make the kernel balance like this. Only the latest counts. Answer: `ServicesProgrammed` or `ServicesFailed`.
+    ProgramServices {
+        /// Grows with each change, so that the answer says how far the kernel is.
+        number: u64,
+        /// How to balance.
+        balancing: Arc<Balancing>,
+    },
+    /// Tell the scheduler. Only performed while a session is open.
+    Report(Report),
+}
+
+/// The effects of one step, in order.
+pub type Effects = Vec<Effect>;
+
+/// How this node's kernel shall balance and route.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Balancing {
+    /// The range of all instances' addresses.
+    pub cluster_range: Cidr,
+    /// The range of all virtual addresses.
+    pub service_range: Cidr,
+    /// This node's part of the cluster range.
+    pub subnet: Cidr,
+    /// The services with the endpoints that this node shall use, sorted by id.
+    pub services: Vec<Service>,
+    /// The other nodes, sorted by node.
+    pub peers: Vec<Peer>,
+    /// Ports of this node that lead to one instance, sorted.
+    pub host_ports: Vec<HostPort>,
+}
+
+/// A port of this node that leads to one instance.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct HostPort {
+    /// The transport.
+    pub protocol: Protocol,
+    /// The node's port.
+    pub host: u16,
+    /// The instance's address.
+    pub address: Ipv4Addr,
+    /// The instance's port.
+    pub container: u16,
+}
+
+/// What to tell the scheduler.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Report {
+    /// Statuses that changed, or all.
+    pub statuses: Vec<InstanceStatus>,
+    /// Instances that left nothing behind.
+    pub gone: Vec<InstanceId>,
+    /// Whether `statuses` is all.
+    pub complete: bool,
+}
+
+/// The host ports of an assignment.
+pub(crate) fn host_ports(ports: &[PortSpec], address: Ipv4Addr) -> impl Iterator<Item = HostPort> {
+    ports.iter().filter_map(move |port| {
+        port.host.map(|host| HostPort { protocol: port.protocol, host, address, container: port.container })
+    })
+}

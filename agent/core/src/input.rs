@@ -1,0 +1,161 @@
+//! Everything that can happen to a node.
+
+use std::net::Ipv4Addr;
+
+use api_types::{
+    assignment::AssignmentSet, counter::Epoch, id::InstanceId, instance::Exit, service::ServiceTable, time::Timestamp,
+};
+
+/// One thing that happened.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Input {
+    /// Time passed: a deadline of [`crate::Agent::next_deadline`] is due.
+    Tick,
+    /// All of ours that containerd and the kernel have now. Comes after the start, after each reconnection to
+    /// containerd, and whenever an event hints that something changed behind our back. Truth: what it leaves out is gone.
+    /// A list that was made before a `RuntimeLost` is never given after it.
+    Observed {
+        /// Our containers.
+        containers: Vec<ObservedContainer>,
+        /// Our instances' networks.
+        networks: Vec<ObservedNetwork>,
+    },
+    /// containerd does not answer; another `Observed` will follow its return.
+    RuntimeLost,
+    /// The scheduler says what shall be on this node. Always whole; the session made it so.
+    Assigned(AssignmentSet),
+    /// The scheduler says how to balance. Always whole.
+    Services(ServiceTable),
+    /// A session began: the next report must be complete.
+    SessionOpened {
+        /// Which run of the scheduler is at the other end.
+        epoch: Epoch,
+    },
+    /// The session ended.
+    SessionClosed,
+    /// The image is here and unpacked.
+    ImageReady {
+        /// Its reference.
+        image: String,
+    },
+    /// The image could not be had.
+    ImageFailed {
+        /// Its reference.
+        image: String,
+        /// Why, in one line for people.
+        reason: String,
+    },
+    /// The instance's network is there.
+    NetworkReady {
+        /// Whose.
+        instance: InstanceId,
+    },
+    /// The instance's network could not be made.
+    NetworkFailed {
+        /// Whose.
+        instance: InstanceId,
+        /// Why, in one line for people.
+        reason: String,
+    },
+    /// The instance's network is gone.
+    NetworkRemoved {
+        /// Whose.
+        instance: InstanceId,
+    },
+    /// The process runs.
+    Started {
+        /// Whose.
+        instance: InstanceId,
+        /// Which attempt, from 0.
+        attempt: u32,
+        /// Its process id on the node.
+        pid: u32,
+    },
+    /// The process could not be started; nothing of the attempt is left.
+    StartFailed {
+        /// Whose.
+        instance: InstanceId,
+        /// Which attempt.
+        attempt: u32,
+        /// Why, in one line for people.
+        reason: String,
+    },
+    /// The process ended.
+    Exited {
+        /// Whose.
+        instance: InstanceId,
+        /// Which attempt.
+        attempt: u32,
+        /// How.
+        exit: Exit,
+    },
+    /// The attempt's container, snapshot and process are gone.
+    Removed {
+        /// Whose.
+        instance: InstanceId,
+        /// Which attempt.
+        attempt: u32,
+    },
+    /// The attempt's leftovers could not be removed; it will be tried again.
+    RemoveFailed {
+        /// Whose.
+        instance: InstanceId,
+        /// Which attempt.
+        attempt: u32,
+        /// Why, in one line for people.
+        reason: String,
+    },
+    /// A probe answered, or did not.
+    Probed {
+        /// Whose.
+        instance: InstanceId,
+        /// Which attempt.
+        attempt: u32,
+        /// `Ok`, or what was wrong in one line for people.
+        outcome: Result<(), String>,
+    },
+    /// The kernel balances as [`crate::effect::Effect::ProgramServices`] said.
+    ServicesProgrammed {
+        /// Its number.
+        number: u64,
+    },
+    /// The kernel does not; it will be tried again.
+    ServicesFailed {
+        /// Why, in one line for people.
+        reason: String,
+    },
+}
+
+/// A container of ours that containerd has, by its labels.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ObservedContainer {
+    /// Whose.
+    pub instance: InstanceId,
+    /// Which attempt.
+    pub attempt: u32,
+    /// What its process does.
+    pub process: ObservedProcess,
+}
+
+/// What an observed container's process does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ObservedProcess {
+    /// It runs.
+    Running {
+        /// Its process id on the node.
+        pid: u32,
+        /// When it was started, as far as known.
+        started_at: Timestamp,
+    },
+    /// It ended; [`Exit::Unknown`] where there is a record without a process.
+    Ended(Exit),
+}
+
+/// A network of an instance that the kernel has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ObservedNetwork {
+    /// Whose.
+    pub instance: InstanceId,
+    /// Its address.
+    pub address: Ipv4Addr,
+}

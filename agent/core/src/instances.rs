@@ -1,0 +1,215 @@
+//! Every instance here: what is wanted of it, what was observed, what is in flight.
+
+use std::{collections::BTreeMap, net::Ipv4Addr, sync::Arc};
+
+use api_types::{
+    assignment::Assignment,
+    id::InstanceId,
+    instance::{Exit, Health, InstanceState, InstanceStatus},
+    time::Timestamp,
+};
+
+use crate::{probes::Probes, restart::Restart};
+
+/// Why an instance is on the books.
+#[derive(Clone, Debug)]
+pub(crate) enum Claim {
+    /// Found on the node while no assignment set is held, or only one from disk: it may be wanted, so it is left alone.
+    Unclaimed,
+    /// Assigned to run.
+    Run(Arc<Assignment>),
+    /// To end and leave nothing: told so, left out of the set, or never assigned at all. For good.
+    Leave(Option<Arc<Assignment>>),
+}
+
+/// A container of an instance, by what is known of it.
+#[derive(Clone, Debug)]
+pub(crate) enum Attempt {
+    /// `Start` is in flight.
+    Starting,
+    /// Its process runs.
+    Running {
+        /// Process id on the node.
+        pid: u32,
+        /// When the process was started.
+        started_at: Timestamp,
+        /// When this program first knew; a list taken shortly before may lack it.
+        known_at: Timestamp,
+    },
+    /// `Stop` is in flight.
+    Stopping {
+        /// When waiting ends and the container is removed as it is.
+        overdue_at: Timestamp,
+    },
+    /// Its process ended; the rest is to be removed.
+    Ended,
+    /// `Remove` is in flight.
+    Removing {
+        /// How often it failed before.
+        failures: u32,
+    },
+    /// `Remove` failed.
+    RemovalFailed {
+        /// How often.
+        failures: u32,
+        /// When it is tried again.
+        retry_at: Timestamp,
+    },
+}
+
+impl Attempt {
+    /// Whether it has a process, or may get one, that was not asked to end.
+    pub(crate) fn is_alive(&self) -> bool {
+        matches!(self, Self::Starting | Self::Running { .. })
+    }
+}
+
+/// What the service tables say of an instance since it is well.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Listing {
+    /// None listed it yet: this node knows better.
+    #[default]
+    Unlisted,
+    /// The latest that spoke of it lists it.
+    Listed,
+    /// One listed it and a later one does not: the scheduler takes it out before it ends it.
+    Withdrawn,
+}
+
+/// What the signal to a process that shall end waits for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Farewell {
+    /// The kernel has done at least this number of [`crate::effect::Effect::ProgramServices`]: then nobody here balances to it.
+    pub(crate) number: u64,
+    /// The end of waiting, whatever the kernel does.
+    pub(crate) until: Timestamp,
+}
+
+/// An instance's network namespace, by what is known of it.
+#[derive(Clone, Debug)]
+pub(crate) enum Network {
+    /// Not there.
+    Absent,
+    /// Something of it is there, but it may not be as it should: made again before the next start.
+    Doubted,
+    /// `EnsureNetwork` is in flight.
+    Making,
+    /// It is there.
+    Ready {
+        /// When this program first knew; a list taken shortly before may lack it.
+        known_at: Timestamp,
+    },
+    /// `EnsureNetwork` failed.
+    Failed {
+        /// Why, for people.
+        reason: String,
+        /// When it is tried again.
+        retry_at: Timestamp,
+    },
+    /// `RemoveNetwork` is in flight.
+    Removing,
+}
+
+/// All that is known of one instance.
+#[derive(Clone, Debug)]
+pub(crate) struct Instance {
+    /// Why it is on the books.
+    pub(crate) claim: Claim,
+    /// Its containers, by attempt. At most one is alive.
+    pub(crate) attempts: BTreeMap<u32, Attempt>,
+    /// The number that the next container gets.
+    pub(crate) next_attempt: u32,
+    /// Its network.
+    pub(crate) network: Network,
+    /// How often making the network failed in a row.
+    pub(crate) network_failures: u32,
+    /// Its address, from the first moment it is wanted until the network is gone.
+    pub(crate) address: Option<Ipv4Addr>,
+    /// Whether image and network were ready once: from then on it starts, it does not prepare.
+    pub(crate) prepared: bool,
+    /// Why no free address was found; empty otherwise.
+    pub(crate) address_trouble: String,
+    /// When the next attempt is due.
+    pub(crate) restart: Restart,
+    /// What the probes said.
+    pub(crate) probes: Probes,
+    /// What the service tables say of it since it is well.
+    pub(crate) listing: Listing,
+    /// What its last signal waits for; `None` while it shall not leave.
+    pub(crate) farewell: Option<Farewell>,
+    /// How its process last ended.
+    pub(crate) last_exit: Option<Exit>,
+    /// Why leftovers could not be removed; empty otherwise.
+    pub(crate) removal_trouble: String,
+    /// What people and the scheduler see.
+    pub(crate) status: InstanceStatus,
+    /// Whether the open session was told that status.
+    pub(crate) reported: bool,
+}
+
+impl Instance {
+    /// Makes an instance of which nothing is there yet.
+    pub(crate) fn new(id: InstanceId, claim: Claim, now: Timestamp) -> Self {
+        let status = InstanceStatus {
+            instance: id,
+            state: InstanceState::Assigned,
+            health: Health::Unknown,
+            address: None,
+            pid: None,
+            restarts: 0,
+            last_exit: None,
+            reason: String::new(),
+            since: now,
+        };
+        Self {
+            claim,
+            attempts: BTreeMap::new(),
+            next_attempt: 0,
+            network: Network::Absent,
+            network_failures: 0,
+            address: None,
+            prepared: false,
+            address_trouble: String::new(),
+            restart: Restart::default(),
+            probes: Probes::default(),
+            listing: Listing::default(),
+            farewell: None,
+            last_exit: None,
+            removal_trouble: String::new(),
+            status,
+            reported: false,
+        }
+    }
+
+    /// The assignment, if it was ever assigned.
+    pub(crate) fn assignment(&self) -> Option<&Arc<Assignment>> {
+        match &self.claim {
+            Claim::Run(assignment) | Claim::Leave(Some(assignment)) => Some(assignment),
+            Claim::Unclaimed | Claim::Leave(None) => None,
+        }
+    }
+
+    /// The attempt that is alive.
+    pub(crate) fn alive(&self) -> Option<(u32, &Attempt)> {
+        self.attempts.iter().rev().find(|(_, attempt)| attempt.is_alive()).map(|(&number, attempt)| (number, attempt))
+    }
+
+    /// The attempt whose process runs, with its process id.
+    pub(crate) fn running(&self) -> Option<(u32, u32)> {
+        match self.alive()? {
+            (number, Attempt::Running { pid, .. }) => Some((number, *pid)),
+            (_, Attempt::Starting | Attempt::Stopping { .. } | Attempt::Ended)
+            | (_, Attempt::Removing { .. } | Attempt::RemovalFailed { .. }) => None,
+        }
+    }
+
+    /// Whether it is assigned to run.
+    pub(crate) fn shall_run(&self) -> bool {
+        matches!(self.claim, Claim::Run(_))
+    }
+
+    /// Whether it is to end and leave nothing.
+    pub(crate) fn shall_leave(&self) -> bool {
+        matches!(self.claim, Claim::Leave(_))
+    }
+}

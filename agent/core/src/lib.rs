@@ -1,0 +1,43 @@
+//! What is done on a node: assigned and observed state in, wishes for containers, networks and balancing out.
+//!
+//! # The contract
+//!
+//! 1. **Total.** `step` never fails, waits or panics on an input.
+//! 2. **Effects are wishes.** Each is plain data; its outcome returns as an input. Success is never assumed.
+//! 3. **Time is given.** No clock, no sleep: back-off and grace are deadlines in the state.
+//! 4. **Order is defined.** Sorted maps only.
+//! 5. **Fenced.** A set of an older epoch or generation than the one held is ignored.
+//! 6. **Level-triggered.** When nothing is left to do, a full reconcile emits nothing.
+//! 7. **Adopts.** What runs as assigned is taken over, never restarted; only what carries our labels is ever removed.
+
+//!
+//! # The map
+//!
+//! | file | question |
+//! | --- | --- |
+//! | `machine` | what follows from one input, in which order? |
+//! | `recovery` | what does a list of what is there change on the books? |
+//! | `instances`, `lifecycle` | what is known of one instance, and what is its next move? |
+//! | `reconcile` | what is to be done on the whole node? |
+//! | `images`, `addresses`, `restart`, `probes` | which image is here, which address is free, when is the next start, who is well? |
+//! | `services` | how does the kernel balance? |
+//! | `report` | what is the scheduler told? |
+//! | `invariants` | what always holds? |
+
+pub mod effect;
+pub mod input;
+
+mod addresses;
+mod images;
+mod instances;
+mod invariants;
+mod lifecycle;
+mod machine;
+mod probes;
+mod reconcile;
+mod recovery;
+mod report;
+mod restart;
+mod services;
+
+pub use machine::{Agent, Settings, Version};

@@ -1,0 +1,316 @@
+//! The life of one instance: facts change its books, and its books and what is wanted give the next wishes.
+
+use std::{net::Ipv4Addr, sync::Arc};
+
+use api_types::{assignment::Assignment, id::InstanceId, instance::Exit, time::Timestamp};
+
+use crate::{
+    Settings,
+    effect::{Effect, Effects},
+    images::Images,
+    instances::{Attempt, Claim, Farewell, Instance, Network},
+    restart::backoff_ms,
+    services::Progress,
+};
+
+/// What the life of one instance shares with the others of its node.
+pub(crate) struct Surroundings<'a> {
+    pub(crate) now: Timestamp,
+    pub(crate) settings: &'a Settings,
+    pub(crate) images: &'a mut Images,
+    pub(crate) balancing: Progress,
+    pub(crate) effects: &'a mut Effects,
+}
+
+/// Facts: what happened to the instance.
+impl Instance {
+    /// Its process runs, as an answer or a list says. An attempt that is higher than all known ones is taken over.
+    pub(crate) fn runs(&mut self, number: u32, pid: u32, started_at: Timestamp, now: Timestamp) {
+        match self.attempts.get_mut(&number) {
+            Some(attempt @ Attempt::Starting) => {
+                *attempt = Attempt::Running { pid, started_at, known_at: now };
+                self.restart.running();
+                self.probes.reset(false);
+                self.prepared = true;
+            }
+            Some(Attempt::Running { pid: known, .. }) => *known = pid,
+            Some(Attempt::Stopping { .. } | Attempt::Ended | Attempt::Removing { .. })
+            | Some(Attempt::RemovalFailed { .. }) => {}
+            None if number >= self.next_attempt => {
+                for attempt in self.attempts.values_mut().filter(|attempt| attempt.is_alive()) {
+                    *attempt = Attempt::Ended;
+                }
+                self.next_attempt = number.saturating_add(1);
+                self.attempts.insert(number, Attempt::Running { pid, started_at, known_at: now });
+                self.restart.running();
+                self.probes.reset(true);
+                self.prepared = true;
+            }
+            None => {
+                self.attempts.insert(number, Attempt::Ended);
+            }
+        }
+    }
+
+    /// Its process ended.
+    pub(crate) fn ended(&mut self, settings: &Settings, number: u32, exit: Exit, now: Timestamp) {
+        let Some(attempt) = self.attempts.get_mut(&number) else { return };
+        let ran_ms = match attempt {
+            Attempt::Starting => Some(0),
+            Attempt::Running { started_at, .. } => Some(now.since(*started_at)),
+            Attempt::Stopping { .. } => None,
+            Attempt::Ended | Attempt::Removing { .. } | Attempt::RemovalFailed { .. } => return,
+        };
+        *attempt = Attempt::Ended;
+        if let Some(ran_ms) = ran_ms {
+            self.restart.exited(settings, now, ran_ms, &exit, self.next_attempt);
+        }
+        self.last_exit = Some(exit);
+    }
+
+    /// It ended while nobody watched: a list shows a container that is not on the books.
+    pub(crate) fn found_ended(&mut self, settings: &Settings, number: u32, exit: Exit, now: Timestamp) {
+        self.attempts.insert(number, Attempt::Ended);
+        if number < self.next_attempt {
+            return;
+        }
+        self.next_attempt = number.saturating_add(1);
+        if self.alive().is_none() {
+            self.restart.exited(settings, now, u64::MAX, &exit, self.next_attempt);
+            self.prepared = true;
+        }
+        self.last_exit = Some(exit);
+    }
+
+    /// Its process could not be started, and nothing of the attempt is left: its number is free again.
+    pub(crate) fn start_failed(&mut self, number: u32, reason: &str, surroundings: &mut Surroundings<'_>) {
+        if !matches!(self.attempts.get(&number), Some(Attempt::Starting)) {
+            return;
+        }
+        self.attempts.remove(&number);
+        if self.next_attempt == number.saturating_add(1) {
+            self.next_attempt = number;
+        }
+        self.restart.failed(surroundings.settings, surroundings.now, reason);
+        // Image or network may be the cause: both are made sure of again before the next try.
+        if let Some(assignment) = self.assignment() {
+            surroundings.images.doubt(&assignment.container.image);
+        }
+        if matches!(self.network, Network::Ready { .. }) {
+            self.network = Network::Doubted;
+        }
+    }
+
+    /// The attempt left nothing behind.
+    pub(crate) fn removed(&mut self, number: u32) {
+        if matches!(self.attempts.get(&number), Some(Attempt::Removing { .. })) {
+            self.attempts.remove(&number);
+            self.removal_trouble.clear();
+        }
+    }
+
+    /// The attempt's leftovers stay for now.
+    pub(crate) fn removal_failed(&mut self, settings: &Settings, number: u32, reason: &str, now: Timestamp) {
+        if let Some(attempt) = self.attempts.get_mut(&number)
+            && let Attempt::Removing { failures } = *attempt
+        {
+            let failures = failures.saturating_add(1);
+            let delay_ms = backoff_ms(settings, failures);
+            *attempt = Attempt::RemovalFailed { failures, retry_at: now + delay_ms };
+            self.removal_trouble = format!("cannot remove: {reason}; next try in {} s", delay_ms.div_ceil(1000));
+        }
+    }
+
+    /// Its network is there.
+    pub(crate) fn network_ready(&mut self, now: Timestamp) {
+        if matches!(self.network, Network::Making) {
+            self.network = Network::Ready { known_at: now };
+            self.network_failures = 0;
+        }
+    }
+
+    /// A process whose network is gone cannot be reached any more: it counts as ended.
+    pub(crate) fn give_up_without_network(&mut self, settings: &Settings, now: Timestamp) {
+        if self.shall_run()
+            && matches!(self.network, Network::Absent | Network::Doubted)
+            && let Some((number, _)) = self.running()
+        {
+            self.ended(settings, number, Exit::Unknown, now);
+        }
+    }
+
+    /// Its network could not be made.
+    pub(crate) fn network_failed(&mut self, settings: &Settings, reason: &str, now: Timestamp) {
+        if matches!(self.network, Network::Making) {
+            self.network_failures = self.network_failures.saturating_add(1);
+            let delay_ms = backoff_ms(settings, self.network_failures);
+            let reason = format!("network: {reason}; next try in {} s", delay_ms.div_ceil(1000));
+            self.network = Network::Failed { reason, retry_at: now + delay_ms };
+        }
+    }
+
+    /// Its network is gone, as asked for.
+    pub(crate) fn network_removed(&mut self) {
+        if matches!(self.network, Network::Removing) {
+            self.network = Network::Absent;
+        }
+    }
+}
+
+/// Wishes: what is to be done next. Nothing, when all is as wanted.
+impl Instance {
+    /// Emits what brings containers and network nearer to what is wanted; containerd must answer.
+    pub(crate) fn advance(&mut self, id: &InstanceId, surroundings: &mut Surroundings<'_>) {
+        match &self.claim {
+            Claim::Unclaimed => return,
+            Claim::Run(assignment) => {
+                let assignment = assignment.clone();
+                if let Some(address) = self.address
+                    && self.alive().is_none()
+                    && self.restart.take_due(surroundings.now)
+                    && self.prepare(id, address, &assignment, surroundings)
+                {
+                    self.start(assignment, address, surroundings.effects);
+                }
+            }
+            Claim::Leave(_) => self.stop(id, surroundings),
+        }
+        self.remove_ended(id, surroundings);
+        if self.shall_leave() && self.attempts.is_empty() {
+            self.remove_network(id, surroundings.effects);
+        }
+    }
+
+    /// Emits what makes the running process, and only it, be probed.
+    pub(crate) fn advance_probes(&mut self, id: &InstanceId, effects: &mut Effects) {
+        let wanted = match (&self.claim, self.running(), self.address) {
+            (Claim::Run(assignment), Some((attempt, _)), Some(address)) => {
+                assignment.probe.as_ref().map(|probe| (attempt, address, probe.clone()))
+            }
+            (Claim::Run(_) | Claim::Leave(_) | Claim::Unclaimed, _, _) => None,
+        };
+        if self.probes.probing == wanted.as_ref().map(|(attempt, _, _)| *attempt) {
+            return;
+        }
+        if self.probes.probing.take().is_some() {
+            effects.push(Effect::StopProbe { instance: id.clone() });
+        }
+        if let Some((attempt, address, probe)) = wanted {
+            self.probes.probing = Some(attempt);
+            effects.push(Effect::StartProbe { instance: id.clone(), attempt, address, probe });
+        }
+    }
+
+    /// When `advance` wants to be called again, and why.
+    pub(crate) fn deadline(&self, images: &Images) -> Option<(Timestamp, &'static str)> {
+        let attempts = self.attempts.values().filter_map(|attempt| match attempt {
+            Attempt::Stopping { overdue_at } => Some((*overdue_at, "a stop that is overdue")),
+            Attempt::RemovalFailed { retry_at, .. } => Some((*retry_at, "the next try to remove a container")),
+            Attempt::Starting | Attempt::Running { .. } | Attempt::Ended | Attempt::Removing { .. } => None,
+        });
+        let (mut restart, mut network, mut image) = (None, None, None);
+        if let Claim::Run(assignment) = &self.claim
+            && self.alive().is_none()
+            && self.address.is_some()
+        {
+            restart = self.restart.not_before().map(|at| (at, "the next start of a process"));
+            // Before that moment neither is tried.
+            let not_sooner = |at: Timestamp| restart.map_or(at, |(restart, _)| at.max(restart));
+            network = match &self.network {
+                Network::Failed { retry_at, .. } => Some((not_sooner(*retry_at), "the next try to make a network")),
+                Network::Absent | Network::Doubted | Network::Making => None,
+                Network::Ready { .. } | Network::Removing => None,
+            };
+            image = images
+                .retry_at(&assignment.container.image)
+                .map(|at| (not_sooner(at), "the next try to pull an image"));
+        }
+        let waits = self.shall_leave() && self.running().is_some();
+        let farewell = self.farewell.filter(|_| waits).map(|held| (held.until, "a process that is still balanced to"));
+        attempts.chain(restart).chain(network).chain(image).chain(farewell).min()
+    }
+
+    /// Sees to image and network, side by side; true when both are ready.
+    fn prepare(
+        &mut self,
+        id: &InstanceId,
+        address: Ipv4Addr,
+        assignment: &Assignment,
+        surroundings: &mut Surroundings<'_>,
+    ) -> bool {
+        let make = match &self.network {
+            Network::Absent | Network::Doubted => true,
+            Network::Failed { retry_at, .. } => *retry_at <= surroundings.now,
+            Network::Making | Network::Ready { .. } | Network::Removing => false,
+        };
+        let image = &assignment.container.image;
+        let image_ready = surroundings.images.ensure(surroundings.now, image, surroundings.effects);
+        if make {
+            self.network = Network::Making;
+            surroundings.effects.push(Effect::EnsureNetwork { instance: id.clone(), address });
+        }
+        image_ready && matches!(self.network, Network::Ready { .. })
+    }
+
+    fn start(&mut self, assignment: Arc<Assignment>, address: Ipv4Addr, effects: &mut Effects) {
+        let attempt = self.next_attempt;
+        self.attempts.insert(attempt, Attempt::Starting);
+        self.next_attempt = attempt.saturating_add(1);
+        self.prepared = true;
+        effects.push(Effect::Start { assignment, attempt, address });
+    }
+
+    /// Asks what runs to end, once the kernel sends it no new connections or takes too long to stop that; what does not
+    /// end in time is removed as it is. A start in flight is waited for.
+    fn stop(&mut self, id: &InstanceId, surroundings: &mut Surroundings<'_>) {
+        let farewell = *self.farewell.get_or_insert(Farewell {
+            // A kernel that was not asked yet may balance to it since an earlier run of this program.
+            number: surroundings.balancing.asked.max(1),
+            until: surroundings.now + surroundings.settings.farewell_ms,
+        });
+        let waits = surroundings.balancing.programmed < farewell.number && surroundings.now < farewell.until;
+        let (signal, grace_ms) = match self.assignment() {
+            Some(assignment) => (assignment.container.stop_signal.clone(), assignment.container.stop_grace_ms),
+            None => (None, surroundings.settings.leftover_grace_ms),
+        };
+        for (&number, attempt) in &mut self.attempts {
+            match *attempt {
+                Attempt::Running { .. } if waits => {}
+                Attempt::Running { .. } => {
+                    let overdue_at = surroundings.now + grace_ms + surroundings.settings.stop_overdue_ms;
+                    *attempt = Attempt::Stopping { overdue_at };
+                    let (instance, signal) = (id.clone(), signal.clone());
+                    surroundings.effects.push(Effect::Stop { instance, attempt: number, signal, grace_ms });
+                }
+                Attempt::Stopping { overdue_at } if overdue_at <= surroundings.now => *attempt = Attempt::Ended,
+                Attempt::Starting | Attempt::Stopping { .. } | Attempt::Ended | Attempt::Removing { .. } => {}
+                Attempt::RemovalFailed { .. } => {}
+            }
+        }
+    }
+
+    /// Removes what is left of attempts that ended.
+    fn remove_ended(&mut self, id: &InstanceId, surroundings: &mut Surroundings<'_>) {
+        for (&number, attempt) in &mut self.attempts {
+            let failures = match *attempt {
+                Attempt::Ended => 0,
+                Attempt::RemovalFailed { failures, retry_at } if retry_at <= surroundings.now => failures,
+                Attempt::RemovalFailed { .. } | Attempt::Removing { .. } => continue,
+                Attempt::Starting | Attempt::Running { .. } | Attempt::Stopping { .. } => continue,
+            };
+            *attempt = Attempt::Removing { failures };
+            surroundings.effects.push(Effect::Remove { instance: id.clone(), attempt: number });
+        }
+    }
+
+    /// Removes the network of an instance that left nothing else.
+    fn remove_network(&mut self, id: &InstanceId, effects: &mut Effects) {
+        match self.network {
+            Network::Ready { .. } | Network::Failed { .. } | Network::Doubted => {
+                self.network = Network::Removing;
+                effects.push(Effect::RemoveNetwork { instance: id.clone() });
+            }
+            Network::Absent | Network::Making | Network::Removing => {}
+        }
+    }
+}

@@ -1,0 +1,334 @@
+//! `Agent::step`: one line for each input, then balancing, containers and reports are brought up to date.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::Ipv4Addr,
+    sync::Arc,
+};
+
+use api_types::{
+    assignment::{Assignment, AssignmentSet},
+    counter::{Epoch, Generation},
+    id::{InstanceId, NodeId},
+    instance::{Exit, InstanceState},
+    net::Cidr,
+    service::ServiceTable,
+    time::Timestamp,
+};
+
+use crate::{
+    addresses::Addresses,
+    effect::{Effect, Effects},
+    images::Images,
+    input::Input,
+    instances::{Attempt, Claim, Instance},
+    lifecycle::Surroundings,
+    report::{Gone, Session},
+    services::BalancingBooks,
+};
+
+/// How an agent behaves. Times in milliseconds.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The node this is.
+    pub node: NodeId,
+    /// The pause before the second try of anything that failed.
+    pub restart_backoff_min_ms: u64,
+    /// The longest pause between two tries.
+    pub restart_backoff_max_ms: u64,
+    /// A process that ran this long is forgiven its earlier exits.
+    pub stable_after_ms: u64,
+    /// A process that ran shorter than this counts as crashing.
+    pub quick_exit_ms: u64,
+    /// How long an address stays out of use.
+    pub address_quarantine_ms: u64,
+    /// How long a session has to bring a later set than the one from disk, before what that does not name is removed.
+    pub leftover_patience_ms: u64,
+    /// The grace of a container that nobody assigned.
+    pub leftover_grace_ms: u64,
+    /// How long beyond its grace a stop may take before the container is removed as it is.
+    pub stop_overdue_ms: u64,
+    /// What became known more recently than this may be missing from a list that was taken before.
+    pub list_delay_ms: u64,
+    /// How long a session that finds no assignment set here may take to bring one, before it gets a report.
+    pub first_set_ms: u64,
+    /// For how long after a session began its tables may have been made without this node's first report.
+    pub first_tables_ms: u64,
+    /// How long the signal to a process that shall end waits for the kernel to send it no new connections.
+    pub farewell_ms: u64,
+}
+
+impl Settings {
+    /// The defaults.
+    #[must_use]
+    pub fn new(node: NodeId) -> Self {
+        Self {
+            node,
+            restart_backoff_min_ms: 1000,
+            restart_backoff_max_ms: 60_000,
+            stable_after_ms: 60_000,
+            quick_exit_ms: 10_000,
+            address_quarantine_ms: 60_000,
+            leftover_patience_ms: 10_000,
+            leftover_grace_ms: 10_000,
+            stop_overdue_ms: 10_000,
+            list_delay_ms: 5000,
+            first_set_ms: 5000,
+            first_tables_ms: 5000,
+            farewell_ms: 2000,
+        }
+    }
+}
+
+/// Which assignment set or service table: the greater one is the later one.
+pub type Version = (Epoch, Generation);
+
+/// Whether containerd answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Runtime {
+    /// Not heard of in this run: nothing is known of the node, and nothing is done to it.
+    Unseen,
+    /// It answers.
+    Present,
+    /// It answered, and does not now.
+    Lost,
+}
+
+/// What is kept of the assignment set beside the instances.
+#[derive(Clone, Debug)]
+pub(crate) struct SetHeader {
+    pub(crate) version: Version,
+    pub(crate) subnet: Cidr,
+}
+
+/// The agent's decisions: see the contract of this crate.
+#[derive(Debug)]
+pub struct Agent {
+    pub(crate) settings: Settings,
+    pub(crate) set: Option<SetHeader>,
+    /// Whether a session gave the set or had no later one; until then, one from disk may be older than what runs.
+    pub(crate) confirmed: bool,
+    /// When the open session counts as one that has no later set.
+    pub(crate) confirm_at: Option<Timestamp>,
+    /// The instances that the set names.
+    pub(crate) listed: BTreeSet<InstanceId>,
+    pub(crate) table: Option<Arc<ServiceTable>>,
+    pub(crate) instances: BTreeMap<InstanceId, Instance>,
+    pub(crate) gone: Gone,
+    pub(crate) images: Images,
+    pub(crate) addresses: Addresses,
+    pub(crate) runtime: Runtime,
+    /// When a list is wanted that settles a doubt.
+    pub(crate) look_again_at: Option<Timestamp>,
+    pub(crate) balancing: BalancingBooks,
+    pub(crate) session: Option<Session>,
+}
+
+impl Agent {
+    /// Starts from what the disk gave back; `None` where it had nothing that could be read.
+    #[must_use]
+    pub fn new(
+        settings: Settings,
+        assignments: Option<AssignmentSet>,
+        services: Option<ServiceTable>,
+        now: Timestamp,
+    ) -> Self {
+        let mut agent = Self {
+            settings,
+            set: None,
+            confirmed: false,
+            confirm_at: None,
+            listed: BTreeSet::new(),
+            table: services.map(Arc::new),
+            instances: BTreeMap::new(),
+            gone: Gone::default(),
+            images: Images::default(),
+            addresses: Addresses::default(),
+            runtime: Runtime::Unseen,
+            look_again_at: None,
+            balancing: BalancingBooks::default(),
+            session: None,
+        };
+        if let Some(set) = assignments.filter(|set| set.node == agent.settings.node) {
+            agent.accept(&set, now);
+        }
+        agent
+    }
+
+    /// Applies one input, then brings every decision it touched up to date. `now` never goes back.
+    pub fn step(&mut self, now: Timestamp, input: Input, effects: &mut Effects) {
+        self.apply(now, input, effects);
+        self.confirm(now);
+        for instance in self.instances.values_mut() {
+            instance.give_up_without_network(&self.settings, now);
+        }
+        // Balancing comes first: an endpoint leaves it before its process is asked to end.
+        self.program(now, effects);
+        self.reconcile(now, effects);
+        self.report(now, effects);
+    }
+
+    /// When `step` wants to be called with [`Input::Tick`], and why.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<(Timestamp, &'static str)> {
+        let confirm = self.confirm_at.map(|at| (at, "a session that brings no later set"));
+        let deadlines = [self.reconcile_deadline(), self.balancing.deadline(), self.report_deadline(), confirm];
+        deadlines.into_iter().flatten().min()
+    }
+
+    /// The versions of the assignment set and of the service table that are held.
+    #[must_use]
+    pub fn held(&self) -> (Option<Version>, Option<Version>) {
+        let table = self.table.as_ref().map(|table| (table.epoch, table.generation));
+        (self.set.as_ref().map(|set| set.version), table)
+    }
+
+    /// What an instance was assigned, while it is on the books.
+    #[must_use]
+    pub fn assignment(&self, instance: &InstanceId) -> Option<Arc<Assignment>> {
+        self.instances.get(instance)?.assignment().cloned()
+    }
+
+    /// Every instance on the books: its latest attempt, its state and its address.
+    pub fn instances(&self) -> impl Iterator<Item = (InstanceId, u32, InstanceState, Option<Ipv4Addr>)> {
+        self.instances.iter().map(|(id, instance)| {
+            let attempt = instance.alive().map_or(instance.next_attempt.saturating_sub(1), |(attempt, _)| attempt);
+            (id.clone(), attempt, instance.status.state, instance.address)
+        })
+    }
+
+    /// Facts in: changes the books, decides nothing but what is kept on disk.
+    fn apply(&mut self, now: Timestamp, input: Input, effects: &mut Effects) {
+        match input {
+            Input::Tick => {}
+            Input::Observed { containers, networks } => self.observed(now, &containers, &networks),
+            Input::RuntimeLost => {
+                if self.runtime == Runtime::Present {
+                    self.runtime = Runtime::Lost;
+                }
+            }
+            Input::Assigned(set) => self.assigned(now, set, effects),
+            Input::Services(table) => self.services(now, table, effects),
+            Input::SessionOpened { epoch: _ } => self.session_opened(now),
+            Input::SessionClosed => self.session_closed(),
+            Input::ImageReady { image } => self.images.ready(&image),
+            Input::ImageFailed { image, reason } => self.images.failed(&self.settings, now, &image, &reason),
+            Input::NetworkReady { instance } => self.touch(&instance, |instance, _| instance.network_ready(now)),
+            Input::NetworkFailed { instance, reason } => {
+                self.touch(&instance, |instance, settings| instance.network_failed(settings, &reason, now));
+            }
+            Input::NetworkRemoved { instance } => self.touch(&instance, |instance, _| instance.network_removed()),
+            Input::Started { instance, attempt, pid } => self.started(now, &instance, attempt, pid),
+            Input::StartFailed { instance, attempt, reason } => {
+                self.start_failed(now, &instance, attempt, &reason, effects);
+            }
+            Input::Exited { instance, attempt, exit } => self.exited(now, &instance, attempt, exit),
+            Input::Removed { instance, attempt } => self.touch(&instance, |instance, _| instance.removed(attempt)),
+            Input::RemoveFailed { instance, attempt, reason } => {
+                self.touch(&instance, |instance, settings| instance.removal_failed(settings, attempt, &reason, now));
+            }
+            Input::Probed { instance, attempt, outcome } => self.probed(now, &instance, attempt, outcome),
+            Input::ServicesProgrammed { number } => self.balancing.programmed(number),
+            Input::ServicesFailed { reason: _ } => self.balancing.failed(&self.settings, now),
+        }
+    }
+
+    fn touch(&mut self, id: &InstanceId, change: impl FnOnce(&mut Instance, &Settings)) {
+        if let Some(instance) = self.instances.get_mut(id) {
+            change(instance, &self.settings);
+        }
+    }
+
+    fn assigned(&mut self, now: Timestamp, set: AssignmentSet, effects: &mut Effects) {
+        let is_newer = self.set.as_ref().is_none_or(|held| (set.epoch, set.generation) > held.version);
+        if set.node != self.settings.node || !is_newer {
+            return;
+        }
+        self.accept(&set, now);
+        self.confirmed = true;
+        self.confirm_at = None;
+        effects.push(Effect::KeepAssignments(Arc::new(set)));
+    }
+
+    fn services(&mut self, now: Timestamp, table: ServiceTable, effects: &mut Effects) {
+        let version = (table.epoch, table.generation);
+        if self.table.as_ref().is_some_and(|held| version <= (held.epoch, held.generation)) {
+            return;
+        }
+        let table = Arc::new(table);
+        self.table = Some(table.clone());
+        self.follow_table(now);
+        effects.push(Effect::KeepServices(table));
+    }
+
+    /// The end of a process that is not on the books yet: a list that is on its way may still show it alive.
+    fn exited(&mut self, now: Timestamp, id: &InstanceId, attempt: u32, exit: Exit) {
+        match self.instances.get_mut(id).filter(|instance| attempt < instance.next_attempt) {
+            Some(instance) => instance.ended(&self.settings, attempt, exit, now),
+            None => self.look_again_at = Some(now),
+        }
+    }
+
+    /// A process that nobody here waits for is a leftover like one that a list shows.
+    fn started(&mut self, now: Timestamp, id: &InstanceId, attempt: u32, pid: u32) {
+        // Nothing was asked for before the first list, which will tell.
+        if self.runtime == Runtime::Unseen {
+            return;
+        }
+        self.found(id, now).runs(attempt, pid, now, now);
+    }
+
+    /// Gives the instance, booked as found on the node if it is not known.
+    pub(crate) fn found(&mut self, id: &InstanceId, now: Timestamp) -> &mut Instance {
+        self.gone.remove(id);
+        let claim = if self.confirmed { Claim::Leave(None) } else { Claim::Unclaimed };
+        self.instances.entry(id.clone()).or_insert_with(|| Instance::new(id.clone(), claim, now))
+    }
+
+    fn session_opened(&mut self, now: Timestamp) {
+        self.session = Some(Session::opened(now));
+        self.trust_own_knowledge();
+        if self.set.is_some() && !self.confirmed {
+            self.confirm_at = Some(now + self.settings.leftover_patience_ms);
+        }
+    }
+
+    fn session_closed(&mut self) {
+        self.session = None;
+        self.trust_own_knowledge();
+        self.confirm_at = None;
+    }
+
+    /// The session had time to bring a later set, and did not: the one from disk is the latest.
+    fn confirm(&mut self, now: Timestamp) {
+        if self.confirm_at.is_none_or(|at| at > now) {
+            return;
+        }
+        self.confirm_at = None;
+        self.confirmed = true;
+        for instance in self.instances.values_mut() {
+            if matches!(instance.claim, Claim::Unclaimed) {
+                instance.claim = Claim::Leave(None);
+            }
+        }
+    }
+
+    fn start_failed(&mut self, now: Timestamp, id: &InstanceId, attempt: u32, reason: &str, effects: &mut Effects) {
+        let Some(instance) = self.instances.get_mut(id) else { return };
+        let (settings, balancing) = (&self.settings, self.balancing.progress());
+        let mut surroundings = Surroundings { now, settings, images: &mut self.images, balancing, effects };
+        instance.start_failed(attempt, reason, &mut surroundings);
+    }
+
+    fn probed(&mut self, now: Timestamp, id: &InstanceId, attempt: u32, outcome: Result<(), String>) {
+        let Some(instance) = self.instances.get_mut(id) else { return };
+        let Some(assignment) = instance.assignment().cloned() else { return };
+        let (Some(probe), Some(Attempt::Running { started_at, .. })) =
+            (&assignment.probe, instance.attempts.get(&attempt))
+        else {
+            return;
+        };
+        let started_at = *started_at;
+        instance.probes.answered(probe, now, started_at, outcome);
+    }
+}

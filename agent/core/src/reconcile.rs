@@ -1,0 +1,149 @@
+//! What is assigned against what is there: every instance is brought one move nearer, in a fixed order.
+
+use std::collections::BTreeSet;
+
+use api_types::{assignment::AssignmentSet, instance::Desired, time::Timestamp};
+
+use crate::{
+    addresses::is_for_instances,
+    effect::{Effect, Effects},
+    instances::{Claim, Instance, Network},
+    lifecycle::Surroundings,
+    machine::{Agent, Runtime, SetHeader},
+};
+
+impl Agent {
+    /// Takes over an assignment set: whom it names shall run or end, whom it leaves out shall end.
+    pub(crate) fn accept(&mut self, set: &AssignmentSet, now: Timestamp) {
+        self.set = Some(SetHeader { version: (set.epoch, set.generation), subnet: set.subnet });
+        self.listed = set.assignments.iter().map(|assignment| assignment.instance.clone()).collect();
+        for assignment in &set.assignments {
+            let id = &assignment.instance;
+            if self.gone.contains(id) {
+                continue;
+            }
+            let stop = assignment.desired == Desired::Stop;
+            let instance =
+                self.instances.entry(id.clone()).or_insert_with(|| Instance::new(id.clone(), Claim::Unclaimed, now));
+            match &instance.claim {
+                Claim::Unclaimed if stop => instance.claim = Claim::Leave(Some(assignment.clone().into())),
+                Claim::Unclaimed => instance.claim = Claim::Run(assignment.clone().into()),
+                Claim::Run(held) if stop => instance.claim = Claim::Leave(Some(held.clone())),
+                // Nothing but `desired` ever differs under one id, and an end is for good.
+                Claim::Run(_) | Claim::Leave(_) => {}
+            }
+        }
+        for (id, instance) in &mut self.instances {
+            if self.listed.contains(id) {
+                continue;
+            }
+            match &instance.claim {
+                Claim::Unclaimed => instance.claim = Claim::Leave(None),
+                Claim::Run(held) => instance.claim = Claim::Leave(Some(held.clone())),
+                Claim::Leave(_) => {}
+            }
+        }
+        self.gone.retain(&self.listed);
+        self.forget_images();
+    }
+
+    /// Emits all that is to be done now.
+    pub(crate) fn reconcile(&mut self, now: Timestamp, effects: &mut Effects) {
+        if self.look_again_at.is_some_and(|at| at <= now) && self.runtime == Runtime::Present {
+            self.look_again_at = None;
+            effects.push(Effect::Observe);
+        }
+        for (id, instance) in &mut self.instances {
+            instance.advance_probes(id, effects);
+        }
+        if self.runtime != Runtime::Present {
+            return;
+        }
+        loop {
+            self.allocate_addresses(now);
+            let (settings, balancing) = (&self.settings, self.balancing.progress());
+            let mut surroundings = Surroundings { now, settings, images: &mut self.images, balancing, effects };
+            for (id, instance) in &mut self.instances {
+                instance.advance(id, &mut surroundings);
+            }
+            // Who left gives an address back that another may wait for.
+            if !self.bury(now) {
+                break;
+            }
+        }
+    }
+
+    /// When `reconcile` wants to be called again, and why.
+    pub(crate) fn reconcile_deadline(&self) -> Option<(Timestamp, &'static str)> {
+        if self.runtime != Runtime::Present {
+            return None;
+        }
+        let again = self.look_again_at.map(|at| (at, "another look at what is there"));
+        let instances = self.instances.values().filter_map(|instance| instance.deadline(&self.images));
+        instances.chain(again).min()
+    }
+
+    /// Gives an address to every instance that needs one.
+    fn allocate_addresses(&mut self, now: Timestamp) {
+        let Some(subnet) = self.set.as_ref().map(|set| set.subnet) else { return };
+        // The range may have changed; what is in use stays, what was only planned does not.
+        for instance in self.instances.values_mut() {
+            if let Some(address) = instance.address
+                && instance.shall_run()
+                && instance.attempts.is_empty()
+                && matches!(instance.network, Network::Absent | Network::Failed { .. })
+                && !is_for_instances(subnet, address)
+            {
+                instance.address = None;
+            }
+        }
+        if !self.instances.values().any(Self::lacks_address) {
+            return;
+        }
+        let mut used: BTreeSet<_> = self.instances.values().filter_map(|instance| instance.address).collect();
+        for instance in self.instances.values_mut().filter(|instance| Self::lacks_address(instance)) {
+            instance.address = self.addresses.allocate(now, subnet, &used);
+            match instance.address {
+                Some(address) => {
+                    used.insert(address);
+                    instance.address_trouble.clear();
+                }
+                None => instance.address_trouble = format!("no address is free in {subnet}"),
+            }
+        }
+    }
+
+    fn lacks_address(instance: &Instance) -> bool {
+        instance.shall_run() && instance.address.is_none()
+    }
+
+    /// Takes instances that left nothing off the books; false when there are none.
+    fn bury(&mut self, now: Timestamp) -> bool {
+        let is_over = |instance: &Instance| {
+            instance.shall_leave() && instance.attempts.is_empty() && matches!(instance.network, Network::Absent)
+        };
+        let over: Vec<_> =
+            self.instances.iter().filter(|(_, instance)| is_over(instance)).map(|(id, _)| id.clone()).collect();
+        if over.is_empty() {
+            return false;
+        }
+        for id in over {
+            if let Some(address) = self.instances.remove(&id).and_then(|instance| instance.address) {
+                self.addresses.release(address, now + self.settings.address_quarantine_ms);
+            }
+            self.gone.add(id);
+        }
+        self.forget_images();
+        true
+    }
+
+    fn forget_images(&mut self) {
+        let needed: BTreeSet<&str> = self
+            .instances
+            .values()
+            .filter_map(|instance| instance.assignment())
+            .map(|assignment| assignment.container.image.as_str())
+            .collect();
+        self.images.retain(|reference| needed.contains(reference));
+    }
+}

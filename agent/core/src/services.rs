@@ -1,0 +1,264 @@
+//! How this node balances: the scheduler's table, overlaid with what this node knows better about its own instances.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::Ipv4Addr,
+    sync::Arc,
+};
+
+use api_types::{
+    id::{InstanceId, WorkloadId},
+    instance::Health,
+    net::Cidr,
+    service::{Endpoint, Service, ServiceTable},
+    time::Timestamp,
+};
+
+use crate::{
+    Settings,
+    effect::{Balancing, Effect, Effects, HostPort, host_ports},
+    instances::{Instance, Listing},
+    machine::{Agent, Runtime},
+    restart::backoff_ms,
+};
+
+/// What the kernel was asked to do, and from what that was computed.
+#[derive(Debug, Default)]
+pub(crate) struct BalancingBooks {
+    basis: Option<Basis>,
+    wanted: Option<Arc<Balancing>>,
+    asked: u64,
+    programmed: u64,
+    failures: u32,
+    retry_at: Option<Timestamp>,
+}
+
+/// How far the kernel is with what it was asked to do: numbers of [`Effect::ProgramServices`], zero before the first.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Progress {
+    /// What it was asked last.
+    pub(crate) asked: u64,
+    /// What it is known to do.
+    pub(crate) programmed: u64,
+}
+
+/// An endpoint of this node: of which workload, which instance, where.
+type OwnEndpoint = (WorkloadId, InstanceId, Ipv4Addr);
+
+/// All that the balancing follows from.
+#[derive(Debug)]
+struct Basis {
+    table: Arc<ServiceTable>,
+    subnet: Cidr,
+    local: Local,
+}
+
+/// This node's own part, which it knows best.
+#[derive(Debug, PartialEq, Eq)]
+struct Local {
+    /// Instances that run and are well; sorted by instance.
+    endpoints: Vec<OwnEndpoint>,
+    /// Those that are well, too, but that the scheduler takes out: only used where there is nobody else.
+    withdrawn: Vec<OwnEndpoint>,
+    /// Ports of the node that lead to one instance; sorted.
+    host_ports: Vec<HostPort>,
+}
+
+impl BalancingBooks {
+    /// The kernel did as asked.
+    pub(crate) fn programmed(&mut self, number: u64) {
+        self.programmed = self.programmed.max(number.min(self.asked));
+        if self.programmed == self.asked {
+            self.failures = 0;
+            self.retry_at = None;
+        }
+    }
+
+    /// How far the kernel is.
+    pub(crate) fn progress(&self) -> Progress {
+        Progress { asked: self.asked, programmed: self.programmed }
+    }
+
+    /// The kernel did not.
+    pub(crate) fn failed(&mut self, settings: &Settings, now: Timestamp) {
+        if self.wanted.is_none() {
+            return;
+        }
+        self.failures = self.failures.saturating_add(1);
+        self.retry_at = Some(now + backoff_ms(settings, self.failures));
+    }
+
+    /// When the kernel is asked again.
+    pub(crate) fn deadline(&self) -> Option<(Timestamp, &'static str)> {
+        self.retry_at.map(|at| (at, "the next try to program balancing"))
+    }
+
+    /// The endpoints of this node in what the kernel was last asked to do.
+    pub(crate) fn local_endpoints(&self) -> impl Iterator<Item = (&WorkloadId, &InstanceId, Ipv4Addr)> {
+        let local = self.basis.iter().flat_map(|basis| basis.local.endpoints.iter().chain(&basis.local.withdrawn));
+        local.map(|(workload, instance, address)| (workload, instance, *address))
+    }
+}
+
+impl Agent {
+    /// Asks the kernel for what follows from table and local truth, when that changed or failed.
+    pub(crate) fn program(&mut self, now: Timestamp, effects: &mut Effects) {
+        // Before the first list nothing is known of what runs here: the kernel keeps what it has.
+        let (Some(set), Some(table)) = (&self.set, &self.table) else { return };
+        if self.runtime == Runtime::Unseen {
+            return;
+        }
+        let (subnet, table) = (set.subnet, table.clone());
+        self.forget_listings();
+        let local = self.local();
+        let unchanged =
+            self.balancing.basis.as_ref().is_some_and(|basis| {
+                Arc::ptr_eq(&basis.table, &table) && basis.subnet == subnet && basis.local == local
+            });
+        let mut ask = self.balancing.retry_at.is_some_and(|at| at <= now);
+        if !unchanged {
+            let basis = Basis { table, subnet, local };
+            let wanted = self.overlay(&basis);
+            self.balancing.basis = Some(basis);
+            if self.balancing.wanted.as_deref() != Some(&wanted) {
+                self.balancing.wanted = Some(Arc::new(wanted));
+                self.balancing.asked += 1;
+                self.balancing.failures = 0;
+                ask = true;
+            }
+        }
+        if ask && let Some(wanted) = &self.balancing.wanted {
+            self.balancing.retry_at = None;
+            effects.push(Effect::ProgramServices { number: self.balancing.asked, balancing: wanted.clone() });
+        }
+    }
+
+    /// The verdict on an instance that runs. One that ran before this program did is still as well as the last service
+    /// table says, until its first probe: an agent's restart must not make endpoints come and go.
+    pub(crate) fn health(&self, id: &InstanceId, instance: &Instance) -> Health {
+        if instance.running().is_none() {
+            return Health::Unknown;
+        }
+        let has_probe = instance.assignment().map(|assignment| assignment.probe.is_some());
+        match (has_probe, instance.probes.verdict()) {
+            (Some(false), _) => Health::Healthy,
+            (Some(true) | None, Health::Unknown) if instance.probes.adopted && self.lists(id) => Health::Healthy,
+            (Some(true) | None, verdict) => verdict,
+        }
+    }
+
+    /// Books what a new table says of this node's instances. One that the scheduler takes out is not balanced to from here
+    /// either, before it is told to end. Right after a session began, a table that lacks an instance may only have been made
+    /// before this node's report was read.
+    pub(crate) fn follow_table(&mut self, now: Timestamp) {
+        let first_tables_ms = self.settings.first_tables_ms;
+        let settled = self.session.as_ref().is_some_and(|session| session.opened_at + first_tables_ms <= now);
+        let listed: BTreeSet<InstanceId> = self.listed_here().cloned().collect();
+        for (id, instance) in &mut self.instances {
+            instance.listing = match instance.listing {
+                _ if listed.contains(id) => Listing::Listed,
+                Listing::Listed if settled => Listing::Withdrawn,
+                Listing::Listed | Listing::Unlisted => Listing::Unlisted,
+                Listing::Withdrawn => Listing::Withdrawn,
+            };
+        }
+    }
+
+    /// A process that is taken over is one that the table which is held speaks of.
+    pub(crate) fn adopt_listings(&mut self) {
+        let listed: BTreeSet<InstanceId> = self.listed_here().cloned().collect();
+        for (id, instance) in &mut self.instances {
+            if instance.probes.adopted && listed.contains(id) {
+                instance.listing = Listing::Listed;
+            }
+        }
+    }
+
+    /// Nobody says any more what is to end: who is well is balanced to.
+    pub(crate) fn trust_own_knowledge(&mut self) {
+        for instance in self.instances.values_mut().filter(|instance| instance.listing == Listing::Withdrawn) {
+            instance.listing = Listing::Unlisted;
+        }
+    }
+
+    /// What tables said of an instance that is not well does not count when it is well again: they may be behind.
+    fn forget_listings(&mut self) {
+        let is_unwell = |(id, instance): &(&InstanceId, &Instance)| {
+            instance.listing != Listing::Unlisted && self.health(id, instance) != Health::Healthy
+        };
+        let unwell: Vec<InstanceId> = self.instances.iter().filter(is_unwell).map(|(id, _)| id.clone()).collect();
+        for id in unwell {
+            if let Some(instance) = self.instances.get_mut(&id) {
+                instance.listing = Listing::Unlisted;
+            }
+        }
+    }
+
+    fn lists(&self, id: &InstanceId) -> bool {
+        self.listed_here().any(|listed| listed == id)
+    }
+
+    /// The instances of this node that the table lists.
+    fn listed_here(&self) -> impl Iterator<Item = &InstanceId> {
+        let services = self.table.iter().flat_map(|table| &table.services);
+        let endpoints = services.flat_map(|service| &service.endpoints);
+        endpoints.filter(|endpoint| endpoint.node == self.settings.node).map(|endpoint| &endpoint.instance)
+    }
+
+    /// What is true of this node's own instances.
+    fn local(&self) -> Local {
+        let mut local = Local { endpoints: Vec::new(), withdrawn: Vec::new(), host_ports: Vec::new() };
+        for (id, instance) in &self.instances {
+            let (Some(assignment), Some(address)) = (instance.assignment(), instance.address) else { continue };
+            if !instance.shall_run() || instance.running().is_none() {
+                continue;
+            }
+            local.host_ports.extend(host_ports(&assignment.ports, address));
+            if self.health(id, instance) == Health::Healthy && !assignment.ports.is_empty() {
+                let endpoints = match instance.listing {
+                    Listing::Unlisted | Listing::Listed => &mut local.endpoints,
+                    Listing::Withdrawn => &mut local.withdrawn,
+                };
+                endpoints.push((assignment.workload.clone(), id.clone(), address));
+            }
+        }
+        local.host_ports.sort();
+        local.host_ports.dedup_by_key(|port| (port.protocol, port.host));
+        local
+    }
+
+    /// The table with this node's endpoints replaced by what is true of them.
+    fn overlay(&self, basis: &Basis) -> Balancing {
+        let own = &self.settings.node;
+        let by_workload = |endpoints: &'_ [OwnEndpoint]| {
+            let mut sorted: BTreeMap<WorkloadId, Vec<Endpoint>> = BTreeMap::new();
+            for (workload, instance, address) in endpoints {
+                let endpoint = Endpoint { instance: instance.clone(), node: own.clone(), address: *address };
+                sorted.entry(workload.clone()).or_default().push(endpoint);
+            }
+            sorted
+        };
+        let (local, withdrawn) = (by_workload(&basis.local.endpoints), by_workload(&basis.local.withdrawn));
+        let services = basis.table.services.iter().map(|service| {
+            let remote = service.endpoints.iter().filter(|endpoint| endpoint.node != *own);
+            let local = local.get(&service.id).into_iter().flatten();
+            let mut endpoints: Vec<Endpoint> = remote.chain(local).cloned().collect();
+            if endpoints.is_empty() {
+                endpoints.extend(withdrawn.get(&service.id).into_iter().flatten().cloned());
+            }
+            endpoints.sort();
+            Service { endpoints, ..service.clone() }
+        });
+        let mut balancing = Balancing {
+            cluster_range: basis.table.cluster_range,
+            service_range: basis.table.service_range,
+            subnet: basis.subnet,
+            services: services.collect(),
+            peers: basis.table.peers.iter().filter(|peer| peer.node != *own).cloned().collect(),
+            host_ports: basis.local.host_ports.clone(),
+        };
+        balancing.services.sort_by(|one, other| one.id.cmp(&other.id));
+        balancing.peers.sort();
+        balancing
+    }
+}

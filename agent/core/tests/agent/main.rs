@@ -1,0 +1,7 @@
+//! The agent's decisions, in stories and for any story.
+
+mod node;
+mod properties;
+mod stories;
+mod stories_balancing;
+mod stories_recovery;

@@ -1,0 +1,377 @@
+//! A node that does what the agent wishes, so that a test can watch what comes of it.
+
+use std::{collections::BTreeMap, net::Ipv4Addr};
+
+use agent_core::{
+    Agent, Settings,
+    effect::{Balancing, Effect, Report},
+    input::{Input, ObservedContainer, ObservedNetwork, ObservedProcess},
+};
+use api_types::{
+    assignment::{Assignment, AssignmentSet},
+    container::{ContainerSpec, PortSpec, Protocol},
+    counter::{Epoch, Generation, Revision},
+    id::{InstanceId, NodeId, WorkloadId},
+    instance::{Desired, Exit, InstanceState, InstanceStatus},
+    net::Cidr,
+    probe::{ProbeCheck, ProbeSpec},
+    resources::ResourceSpec,
+    service::{Endpoint, Peer, Service, ServicePort, ServiceTable},
+    time::Timestamp,
+};
+
+/// How long each kind of wish takes, in milliseconds.
+const PULL_MS: u64 = 300;
+const NETWORK_MS: u64 = 20;
+const START_MS: u64 = 60;
+const END_MS: u64 = 40;
+
+/// Which instance, which attempt.
+pub(crate) type Key = (InstanceId, u32);
+
+/// An agent and the node it acts on.
+#[derive(Debug)]
+pub(crate) struct Node {
+    pub(crate) agent: Agent,
+    pub(crate) now: Timestamp,
+    /// Containers, and the process id of those that run.
+    pub(crate) containers: BTreeMap<Key, Option<u32>>,
+    /// When each process was started.
+    pub(crate) started_at: BTreeMap<Key, Timestamp>,
+    pub(crate) networks: BTreeMap<InstanceId, Ipv4Addr>,
+    /// Why an image cannot be had.
+    pub(crate) bad_images: BTreeMap<String, String>,
+    /// Why the next starts fail.
+    pub(crate) bad_starts: Option<String>,
+    /// How long programming the kernel takes; `None` = it never answers.
+    pub(crate) kernel_ms: Option<u64>,
+    /// What is on disk.
+    pub(crate) disk: (Option<AssignmentSet>, Option<ServiceTable>),
+    pub(crate) balancing: Option<Balancing>,
+    /// Every wish so far.
+    pub(crate) log: Vec<Effect>,
+    pub(crate) reports: Vec<Report>,
+    coming: BTreeMap<(Timestamp, u64), Input>,
+    count: u64,
+}
+
+impl Node {
+    pub(crate) fn new() -> Self {
+        let now = Timestamp(1_000_000);
+        Self {
+            agent: Agent::new(Settings::new(node_id("edge-1")), None, None, now),
+            now,
+            containers: BTreeMap::new(),
+            started_at: BTreeMap::new(),
+            networks: BTreeMap::new(),
+            bad_images: BTreeMap::new(),
+            bad_starts: None,
+            kernel_ms: Some(1),
+            disk: (None, None),
+            balancing: None,
+            log: Vec::new(),
+            reports: Vec::new(),
+            coming: BTreeMap::new(),
+            count: 0,
+        }
+    }
+
+    /// A node whose agent has looked around, has a session, and runs what it was assigned.
+    pub(crate) fn running(assignments: &[Assignment]) -> Self {
+        let mut node = Self::new();
+        node.observe();
+        node.give(Input::SessionOpened { epoch: Epoch(1) });
+        node.give(Input::Services(table(1, &["web"], &[])));
+        node.give(Input::Assigned(set(1, assignments)));
+        node.pass(2000);
+        node
+    }
+
+    /// Gives the agent an input now, and performs what it wishes.
+    pub(crate) fn give(&mut self, input: Input) {
+        let mut effects = Vec::new();
+        self.agent.step(self.now, input, &mut effects);
+        if let Err(broken) = self.agent.check_invariants() {
+            panic!("{broken}");
+        }
+        for effect in effects {
+            self.perform(&effect);
+            self.log.push(effect);
+        }
+    }
+
+    /// Lets time pass: answers arrive, deadlines come due.
+    pub(crate) fn pass(&mut self, milliseconds: u64) {
+        let end = self.now + milliseconds;
+        loop {
+            let answer = self.coming.keys().next().copied();
+            let deadline = self.agent.next_deadline().map(|(at, _)| at.max(self.now));
+            let next = [answer.map(|(at, _)| at), deadline].into_iter().flatten().min();
+            let Some(next) = next.filter(|next| *next <= end) else { break };
+            self.now = self.now.max(next);
+            match answer.filter(|(at, _)| *at <= next).and_then(|key| self.coming.remove(&key)) {
+                Some(input) => self.give(input),
+                None => self.give(Input::Tick),
+            }
+        }
+        self.now = end;
+    }
+
+    /// Gives the agent the list of what is there.
+    pub(crate) fn observe(&mut self) {
+        let list = self.list();
+        self.give(list);
+    }
+
+    /// The list of what is there.
+    pub(crate) fn list(&self) -> Input {
+        let containers = self.containers.iter().map(|((instance, attempt), pid)| {
+            let key = (instance.clone(), *attempt);
+            let process = match pid {
+                Some(pid) => ObservedProcess::Running {
+                    pid: *pid,
+                    started_at: self.started_at.get(&key).copied().unwrap_or_default(),
+                },
+                None => ObservedProcess::Ended(Exit::Unknown),
+            };
+            ObservedContainer { instance: instance.clone(), attempt: *attempt, process }
+        });
+        let networks = self.networks.iter();
+        Input::Observed {
+            containers: containers.collect(),
+            networks: networks
+                .map(|(instance, address)| ObservedNetwork { instance: instance.clone(), address: *address })
+                .collect(),
+        }
+    }
+
+    /// A process ends by itself.
+    pub(crate) fn exit(&mut self, instance: &str, exit: Exit) {
+        let (key, _) = self.process(instance).expect("a process that can end");
+        self.containers.insert(key.clone(), None);
+        self.give(Input::Exited { instance: key.0, attempt: key.1, exit });
+    }
+
+    /// The agent starts anew with what the disk has; what it waited for is lost.
+    pub(crate) fn restart_agent(&mut self) {
+        let (set, table) = self.disk.clone();
+        self.coming.clear();
+        self.agent = Agent::new(Settings::new(node_id("edge-1")), set, table, self.now);
+    }
+
+    /// The machine loses power and boots: processes and networks are gone, containers and disk are not.
+    pub(crate) fn reboot(&mut self) {
+        self.containers.values_mut().for_each(|pid| *pid = None);
+        self.networks.clear();
+        self.balancing = None;
+        self.restart_agent();
+    }
+
+    /// The process of an instance that runs.
+    pub(crate) fn process(&self, instance: &str) -> Option<(Key, u32)> {
+        let mut found = self.containers.iter().filter(|((id, _), _)| id.as_str() == instance);
+        found.find_map(|(key, pid)| pid.map(|pid| (key.clone(), pid)))
+    }
+
+    /// What the scheduler knows of an instance from reports.
+    pub(crate) fn reported(&self, instance: &str) -> InstanceStatus {
+        let statuses = self.reports.iter().rev().flat_map(|report| &report.statuses);
+        statuses.into_iter().find(|status| status.instance.as_str() == instance).expect("a report").clone()
+    }
+
+    pub(crate) fn state(&self, instance: &str) -> Option<InstanceState> {
+        self.agent.instances().find(|(id, ..)| id.as_str() == instance).map(|(_, _, state, _)| state)
+    }
+
+    /// The instances that the kernel balances `web` to.
+    pub(crate) fn endpoints(&self) -> Vec<String> {
+        let services = self.balancing.iter().flat_map(|balancing| &balancing.services);
+        services.flat_map(|service| &service.endpoints).map(|endpoint| endpoint.instance.to_string()).collect()
+    }
+
+    /// How many wishes so far meet the condition.
+    pub(crate) fn count(&self, condition: impl Fn(&Effect) -> bool) -> usize {
+        self.log.iter().filter(|effect| condition(effect)).count()
+    }
+
+    pub(crate) fn starts(&self) -> usize {
+        self.count(|effect| matches!(effect, Effect::Start { .. }))
+    }
+
+    pub(crate) fn answer(&mut self, after_ms: u64, input: Input) {
+        self.count += 1;
+        self.coming.insert((self.now + after_ms, self.count), input);
+    }
+
+    /// Forgets every answer that is on its way.
+    pub(crate) fn drop_answers(&mut self) {
+        self.coming.clear();
+    }
+
+    fn perform(&mut self, effect: &Effect) {
+        match effect.clone() {
+            Effect::KeepAssignments(set) => self.disk.0 = Some((*set).clone()),
+            Effect::KeepServices(table) => self.disk.1 = Some((*table).clone()),
+            Effect::Observe => {
+                let list = self.list();
+                self.answer(END_MS, list);
+            }
+            Effect::EnsureImage { image } => match self.bad_images.get(&image).cloned() {
+                Some(reason) => self.answer(PULL_MS, Input::ImageFailed { image, reason }),
+                None => self.answer(PULL_MS, Input::ImageReady { image }),
+            },
+            Effect::EnsureNetwork { instance, address } => {
+                self.networks.insert(instance.clone(), address);
+                self.answer(NETWORK_MS, Input::NetworkReady { instance });
+            }
+            Effect::RemoveNetwork { instance } => {
+                self.networks.remove(&instance);
+                self.answer(NETWORK_MS, Input::NetworkRemoved { instance });
+            }
+            Effect::Start { assignment, attempt, .. } => self.start(assignment.instance.clone(), attempt),
+            Effect::Stop { instance, attempt, .. } => {
+                let key = (instance.clone(), attempt);
+                if self.containers.contains_key(&key) {
+                    self.containers.insert(key, None);
+                }
+                self.answer(END_MS, Input::Exited { instance, attempt, exit: Exit::Code(0) });
+            }
+            Effect::Remove { instance, attempt } => {
+                self.containers.remove(&(instance.clone(), attempt));
+                self.answer(END_MS, Input::Removed { instance, attempt });
+            }
+            Effect::ProgramServices { number, balancing } => {
+                self.balancing = Some((*balancing).clone());
+                if let Some(kernel_ms) = self.kernel_ms {
+                    self.answer(kernel_ms, Input::ServicesProgrammed { number });
+                }
+            }
+            Effect::StartProbe { .. } | Effect::StopProbe { .. } => {}
+            Effect::Report(report) => self.reports.push(report),
+        }
+    }
+
+    fn start(&mut self, instance: InstanceId, attempt: u32) {
+        if let Some(reason) = self.bad_starts.clone() {
+            self.answer(START_MS, Input::StartFailed { instance, attempt, reason });
+            return;
+        }
+        self.count += 1;
+        let pid = 1000 + u32::try_from(self.count).expect("a short test");
+        let key = (instance.clone(), attempt);
+        assert!(!self.containers.contains_key(&key), "{key:?} was started twice");
+        self.containers.insert(key.clone(), Some(pid));
+        self.started_at.insert(key, self.now);
+        self.answer(START_MS, Input::Started { instance, attempt, pid });
+    }
+}
+
+pub(crate) fn node_id(name: &str) -> NodeId {
+    NodeId::new(name).expect("a name")
+}
+
+pub(crate) fn id(name: &str) -> InstanceId {
+    InstanceId::new(name).expect("a name")
+}
+
+pub(crate) fn address(last: u8) -> Ipv4Addr {
+    Ipv4Addr::new(10, 42, 3, last)
+}
+
+pub(crate) fn subnet() -> Cidr {
+    "10.42.3.0/24".parse().expect("a range")
+}
+
+/// An instance of the service `web`.
+pub(crate) fn assignment(instance: &str) -> Assignment {
+    Assignment {
+        instance: id(instance),
+        workload: "web".parse().expect("an id"),
+        slot: 0,
+        revision: Revision(1),
+        desired: Desired::Run,
+        container: ContainerSpec {
+            image: "registry.lan/web:1".to_owned(),
+            command: None,
+            args: None,
+            env: BTreeMap::new(),
+            user: None,
+            workdir: None,
+            mounts: BTreeMap::new(),
+            read_only: false,
+            capabilities_add: Vec::new(),
+            capabilities_drop: Vec::new(),
+            stop_signal: Some("SIGQUIT".to_owned()),
+            stop_grace_ms: 7000,
+        },
+        resources: ResourceSpec::default(),
+        ports: vec![PortSpec {
+            name: "http".to_owned(),
+            container: 8080,
+            protocol: Protocol::Tcp,
+            service: 80,
+            publish: None,
+            host: None,
+        }],
+        probe: None,
+    }
+}
+
+/// An instance that is probed: two failures put it out, half a minute to start.
+pub(crate) fn probed(instance: &str) -> Assignment {
+    let probe = ProbeSpec {
+        check: ProbeCheck::Tcp { port: 8080 },
+        interval_ms: 2000,
+        timeout_ms: 1000,
+        failures: 2,
+        grace_ms: 0,
+    };
+    Assignment { probe: Some(probe), ..assignment(instance) }
+}
+
+pub(crate) fn stopped(assignment: Assignment) -> Assignment {
+    Assignment { desired: Desired::Stop, ..assignment }
+}
+
+pub(crate) fn set(generation: u64, assignments: &[Assignment]) -> AssignmentSet {
+    AssignmentSet {
+        epoch: Epoch(1),
+        generation: Generation(generation),
+        node: node_id("edge-1"),
+        subnet: subnet(),
+        assignments: assignments.to_vec(),
+    }
+}
+
+/// A table with these services, and these endpoints (instance, node, last byte of the address) for each of them.
+pub(crate) fn table(generation: u64, services: &[&str], endpoints: &[(&str, &str, u8)]) -> ServiceTable {
+    let endpoints: Vec<Endpoint> = endpoints
+        .iter()
+        .map(|(instance, node, last)| Endpoint { instance: id(instance), node: node_id(node), address: address(*last) })
+        .collect();
+    let service = |name: &&str| Service {
+        id: name.parse::<WorkloadId>().expect("an id"),
+        address: Ipv4Addr::new(10, 43, 0, 10),
+        ports: vec![ServicePort {
+            name: "http".to_owned(),
+            protocol: Protocol::Tcp,
+            service: 80,
+            container: 8080,
+            publish: None,
+        }],
+        endpoints: endpoints.clone(),
+    };
+    let peer = |name: &str, last: u8| Peer {
+        node: node_id(name),
+        address: Ipv4Addr::new(192, 168, 0, last),
+        subnet: format!("10.42.{last}.0/24").parse().expect("a range"),
+    };
+    ServiceTable {
+        epoch: Epoch(1),
+        generation: Generation(generation),
+        cluster_range: "10.42.0.0/16".parse().expect("a range"),
+        service_range: "10.43.0.0/16".parse().expect("a range"),
+        services: services.iter().map(service).collect(),
+        peers: vec![peer("edge-1", 3), peer("edge-2", 4)],
+    }
+}

@@ -1,0 +1,270 @@
+//! Stories of balancing: what the kernel is asked to do, and who is an endpoint.
+
+use agent_core::{effect::Effect, input::Input};
+use api_types::{
+    container::PortSpec,
+    counter::Epoch,
+    instance::{Exit, Health},
+};
+
+use crate::node::{Node, address, assignment, id, probed, set, stopped, table};
+
+#[test]
+fn a_local_endpoint_comes_and_goes_with_its_process_whatever_the_table_says() {
+    let mut node = Node::running(&[assignment("web-1")]);
+    node.give(Input::Services(table(2, &["web"], &[("web-7", "edge-2", 9)])));
+    assert_eq!(node.endpoints(), ["web-1", "web-7"], "the table does not know it yet");
+
+    node.give(Input::Services(table(3, &["web"], &[("web-1", "edge-1", 2), ("web-7", "edge-2", 9)])));
+    node.exit("web-1", Exit::Code(1));
+
+    assert_eq!(node.endpoints(), ["web-7"], "the table still lists it");
+    node.pass(1000);
+    assert_eq!(node.endpoints(), ["web-1", "web-7"]);
+}
+
+#[test]
+fn the_kernel_is_asked_only_when_something_changed() {
+    let mut node = Node::running(&[assignment("web-1")]);
+    let asked = |node: &Node| node.count(|effect| matches!(effect, Effect::ProgramServices { .. }));
+    let before = asked(&node);
+
+    node.give(Input::Services(table(2, &["web"], &[("web-1", "edge-1", 2)])));
+    node.observe();
+    node.give(Input::Tick);
+
+    assert_eq!(asked(&node), before, "the table only learned what this node knew");
+}
+
+#[test]
+fn balancing_that_fails_is_tried_again_with_the_latest() {
+    let mut node = Node::running(&[assignment("web-1")]);
+    let asked = |node: &Node| node.count(|effect| matches!(effect, Effect::ProgramServices { .. }));
+    let before = asked(&node);
+
+    node.give(Input::ServicesFailed { reason: "netlink: busy".to_owned() });
+    node.pass(999);
+    assert_eq!(asked(&node), before);
+    node.pass(1);
+    assert_eq!(asked(&node), before + 1);
+    node.pass(60_000);
+
+    assert_eq!(asked(&node), before + 1, "once it worked, all is quiet");
+}
+
+#[test]
+fn only_a_healthy_instance_is_an_endpoint_and_the_reason_is_told() {
+    let mut node = Node::running(&[probed("web-1")]);
+    let answer = |node: &mut Node, outcome: Result<(), &str>| {
+        node.give(Input::Probed { instance: id("web-1"), attempt: 0, outcome: outcome.map_err(str::to_owned) });
+        node.endpoints().len()
+    };
+    assert_eq!(node.count(|effect| matches!(effect, Effect::StartProbe { .. })), 1);
+    assert!(node.endpoints().is_empty(), "no verdict yet");
+
+    assert_eq!(answer(&mut node, Ok(())), 1);
+    assert_eq!(answer(&mut node, Err("refused")), 1, "one failure is none");
+    assert_eq!(answer(&mut node, Err("timed out")), 0);
+    let status = node.reported("web-1");
+    assert_eq!((status.health, status.reason.as_str()), (Health::Unhealthy, "timed out"));
+    assert_eq!(answer(&mut node, Ok(())), 1);
+    assert_eq!(node.reported("web-1").reason, "");
+}
+
+#[test]
+fn a_new_process_must_prove_itself_anew() {
+    let mut node = Node::running(&[probed("web-1")]);
+    node.give(Input::Probed { instance: id("web-1"), attempt: 0, outcome: Ok(()) });
+
+    node.exit("web-1", Exit::Code(1));
+    node.pass(1000);
+
+    assert!(node.endpoints().is_empty());
+    let probes: Vec<_> = node
+        .log
+        .iter()
+        .filter(|effect| matches!(effect, Effect::StartProbe { .. } | Effect::StopProbe { .. }))
+        .collect();
+    assert!(
+        matches!(
+            probes[..],
+            [Effect::StartProbe { attempt: 0, .. }, Effect::StopProbe { .. }, Effect::StartProbe { attempt: 1, .. }]
+        ),
+        "{probes:?}"
+    );
+    node.give(Input::Probed { instance: id("web-1"), attempt: 0, outcome: Ok(()) });
+    assert!(node.endpoints().is_empty(), "an answer of the old process counts for nothing");
+}
+
+#[test]
+fn host_ports_lead_to_instances_that_run() {
+    let mut with_port = assignment("web-1");
+    with_port.ports.push(PortSpec {
+        name: "admin".to_owned(),
+        container: 9000,
+        protocol: api_types::container::Protocol::Tcp,
+        service: 9000,
+        publish: None,
+        host: Some(19_000),
+    });
+    let mut node = Node::running(std::slice::from_ref(&with_port));
+    let ports = |node: &Node| {
+        let balancing = node.balancing.as_ref().expect("balancing");
+        balancing.host_ports.iter().map(|port| (port.host, port.address, port.container)).collect::<Vec<_>>()
+    };
+    assert_eq!(ports(&node), [(19_000, address(2), 9000)]);
+
+    node.give(Input::Assigned(set(2, &[stopped(with_port)])));
+
+    assert!(ports(&node).is_empty());
+}
+
+#[test]
+fn peers_are_the_other_nodes() {
+    let node = Node::running(&[]);
+
+    let balancing = node.balancing.expect("balancing");
+
+    assert_eq!(balancing.peers.iter().map(|peer| peer.node.as_str()).collect::<Vec<_>>(), ["edge-2"]);
+}
+
+#[test]
+fn an_older_table_is_ignored() {
+    let mut node = Node::running(&[]);
+    node.give(Input::Services(table(5, &["web"], &[("web-7", "edge-2", 9)])));
+    let mut older_epoch = table(9, &["web"], &[]);
+    older_epoch.epoch = Epoch(0);
+
+    node.give(Input::Services(table(4, &["web"], &[])));
+    node.give(Input::Services(older_epoch));
+
+    assert_eq!(node.endpoints(), ["web-7"]);
+}
+
+/// A node whose instance the scheduler's table lists beside one elsewhere, long after the session began.
+fn listed(assignment: &api_types::assignment::Assignment) -> Node {
+    let mut node = Node::running(std::slice::from_ref(assignment));
+    node.give(Input::Services(table(2, &["web"], &[("web-1", "edge-1", 2), ("web-7", "edge-2", 9)])));
+    node.pass(10_000);
+    assert_eq!(node.endpoints(), ["web-1", "web-7"]);
+    node
+}
+
+const WITHOUT: [(&str, &str, u8); 1] = [("web-7", "edge-2", 9)];
+
+#[test]
+fn who_is_taken_out_of_the_table_is_balanced_to_no_more_before_it_is_told_to_end() {
+    let mut node = listed(&assignment("web-1"));
+
+    node.give(Input::Services(table(3, &["web"], &WITHOUT)));
+
+    assert_eq!(node.endpoints(), ["web-7"]);
+    assert!(node.process("web-1").is_some());
+    node.give(Input::Services(table(4, &["web"], &[("web-1", "edge-1", 2), ("web-7", "edge-2", 9)])));
+    assert_eq!(node.endpoints(), ["web-1", "web-7"], "the scheduler thought better of it");
+}
+
+#[test]
+fn who_is_taken_out_stays_while_there_is_nobody_else() {
+    let mut node = listed(&assignment("web-1"));
+
+    node.give(Input::Services(table(3, &["web"], &[])));
+
+    assert_eq!(node.endpoints(), ["web-1"]);
+}
+
+#[test]
+fn without_a_scheduler_the_node_trusts_what_it_sees() {
+    let mut node = listed(&assignment("web-1"));
+    node.give(Input::Services(table(3, &["web"], &WITHOUT)));
+
+    node.give(Input::SessionClosed);
+
+    assert_eq!(node.endpoints(), ["web-1", "web-7"]);
+}
+
+#[test]
+fn a_table_made_before_the_node_was_heard_again_takes_nobody_out() {
+    let mut node = listed(&assignment("web-1"));
+    node.give(Input::SessionClosed);
+    node.pass(20_000);
+    node.give(Input::SessionOpened { epoch: Epoch(1) });
+
+    node.give(Input::Services(table(3, &["web"], &WITHOUT)));
+
+    assert_eq!(node.endpoints(), ["web-1", "web-7"]);
+}
+
+#[test]
+fn a_table_made_of_an_earlier_process_takes_no_later_one_out() {
+    let mut node = listed(&assignment("web-1"));
+    node.exit("web-1", Exit::Code(1));
+    node.pass(1000);
+
+    node.give(Input::Services(table(3, &["web"], &WITHOUT)));
+
+    assert_eq!(node.endpoints(), ["web-1", "web-7"], "it was made between the report of the end and that of the start");
+}
+
+#[test]
+fn an_agent_that_restarted_honours_the_table_like_the_one_before() {
+    let mut node = listed(&assignment("web-1"));
+    node.restart_agent();
+    node.observe();
+    node.give(Input::SessionOpened { epoch: Epoch(1) });
+    node.pass(10_000);
+
+    node.give(Input::Services(table(3, &["web"], &WITHOUT)));
+
+    assert_eq!(node.endpoints(), ["web-7"]);
+}
+
+/// Whether a process was asked to end.
+fn is_told(node: &Node) -> bool {
+    node.count(|effect| matches!(effect, Effect::Stop { .. })) > 0
+}
+
+#[test]
+fn a_process_is_told_to_end_when_the_kernel_sends_it_nothing_new() {
+    let mut node = listed(&assignment("web-1"));
+    node.kernel_ms = Some(300);
+
+    node.give(Input::Assigned(set(2, &[stopped(assignment("web-1"))])));
+
+    assert_eq!(node.endpoints(), ["web-7"]);
+    node.pass(299);
+    assert!(!is_told(&node), "the kernel is not done yet");
+    node.pass(1);
+    assert!(is_told(&node));
+}
+
+#[test]
+fn a_kernel_that_does_not_answer_delays_an_end_for_two_seconds() {
+    let mut node = listed(&assignment("web-1"));
+    node.kernel_ms = None;
+
+    node.give(Input::Assigned(set(2, &[stopped(assignment("web-1"))])));
+    node.give(Input::ServicesFailed { reason: "netlink: busy".to_owned() });
+
+    node.pass(1999);
+    assert!(!is_told(&node));
+    node.pass(1);
+    assert!(is_told(&node));
+}
+
+#[test]
+fn an_answer_to_an_earlier_wish_says_nothing_of_the_latest() {
+    let mut node = listed(&assignment("web-1"));
+    node.kernel_ms = None;
+    node.give(Input::Services(table(3, &["web"], &[("web-8", "edge-2", 10), ("web-1", "edge-1", 2)])));
+    let number =
+        |effect: &Effect| if let Effect::ProgramServices { number, .. } = effect { Some(*number) } else { None };
+    let earlier = node.log.iter().rev().find_map(number).expect("it was asked");
+
+    node.give(Input::Assigned(set(2, &[stopped(assignment("web-1"))])));
+    node.give(Input::ServicesProgrammed { number: earlier });
+    assert!(!is_told(&node));
+    node.give(Input::ServicesProgrammed { number: earlier + 1 });
+
+    assert!(is_told(&node));
+}

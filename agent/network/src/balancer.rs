@@ -1,0 +1,257 @@
+//! Holds our nftables table equal to what is wanted: loads it whole once, changes elements afterwards, restores it.
+
+use nix::sys::socket::SockProtocol;
+
+use crate::{
+    Error,
+    element::{self, Sum, hash},
+    message::{Requests, attribute, attributes, flag, text},
+    plan::TableGuard,
+    slots::{Balance, Step},
+    socket::{Refusal, Socket},
+    table::{
+        self, Base, Collection, DELETE_TABLE, DESTROY_TABLE, FAMILY_HEADER, GET_CHAIN, GET_RULE, NEW_TABLE, SUBSYSTEM,
+        transaction,
+    },
+    wanted::Wanted,
+};
+
+const GET_GENERATION: u16 = SUBSYSTEM | 16;
+const GENERATION: u16 = 1;
+const OWNED_AND_KEPT: u32 = 0x2 | 0x4;
+const RULE_EXPRESSION_NAME: [u16; 2] = [1, 1];
+/// Attributes of a listed chain that count and number things, and so differ without anybody having changed anything.
+const CHAIN_VARYING: [u16; 3] = [2, 6, 8];
+
+/// Our table and what is in it.
+#[derive(Debug)]
+pub(crate) struct Balancer {
+    socket: Socket,
+    table: String,
+    guard: TableGuard,
+    rotation: u64,
+    loaded: Option<Loaded>,
+}
+
+/// What the kernel had when we last looked.
+#[derive(Debug)]
+struct Loaded {
+    base: Base,
+    balance: Balance,
+    /// Over chains and rules.
+    structure: u64,
+    /// The kernel's count of nftables transactions, if only ours happened since we looked.
+    generation: Option<u32>,
+}
+
+impl Balancer {
+    /// Opens the way to nftables. The socket is the table's owner, so it lives as long as the agent.
+    pub(crate) fn open(table: String, guard: TableGuard, rotation: u64) -> Result<Self, Error> {
+        let balancer =
+            Self { socket: Socket::open(SockProtocol::NetlinkNetFilter)?, table, guard, rotation, loaded: None };
+        balancer.generation().map_err(|error| match error.errno() {
+            Some(libc::EINVAL | libc::EOPNOTSUPP) => {
+                Error::KernelLacks { what: "nftables".to_owned(), module: "nf_tables".to_owned() }
+            }
+            Some(libc::EPERM) => Error::NotAllowed,
+            _ => error,
+        })?;
+        Ok(balancer)
+    }
+
+    /// Makes the table equal to what is wanted. In the kernel already: only the elements that differ change, so that
+    /// every service has an answer at every moment. Else the whole table is replaced in one transaction, which no
+    /// established connection notices.
+    pub(crate) fn program(&mut self, base: &Base, wanted: &Wanted) -> Result<(), Error> {
+        if let Some(loaded) = &self.loaded
+            && loaded.base == *base
+        {
+            match self.change(wanted) {
+                Ok(()) => return Ok(()),
+                Err(error) => tracing::warn!(%error, "the table is not as it was left; loading it whole"),
+            }
+        }
+        let mut balance = self.loaded.take().map(|loaded| loaded.balance).unwrap_or_default();
+        balance.apply(balance.changes_to(wanted, self.rotation));
+        self.load(base.clone(), balance)
+    }
+
+    /// Compares table and memory, and loads the table again if somebody changed it. Gives whether that was so.
+    pub(crate) fn verify(&mut self) -> Result<bool, Error> {
+        let Some(loaded) = &self.loaded else { return Ok(false) };
+        let generation = self.generation()?;
+        if loaded.generation == Some(generation) {
+            return Ok(false);
+        }
+        let elements = Sum::of(&loaded.balance.elements());
+        // A listing of what is gone fails; that too means: load it again.
+        let untouched = self.structure().is_ok_and(|found| found == loaded.structure)
+            && self.sum().is_ok_and(|sum| sum == elements);
+        let Some(mut loaded) = self.loaded.take() else { return Ok(false) };
+        if untouched {
+            loaded.generation = Some(generation);
+            self.loaded = Some(loaded);
+            return Ok(false);
+        }
+        self.load(loaded.base, loaded.balance)?;
+        Ok(true)
+    }
+
+    /// Removes the table, if there is one.
+    pub(crate) fn remove(&mut self) -> Result<(), Error> {
+        self.loaded = None;
+        let requests = transaction(|requests| self.write_table(requests, DELETE_TABLE, 0));
+        match self.socket.demand(&requests) {
+            Err(error) if error.errno() == Some(libc::ENOENT) => Ok(()),
+            other => other,
+        }
+    }
+
+    /// What the kernel's maps hold, as far as we know.
+    pub(crate) fn balance(&self) -> Option<&Balance> {
+        self.loaded.as_ref().map(|loaded| &loaded.balance)
+    }
+
+    fn change(&mut self, wanted: &Wanted) -> Result<(), Error> {
+        let Some(loaded) = &mut self.loaded else { return Err(Error::Unprogrammed) };
+        let changes = loaded.balance.changes_to(wanted, self.rotation);
+        for step in loaded.balance.steps(&changes).iter().filter(|step| !step.is_empty()) {
+            self.socket.demand(&transaction(|requests| element::write(requests, &self.table, step)))?;
+            loaded.generation = loaded.generation.map(|generation| generation.wrapping_add(1));
+        }
+        loaded.balance.apply(changes);
+        Ok(())
+    }
+
+    fn load(&mut self, base: Base, balance: Balance) -> Result<(), Error> {
+        let before = self.generation()?;
+        let mut refused = None;
+        for opening in self.openings() {
+            let step = Step { delete: Vec::new(), add: balance.elements() };
+            let mut opened = 0;
+            let requests = transaction(|requests| {
+                for (kind, flags) in *opening {
+                    self.write_table(requests, *kind, *flags);
+                }
+                opened = requests.len();
+                table::write(requests, &self.table, &base);
+                element::write(requests, &self.table, &step);
+            });
+            let Some(refusal) = self.socket.send(&requests)?.into_iter().next() else {
+                let structure = self.structure()?;
+                // If anybody else changed anything meanwhile, the next verify looks at all of it.
+                let generation = Some(before.wrapping_add(1));
+                self.loaded = Some(Loaded { base, balance, structure, generation });
+                return Ok(());
+            };
+            let at_opening = refusal.index < opened;
+            refused = Some(explain(refusal, &requests));
+            if !at_opening {
+                break;
+            }
+        }
+        refused.map_or(Ok(()), Err)
+    }
+
+    /// The ways to begin with an empty table inside one transaction, best first; a kernel that does not know one refuses.
+    fn openings(&self) -> &'static [&'static [(u16, u32)]] {
+        const OWNED: &[(u16, u32)] = &[(DESTROY_TABLE, 0), (NEW_TABLE, OWNED_AND_KEPT)];
+        const PLAIN: &[(u16, u32)] = &[(NEW_TABLE, 0), (DELETE_TABLE, 0), (NEW_TABLE, 0)];
+        // The table that an owner left behind cannot be added again without its flags.
+        const AFTER_OWNER: &[(u16, u32)] = &[(DELETE_TABLE, 0), (NEW_TABLE, 0)];
+        match self.guard {
+            TableGuard::Owned => &[OWNED, PLAIN, AFTER_OWNER],
+            TableGuard::Watched => &[PLAIN, AFTER_OWNER],
+        }
+    }
+
+    fn write_table(&self, requests: &mut Requests, kind: u16, flags: u32) {
+        let create = if kind == NEW_TABLE { flag::CREATE } else { 0 };
+        requests.push("replace our table", (kind, create), &FAMILY_HEADER, |attributes| {
+            attributes.text(1, &self.table);
+            if kind == NEW_TABLE {
+                attributes.number(2, flags);
+            }
+        });
+    }
+
+    fn generation(&self) -> Result<u32, Error> {
+        let mut requests = Requests::default();
+        requests.push("ask nftables for its generation", (GET_GENERATION, 0), &FAMILY_HEADER, |_| {});
+        self.socket.ask(&requests, |message| {
+            let value = attribute(message.payload.get(FAMILY_HEADER.len()..)?, GENERATION)?;
+            Some(u32::from_be_bytes(value.try_into().ok()?))
+        })
+    }
+
+    /// A hash over our chains and rules as the kernel lists them.
+    fn structure(&self) -> Result<u64, Error> {
+        let mut all = Vec::new();
+        for (kind, what, varying) in
+            [(GET_CHAIN, "list the chains", CHAIN_VARYING.as_slice()), (GET_RULE, "list the rules", &[])]
+        {
+            let mut requests = Requests::default();
+            requests.push(what, (kind, flag::DUMP), &FAMILY_HEADER, |attributes| attributes.text(1, &self.table));
+            let hashes = self.socket.dump(&requests, |message| {
+                let payload = message.payload.get(FAMILY_HEADER.len()..)?;
+                // Older kernels list the chains of every table.
+                (attribute(payload, 1).map(text) == Some(&self.table)).then(|| {
+                    let stable = attributes(payload).filter(|(kind, _)| !varying.contains(kind));
+                    hash(stable.flat_map(|(_, value)| value.iter().copied()))
+                })
+            })?;
+            all.extend(hashes.into_iter().flat_map(u64::to_ne_bytes));
+        }
+        Ok(hash(all))
+    }
+
+    /// The sum over all elements that the kernel has.
+    fn sum(&self) -> Result<Sum, Error> {
+        let mut sum = Sum::default();
+        for collection in Collection::ALL {
+            let requests = element::dump(&self.table, collection);
+            self.socket.dump(&requests, |message| {
+                sum.add_answer(collection, message.payload);
+                None::<()>
+            })?;
+        }
+        Ok(sum)
+    }
+}
+
+/// Names the expression that this kernel was built without, where that is the cause.
+fn explain(refusal: Refusal, requests: &Requests) -> Error {
+    let rule = refusal.offset.map(|offset| requests.at(refusal.index, offset)).and_then(|attribute| {
+        let missing =
+            matches!(refusal.errno, libc::ENOENT | libc::EOPNOTSUPP) && requests.what(refusal.index) == "add a rule";
+        missing.then(|| crate::message::nested(attribute, &RULE_EXPRESSION_NAME)).flatten().map(text)
+    });
+    match rule {
+        Some(name) => Error::KernelLacks { what: format!("nftables' `{name}`"), module: format!("nft_{name}") },
+        None => refusal.into_error(requests),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rule::Rule;
+
+    #[test]
+    fn what_the_kernel_lacks_is_named() {
+        let rule = Rule::default().load_service_key().draw_behind_service_key(3);
+        let mut requests = Requests::default();
+        table::write_rule(&mut requests, "wherry", "r3", &rule);
+        let bytes = requests.as_bytes();
+        let name = bytes.windows(6).position(|found| found == b"numgen").expect("an expression");
+        let missing = |offset| Refusal { index: 0, errno: libc::ENOENT, detail: String::new(), offset };
+
+        let named = explain(missing(Some(name - 8)), &requests);
+        let unnamed = explain(missing(None), &requests);
+
+        let text =
+            "this kernel lacks nftables' `numgen`: load or build the module nft_numgen, then start the agent again";
+        assert_eq!(named.to_string(), text);
+        assert_eq!(unnamed.to_string(), "add a rule: No such file or directory (os error 2)");
+    }
+}

@@ -1,0 +1,239 @@
+//! Elements of the table's maps in the kernel's form, and their sum for comparing with what the kernel has.
+
+use std::net::{Ipv4Addr, SocketAddrV4};
+
+use api_types::container::Protocol;
+
+use crate::{
+    message::{Requests, attribute, attributes, flag, nested},
+    rule::{Verdict, encode_verdict},
+    slots::{Element, Step},
+    table::{Collection, FAMILY_HEADER, SUBSYSTEM},
+    wanted::Front,
+};
+
+const NEW_ELEMENT: u16 = SUBSYSTEM | 12;
+const GET_ELEMENT: u16 = SUBSYSTEM | 13;
+const DELETE_ELEMENT: u16 = SUBSYSTEM | 14;
+const LIST_TABLE: u16 = 1;
+const LIST_SET: u16 = 2;
+const LIST_ELEMENTS: u16 = 3;
+const LIST_ELEMENT: u16 = 1;
+const KEY: u16 = 1;
+const DATA: u16 = 2;
+const DATA_VALUE: u16 = 1;
+const DATA_VERDICT: u16 = 2;
+const VERDICT_CHAIN: u16 = 2;
+/// An attribute holds 64 KiB; the longest element takes less than 100 bytes.
+const ELEMENTS_PER_MESSAGE: usize = 400;
+
+/// A sum over elements that does not depend on their order.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Sum {
+    count: usize,
+    hashes: u64,
+}
+
+/// Appends a step's messages: deletions first, each collection's elements together.
+pub(crate) fn write(requests: &mut Requests, table: &str, step: &Step) {
+    write_lists(requests, table, &step.delete, "delete elements of a map", (DELETE_ELEMENT, 0));
+    write_lists(requests, table, &step.add, "add elements to a map", (NEW_ELEMENT, flag::CREATE));
+}
+
+/// A request for all elements of one map or set.
+pub(crate) fn dump(table: &str, collection: Collection) -> Requests {
+    let mut requests = Requests::default();
+    requests.push("list a map", (GET_ELEMENT, flag::DUMP), &FAMILY_HEADER, |list| {
+        list.text(LIST_TABLE, table);
+        list.text(LIST_SET, collection.name());
+    });
+    requests
+}
+
+impl Sum {
+    /// Sums up what the kernel should have.
+    pub(crate) fn of(elements: &[Element]) -> Self {
+        let mut sum = Self::default();
+        for element in elements {
+            let mut data = Vec::new();
+            match element {
+                Element::Slot(_, _, endpoint) => data.extend(backend(*endpoint)),
+                Element::Verdict(front, count) => data.extend(chain(*front, *count).bytes()),
+                Element::Known(_) | Element::Hairpin(_) => {}
+            }
+            sum.add(collection(element), &key(element), &data);
+        }
+        sum
+    }
+
+    /// Adds the elements of one answer of the kernel to a [`dump`].
+    pub(crate) fn add_answer(&mut self, from: Collection, payload: &[u8]) {
+        let list = attribute(payload.get(FAMILY_HEADER.len()..).unwrap_or_default(), LIST_ELEMENTS);
+        for (_, element) in attributes(list.unwrap_or_default()) {
+            let key = nested(element, &[KEY, DATA_VALUE]).unwrap_or_default();
+            let chain = nested(element, &[DATA, DATA_VERDICT, VERDICT_CHAIN]);
+            let chain = chain.map(|name| name.strip_suffix(&[0]).unwrap_or(name));
+            let data = chain.or_else(|| nested(element, &[DATA, DATA_VALUE])).unwrap_or_default();
+            self.add(from, key, data);
+        }
+    }
+
+    fn add(&mut self, from: Collection, key: &[u8], data: &[u8]) {
+        self.count += 1;
+        let parts = [from.name().as_bytes(), key, data];
+        self.hashes = self.hashes.wrapping_add(hash(parts.into_iter().flatten().copied()));
+    }
+}
+
+/// FNV-1a: small, the same everywhere, and nobody attacks it here.
+pub(crate) fn hash(bytes: impl IntoIterator<Item = u8>) -> u64 {
+    bytes.into_iter().fold(0xcbf2_9ce4_8422_2325, |sum, byte| (sum ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+}
+
+/// The number of a transport in an IP header.
+pub(crate) fn protocol_number(protocol: Protocol) -> u8 {
+    match protocol {
+        Protocol::Tcp => 6,
+        Protocol::Udp => 17,
+    }
+}
+
+fn write_lists(
+    requests: &mut Requests,
+    table: &str,
+    elements: &[Element],
+    what: &'static str,
+    (kind, flags): (u16, u16),
+) {
+    for wanted in Collection::ALL {
+        let members: Vec<_> = elements.iter().filter(|element| collection(element) == wanted).collect();
+        for part in members.chunks(ELEMENTS_PER_MESSAGE) {
+            requests.push(what, (kind, flags), &FAMILY_HEADER, |list| {
+                list.text(LIST_TABLE, table);
+                list.text(LIST_SET, wanted.name());
+                list.nest(LIST_ELEMENTS, |inner| {
+                    for element in part {
+                        inner.nest(LIST_ELEMENT, |attributes| write_element(attributes, element, kind));
+                    }
+                });
+            });
+        }
+    }
+}
+
+fn write_element(attributes: &mut crate::message::Attributes<'_>, element: &Element, kind: u16) {
+    attributes.nest(KEY, |data| data.bytes(DATA_VALUE, &key(element)));
+    if kind == DELETE_ELEMENT {
+        return;
+    }
+    match element {
+        Element::Slot(_, _, endpoint) => attributes.nest(DATA, |data| data.bytes(DATA_VALUE, &backend(*endpoint))),
+        Element::Verdict(front, count) => {
+            attributes.nest(DATA, |data| encode_verdict(data, Verdict::Goto(&chain(*front, *count))));
+        }
+        Element::Known(_) | Element::Hairpin(_) => {}
+    }
+}
+
+fn collection(element: &Element) -> Collection {
+    match element {
+        Element::Slot(Front::Service(..), ..) => Collection::Slots,
+        Element::Slot(Front::Port(..), ..) => Collection::PortSlots,
+        Element::Verdict(Front::Service(..), _) => Collection::Services,
+        Element::Verdict(Front::Port(..), _) => Collection::Ports,
+        Element::Known(_) => Collection::Known,
+        Element::Hairpin(_) => Collection::Hairpins,
+    }
+}
+
+/// Every part of a key fills four bytes, as it does in the kernel's registers.
+fn key(element: &Element) -> Vec<u8> {
+    match element {
+        Element::Slot(front, slot, _) => {
+            let slot = u32::try_from(*slot).expect("there are at most 64 slots");
+            [front_key(*front), slot.to_ne_bytes().to_vec()].concat()
+        }
+        Element::Verdict(front, _) | Element::Known(front) => front_key(*front),
+        Element::Hairpin(address) => [address.octets(), address.octets()].concat(),
+    }
+}
+
+fn front_key(front: Front) -> Vec<u8> {
+    match front {
+        Front::Service(address, protocol, port) => {
+            [address.octets().to_vec(), front_key(Front::Port(protocol, port))].concat()
+        }
+        Front::Port(protocol, port) => {
+            let [high, low] = port.to_be_bytes();
+            vec![protocol_number(protocol), 0, 0, 0, high, low, 0, 0]
+        }
+    }
+}
+
+fn backend(endpoint: SocketAddrV4) -> [u8; 8] {
+    let [a, b, c, d] = Ipv4Addr::octets(endpoint.ip());
+    let [high, low] = endpoint.port().to_be_bytes();
+    [a, b, c, d, high, low, 0, 0]
+}
+
+fn chain(front: Front, slots: usize) -> String {
+    match front {
+        Front::Service(..) => format!("r{slots}"),
+        Front::Port(..) => format!("p{slots}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{message::rows, table::transaction};
+
+    #[test]
+    fn a_step_is_encoded_as_the_kernel_reads_it() {
+        let front = Front::Service(Ipv4Addr::new(10, 43, 0, 1), Protocol::Tcp, 80);
+        let endpoint = SocketAddrV4::new(Ipv4Addr::new(10, 42, 1, 2), 8080);
+        let step = Step { delete: vec![Element::Verdict(front, 2)], add: vec![Element::Slot(front, 5, endpoint)] };
+
+        let requests = transaction(|requests| write(requests, "wherry", &step));
+
+        // Lengths and slots are in the machine's order: little-endian wherever this project runs.
+        let expected = [
+            "140000001000010001000000000000000000000a4c0000000e0a010002000000",
+            "00000000020000000b00010077686572727900000d0002007365727669636573",
+            "000000001c0003801800018014000180100001000a2b00010600000000500000",
+            "5c0000000c0a01040300000000000000020000000b0001007768657272790000",
+            "0a000200736c6f7473000000300003802c00018018000180140001000a2b0001",
+            "060000000050000005000000100002800c0001000a2a01021f90000014000000",
+            "1100010004000000000000000000000a",
+        ];
+        assert_eq!(rows(requests.as_bytes()), expected);
+    }
+
+    #[test]
+    fn long_lists_are_cut() {
+        let add = (0..1000).map(|port| Element::Known(Front::Port(Protocol::Udp, port))).collect();
+
+        let requests = transaction(|requests| write(requests, "wherry", &Step { delete: Vec::new(), add }));
+
+        assert_eq!(requests.len(), 2 + 3, "a begin, an end, and 400 elements at a time");
+    }
+
+    #[test]
+    fn the_sum_of_what_is_sent_is_the_sum_of_what_is_listed() {
+        let front = Front::Service(Ipv4Addr::new(10, 43, 0, 1), Protocol::Tcp, 80);
+        let endpoint = SocketAddrV4::new(Ipv4Addr::new(10, 42, 1, 2), 8080);
+        let elements = [Element::Verdict(front, 1), Element::Slot(front, 0, endpoint), Element::Known(front)];
+        let step = Step { delete: Vec::new(), add: elements.to_vec() };
+        let requests = transaction(|requests| write(requests, "wherry", &step));
+
+        let mut sum = Sum::default();
+        for message in crate::message::messages(requests.as_bytes()).filter(|message| message.kind == NEW_ELEMENT) {
+            let name = attribute(&message.payload[FAMILY_HEADER.len()..], LIST_SET).map(crate::message::text);
+            let from = Collection::ALL.into_iter().find(|collection| Some(collection.name()) == name);
+            sum.add_answer(from.expect("one of ours"), message.payload);
+        }
+
+        assert_eq!(sum, Sum::of(&elements));
+        assert_ne!(sum, Sum::of(&elements[..2]));
+    }
+}

@@ -1,0 +1,119 @@
+//! Ports of the node: kept by a bound socket that does not listen, or somebody else's, who is then named.
+
+use std::{
+    fs,
+    os::fd::{AsRawFd, OwnedFd},
+};
+
+use api_types::container::Protocol;
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrIn, bind, setsockopt, socket, sockopt};
+
+const STATE_LISTENING: &str = "0A";
+const STATE_UNCONNECTED: &str = "07";
+const COLUMN_LOCAL: usize = 1;
+const COLUMN_STATE: usize = 3;
+const COLUMN_INODE: usize = 9;
+
+/// What came of asking for a port.
+#[derive(Debug)]
+pub(crate) enum Claim {
+    /// Ours as long as this socket is open: `bind` of others fails, and tools show it.
+    Reserved(OwnedFd),
+    /// Nobody serves on it, but ends of old connections keep it from being reserved.
+    Free,
+    /// Somebody serves on it, with the socket of this number; [`owner`] finds out who.
+    Taken(u64),
+}
+
+/// Asks for a port on all addresses of the node.
+pub(crate) fn claim(protocol: Protocol, port: u16) -> Claim {
+    if let Ok(reserved) = reserve(protocol, port) {
+        return Claim::Reserved(reserved);
+    }
+    // A program on 127.0.0.1 alone keeps it: what is published never matches there.
+    let sockets: Vec<_> = listeners(protocol, port).into_iter().filter(|listener| !listener.on_loopback).collect();
+    match sockets.first() {
+        None => Claim::Free,
+        Some(listener) => Claim::Taken(listener.inode),
+    }
+}
+
+/// Finds the process that has the socket open: `name (pid 812)`. It looks at every process, so the answer is worth keeping.
+pub(crate) fn owner(inode: u64) -> String {
+    let wanted = format!("socket:[{inode}]");
+    let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
+    for process in processes.filter(|entry| entry.file_name().as_encoded_bytes().iter().all(u8::is_ascii_digit)) {
+        let files = fs::read_dir(process.path().join("fd")).into_iter().flatten().flatten();
+        let mut links = files.filter_map(|file| fs::read_link(file.path()).ok());
+        if links.any(|link| link.as_os_str() == wanted.as_str()) {
+            let name = fs::read_to_string(process.path().join("comm")).unwrap_or_default();
+            return format!("{} (pid {})", name.trim(), process.file_name().display());
+        }
+    }
+    "a process that cannot be seen".to_owned()
+}
+
+fn reserve(protocol: Protocol, port: u16) -> nix::Result<OwnedFd> {
+    let kind = match protocol {
+        Protocol::Tcp => SockType::Stream,
+        Protocol::Udp => SockType::Datagram,
+    };
+    let fd = socket(AddressFamily::Inet, kind, SockFlag::SOCK_CLOEXEC, None)?;
+    // While a service has no endpoint its datagrams arrive here; none shall take memory.
+    setsockopt(&fd, sockopt::RcvBuf, &0)?;
+    bind(fd.as_raw_fd(), &SockaddrIn::new(0, 0, 0, 0, port))?;
+    Ok(fd)
+}
+
+struct Listener {
+    on_loopback: bool,
+    inode: u64,
+}
+
+fn listeners(protocol: Protocol, port: u16) -> Vec<Listener> {
+    let state = match protocol {
+        Protocol::Tcp => STATE_LISTENING,
+        Protocol::Udp => STATE_UNCONNECTED,
+    };
+    let tables = ["", "6"].map(|suffix| format!("/proc/thread-self/net/{}{suffix}", protocol.as_str()));
+    let texts = tables.iter().filter_map(|path| fs::read_to_string(path).ok());
+    texts
+        .flat_map(|text| text.lines().skip(1).filter_map(|line| listener(line, port, state)).collect::<Vec<_>>())
+        .collect()
+}
+
+/// Reads one line of `/proc/net/tcp` (proc(5)): the address is in hexadecimal, four bytes at a time in the machine's order.
+fn listener(line: &str, port: u16, state: &str) -> Option<Listener> {
+    let columns: Vec<_> = line.split_ascii_whitespace().collect();
+    let (address, hex_port) = columns.get(COLUMN_LOCAL)?.split_once(':')?;
+    if u16::from_str_radix(hex_port, 16).ok()? != port || *columns.get(COLUMN_STATE)? != state {
+        return None;
+    }
+    let last_word = address.get(address.len().checked_sub(8)?..)?;
+    let bytes = u32::from_str_radix(last_word, 16).ok()?.to_ne_bytes();
+    let on_loopback = match address.len() {
+        8 => bytes[0] == 127,
+        // ::1, or 127.0.0.0/8 seen through an IPv6 socket.
+        _ if bytes == [0, 0, 0, 1] => address.starts_with(&"0".repeat(24)),
+        _ => bytes[0] == 127 && address.starts_with("0000000000000000FFFF0000"),
+    };
+    Some(Listener { on_loopback, inode: columns.get(COLUMN_INODE)?.parse().ok()? })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_of_the_socket_table_is_read_as_the_kernel_writes_it() {
+        let line = "   0: 0100007F:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000  0  0 4711 1";
+        let everywhere = "   1: 00000000:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000  0  0 42 1";
+        let version_six = format!("   2: {}01000000:1F90 {}:0000 0A 0:0 0:0 0 0 0 7 1", "0".repeat(24), "0".repeat(32));
+
+        assert!(listener(line, 8080, STATE_LISTENING).is_some_and(|found| found.on_loopback && found.inode == 4711));
+        assert!(listener(everywhere, 8080, STATE_LISTENING).is_some_and(|found| !found.on_loopback));
+        assert!(listener(&version_six, 8080, STATE_LISTENING).is_some_and(|found| found.on_loopback));
+        assert!(listener(line, 8081, STATE_LISTENING).is_none());
+        assert!(listener("nonsense", 8080, STATE_LISTENING).is_none());
+    }
+}

@@ -1,0 +1,343 @@
+//! The blocking side: holds what was programmed last, and makes sysctls, routes, ports and table equal to it.
+
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    net::{Ipv4Addr, SocketAddrV4, UdpSocket},
+    os::fd::OwnedFd,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use api_types::{container::Protocol, id::InstanceId, net::Cidr, service::Peer};
+
+use crate::{
+    Error, Plan, PortConflict, Programmed, Settings, UnreachablePeer, Verified,
+    balancer::Balancer,
+    conntrack,
+    element::hash,
+    host_port::{self, Claim},
+    instance, namespace,
+    route::{Route, Routing, Way},
+    self_check, sysctl,
+    table::Base,
+    wanted::{Front, Wanted},
+};
+
+/// The addresses of the instances that have a network; shared with the calls that make and remove them.
+pub(crate) type Instances = Mutex<BTreeMap<InstanceId, Ipv4Addr>>;
+
+/// What is programmed, and the sockets that do it.
+#[derive(Debug)]
+pub(crate) struct Kernel {
+    pub(crate) settings: Settings,
+    pub(crate) balancer: Balancer,
+    pub(crate) routing: Routing,
+    pub(crate) current: Option<Current>,
+    reservations: BTreeMap<(Protocol, u16), OwnedFd>,
+    /// Who holds a port that we could not have: the socket's number and its process.
+    squatters: BTreeMap<(Protocol, u16), (u64, String)>,
+}
+
+/// The last plan in the form in which it is compared.
+#[derive(Debug)]
+pub(crate) struct Current {
+    cluster_range: Cidr,
+    service_range: Cidr,
+    subnet: Cidr,
+    peers: Vec<Peer>,
+    wanted: Wanted,
+    /// Ports for which two parts of the plan ask.
+    overlaps: Vec<PortConflict>,
+    /// What the table was last programmed with; `None` until that has succeeded.
+    pub(crate) applied: Option<Applied>,
+}
+
+/// What the table was programmed with, besides what is wanted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Applied {
+    pub(crate) base: Base,
+    /// Ports that were left out because others hold them.
+    without: BTreeSet<(Protocol, u16)>,
+}
+
+impl Current {
+    /// What is wanted, without the ports that cannot be had.
+    pub(crate) fn wanted_without(&self, ports: &BTreeSet<(Protocol, u16)>) -> Cow<'_, Wanted> {
+        if ports.is_empty() {
+            return Cow::Borrowed(&self.wanted);
+        }
+        let mut wanted = self.wanted.clone();
+        wanted.fronts.retain(|front, _| match front {
+            Front::Port(protocol, port) => !ports.contains(&(*protocol, *port)),
+            Front::Service(..) => true,
+        });
+        Cow::Owned(wanted)
+    }
+
+    /// What the table was programmed with, in full.
+    pub(crate) fn applied(&self) -> Option<(Base, Wanted)> {
+        let applied = self.applied.as_ref()?;
+        Some((applied.base.clone(), self.wanted_without(&applied.without).into_owned()))
+    }
+
+    /// Reads a plan.
+    pub(crate) fn of(plan: &Plan) -> Self {
+        let (wanted, overlaps) = Wanted::of(plan);
+        Self {
+            cluster_range: plan.cluster_range,
+            service_range: plan.service_range,
+            subnet: plan.subnet,
+            peers: plan.peers.clone(),
+            wanted,
+            overlaps,
+            applied: None,
+        }
+    }
+}
+
+impl Kernel {
+    /// Opens the sockets.
+    pub(crate) fn open(settings: Settings) -> Result<Self, Error> {
+        let rotation = hash(settings.node_address.octets());
+        Ok(Self {
+            balancer: Balancer::open(settings.table.clone(), settings.table_guard, rotation)?,
+            routing: Routing::open()?,
+            settings,
+            current: None,
+            reservations: BTreeMap::new(),
+            squatters: BTreeMap::new(),
+        })
+    }
+
+    /// Takes a plan over and makes the kernel equal to it.
+    pub(crate) fn program(&mut self, next: Current) -> Result<Programmed, Error> {
+        self.current = Some(next);
+        let before = self.endpoints();
+        let (_, programmed) = self.sync()?;
+        let after = self.endpoints();
+        // Nobody was balanced to before a start: whatever the kernel remembers is an earlier run's.
+        let left = before.is_none_or(|before| !before.is_subset(&after.unwrap_or_default()));
+        if left || self.has_udp() {
+            self.forget_lost()?;
+        }
+        Ok(programmed)
+    }
+
+    /// Compares the kernel with the last plan and restores what differs.
+    pub(crate) fn verify(&mut self, instances: &Instances) -> Result<Verified, Error> {
+        if self.current.is_none() {
+            return Ok(Verified::default());
+        }
+        let table = self.balancer.verify()?;
+        let (rest, programmed) = self.sync()?;
+        let links = self.restore_instances(instances)?;
+        Ok(Verified { repaired: table || rest || links, programmed })
+    }
+
+    /// Removes everything of ours that can be removed; the first refusal is the error.
+    pub(crate) fn remove_all(&mut self, instances: &Instances) -> Result<(), Error> {
+        self.current = None;
+        self.reservations.clear();
+        lock(instances).clear();
+        let outcomes = [
+            self.balancer.remove(),
+            self.remove_routes(),
+            self.remove_links(),
+            self.remove_namespaces(),
+            sysctl::restore(&self.settings.netns_dir),
+        ];
+        // Whatever else somebody keeps there stays.
+        let _ = fs::remove_dir(&self.settings.netns_dir);
+        outcomes.into_iter().collect()
+    }
+
+    /// The node's address as the source of what the node asks, if it is one of this machine's addresses.
+    pub(crate) fn source(&self) -> Option<Ipv4Addr> {
+        local(self.settings.node_address)
+    }
+
+    /// New routes first, then the table, then routes that nobody needs. Gives whether anything had to be changed.
+    fn sync(&mut self) -> Result<(bool, Programmed), Error> {
+        let forwarding = sysctl::ensure(&self.settings.netns_dir)?;
+        let source = self.source();
+        let (stale, routes_changed, unreachable_peers) = self.set_routes(source)?;
+        let port_conflicts = self.claim_ports();
+        let Some(current) = &mut self.current else { return Err(Error::Unprogrammed) };
+        let base = Base {
+            cluster_range: current.cluster_range,
+            service_range: current.service_range,
+            subnet: current.subnet,
+            node_address: self.settings.node_address,
+            interface_prefix: self.settings.interface_prefix.clone(),
+            forwarding,
+        };
+        let without = port_conflicts.iter().map(|conflict| (conflict.protocol, conflict.port)).collect();
+        let next = Applied { base, without };
+        let table_changed = current.applied.as_ref() != Some(&next);
+        if table_changed {
+            current.applied = None;
+            self.balancer.program(&next.base, &current.wanted_without(&next.without))?;
+            current.applied = Some(next);
+        }
+        for route in &stale {
+            self.routing.remove_route(route)?;
+        }
+        let port_conflicts = current.overlaps.iter().cloned().chain(port_conflicts).collect();
+        let changed = routes_changed || table_changed || !stale.is_empty();
+        Ok((changed, Programmed { port_conflicts, unreachable_peers }))
+    }
+
+    /// Sets the routes that are missing; gives those that are too many, whether one was set, and whom none reaches.
+    fn set_routes(&self, source: Option<Ipv4Addr>) -> Result<(Vec<Route>, bool, Vec<UnreachablePeer>), Error> {
+        let Some(current) = &self.current else { return Err(Error::Unprogrammed) };
+        let existing: Vec<Route> = self.routing.routes()?;
+        let existing: Vec<Route> =
+            existing.into_iter().filter(|route| !instance::leads_to_instance(route, current.subnet)).collect();
+        let mut unreachable = Vec::new();
+        let mut changed = false;
+        let loopback = self.routing.link("lo")?.unwrap_or(1);
+        let mut wanted = vec![
+            // Without a route, what the node itself asks of a service would fail before the table sees it.
+            Route { destination: current.service_range, way: Way::Link(loopback), source },
+            // What is asked of an instance that is gone fails at once, and does not wander off to the default route.
+            Route { destination: current.subnet, way: Way::Unreachable, source: None },
+        ];
+        if !existing.contains(&wanted[0]) {
+            // In a namespace just made it is still down.
+            self.routing.raise(loopback)?;
+        }
+        for route in &wanted {
+            changed |= self.set_route(route, &existing)?;
+        }
+        for peer in current.peers.iter().filter(|peer| peer.subnet != current.subnet) {
+            let route = Route { destination: peer.subnet, way: Way::Gateway(peer.address), source };
+            match self.set_route(&route, &existing) {
+                Ok(set) => changed |= set,
+                Err(error) => {
+                    unreachable.push(UnreachablePeer { node: peer.node.clone(), reason: reason(peer, &error) })
+                }
+            }
+            wanted.push(route);
+        }
+        let destinations: BTreeSet<_> = wanted.iter().map(|route| route.destination).collect();
+        let stale = existing.into_iter().filter(|route| !destinations.contains(&route.destination)).collect();
+        Ok((stale, changed, unreachable))
+    }
+
+    fn set_route(&self, route: &Route, existing: &[Route]) -> Result<bool, Error> {
+        if existing.contains(route) {
+            return Ok(false);
+        }
+        self.routing.set_route(route, existing).map(|()| true)
+    }
+
+    /// Reserves every port of the plan, gives up the others, and names who holds what cannot be had.
+    fn claim_ports(&mut self) -> Vec<PortConflict> {
+        let Some(current) = &self.current else { return Vec::new() };
+        let ports = &current.wanted.ports;
+        self.reservations.retain(|port, _| ports.contains(port));
+        let mut squatters = BTreeMap::new();
+        for &(protocol, port) in ports {
+            if self.reservations.contains_key(&(protocol, port)) {
+                continue;
+            }
+            match host_port::claim(protocol, port) {
+                Claim::Reserved(socket) => {
+                    self.reservations.insert((protocol, port), socket);
+                }
+                Claim::Free => {}
+                Claim::Taken(socket) => {
+                    let known = self.squatters.remove(&(protocol, port)).filter(|(number, _)| *number == socket);
+                    squatters.insert((protocol, port), known.unwrap_or_else(|| (socket, host_port::owner(socket))));
+                }
+            }
+        }
+        self.squatters = squatters;
+        let conflict = |(&(protocol, port), (_, owner)): (&_, &(u64, String))| PortConflict {
+            port,
+            protocol,
+            owner: owner.clone(),
+        };
+        self.squatters.iter().map(conflict).collect()
+    }
+
+    fn remove_routes(&self) -> Result<(), Error> {
+        self.routing.routes()?.iter().try_for_each(|route| self.routing.remove_route(route))
+    }
+
+    fn remove_links(&self) -> Result<(), Error> {
+        let links = self.routing.links()?;
+        let mut ours = links.keys().filter(|name| name.starts_with(&self.settings.interface_prefix));
+        ours.try_for_each(|name| self.routing.remove_link(name))
+    }
+
+    fn remove_namespaces(&self) -> Result<(), Error> {
+        self_check::clean(self)?;
+        let instances = instance::list(&self.settings, &self.routing)?;
+        let mut paths = instances.iter().map(|(name, _)| instance::netns_path(&self.settings, name.as_str()));
+        paths.try_for_each(|path| namespace::remove(&path))
+    }
+
+    /// Makes links and routes of instances again that somebody removed.
+    fn restore_instances(&self, instances: &Instances) -> Result<bool, Error> {
+        let routes = self.routing.routes()?;
+        let reached = |address: &Ipv4Addr| {
+            let leads = |route: &Route| route.destination.address == *address && matches!(route.way, Way::Link(_));
+            routes.iter().any(leads)
+        };
+        // Held while repairing, so that nothing is repaired that is being removed.
+        let mut instances = lock(instances);
+        instances.retain(|name, _| namespace::exists(&instance::netns_path(&self.settings, name.as_str())));
+        let mut repaired = false;
+        for (name, address) in instances.iter().filter(|(_, address)| !reached(address)) {
+            instance::ensure(&self.settings, &self.routing, (name.as_str(), *address), self.source())?;
+            repaired = true;
+        }
+        Ok(repaired)
+    }
+
+    /// All who are balanced to; `None` before the first plan.
+    fn endpoints(&self) -> Option<BTreeSet<SocketAddrV4>> {
+        let balance = self.balancer.balance()?;
+        Some(balance.fronts.values().flat_map(|slots| slots.iter().copied()).collect())
+    }
+
+    fn has_udp(&self) -> bool {
+        let balance = self.balancer.balance();
+        balance.is_some_and(|balance| {
+            balance.fronts.keys().any(|front| match front {
+                Front::Service(_, protocol, _) | Front::Port(protocol, _) => *protocol == Protocol::Udp,
+            })
+        })
+    }
+
+    fn forget_lost(&self) -> Result<(), Error> {
+        let (Some(balance), Some(current)) = (self.balancer.balance(), &self.current) else { return Ok(()) };
+        let swept = conntrack::sweep(balance, current.service_range, current.cluster_range)?;
+        if swept > 0 {
+            tracing::debug!(swept, "forgot exchanges with endpoints that left");
+        }
+        Ok(())
+    }
+}
+
+/// Locks what no thread can leave half changed.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The address, if it is one of this machine's.
+pub(crate) fn local(address: Ipv4Addr) -> Option<Ipv4Addr> {
+    UdpSocket::bind((address, 0)).ok().map(|_| address)
+}
+
+fn reason(peer: &Peer, error: &Error) -> String {
+    match error.errno() {
+        Some(libc::ENETUNREACH | libc::EHOSTUNREACH | libc::EINVAL | libc::ENETDOWN) => {
+            format!("{} is not on a directly connected network; other ways to reach a node follow later", peer.address)
+        }
+        Some(libc::EEXIST) => format!("somebody else's route to {} is in the way; remove it", peer.subnet),
+        _ => error.to_string(),
+    }
+}

@@ -1,0 +1,28 @@
+//! Makes the kernel of one node equal to a plan: instance networks, routes and service balancing, by netlink alone.
+//!
+//! [`Network`] works in the network namespace of the threads that call it, so an agent that was started inside a
+//! node's own namespace changes nothing outside it.
+
+mod balancer;
+mod conntrack;
+mod element;
+mod error;
+mod host_port;
+mod instance;
+mod kernel;
+mod message;
+mod namespace;
+mod network;
+mod plan;
+mod route;
+mod rule;
+mod self_check;
+mod slots;
+mod socket;
+mod sysctl;
+mod table;
+mod wanted;
+
+pub use error::Error;
+pub use network::Network;
+pub use plan::{HostPort, Plan, PortConflict, Programmed, Settings, TableGuard, UnreachablePeer, Verified};

@@ -1,0 +1,169 @@
+//! The adapter's face: each call runs on a thread that may block; programs, verifications and checks take turns.
+
+use std::{
+    net::Ipv4Addr,
+    path::PathBuf,
+    sync::{Arc, Mutex},
+};
+
+use api_types::id::InstanceId;
+use tokio::sync::Semaphore;
+
+use crate::{
+    Error, Plan, Programmed, Settings, Verified, instance,
+    kernel::{Current, Instances, Kernel, local, lock},
+    route::Routing,
+    self_check,
+};
+
+/// Networks made or removed at once: the kernel does one after the other anyway, and each takes a thread.
+const AT_ONCE: usize = 4;
+/// The longest name of a link is 15 bytes; ten are the instance's.
+const PREFIX_BYTES_MAX: usize = 5;
+
+/// The kernel's networking of one node, as far as it is ours.
+#[derive(Clone, Debug)]
+pub struct Network {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    settings: Settings,
+    kernel: Mutex<Kernel>,
+    instances: Instances,
+    at_once: Semaphore,
+}
+
+impl Network {
+    /// Opens the way to the kernel, in the network namespace of the calling thread.
+    ///
+    /// # Errors
+    /// When a setting cannot work, the caller is not root, or the kernel has no nftables.
+    pub fn new(settings: Settings) -> Result<Self, Error> {
+        check(&settings)?;
+        let kernel = Kernel::open(settings.clone())?;
+        self_check::clean(&kernel)?;
+        let known = instance::list(&settings, &kernel.routing)?;
+        let instances = known.into_iter().filter_map(|(instance, address)| Some((instance, address?))).collect();
+        let shared = Shared {
+            settings,
+            kernel: Mutex::new(kernel),
+            instances: Mutex::new(instances),
+            at_once: Semaphore::new(AT_ONCE),
+        };
+        Ok(Self { shared: Arc::new(shared) })
+    }
+
+    /// Where the instance's network namespace is, or will be.
+    #[must_use]
+    pub fn netns_path(&self, instance: &InstanceId) -> PathBuf {
+        instance::netns_path(&self.shared.settings, instance.as_str())
+    }
+
+    /// Makes the instance's network namespace and its link, and gives the namespace's path. Again: changes nothing.
+    ///
+    /// # Errors
+    /// When the kernel refuses a step; what was made is completed by the next call or removed by
+    /// [`Self::remove_instance`].
+    pub async fn ensure_instance(&self, instance: &InstanceId, address: Ipv4Addr) -> Result<PathBuf, Error> {
+        let instance = instance.clone();
+        let _turn = self.shared.at_once.acquire().await;
+        self.blocking(move |shared| {
+            let source = local(shared.settings.node_address);
+            let path = instance::ensure(&shared.settings, &Routing::open()?, (instance.as_str(), address), source)?;
+            lock(&shared.instances).insert(instance, address);
+            Ok(path)
+        })
+        .await
+    }
+
+    /// Removes the instance's network, whatever of it is there.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub async fn remove_instance(&self, instance: &InstanceId) -> Result<(), Error> {
+        let instance = instance.clone();
+        let _turn = self.shared.at_once.acquire().await;
+        self.blocking(move |shared| {
+            lock(&shared.instances).remove(&instance);
+            instance::remove(&shared.settings, &Routing::open()?, instance.as_str())
+        })
+        .await
+    }
+
+    /// Lists the instances that have a network, sorted; one that is only half made has the address 0.0.0.0.
+    ///
+    /// # Errors
+    /// When the directory or the kernel's routes cannot be read.
+    pub async fn list_instances(&self) -> Result<Vec<(InstanceId, Ipv4Addr)>, Error> {
+        self.blocking(|shared| {
+            let found = instance::list(&shared.settings, &Routing::open()?)?;
+            Ok(found.into_iter().map(|(id, address)| (id, address.unwrap_or(Ipv4Addr::UNSPECIFIED))).collect())
+        })
+        .await
+    }
+
+    /// Makes the kernel equal to the plan without losing a connection, and says what could not be had.
+    ///
+    /// # Errors
+    /// When the kernel refuses; the next call starts over.
+    pub async fn program(&self, plan: &Plan) -> Result<Programmed, Error> {
+        let next = Current::of(plan);
+        self.blocking(move |shared| lock(&shared.kernel).program(next)).await
+    }
+
+    /// Compares the kernel with the last plan and restores what others changed. Cheap while nothing changed: meant
+    /// for every two seconds. Before the first plan it does nothing.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub async fn verify(&self) -> Result<Verified, Error> {
+        self.blocking(|shared| lock(&shared.kernel).verify(&shared.instances)).await
+    }
+
+    /// Makes real connections through a test service and gives a line about what was proven. Needs a plan. Takes
+    /// milliseconds where balancing works, up to two seconds where it does not.
+    ///
+    /// # Errors
+    /// A line for people: what did not work.
+    pub async fn self_check(&self) -> Result<String, String> {
+        self.blocking(|shared| self_check::run(&mut lock(&shared.kernel))).await
+    }
+
+    /// Removes everything of ours: table, routes, links, namespaces. For uninstalling; a running agent never does it.
+    ///
+    /// # Errors
+    /// When the kernel refuses; what could be removed is.
+    pub async fn remove_all(&self) -> Result<(), Error> {
+        self.blocking(|shared| lock(&shared.kernel).remove_all(&shared.instances)).await
+    }
+
+    /// Runs something on a thread that may block. That thread has the namespace of the one that calls.
+    async fn blocking<T: Send + 'static>(&self, run: impl FnOnce(&Shared) -> T + Send + 'static) -> T {
+        let shared = Arc::clone(&self.shared);
+        match tokio::task::spawn_blocking(move || run(&shared)).await {
+            Ok(outcome) => outcome,
+            Err(failed) => std::panic::resume_unwind(failed.into_panic()),
+        }
+    }
+}
+
+fn check(settings: &Settings) -> Result<(), Error> {
+    let wrong = |name, problem: &str| Err(Error::Setting { name, problem: problem.to_owned() });
+    let plain =
+        |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte));
+    if !plain(&settings.interface_prefix) || settings.interface_prefix.len() > PREFIX_BYTES_MAX {
+        return wrong("interface_prefix", "use 1 to 5 letters, digits, hyphens or underscores");
+    }
+    if !plain(&settings.table) {
+        return wrong("table", "use letters, digits, hyphens and underscores");
+    }
+    if settings.node_address.is_unspecified() {
+        return wrong("node_address", "use an address of this node that other nodes reach");
+    }
+    if !settings.netns_dir.is_absolute() {
+        return wrong("netns_dir", "use an absolute path");
+    }
+    Ok(())
+}

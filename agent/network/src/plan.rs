@@ -1,0 +1,116 @@
+//! What the kernel shall become, and what stood in the way.
+
+use std::{net::Ipv4Addr, path::PathBuf};
+
+use api_types::{
+    container::Protocol,
+    id::NodeId,
+    net::Cidr,
+    service::{Peer, Service},
+};
+
+/// What does not change while the agent runs.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// How the names of all our host-side links begin, at most 5 bytes (`wh-`): one firewall rule covers all.
+    pub interface_prefix: String,
+    /// Where the instances' namespaces are pinned, one file each. Must not outlive a reboot: below `/run`.
+    pub netns_dir: PathBuf,
+    /// The name of our one nftables table.
+    pub table: String,
+    /// The address under which other nodes reach this one; the source of what the node itself asks of services.
+    pub node_address: Ipv4Addr,
+    /// How the table is kept from others.
+    pub table_guard: TableGuard,
+}
+
+impl Settings {
+    /// Gives the settings of an ordinary node: prefix `wh-`, namespaces in `/run/wherry/netns`, table `wherry`, owned.
+    #[must_use]
+    pub fn new(node_address: Ipv4Addr) -> Self {
+        Self {
+            interface_prefix: "wh-".to_owned(),
+            netns_dir: PathBuf::from("/run/wherry/netns"),
+            table: "wherry".to_owned(),
+            node_address,
+            table_guard: TableGuard::Owned,
+        }
+    }
+}
+
+/// How our nftables table is kept from others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TableGuard {
+    /// The kernel refuses changes by others and keeps the table when the agent ends (Linux 6.9); older kernels: watched.
+    Owned,
+    /// Others may change it; [`crate::Network::verify`] restores it.
+    Watched,
+}
+
+/// How this node's kernel shall balance and route. Whole: what it leaves out goes away.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Plan {
+    /// The range of all instances' addresses.
+    pub cluster_range: Cidr,
+    /// The range of all virtual addresses. Its last but one address is used by [`crate::Network::self_check`].
+    pub service_range: Cidr,
+    /// This node's part of the cluster range.
+    pub subnet: Cidr,
+    /// The services with the endpoints that this node shall use.
+    pub services: Vec<Service>,
+    /// The other nodes.
+    pub peers: Vec<Peer>,
+    /// Ports of this node that lead to one instance.
+    pub host_ports: Vec<HostPort>,
+}
+
+/// A port of this node that leads to one instance.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct HostPort {
+    /// The transport.
+    pub protocol: Protocol,
+    /// The node's port.
+    pub host: u16,
+    /// The instance's address.
+    pub address: Ipv4Addr,
+    /// The instance's port.
+    pub container: u16,
+}
+
+/// What of the plan could not be had; all the rest is in the kernel.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Programmed {
+    /// Ports of the node that somebody else holds. They are tried again at each program and verify.
+    pub port_conflicts: Vec<PortConflict>,
+    /// Nodes to whose instances no route could be made. They are tried again at each program and verify.
+    pub unreachable_peers: Vec<UnreachablePeer>,
+}
+
+/// A port of the node that somebody else holds.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct PortConflict {
+    /// The port.
+    pub port: u16,
+    /// The transport.
+    pub protocol: Protocol,
+    /// Who holds it, for people: `nginx (pid 812)`, or which two parts of the plan ask for it.
+    pub owner: String,
+}
+
+/// A node to whose instances no route could be made.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct UnreachablePeer {
+    /// Which.
+    pub node: NodeId,
+    /// Why, in one line for people.
+    pub reason: String,
+}
+
+/// What [`crate::Network::verify`] found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Verified {
+    /// Whether somebody else had changed something of ours, which is restored.
+    pub repaired: bool,
+    /// What of the plan is still missing.
+    pub programmed: Programmed,
+}

@@ -1,0 +1,136 @@
+//! Instance networks: made, reached, listed, restored, removed.
+
+use std::{net::SocketAddrV4, os::unix::fs::MetadataExt};
+
+use agent_network::TableGuard;
+use tests_support::netns::ip;
+
+use crate::{
+    server::{PORT, ask},
+    world::{World, repeated_asks},
+};
+
+#[test]
+fn an_instance_is_reached_from_its_node_and_from_the_instance_beside_it() {
+    let mut world = World::new();
+    let node = world.node(1, TableGuard::Owned);
+    let [first, second] = [node.start("web-1", 2), node.start("web-2", 3)];
+    node.serve(&[], &[]);
+
+    let from_node = ask(&node.netns, SocketAddrV4::new(first.address, PORT)).expect("reached from the node");
+    let from_beside = ask(&second.netns, SocketAddrV4::new(first.address, PORT)).expect("reached from beside");
+
+    assert_eq!((from_node.server.as_str(), from_node.client), ("web-1", node.address()));
+    assert_eq!((from_beside.server.as_str(), from_beside.client), ("web-1", second.address));
+}
+
+#[test]
+fn the_first_packet_to_and_from_an_instance_arrives() {
+    let mut world = World::new();
+    let node = world.node(1, TableGuard::Owned);
+    node.serve(&[], &[]);
+
+    for number in 2..12 {
+        let instance = node.start(&format!("web-{number}"), number);
+        ask(&node.netns, SocketAddrV4::new(instance.address, PORT)).expect("an answer");
+        assert_eq!(repeated_asks(&node.netns), 0, "instance {number}");
+    }
+}
+
+#[test]
+fn making_a_network_again_changes_nothing() {
+    let mut world = World::new();
+    let node = world.node(1, TableGuard::Owned);
+    let instance = node.start("web-1", 2);
+    let inode = instance.netns.metadata().expect("pinned").ino();
+    let links = node.run("ip", &["-o", "link"]).expect("links");
+
+    let again = node.wait(node.network.ensure_instance(&instance.id, instance.address)).expect("again");
+
+    assert_eq!(again, node.network.netns_path(&instance.id));
+    assert_eq!(again.metadata().expect("pinned").ino(), inode);
+    assert_eq!(node.run("ip", &["-o", "link"]).expect("links"), links);
+}
+
+#[test]
+fn a_restarted_agent_finds_the_instances_that_are_there() {
+    let mut world = World::new();
+    let mut node = world.node(1, TableGuard::Owned);
+    let [first, second] = [node.start("web-1", 2), node.start("web-2", 3)];
+
+    node.restart();
+
+    let listed = node.wait(node.network.list_instances()).expect("a list");
+    assert_eq!(listed, [(first.id.clone(), first.address), (second.id.clone(), second.address)]);
+}
+
+#[test]
+fn a_removed_network_leaves_nothing_and_may_be_removed_again() {
+    let mut world = World::new();
+    let node = world.node(1, TableGuard::Owned);
+    let links = node.run("ip", &["-o", "link"]).expect("links");
+    let instance = node.start("web-1", 2);
+
+    for _ in 0..2 {
+        node.wait(node.network.remove_instance(&instance.id)).expect("removed");
+    }
+
+    assert!(!instance.netns.exists());
+    assert_eq!(node.run("ip", &["-o", "link"]).expect("links"), links);
+    assert_eq!(node.wait(node.network.list_instances()).expect("a list"), []);
+}
+
+#[test]
+fn a_file_left_from_before_a_reboot_is_no_network() {
+    let mut world = World::new();
+    let node = world.node(1, TableGuard::Owned);
+    let instance = node.start("web-1", 2);
+    node.wait(node.network.remove_instance(&instance.id)).expect("removed");
+    std::fs::write(&instance.netns, "").expect("a leftover");
+
+    assert_eq!(node.wait(node.network.list_instances()).expect("a list"), []);
+    node.wait(node.network.ensure_instance(&instance.id, instance.address)).expect("made anew");
+    assert_eq!(node.wait(node.network.list_instances()).expect("a list"), [(instance.id.clone(), instance.address)]);
+}
+
+#[test]
+fn a_link_that_somebody_removed_is_made_again() {
+    let mut world = World::new();
+    let node = world.node(1, TableGuard::Owned);
+    let instance = node.start("web-1", 2);
+    node.serve(&[&instance], &[]);
+    let name = node.run("ip", &["-o", "link"]).expect("links");
+    let name = name.split_whitespace().find(|word| word.starts_with("wh-")).expect("our link");
+    let name = name.split('@').next().expect("a name");
+    let netns = node.netns.file_name().and_then(|name| name.to_str()).expect("a name");
+    ip(&["-n", netns, "link", "del", name]).expect("sabotage");
+
+    let verified = node.wait(node.network.verify()).expect("verified");
+
+    assert!(verified.repaired);
+    ask(&node.netns, SocketAddrV4::new(instance.address, PORT)).expect("reached again");
+}
+
+#[test]
+fn removing_all_leaves_the_node_as_it_was() {
+    let mut world = World::new();
+    let node = world.node(1, TableGuard::Owned);
+    let looks = || {
+        let commands: [(&str, &[&str]); 4] = [
+            ("ip", &["-o", "link"]),
+            ("ip", &["route", "show", "table", "all"]),
+            ("nft", &["list", "ruleset"]),
+            ("cat", &["/proc/sys/net/ipv4/ip_forward"]),
+        ];
+        commands.map(|(program, arguments)| node.run(program, arguments).expect("a look"))
+    };
+    let before = looks();
+    let instance = node.start("web-1", 2);
+    node.serve(&[&instance], &[]);
+    assert_ne!(looks(), before);
+
+    node.wait(node.network.remove_all()).expect("removed");
+
+    assert_eq!(looks(), before);
+    assert!(!instance.netns.exists());
+}

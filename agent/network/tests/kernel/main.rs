@@ -1,0 +1,8 @@
+//! The adapter on a real kernel: nodes in network namespaces of their own, real sockets. Needs root.
+
+mod changes;
+mod faults;
+mod instances;
+mod server;
+mod services;
+mod world;

@@ -1,0 +1,136 @@
+//! A server that says who it is and whom it sees, then echoes; and its clients.
+
+use std::{
+    io::{self, BufRead, BufReader, Read, Write},
+    net::{Ipv4Addr, Shutdown, SocketAddr, SocketAddrV4, TcpListener, TcpStream, UdpSocket},
+    os::fd::AsRawFd,
+    path::Path,
+    thread,
+    time::Duration,
+};
+
+use nix::sys::socket::{Shutdown as Both, shutdown};
+use tests_support::netns::inside;
+
+/// The port on which every test server listens.
+pub(crate) const PORT: u16 = 8080;
+/// Far longer than anything takes; only a fault waits for it.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A server on TCP and UDP; it ends with its value.
+pub(crate) struct Server {
+    listener: TcpListener,
+    datagrams: UdpSocket,
+}
+
+/// What a server said.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Answer {
+    pub(crate) server: String,
+    pub(crate) client: Ipv4Addr,
+}
+
+/// An open connection to some server.
+pub(crate) struct Connection {
+    pub(crate) answer: Answer,
+    reader: BufReader<TcpStream>,
+}
+
+impl Server {
+    pub(crate) fn start(netns: &Path, name: &str) -> Self {
+        let (listener, datagrams) =
+            inside(netns, || (TcpListener::bind(("0.0.0.0", PORT)), UdpSocket::bind(("0.0.0.0", PORT))))
+                .expect("enter");
+        let (listener, datagrams) = (listener.expect("listen"), datagrams.expect("bind"));
+        let (accepting, answering) = (listener.try_clone().expect("clone"), datagrams.try_clone().expect("clone"));
+        let (stream_name, datagram_name) = (name.to_owned(), name.to_owned());
+        thread::spawn(move || {
+            while let Ok((stream, peer)) = accepting.accept() {
+                let name = stream_name.clone();
+                thread::spawn(move || serve(stream, peer, &name));
+            }
+        });
+        thread::spawn(move || {
+            let mut buffer = [0; 64];
+            while let Ok((_, peer)) = answering.recv_from(&mut buffer) {
+                if answering.send_to(datagram_name.as_bytes(), peer).is_err() {
+                    return;
+                }
+            }
+        });
+        Self { listener, datagrams }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // Both are as good as gone if this fails.
+        let _ = shutdown(self.listener.as_raw_fd(), Both::Both);
+        let _ = shutdown(self.datagrams.as_raw_fd(), Both::Both);
+    }
+}
+
+impl Connection {
+    /// Connects from inside a namespace and reads who answers.
+    pub(crate) fn open(netns: &Path, to: SocketAddrV4) -> io::Result<Self> {
+        let stream = inside(netns, || TcpStream::connect_timeout(&to.into(), PATIENCE))??;
+        Self::greet(stream)
+    }
+
+    /// Reads who answers.
+    pub(crate) fn greet(stream: TcpStream) -> io::Result<Self> {
+        stream.set_read_timeout(Some(PATIENCE))?;
+        let mut reader = BufReader::new(stream);
+        let mut line = String::new();
+        reader.read_line(&mut line)?;
+        let (server, client) = line.trim().split_once(' ').ok_or_else(|| io::Error::other("nobody said anything"))?;
+        let client = client.parse().map_err(io::Error::other)?;
+        Ok(Self { answer: Answer { server: server.to_owned(), client }, reader })
+    }
+
+    /// Sends a word and reads it back.
+    pub(crate) fn echo(&mut self) -> io::Result<()> {
+        let mut word = [0; 4];
+        self.reader.get_mut().write_all(b"ping")?;
+        self.reader.read_exact(&mut word)?;
+        if &word == b"ping" { Ok(()) } else { Err(io::Error::other("something else came back")) }
+    }
+}
+
+/// One connection: who answered.
+pub(crate) fn ask(netns: &Path, to: SocketAddrV4) -> io::Result<Answer> {
+    Connection::open(netns, to).map(|connection| connection.answer)
+}
+
+/// A client that keeps sending datagrams from one port.
+pub(crate) fn datagram_client(netns: &Path, to: SocketAddrV4) -> UdpSocket {
+    let client = inside(netns, || {
+        let client = UdpSocket::bind("0.0.0.0:0")?;
+        client.connect(to)?;
+        client.set_read_timeout(Some(PATIENCE))?;
+        Ok::<_, io::Error>(client)
+    });
+    client.expect("enter").expect("a client")
+}
+
+/// Sends a datagram and reads who answers.
+pub(crate) fn ask_by_datagram(client: &UdpSocket) -> io::Result<String> {
+    let mut buffer = [0; 64];
+    client.send(b"who?")?;
+    let length = client.recv(&mut buffer)?;
+    Ok(String::from_utf8_lossy(&buffer[..length]).into_owned())
+}
+
+fn serve(mut stream: TcpStream, peer: SocketAddr, name: &str) {
+    if stream.write_all(format!("{name} {}\n", peer.ip()).as_bytes()).is_err() {
+        return;
+    }
+    let mut buffer = [0; 64];
+    while let Ok(length @ 1..) = stream.read(&mut buffer) {
+        if stream.write_all(&buffer[..length]).is_err() {
+            return;
+        }
+    }
+    // The client is gone; so is this side.
+    let _ = stream.shutdown(Shutdown::Both);
+}

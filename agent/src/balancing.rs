@@ -1,0 +1,133 @@
+//! Keeps the kernel's balancing as the core wants it: programs the latest plan, restores what others change, proves that
+//! it works.
+
+use std::{convert::Infallible, sync::Arc, time::Duration};
+
+use agent_core::{effect::Balancing, input::Input};
+use agent_network::{HostPort, Network, Plan, Programmed};
+use tokio::{
+    sync::{mpsc, watch},
+    time::{Instant, MissedTickBehavior, interval},
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{control_loop::Message, session::outbox::Outbox};
+
+/// How often the kernel is compared with the plan.
+const VERIFY_EVERY: Duration = Duration::from_secs(2);
+/// How long after a failed proof the next is tried.
+const PROVE_AGAIN: Duration = Duration::from_secs(60);
+
+/// The part that owns the kernel's balancing.
+#[derive(Debug)]
+pub(crate) struct Balancer {
+    pub(crate) network: Arc<Network>,
+    /// The latest wish, with its number.
+    pub(crate) wanted: watch::Receiver<Option<(u64, Arc<Balancing>)>>,
+    pub(crate) messages: mpsc::Sender<Message>,
+    pub(crate) outbox: Arc<Outbox>,
+}
+
+/// Whether balancing was proven by a real connection.
+struct Proof {
+    outcome: Option<Result<String, String>>,
+    next: Instant,
+}
+
+impl Balancer {
+    /// Works until the token is cancelled; the kernel goes on balancing after that.
+    pub(crate) async fn run(mut self, token: CancellationToken) -> Result<(), Infallible> {
+        let mut ticks = interval(VERIFY_EVERY);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut proof = Proof { outcome: None, next: Instant::now() };
+        loop {
+            // All arms are cancel-safe: a change stays marked until it is read.
+            tokio::select! {
+                () = token.cancelled() => return Ok(()),
+                changed = self.wanted.changed() => match changed {
+                    Ok(()) => self.program(&mut proof).await,
+                    Err(_) => return Ok(()),
+                },
+                _ = ticks.tick() => self.verify(&mut proof).await,
+            }
+        }
+    }
+
+    async fn program(&mut self, proof: &mut Proof) {
+        let Some((number, wanted)) = self.wanted.borrow_and_update().clone() else { return };
+        let outcome = self.network.program(&plan(&wanted)).await;
+        let input = match outcome {
+            Ok(programmed) => {
+                self.tell_missing(&programmed);
+                self.prove(proof).await;
+                Input::ServicesProgrammed { number }
+            }
+            Err(error) => {
+                self.outbox.condition("balancing", Err(error.to_string()));
+                Input::ServicesFailed { reason: error.to_string() }
+            }
+        };
+        self.messages.send(Message::Input(input)).await.ok();
+    }
+
+    async fn verify(&self, proof: &mut Proof) {
+        if self.wanted.borrow().is_none() {
+            return;
+        }
+        match self.network.verify().await {
+            Ok(verified) => {
+                if verified.repaired {
+                    tracing::warn!("somebody changed the kernel's balancing; it is restored");
+                }
+                self.tell_missing(&verified.programmed);
+                self.prove(proof).await;
+            }
+            Err(error) => self.outbox.condition("balancing", Err(error.to_string())),
+        }
+    }
+
+    /// Makes a real connection once, and again after a while if it failed; says what is known.
+    async fn prove(&self, proof: &mut Proof) {
+        let proven = proof.outcome.as_ref().is_some_and(Result::is_ok);
+        if !proven && proof.next <= Instant::now() {
+            proof.outcome = Some(self.network.self_check().await);
+            proof.next = Instant::now() + PROVE_AGAIN;
+        }
+        if let Some(outcome) = &proof.outcome {
+            self.outbox.condition("balancing", outcome.clone());
+        }
+    }
+
+    fn tell_missing(&self, programmed: &Programmed) {
+        let conflicts: Vec<_> = programmed
+            .port_conflicts
+            .iter()
+            .map(|conflict| format!("{} port {}: {}", conflict.protocol.as_str(), conflict.port, conflict.owner))
+            .collect();
+        self.outbox.condition("ports", verdict(&conflicts, "all free"));
+        let peers: Vec<_> =
+            programmed.unreachable_peers.iter().map(|peer| format!("{}: {}", peer.node, peer.reason)).collect();
+        self.outbox.condition("peers", verdict(&peers, "a route to each"));
+    }
+}
+
+fn verdict(faults: &[String], well: &str) -> Result<String, String> {
+    if faults.is_empty() { Ok(well.to_owned()) } else { Err(faults.join("; ")) }
+}
+
+fn plan(wanted: &Balancing) -> Plan {
+    let host_ports = wanted.host_ports.iter().map(|port| HostPort {
+        protocol: port.protocol,
+        host: port.host,
+        address: port.address,
+        container: port.container,
+    });
+    Plan {
+        cluster_range: wanted.cluster_range,
+        service_range: wanted.service_range,
+        subnet: wanted.subnet,
+        services: wanted.services.clone(),
+        peers: wanted.peers.clone(),
+        host_ports: host_ports.collect(),
+    }
+}

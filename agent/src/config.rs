@@ -1,0 +1,387 @@
+//! The agent's configuration: `packaging/config/agent.toml` shows every key with its default.
+
+use std::{net::Ipv4Addr, path::PathBuf};
+
+use agent_containerd::Registry;
+use agent_network::TableGuard;
+use api_daemon::config_file::{Key, Kind};
+use api_types::{id::NodeId, resources::Resources};
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+/// Where the configuration is unless somebody says otherwise.
+pub const DEFAULT_PATH: &str = "/etc/wherry/agent.toml";
+
+/// Keys that environment variables may set, as `WHERRY_<SECTION>_<KEY>`.
+pub const KEYS: &[Key] = &[
+    Key { path: "agent.state_dir", kind: Kind::Text },
+    Key { path: "agent.run_dir", kind: Kind::Text },
+    Key { path: "agent.log_dir", kind: Kind::Text },
+    Key { path: "agent.log", kind: Kind::Text },
+    Key { path: "agent.host_path_prefixes", kind: Kind::List },
+    Key { path: "agent.capabilities_ceiling", kind: Kind::List },
+    Key { path: "containerd.socket", kind: Kind::Text },
+    Key { path: "containerd.namespace", kind: Kind::Text },
+    Key { path: "containerd.snapshotter", kind: Kind::Text },
+    Key { path: "containerd.cgroup_parent", kind: Kind::Text },
+    Key { path: "containerd.logger", kind: Kind::Text },
+    Key { path: "network.address", kind: Kind::Text },
+    Key { path: "network.interface_prefix", kind: Kind::Text },
+    Key { path: "network.table", kind: Kind::Text },
+    Key { path: "network.table_owned", kind: Kind::Switch },
+    Key { path: "logs.bytes_max", kind: Kind::Number },
+    Key { path: "logs.files_max", kind: Kind::Number },
+    Key { path: "capacity.cpu_millis", kind: Kind::Number },
+    Key { path: "capacity.memory_bytes", kind: Kind::Number },
+];
+
+/// All that a person can say of one agent.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// The program itself.
+    pub agent: AgentSection,
+    /// The container runtime.
+    pub containerd: ContainerdSection,
+    /// The kernel's networking.
+    pub network: NetworkSection,
+    /// The instances' output.
+    pub logs: LogsSection,
+    /// What the node may give away.
+    pub capacity: CapacitySection,
+    /// Registries that are not plain public HTTPS.
+    pub registry: Vec<RegistrySection>,
+}
+
+/// The program itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct AgentSection {
+    /// What outlives a reboot: identity, last assignments.
+    pub state_dir: PathBuf,
+    /// What does not: network namespaces, files made for instances.
+    pub run_dir: PathBuf,
+    /// The instances' output, a directory each.
+    pub log_dir: PathBuf,
+    /// Which log lines to write (`info`, or `info,agent=debug`).
+    pub log: String,
+    /// A mount of the node's own paths is allowed below these only.
+    pub host_path_prefixes: Vec<PathBuf>,
+    /// Capabilities beyond the default nine that a container may have here, without `CAP_`.
+    pub capabilities_ceiling: Vec<String>,
+}
+
+/// The container runtime.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ContainerdSection {
+    /// containerd's socket.
+    pub socket: PathBuf,
+    /// The containerd namespace that is ours alone. Several agents on one machine need different ones.
+    pub namespace: String,
+    /// The snapshotter.
+    pub snapshotter: String,
+    /// The cgroup above all containers, from each hierarchy's root. Several agents on one machine need different ones.
+    pub cgroup_parent: String,
+    /// The program that writes the instances' output; empty = `wherry-logger` beside the agent's own program.
+    pub logger: PathBuf,
+}
+
+/// The kernel's networking.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct NetworkSection {
+    /// The address at which other nodes reach this one; empty = the one from which the scheduler is reached.
+    pub address: String,
+    /// How the names of the instances' links begin, at most 5 bytes.
+    pub interface_prefix: String,
+    /// The name of our one nftables table.
+    pub table: String,
+    /// Whether the kernel shall refuse changes of the table by others (Linux 6.9; older kernels: watched).
+    pub table_owned: bool,
+}
+
+/// The instances' output.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LogsSection {
+    /// Size in bytes at which a log file is followed by the next.
+    pub bytes_max: u64,
+    /// How many log files an instance keeps.
+    pub files_max: u32,
+}
+
+/// What the node may give away; 0 = all that the machine has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct CapacitySection {
+    /// Thousandths of one CPU.
+    pub cpu_millis: u64,
+    /// Bytes of memory.
+    pub memory_bytes: u64,
+}
+
+/// How to reach one registry.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RegistrySection {
+    /// `host` or `host:port`, as it stands in image names.
+    pub host: String,
+    /// Whether it speaks HTTP without TLS.
+    pub plain_http: bool,
+    /// A PEM file with the only authorities trusted for it; empty = the system's.
+    pub ca_file: PathBuf,
+    /// User name; empty = it asks for none.
+    pub username: String,
+    /// A file with the password, in its first line.
+    pub password_file: PathBuf,
+}
+
+/// A setting that makes no sense.
+#[derive(Debug, Error)]
+pub enum ConfigProblem {
+    /// The address is not one.
+    #[error("network.address: `{0}` is not an IPv4 address")]
+    Address(String),
+    /// A path would depend on where the program is started.
+    #[error("{key}: `{}` must be an absolute path", path.display())]
+    RelativePath {
+        /// Which key.
+        key: &'static str,
+        /// Its value.
+        path: PathBuf,
+    },
+    /// A registry without a name.
+    #[error("registry: each entry needs its `host`")]
+    RegistryHost,
+    /// A password that cannot be read.
+    #[error("registry {host}: cannot read password_file {}: {source}", path.display())]
+    Password {
+        /// Which registry.
+        host: String,
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The agent's own program is nowhere, so the logger beside it is not either.
+    #[error("containerd.logger: the agent cannot find its own program ({0}): set the key")]
+    Program(std::io::Error),
+}
+
+impl Default for AgentSection {
+    fn default() -> Self {
+        Self {
+            state_dir: "/var/lib/wherry".into(),
+            run_dir: "/run/wherry".into(),
+            log_dir: "/var/log/wherry".into(),
+            log: "info".to_owned(),
+            host_path_prefixes: Vec::new(),
+            capabilities_ceiling: Vec::new(),
+        }
+    }
+}
+
+impl Default for ContainerdSection {
+    fn default() -> Self {
+        Self {
+            socket: "/run/containerd/containerd.sock".into(),
+            namespace: "wherry".to_owned(),
+            snapshotter: "overlayfs".to_owned(),
+            cgroup_parent: "/wherry".to_owned(),
+            logger: PathBuf::new(),
+        }
+    }
+}
+
+impl Default for NetworkSection {
+    fn default() -> Self {
+        Self {
+            address: String::new(),
+            interface_prefix: "wh-".to_owned(),
+            table: "wherry".to_owned(),
+            table_owned: true,
+        }
+    }
+}
+
+impl Default for LogsSection {
+    fn default() -> Self {
+        Self { bytes_max: 10 << 20, files_max: 3 }
+    }
+}
+
+impl Config {
+    /// Finds what serde cannot.
+    ///
+    /// # Errors
+    /// The first setting that makes no sense.
+    pub fn validate(&self) -> Result<(), ConfigProblem> {
+        let paths = [
+            ("agent.state_dir", &self.agent.state_dir),
+            ("agent.run_dir", &self.agent.run_dir),
+            ("agent.log_dir", &self.agent.log_dir),
+            ("containerd.socket", &self.containerd.socket),
+        ];
+        let prefixes = self.agent.host_path_prefixes.iter().map(|path| ("agent.host_path_prefixes", path));
+        if let Some((key, path)) = paths.into_iter().chain(prefixes).find(|(_, path)| !path.is_absolute()) {
+            return Err(ConfigProblem::RelativePath { key, path: path.clone() });
+        }
+        if self.registry.iter().any(|registry| registry.host.is_empty()) {
+            return Err(ConfigProblem::RegistryHost);
+        }
+        self.address().map(drop)
+    }
+
+    /// The address that was set.
+    ///
+    /// # Errors
+    /// When it is not one.
+    pub fn address(&self) -> Result<Option<Ipv4Addr>, ConfigProblem> {
+        let text = &self.network.address;
+        if text.is_empty() {
+            return Ok(None);
+        }
+        text.parse().map(Some).map_err(|_| ConfigProblem::Address(text.clone()))
+    }
+
+    /// What the containerd adapter must know.
+    ///
+    /// # Errors
+    /// When a password cannot be read, or the logger's place cannot be found.
+    pub fn containerd_settings(&self, node: NodeId) -> Result<agent_containerd::Settings, ConfigProblem> {
+        let logger = if self.containerd.logger.as_os_str().is_empty() {
+            std::env::current_exe().map_err(ConfigProblem::Program)?.with_file_name("wherry-logger")
+        } else {
+            self.containerd.logger.clone()
+        };
+        Ok(agent_containerd::Settings {
+            socket: self.containerd.socket.clone(),
+            namespace: self.containerd.namespace.clone(),
+            node,
+            snapshotter: self.containerd.snapshotter.clone(),
+            cgroup_parent: self.containerd.cgroup_parent.clone(),
+            log_dir: self.agent.log_dir.clone(),
+            log_bytes_max: self.logs.bytes_max,
+            log_files_max: self.logs.files_max,
+            logger,
+            run_dir: self.agent.run_dir.join("instances"),
+            registries: self.registry.iter().map(RegistrySection::registry).collect::<Result<_, _>>()?,
+            host_path_prefixes: self.agent.host_path_prefixes.clone(),
+            capabilities_ceiling: self.agent.capabilities_ceiling.clone(),
+        })
+    }
+
+    /// What the network adapter must know.
+    #[must_use]
+    pub fn network_settings(&self, node_address: Ipv4Addr) -> agent_network::Settings {
+        agent_network::Settings {
+            interface_prefix: self.network.interface_prefix.clone(),
+            netns_dir: self.agent.run_dir.join("netns"),
+            table: self.network.table.clone(),
+            node_address,
+            table_guard: if self.network.table_owned { TableGuard::Owned } else { TableGuard::Watched },
+        }
+    }
+
+    /// What the node may give away, of what the machine has.
+    #[must_use]
+    pub fn capacity(&self, machine: Resources) -> Resources {
+        let or_all = |set: u64, all: u64| if set == 0 { all } else { set };
+        Resources {
+            cpu_millis: or_all(self.capacity.cpu_millis, machine.cpu_millis),
+            memory_bytes: or_all(self.capacity.memory_bytes, machine.memory_bytes),
+        }
+    }
+}
+
+impl RegistrySection {
+    fn registry(&self) -> Result<Registry, ConfigProblem> {
+        let text = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+        let password = if self.password_file.as_os_str().is_empty() {
+            None
+        } else {
+            let read = std::fs::read_to_string(&self.password_file).map_err(|source| ConfigProblem::Password {
+                host: self.host.clone(),
+                path: self.password_file.clone(),
+                source,
+            })?;
+            Some(read.lines().next().unwrap_or_default().to_owned())
+        };
+        Ok(Registry {
+            host: self.host.clone(),
+            plain_http: self.plain_http,
+            ca_file: (!self.ca_file.as_os_str().is_empty()).then(|| self.ca_file.clone()),
+            username: text(&self.username),
+            password,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use api_daemon::config_file::{Layers, load};
+
+    use super::*;
+
+    #[test]
+    fn every_key_can_be_set_by_a_variable_and_no_other() {
+        let loaded = load::<Config>(&Layers::default(), KEYS).expect("the defaults");
+        let shown: BTreeSet<String> = loaded
+            .to_string()
+            .lines()
+            .filter_map(|line| line.split_once(" = ").map(|(key, _)| key.to_owned()))
+            .collect();
+
+        let mut keys: BTreeSet<String> = KEYS.iter().map(|key| key.path.to_owned()).collect();
+        // A list of tables is for the file only.
+        keys.insert("registry".to_owned());
+        assert_eq!(shown, keys);
+        loaded.config.validate().expect("the defaults make sense");
+    }
+
+    #[test]
+    fn the_shipped_file_shows_every_key_with_its_default() {
+        let file = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../packaging/config/agent.toml");
+        let layers = Layers { file: Some(file), file_required: true, ..Layers::default() };
+
+        let loaded = load::<Config>(&layers, KEYS).expect("readable");
+
+        assert_eq!(loaded.config, Config::default());
+        for key in KEYS {
+            assert!(!loaded.is_default(key.path), "{} is not in the file", key.path);
+        }
+    }
+
+    #[test]
+    fn settings_that_make_no_sense_are_named() {
+        let problem = |text: &str| {
+            let config: Config = toml_from(text);
+            config.validate().expect_err("a problem").to_string()
+        };
+
+        assert_eq!(problem("network.address = 'x'"), "network.address: `x` is not an IPv4 address");
+        assert_eq!(problem("agent.run_dir = 'run'"), "agent.run_dir: `run` must be an absolute path");
+        assert_eq!(problem("[[registry]]\nplain_http = true"), "registry: each entry needs its `host`");
+    }
+
+    #[test]
+    fn a_capacity_that_was_set_wins_over_the_machine() {
+        let config = toml_from("capacity.cpu_millis = 500");
+
+        let capacity = config.capacity(Resources { cpu_millis: 2000, memory_bytes: 9 });
+
+        assert_eq!(capacity, Resources { cpu_millis: 500, memory_bytes: 9 });
+    }
+
+    fn toml_from(text: &str) -> Config {
+        let path = std::env::temp_dir().join(format!("wherry-agent-config-{}-{}.toml", std::process::id(), text.len()));
+        std::fs::write(&path, text).expect("a writable directory");
+        let layers = Layers { file: Some(path.clone()), file_required: true, ..Layers::default() };
+        let loaded = load::<Config>(&layers, KEYS).expect("readable");
+        std::fs::remove_file(path).expect("it is there");
+        loaded.config
+    }
+}

@@ -1,0 +1,123 @@
+//! Owns the core: receive → step → perform. The only place where the node's state changes.
+
+use std::{convert::Infallible, sync::Arc, time::Duration};
+
+use agent_core::{Agent, input::Input};
+use api_daemon::notify;
+use api_types::{id::InstanceId, instance::InstanceState};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::{Instant, sleep_until},
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{clock::Clock, perform::Performer, session::outbox::Outbox};
+
+/// What the parts may have waiting for the loop.
+pub(crate) const MESSAGES_MAX: usize = 256;
+/// Two ticks are at least this far apart, whatever the core's deadlines say.
+const TICK_MIN: Duration = Duration::from_millis(5);
+/// systemd is told of the start's end at the latest after this, with or without containerd.
+const READY_LIMIT: Duration = Duration::from_secs(30);
+/// A timer that is always set: how long to sleep when there is nothing to wait for.
+const LONG: Duration = Duration::from_secs(3600);
+
+/// What the loop is told or asked.
+#[derive(Debug)]
+pub(crate) enum Message {
+    /// Something happened.
+    Input(Input),
+    /// Which attempts run?
+    Running(oneshot::Sender<Vec<(InstanceId, u32)>>),
+}
+
+/// The loop.
+#[derive(Debug)]
+pub(crate) struct ControlLoop {
+    pub(crate) core: Agent,
+    pub(crate) clock: Clock,
+    pub(crate) messages: mpsc::Receiver<Message>,
+    pub(crate) performer: Performer,
+    pub(crate) outbox: Arc<Outbox>,
+}
+
+impl ControlLoop {
+    /// Runs until the token is cancelled. Instances run on.
+    pub(crate) async fn run(mut self, token: CancellationToken) -> Result<(), Infallible> {
+        let watchdog = notify::watchdog_interval();
+        let mut alive_at = Instant::now();
+        let mut ready = Ready { told: false, latest: Instant::now() + READY_LIMIT };
+        let mut last_tick = Instant::now();
+        loop {
+            let deadline = self.core.next_deadline().map(|(at, _)| self.clock.instant(at).max(last_tick + TICK_MIN));
+            let watch_at = watchdog.map(|every| alive_at + every);
+            let ready_at = (!ready.told).then_some(ready.latest);
+            let wake = [deadline, watch_at, ready_at].into_iter().flatten().min();
+            // All arms are cancel-safe: a message stays in the channel until it is received.
+            tokio::select! {
+                biased;
+                () = token.cancelled() => return Ok(()),
+                message = self.messages.recv() => match message {
+                    Some(message) => self.receive(message, &mut ready).await,
+                    None => return Ok(()),
+                },
+                () = sleep_until(wake.unwrap_or_else(|| Instant::now() + LONG)) => {}
+            }
+            let now = Instant::now();
+            if deadline.is_some_and(|at| at <= now) {
+                last_tick = now;
+                self.step(Input::Tick).await;
+            }
+            if watch_at.is_some_and(|at| at <= now) {
+                alive_at = now;
+                notify::alive();
+            }
+            if ready_at.is_some_and(|at| at <= now) {
+                ready.tell("waiting for containerd");
+            }
+        }
+    }
+
+    async fn receive(&mut self, message: Message, ready: &mut Ready) {
+        match message {
+            Message::Running(answer) => {
+                let running = self.core.instances().filter(|(_, _, state, _)| *state == InstanceState::Running);
+                // Whoever asked may have gone.
+                answer.send(running.map(|(id, attempt, _, _)| (id, attempt)).collect()).ok();
+            }
+            Message::Input(input) => {
+                if matches!(input, Input::SessionOpened { .. }) {
+                    self.outbox.begin();
+                }
+                let is_list = matches!(input, Input::Observed { .. });
+                self.step(input).await;
+                if is_list && !ready.told {
+                    ready.tell(&format!("{} instances", self.core.instances().count()));
+                }
+            }
+        }
+    }
+
+    async fn step(&mut self, input: Input) {
+        tracing::trace!(?input, "step");
+        let mut effects = Vec::new();
+        self.core.step(self.clock.now(), input, &mut effects);
+        for effect in effects {
+            tracing::debug!(?effect, "perform");
+            self.performer.perform(effect).await;
+        }
+    }
+}
+
+struct Ready {
+    told: bool,
+    latest: Instant,
+}
+
+impl Ready {
+    fn tell(&mut self, status: &str) {
+        self.told = true;
+        tracing::info!(status, "ready");
+        notify::ready(status);
+    }
+}

@@ -1,0 +1,180 @@
+//! What the machine is and what is used of it: facts once, samples every ten seconds.
+
+use std::{collections::BTreeMap, fs, net::Ipv4Addr, path::PathBuf, sync::Arc, time::Duration};
+
+use agent_containerd::{Containerd, UsageSample};
+use api_types::{
+    id::InstanceId,
+    instance::InstanceUsage,
+    node::{NodeFacts, NodeUsage},
+    resources::Resources,
+};
+use nix::sys::statvfs::statvfs;
+use sysinfo::{CpuRefreshKind, MemoryRefreshKind, RefreshKind, System};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::{Instant, MissedTickBehavior, interval},
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{config::Config, control_loop::Message, session::outbox::Outbox};
+
+/// How often use is sampled.
+const EVERY: Duration = Duration::from_secs(10);
+
+/// Opens the machine's counters.
+pub(crate) fn system() -> Result<System, sysinfo::Error> {
+    System::new_with_specifics(refresh())
+}
+
+/// Says what this machine is.
+pub(crate) fn facts(config: &Config, address: Ipv4Addr, system: &System) -> NodeFacts {
+    let machine = Resources {
+        cpu_millis: u64::try_from(system.cpus().len()).unwrap_or(1) * 1000,
+        memory_bytes: system.total_memory(),
+    };
+    NodeFacts {
+        arch: architecture().to_owned(),
+        os: std::env::consts::OS.to_owned(),
+        kernel: line("/proc/sys/kernel/osrelease"),
+        capacity: config.capacity(machine),
+        address: Some(address),
+        agent_version: env!("CARGO_PKG_VERSION").to_owned(),
+        runtime_version: String::new(),
+        boot_id: boot_id(),
+        cgroup_version: if fs::exists("/sys/fs/cgroup/cgroup.controllers").unwrap_or(false) { 2 } else { 1 },
+    }
+}
+
+/// Changes at each boot of the machine.
+pub(crate) fn boot_id() -> String {
+    line("/proc/sys/kernel/random/boot_id")
+}
+
+/// Samples until the token is cancelled.
+pub(crate) struct Sampler {
+    pub(crate) containerd: Containerd,
+    pub(crate) messages: mpsc::Sender<Message>,
+    pub(crate) outbox: Arc<Outbox>,
+    pub(crate) state_dir: PathBuf,
+    pub(crate) system: System,
+}
+
+impl Sampler {
+    pub(crate) async fn run(mut self, token: CancellationToken) -> Result<(), std::convert::Infallible> {
+        let mut before = BTreeMap::new();
+        let mut ticks = interval(EVERY);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                _ = ticks.tick() => {}
+                () = token.cancelled() => return Ok(()),
+            }
+            let (asked, running) = oneshot::channel();
+            if self.messages.send(Message::Running(asked)).await.is_err() {
+                return Ok(());
+            }
+            let Ok(running) = running.await else { return Ok(()) };
+            let samples: BTreeMap<(InstanceId, u32), (Instant, UsageSample)> = running
+                .into_iter()
+                .filter_map(|(instance, attempt)| {
+                    let sample = self.containerd.usage(&instance, attempt)?;
+                    Some(((instance, attempt), (Instant::now(), sample)))
+                })
+                .collect();
+            let node = self.node_usage();
+            self.outbox.usage(node, rates(&before, &samples));
+            before = samples;
+        }
+    }
+
+    fn node_usage(&mut self) -> NodeUsage {
+        let system = &mut self.system;
+        system.refresh_specifics(refresh());
+        let cpus = u32::try_from(system.cpus().len()).unwrap_or(1);
+        let percent = f64::from(system.global_cpu_usage().max(0.0)) * f64::from(cpus);
+        let disk = statvfs(&self.state_dir).map(|disk| disk.blocks_available() * disk.fragment_size());
+        NodeUsage {
+            cpu_millis: whole(percent * 10.0),
+            memory_bytes: system.total_memory().saturating_sub(system.available_memory()),
+            disk_free_bytes: disk.unwrap_or(0),
+        }
+    }
+}
+
+type Samples = BTreeMap<(InstanceId, u32), (Instant, UsageSample)>;
+
+/// What each attempt used between two samples; the CPU of one that was not there before is not known yet.
+fn rates(before: &Samples, samples: &Samples) -> BTreeMap<InstanceId, InstanceUsage> {
+    let rate = |key: &(InstanceId, u32), at: Instant, sample: &UsageSample| {
+        let (then, earlier) = before.get(key)?;
+        let used = sample.cpu_nanoseconds.saturating_sub(earlier.cpu_nanoseconds);
+        let elapsed = u64::try_from((at - *then).as_nanos()).unwrap_or(u64::MAX).max(1);
+        Some(used.saturating_mul(1000) / elapsed)
+    };
+    let usage = |(key, (at, sample)): (&(InstanceId, u32), &(Instant, UsageSample))| {
+        let usage = InstanceUsage {
+            cpu_millis: rate(key, *at, sample).unwrap_or(0),
+            memory_bytes: sample.memory_bytes,
+            pids: sample.pids,
+        };
+        (key.0.clone(), usage)
+    };
+    samples.iter().map(usage).collect()
+}
+
+fn refresh() -> RefreshKind {
+    RefreshKind::nothing()
+        .with_cpu(CpuRefreshKind::nothing().with_usage())
+        .with_memory(MemoryRefreshKind::nothing().with_ram())
+}
+
+fn architecture() -> &'static str {
+    match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    }
+}
+
+fn line(path: &str) -> String {
+    fs::read_to_string(path).unwrap_or_default().trim().to_owned()
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "shares of a machine's CPUs are small and positive"
+)]
+fn whole(number: f64) -> u64 {
+    number.round() as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_machine_is_something() {
+        let facts = facts(&Config::default(), Ipv4Addr::LOCALHOST, &system().expect("this machine counts"));
+
+        assert!(facts.capacity.cpu_millis >= 1000 && facts.capacity.memory_bytes > 1 << 20);
+        assert!(!facts.kernel.is_empty() && !facts.boot_id.is_empty());
+        assert_eq!(facts.os, "linux");
+    }
+
+    #[test]
+    fn cpu_is_a_rate_between_two_samples_of_one_attempt() {
+        let id = InstanceId::new("web-1").expect("a name");
+        let then = Instant::now();
+        let now = then + Duration::from_secs(10);
+        let sample = |cpu_nanoseconds| UsageSample { cpu_nanoseconds, memory_bytes: 5, pids: 2 };
+        let before = Samples::from([((id.clone(), 0), (then, sample(1_000_000_000)))]);
+
+        let same = rates(&before, &Samples::from([((id.clone(), 0), (now, sample(3_500_000_000)))]));
+        let next = rates(&before, &Samples::from([((id.clone(), 1), (now, sample(9)))]));
+
+        assert_eq!(same[&id], InstanceUsage { cpu_millis: 250, memory_bytes: 5, pids: 2 });
+        assert_eq!(next[&id].cpu_millis, 0, "another attempt's past is not its own");
+    }
+}

@@ -1,0 +1,236 @@
+//! What the node boots from when nobody answers: the last assignment set and service table, two generations each.
+//!
+//! A file is one line `wherry NAME 1 CRC32` and JSON. A file that cannot be read is set aside as `*.bad`, never a reason to
+//! stop; the generation before is used then.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use api_types::{assignment::AssignmentSet, service::ServiceTable};
+use serde::{Serialize, de::DeserializeOwned};
+use thiserror::Error;
+
+use crate::durable_file;
+
+const ASSIGNMENTS: &str = "assignments";
+const SERVICES: &str = "services";
+const FORMAT: &str = "1";
+
+/// Two generations of both, in one directory.
+#[derive(Clone, Debug)]
+pub(crate) struct LastAssignments {
+    directory: PathBuf,
+}
+
+/// What the disk gave back.
+#[derive(Debug, Default)]
+pub(crate) struct Recovered {
+    /// The newest readable assignment set.
+    pub(crate) assignments: Option<AssignmentSet>,
+    /// The newest readable service table.
+    pub(crate) services: Option<ServiceTable>,
+    /// One line for people for each file that was set aside.
+    pub(crate) faults: Vec<String>,
+}
+
+#[derive(Debug, Error)]
+enum ReadError {
+    #[error("there is no file")]
+    Absent,
+    #[error("it cannot be read: {0}")]
+    Io(io::Error),
+    #[error("its first line is not one of ours")]
+    Header,
+    #[error("its checksum does not fit its content")]
+    Checksum,
+    #[error("its content cannot be understood: {0}")]
+    Content(serde_json::Error),
+}
+
+impl LastAssignments {
+    /// Opens, and makes if need be, the directory.
+    pub(crate) fn open(directory: PathBuf) -> io::Result<Self> {
+        fs::create_dir_all(&directory)?;
+        Ok(Self { directory })
+    }
+
+    /// Reads the newest generation of each that can be read.
+    pub(crate) fn recover(&self) -> Recovered {
+        let mut faults = Vec::new();
+        let assignments = self.newest(ASSIGNMENTS, &mut faults);
+        let services = self.newest(SERVICES, &mut faults);
+        Recovered { assignments, services, faults }
+    }
+
+    /// Keeps a set.
+    pub(crate) fn keep_assignments(&self, set: &AssignmentSet) -> io::Result<()> {
+        self.keep(ASSIGNMENTS, set)
+    }
+
+    /// Keeps a table.
+    pub(crate) fn keep_services(&self, table: &ServiceTable) -> io::Result<()> {
+        self.keep(SERVICES, table)
+    }
+
+    /// Forgets everything: the node belongs to another cluster, or to none.
+    pub(crate) fn clear(&self) -> io::Result<()> {
+        for name in [ASSIGNMENTS, SERVICES] {
+            for path in [self.current(name), self.previous(name)] {
+                match fs::remove_file(path) {
+                    Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                    Ok(()) | Err(_) => {}
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn current(&self, name: &str) -> PathBuf {
+        self.directory.join(format!("{name}.current"))
+    }
+
+    fn previous(&self, name: &str) -> PathBuf {
+        self.directory.join(format!("{name}.previous"))
+    }
+
+    fn keep<T: Serialize>(&self, name: &str, value: &T) -> io::Result<()> {
+        let body = serde_json::to_vec(value)?;
+        let mut content = format!("{}{:08x}\n", header(name), crc32fast::hash(&body)).into_bytes();
+        content.extend(body);
+        let current = self.current(name);
+        let draft = durable_file::draft(&current, &content)?;
+        // Between the two renames only the previous generation is there: it is whole, and is used.
+        match fs::rename(&current, self.previous(name)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            Ok(()) | Err(_) => {}
+        }
+        fs::rename(draft, &current)?;
+        durable_file::sync_directory(&current)
+    }
+
+    fn newest<T: DeserializeOwned>(&self, name: &str, faults: &mut Vec<String>) -> Option<T> {
+        for path in [self.current(name), self.previous(name)] {
+            match read(&path, name) {
+                Ok(value) => return Some(value),
+                Err(ReadError::Absent) => {}
+                Err(error) => {
+                    let bad = aside(&path);
+                    let fate = match fs::rename(&path, &bad) {
+                        Ok(()) => format!("set aside as {}", bad.display()),
+                        Err(error) => format!("cannot be set aside: {error}"),
+                    };
+                    faults.push(format!("{}: {error}; {fate}", path.display()));
+                }
+            }
+        }
+        None
+    }
+}
+
+fn read<T: DeserializeOwned>(path: &Path, name: &str) -> Result<T, ReadError> {
+    let is_absent = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
+    let content =
+        fs::read(path).map_err(|error| if is_absent(&error) { ReadError::Absent } else { ReadError::Io(error) })?;
+    let end = content.iter().position(|byte| *byte == b'\n').ok_or(ReadError::Header)?;
+    let (line, body) = (&content[..end], &content[end + 1..]);
+    let checksum = std::str::from_utf8(line).ok().and_then(|line| line.strip_prefix(&header(name)));
+    let checksum = checksum.and_then(|text| u32::from_str_radix(text, 16).ok()).ok_or(ReadError::Header)?;
+    if crc32fast::hash(body) != checksum {
+        return Err(ReadError::Checksum);
+    }
+    serde_json::from_slice(body).map_err(ReadError::Content)
+}
+
+/// Where a file goes that cannot be read.
+fn aside(path: &Path) -> PathBuf {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(".bad");
+    path.with_file_name(name)
+}
+
+fn header(name: &str) -> String {
+    format!("wherry {name} {FORMAT} ")
+}
+
+#[cfg(test)]
+mod tests {
+    use api_types::{
+        counter::{Epoch, Generation},
+        id::NodeId,
+    };
+
+    use super::*;
+
+    #[test]
+    fn the_newest_set_comes_back() {
+        let (last, directory) = open("newest");
+        last.keep_assignments(&set(1)).expect("writable");
+        last.keep_assignments(&set(2)).expect("writable");
+
+        let recovered = last.recover();
+
+        assert_eq!(recovered.assignments, Some(set(2)));
+        assert_eq!((recovered.services, recovered.faults), (None, Vec::new()));
+        fs::remove_dir_all(directory).expect("ours");
+    }
+
+    #[test]
+    fn any_broken_byte_leads_to_the_generation_before() {
+        let (last, directory) = open("broken");
+        last.keep_assignments(&set(1)).expect("writable");
+        last.keep_assignments(&set(2)).expect("writable");
+        let (current, previous) = (last.current(ASSIGNMENTS), last.previous(ASSIGNMENTS));
+        let (whole, before) = (fs::read(&current).expect("there"), fs::read(&previous).expect("there"));
+
+        for index in 0..whole.len() {
+            let mut broken = whole.clone();
+            broken[index] ^= 0x20;
+            fs::write(&current, &broken).expect("writable");
+            fs::write(&previous, &before).expect("writable");
+            let recovered = last.recover();
+            // A letter of the checksum may change its case and still say the same.
+            let generation = recovered.assignments.expect("one is whole").generation;
+            assert!(generation == Generation(1) || recovered.faults.is_empty(), "byte {index}");
+        }
+        for length in 0..whole.len() {
+            fs::write(&current, &whole[..length]).expect("writable");
+            let recovered = last.recover();
+            assert_eq!(recovered.assignments, Some(set(1)), "cut to {length} bytes");
+            assert_eq!(recovered.faults.len(), 1);
+            assert!(aside(&current).exists() && !current.exists());
+        }
+        fs::remove_dir_all(directory).expect("ours");
+    }
+
+    #[test]
+    fn two_broken_generations_are_as_good_as_none() {
+        let (last, directory) = open("both");
+        last.keep_assignments(&set(1)).expect("writable");
+        last.keep_assignments(&set(2)).expect("writable");
+        fs::write(last.current(ASSIGNMENTS), "x").expect("writable");
+        fs::write(last.previous(ASSIGNMENTS), "").expect("writable");
+
+        let recovered = last.recover();
+
+        assert_eq!((recovered.assignments, recovered.faults.len()), (None, 2));
+        assert!(last.recover().faults.is_empty(), "a bad file is reported once");
+        fs::remove_dir_all(directory).expect("ours");
+    }
+
+    fn open(name: &str) -> (LastAssignments, PathBuf) {
+        let directory = std::env::temp_dir().join(format!("wherry-last-{}-{name}", std::process::id()));
+        (LastAssignments::open(directory.clone()).expect("a writable directory"), directory)
+    }
+
+    fn set(generation: u64) -> AssignmentSet {
+        AssignmentSet {
+            epoch: Epoch(1),
+            generation: Generation(generation),
+            node: NodeId::new("edge-1").expect("a name"),
+            subnet: "10.42.1.0/24".parse().expect("a range"),
+            assignments: Vec::new(),
+        }
+    }
+}

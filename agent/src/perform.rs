@@ -1,0 +1,113 @@
+//! Makes the core's wishes so: one function for each, whose outcome comes back as an input.
+
+mod containers;
+mod images;
+mod networks;
+
+use std::{path::PathBuf, sync::Arc};
+
+use agent_containerd::Containerd;
+use agent_core::{
+    effect::{Balancing, Effect},
+    input::Input,
+};
+use agent_network::Network;
+use tokio::sync::{Notify, Semaphore, mpsc, watch};
+
+use crate::{
+    control_loop::Message,
+    keeper::Shelf,
+    probe_runner::ProbeRunner,
+    session::{Link, outbox::Outbox},
+};
+
+/// Images on their way at once. Starts are bounded by the containerd adapter.
+const PULLS_MAX: usize = 3;
+
+/// What wishes are performed with; a clone is the same one.
+#[derive(Clone, Debug)]
+pub(crate) struct Tools {
+    pub(crate) containerd: Containerd,
+    pub(crate) network: Arc<Network>,
+    pub(crate) messages: mpsc::Sender<Message>,
+    pub(crate) link: Link,
+    pub(crate) archive_dir: PathBuf,
+    pulls: Arc<Semaphore>,
+}
+
+/// The latest of what other parts must do: whoever reads is never behind by more than one.
+#[derive(Debug)]
+pub(crate) struct Latest {
+    pub(crate) balancing: watch::Sender<Option<(u64, Arc<Balancing>)>>,
+    pub(crate) observe: Arc<Notify>,
+}
+
+/// Performs wishes. It waits for the disk alone, and not for long: what takes time is spawned.
+#[derive(Debug)]
+pub(crate) struct Performer {
+    tools: Tools,
+    latest: Latest,
+    shelf: Shelf,
+    outbox: Arc<Outbox>,
+    probes: ProbeRunner,
+}
+
+impl Tools {
+    pub(crate) fn new(
+        containerd: Containerd,
+        network: Arc<Network>,
+        messages: mpsc::Sender<Message>,
+        link: Link,
+        archive_dir: PathBuf,
+    ) -> Self {
+        Self { containerd, network, messages, link, archive_dir, pulls: Arc::new(Semaphore::new(PULLS_MAX)) }
+    }
+
+    /// Tells the loop. It is gone only when the process ends.
+    async fn tell(&self, input: Input) {
+        self.messages.send(Message::Input(input)).await.ok();
+    }
+}
+
+impl Latest {
+    pub(crate) fn new() -> Self {
+        Self { balancing: watch::Sender::new(None), observe: Arc::new(Notify::new()) }
+    }
+}
+
+impl Performer {
+    pub(crate) fn new(tools: Tools, latest: Latest, shelf: Shelf, outbox: Arc<Outbox>) -> Self {
+        let probes = ProbeRunner::new(tools.messages.clone());
+        Self { tools, latest, shelf, outbox, probes }
+    }
+
+    /// Begins to make one wish so. A set that is to be kept is durable before its first wish, unless the disk is slow.
+    pub(crate) async fn perform(&mut self, effect: Effect) {
+        let tools = self.tools.clone();
+        match effect {
+            Effect::KeepAssignments(set) => self.shelf.assignments.keep(set).await,
+            Effect::KeepServices(table) => self.shelf.services.put(table),
+            Effect::Observe => self.latest.observe.notify_one(),
+            Effect::EnsureImage { image } => drop(tokio::spawn(images::ensure(tools, image))),
+            Effect::EnsureNetwork { instance, address } => {
+                drop(tokio::spawn(networks::ensure(tools, instance, address)));
+            }
+            Effect::RemoveNetwork { instance } => drop(tokio::spawn(networks::remove(tools, instance))),
+            Effect::Start { assignment, attempt, address } => {
+                drop(tokio::spawn(containers::start(tools, assignment, attempt, address)));
+            }
+            Effect::Stop { instance, attempt, signal, grace_ms } => {
+                drop(tokio::spawn(containers::stop(tools, instance, attempt, signal, grace_ms)));
+            }
+            Effect::Remove { instance, attempt } => drop(tokio::spawn(containers::remove(tools, instance, attempt))),
+            Effect::StartProbe { instance, attempt, address, probe } => {
+                self.probes.start(instance, attempt, address, probe);
+            }
+            Effect::StopProbe { instance } => self.probes.stop(&instance),
+            Effect::ProgramServices { number, balancing } => {
+                drop(self.latest.balancing.send_replace(Some((number, balancing))));
+            }
+            Effect::Report(report) => self.outbox.report(report),
+        }
+    }
+}

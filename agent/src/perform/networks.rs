@@ -1,0 +1,39 @@
+//! Makes and removes the networks of instances.
+
+use std::{net::Ipv4Addr, time::Duration};
+
+use agent_core::input::Input;
+use api_types::id::InstanceId;
+use tokio::time::sleep;
+
+use super::Tools;
+
+const PAUSE_MIN: Duration = Duration::from_secs(1);
+const PAUSE_MAX: Duration = Duration::from_secs(60);
+
+pub(super) async fn ensure(tools: Tools, instance: InstanceId, address: Ipv4Addr) {
+    let outcome = tools.network.ensure_instance(&instance, address).await;
+    tools
+        .tell(match outcome {
+            Ok(_) => Input::NetworkReady { instance },
+            Err(error) => {
+                tracing::warn!(%instance, %error, "no network");
+                Input::NetworkFailed { instance, reason: error.to_string() }
+            }
+        })
+        .await;
+}
+
+/// Removes the network, however often it takes; it is the last thing of an instance, so its output goes too.
+pub(super) async fn remove(tools: Tools, instance: InstanceId) {
+    let mut pause = PAUSE_MIN;
+    while let Err(error) = tools.network.remove_instance(&instance).await {
+        tracing::warn!(%instance, %error, "the network cannot be removed");
+        sleep(pause).await;
+        pause = (pause * 2).min(PAUSE_MAX);
+    }
+    if let Err(error) = tools.containerd.forget(&instance) {
+        tracing::warn!(%instance, %error, "its files cannot be removed");
+    }
+    tools.tell(Input::NetworkRemoved { instance }).await;
+}

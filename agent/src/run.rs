@@ -1,0 +1,160 @@
+//! Runs a node: disk first, then the parts side by side. No part needs the scheduler.
+
+use std::{io, sync::Arc};
+
+use agent_containerd::Containerd;
+use agent_core::{Agent, Settings};
+use agent_network::Network;
+use api_daemon::{
+    identity::clock::ClockFloor,
+    notify, shutdown,
+    supervisor::{PartFailed, Supervisor},
+};
+use sysinfo::System;
+use thiserror::Error;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    address,
+    balancing::Balancer,
+    clock::Clock,
+    config::{Config, ConfigProblem},
+    control_loop::{ControlLoop, MESSAGES_MAX},
+    facts::{self, Sampler},
+    keeper::Keeper,
+    last_assignments::{LastAssignments, Recovered},
+    machine_end,
+    membership::{self, Membership, MembershipError},
+    observer::Observer,
+    perform::{Latest, Performer, Tools},
+    session::{Held, Link, Session, archive, outbox::Outbox},
+};
+
+/// Why the agent cannot run, or ended.
+#[derive(Debug, Error)]
+pub(crate) enum RunError {
+    /// Nobody joined yet.
+    #[error("this node has not joined a cluster: `wherry node add` on the scheduler prints the command to run here")]
+    NotJoined,
+    /// The state directory cannot be used.
+    #[error("cannot use the state directory: {0}")]
+    State(#[from] io::Error),
+    /// The identity cannot be used.
+    #[error(transparent)]
+    Membership(#[from] MembershipError),
+    /// A setting makes no sense.
+    #[error(transparent)]
+    Setting(#[from] ConfigProblem),
+    /// containerd's adapter cannot be made.
+    #[error(transparent)]
+    Containerd(#[from] agent_containerd::Error),
+    /// The kernel's networking cannot be used.
+    #[error(transparent)]
+    Network(#[from] agent_network::Error),
+    /// The machine's CPU and memory cannot be read.
+    #[error("cannot read what this machine is: {0}")]
+    Facts(#[from] sysinfo::Error),
+    /// A part failed.
+    #[error(transparent)]
+    Part(#[from] PartFailed),
+}
+
+/// What an earlier run left on disk.
+struct Disk {
+    membership: Membership,
+    last: LastAssignments,
+    recovered: Recovered,
+}
+
+/// What this node works with, whoever asks.
+struct Node {
+    outbox: Arc<Outbox>,
+    containerd: Containerd,
+    network: Arc<Network>,
+    system: System,
+}
+
+/// Runs until SIGTERM or SIGINT; instances run on, unless the machine ends.
+pub(crate) async fn run(config: &Config) -> Result<(), RunError> {
+    let token = shutdown::on_signals()?;
+    let _lock = membership::lock(&config.agent.state_dir)?;
+    let disk = open(config)?;
+    let node = node(config, &disk).await?;
+    let (containerd, last) = (node.containerd.clone(), disk.last.clone());
+    let ended = parts(config, disk, node, &token)?.run().await;
+    notify::stopping();
+    // Nobody starts anything any more.
+    machine_end::stop_instances(&containerd, &last).await;
+    Ok(ended?)
+}
+
+fn open(config: &Config) -> Result<Disk, RunError> {
+    let state_dir = &config.agent.state_dir;
+    let membership = Membership::load(state_dir)?.ok_or(RunError::NotJoined)?;
+    let last = LastAssignments::open(state_dir.join("last"))?;
+    let mut recovered = last.recover();
+    recovered.assignments = recovered.assignments.filter(|set| set.node == membership.node);
+    tracing::info!(
+        node = %membership.node,
+        assignments = recovered.assignments.as_ref().map(|set| set.assignments.len()),
+        services = recovered.services.as_ref().map(|table| table.services.len()),
+        "starting from disk"
+    );
+    Ok(Disk { membership, last, recovered })
+}
+
+async fn node(config: &Config, disk: &Disk) -> Result<Node, RunError> {
+    let scheduler = &disk.membership.session_address;
+    let address = address::find(config.address()?, scheduler, &config.agent.state_dir).await;
+    let network = Arc::new(Network::new(config.network_settings(address))?);
+    let containerd = Containerd::connect(config.containerd_settings(disk.membership.node.clone())?).await?;
+    let system = facts::system()?;
+    let outbox = Arc::new(Outbox::new(facts::facts(config, address, &system)));
+    let faults = &disk.recovered.faults;
+    outbox.condition("state", if faults.is_empty() { Ok("readable".to_owned()) } else { Err(faults.join("; ")) });
+    Ok(Node { outbox, containerd, network, system })
+}
+
+/// Starts the parts; each says in its own file what it does.
+fn parts(config: &Config, disk: Disk, node: Node, token: &CancellationToken) -> Result<Supervisor, RunError> {
+    let Disk { membership, last, recovered: Recovered { assignments, services, .. } } = disk;
+    let Node { outbox, containerd, network, system } = node;
+    let archive_dir = config.agent.state_dir.join("archives");
+    archive::prepare(&archive_dir)?;
+    let (messages, inbox) = mpsc::channel(MESSAGES_MAX);
+    let (latest, link, clock) = (Latest::new(), Link::default(), Clock::start());
+
+    let (shelf, keeper) = Keeper::new(&last);
+    let balancer = Balancer {
+        network: network.clone(),
+        wanted: latest.balancing.subscribe(),
+        messages: messages.clone(),
+        outbox: outbox.clone(),
+    };
+    let observer = Observer {
+        containerd: containerd.clone(),
+        network: network.clone(),
+        messages: messages.clone(),
+        outbox: outbox.clone(),
+        wanted: latest.observe.clone(),
+    };
+    let (state_dir, sent) = (config.agent.state_dir.clone(), messages.clone());
+    let sampler = Sampler { containerd: containerd.clone(), messages: sent, outbox: outbox.clone(), state_dir, system };
+    let core = Agent::new(Settings::new(membership.node.clone()), assignments.clone(), services.clone(), clock.now());
+    let tools = Tools::new(containerd.clone(), network, messages.clone(), link.clone(), archive_dir.clone());
+    let performer = Performer::new(tools, latest, shelf, outbox.clone());
+    let control_loop = ControlLoop { core, clock, messages: inbox, performer, outbox: outbox.clone() };
+    let floor = Arc::new(ClockFloor::new(membership.clock_floor()));
+    let (boot_id, held) = (facts::boot_id(), Held::new(assignments, services));
+    let session = Session { membership, held, outbox, messages, containerd, link, archive_dir, boot_id, floor };
+
+    let mut parts = Supervisor::new(token.clone());
+    parts.spawn_once("control loop", control_loop.run(token.clone()));
+    parts.spawn_once("observer", observer.run(token.clone()));
+    parts.spawn_once("balancer", balancer.run(token.clone()));
+    parts.spawn_once("keeper", keeper.run(token.clone()));
+    parts.spawn_once("session", session.run(token.clone()));
+    parts.spawn_once("sampler", sampler.run(token.clone()));
+    Ok(parts)
+}

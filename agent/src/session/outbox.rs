@@ -1,0 +1,260 @@
+//! What waits to be told to the scheduler: always the latest of each thing, so it never grows beyond the node itself.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use api_types::{
+    id::InstanceId,
+    instance::{InstanceStatus, InstanceUsage},
+    node::{Condition, NodeFacts, NodeUsage},
+};
+use proto::session::{FromAgent, ImageLoaded, NodeReport, Report};
+use tokio::{
+    sync::Notify,
+    time::{Instant, sleep_until},
+};
+
+/// How long what belongs together may take to gather.
+const GATHER: Duration = Duration::from_millis(100);
+/// More answers about archives than this are a mistake of the other side.
+const LOADED_MAX: usize = 64;
+
+/// Filled by the parts of the agent, emptied by the session.
+#[derive(Debug)]
+pub(crate) struct Outbox {
+    waiting: Mutex<Waiting>,
+    changed: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Waiting {
+    report: Option<Gathered>,
+    conditions: BTreeMap<&'static str, Condition>,
+    facts: NodeFacts,
+    usage: NodeUsage,
+    instances: BTreeMap<InstanceId, InstanceUsage>,
+    conditions_changed: bool,
+    facts_changed: bool,
+    usage_changed: bool,
+    loaded: Vec<ImageLoaded>,
+    /// Since when something waits, as far as anybody looked.
+    since: Option<Instant>,
+}
+
+#[derive(Debug, Default)]
+struct Gathered {
+    statuses: BTreeMap<InstanceId, InstanceStatus>,
+    gone: BTreeSet<InstanceId>,
+    complete: bool,
+}
+
+impl Outbox {
+    /// Starts with what the node is.
+    pub(crate) fn new(facts: NodeFacts) -> Self {
+        Self { waiting: Mutex::new(Waiting { facts, ..Waiting::default() }), changed: Notify::new() }
+    }
+
+    /// A session began: what waited for an earlier one is void; the node is described anew.
+    pub(crate) fn begin(&self) {
+        let mut waiting = self.lock();
+        waiting.report = None;
+        waiting.loaded.clear();
+        waiting.conditions_changed = true;
+        waiting.usage_changed = true;
+        drop(waiting);
+        self.changed.notify_one();
+    }
+
+    /// Adds what the core wants told; a complete report replaces what waits.
+    pub(crate) fn report(&self, report: agent_core::effect::Report) {
+        let mut waiting = self.lock();
+        if report.complete {
+            waiting.report = Some(Gathered { complete: true, ..Gathered::default() });
+        }
+        let gathered = waiting.report.get_or_insert_default();
+        for status in report.statuses {
+            gathered.gone.remove(&status.instance);
+            gathered.statuses.insert(status.instance.clone(), status);
+        }
+        for instance in report.gone {
+            gathered.statuses.remove(&instance);
+            gathered.gone.insert(instance);
+        }
+        drop(waiting);
+        self.changed.notify_one();
+    }
+
+    /// Says how one thing stands that the node checks about itself; logs what changed.
+    pub(crate) fn condition(&self, name: &'static str, outcome: Result<String, String>) {
+        let (ok, reason) = match outcome {
+            Ok(reason) => (true, reason),
+            Err(reason) => (false, reason),
+        };
+        let condition = Condition { name: name.to_owned(), ok, reason };
+        let mut waiting = self.lock();
+        if waiting.conditions.get(name) == Some(&condition) {
+            return;
+        }
+        if ok {
+            tracing::info!(condition = name, reason = condition.reason, "well");
+        } else {
+            tracing::warn!(condition = name, reason = condition.reason, "not well");
+        }
+        waiting.conditions.insert(name, condition);
+        waiting.conditions_changed = true;
+        drop(waiting);
+        self.changed.notify_one();
+    }
+
+    /// What the node is.
+    pub(crate) fn facts(&self) -> NodeFacts {
+        self.lock().facts.clone()
+    }
+
+    /// Notes containerd's version; empty while it is away.
+    pub(crate) fn runtime_version(&self, version: String) {
+        let mut waiting = self.lock();
+        if waiting.facts.runtime_version != version {
+            waiting.facts.runtime_version = version;
+            waiting.facts_changed = true;
+            drop(waiting);
+            self.changed.notify_one();
+        }
+    }
+
+    /// Notes what node and instances use.
+    pub(crate) fn usage(&self, usage: NodeUsage, instances: BTreeMap<InstanceId, InstanceUsage>) {
+        let mut waiting = self.lock();
+        (waiting.usage, waiting.instances, waiting.usage_changed) = (usage, instances, true);
+        drop(waiting);
+        self.changed.notify_one();
+    }
+
+    /// Adds what came of an archive.
+    pub(crate) fn image_loaded(&self, loaded: ImageLoaded) {
+        let mut waiting = self.lock();
+        if waiting.loaded.len() < LOADED_MAX {
+            waiting.loaded.push(loaded);
+        }
+        drop(waiting);
+        self.changed.notify_one();
+    }
+
+    /// Waits for something to tell, a moment longer for what belongs to it, and takes it. Cancel-safe: nothing is taken
+    /// before it is given.
+    pub(crate) async fn next(&self) -> FromAgent {
+        loop {
+            let since = self.lock().since();
+            if let Some(since) = since {
+                sleep_until(since + GATHER).await;
+                if let Some(message) = self.lock().take() {
+                    return message;
+                }
+            }
+            self.changed.notified().await;
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Waiting {
+    /// Since when something waits. Kept here, so that whoever gives up waiting does not make it later.
+    fn since(&mut self) -> Option<Instant> {
+        let is_something = self.report.is_some() || !self.loaded.is_empty() || self.is_node_changed();
+        if !is_something {
+            return None;
+        }
+        Some(*self.since.get_or_insert_with(Instant::now))
+    }
+
+    fn is_node_changed(&self) -> bool {
+        self.conditions_changed || self.facts_changed || self.usage_changed
+    }
+
+    fn take(&mut self) -> Option<FromAgent> {
+        self.since = None;
+        if let Some(Gathered { statuses, gone, complete }) = self.report.take() {
+            let (statuses, gone) = (statuses.into_values().collect(), gone.into_iter().collect());
+            return Some(FromAgent::Report(Report { statuses, gone, complete }));
+        }
+        if let Some(loaded) = self.loaded.pop() {
+            return Some(FromAgent::ImageLoaded(loaded));
+        }
+        if !self.is_node_changed() {
+            return None;
+        }
+        let conditions = self.conditions_changed.then(|| self.conditions.values().cloned().collect());
+        let facts = self.facts_changed.then(|| self.facts.clone());
+        (self.conditions_changed, self.facts_changed, self.usage_changed) = (false, false, false);
+        let (usage, instances) = (self.usage.clone(), self.instances.clone());
+        Some(FromAgent::NodeReport(Box::new(NodeReport { conditions, facts, usage, instances })))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use agent_core::effect::Report as CoreReport;
+    use api_types::{
+        instance::{Health, InstanceState},
+        time::Timestamp,
+    };
+
+    use super::*;
+
+    #[tokio::test]
+    async fn reports_that_come_together_are_told_together_and_the_latest_counts() {
+        let outbox = Outbox::new(NodeFacts::default());
+        let partial = |statuses, gone| CoreReport { statuses, gone, complete: false };
+        outbox.report(CoreReport { statuses: vec![status("a", 0), status("b", 0)], gone: Vec::new(), complete: true });
+        outbox.report(partial(vec![status("a", 1)], vec![id("b")]));
+        outbox.report(partial(vec![status("c", 2)], Vec::new()));
+
+        let FromAgent::Report(report) = outbox.next().await else { panic!("a report comes first") };
+
+        assert!(report.complete);
+        let restarts: Vec<_> =
+            report.statuses.iter().map(|status| (status.instance.as_str(), status.restarts)).collect();
+        assert_eq!(restarts, [("a", 1), ("c", 2)]);
+        assert_eq!(report.gone, [id("b")]);
+    }
+
+    #[tokio::test]
+    async fn a_session_tells_conditions_once_and_usage_each_time() {
+        let outbox = Outbox::new(NodeFacts::default());
+        outbox.condition("runtime", Ok("containerd 2".to_owned()));
+        outbox.report(CoreReport { statuses: vec![status("a", 0)], gone: Vec::new(), complete: false });
+        outbox.begin();
+
+        let FromAgent::NodeReport(first) = outbox.next().await else { panic!("the old report is void") };
+        outbox.condition("runtime", Ok("containerd 2".to_owned()));
+        outbox.usage(NodeUsage { cpu_millis: 7, ..NodeUsage::default() }, BTreeMap::new());
+        let FromAgent::NodeReport(second) = outbox.next().await else { panic!("usage follows") };
+
+        assert_eq!(first.conditions.map(|conditions| conditions.len()), Some(1));
+        assert_eq!((second.conditions, second.facts, second.usage.cpu_millis), (None, None, 7));
+    }
+
+    fn id(name: &str) -> InstanceId {
+        InstanceId::new(name).expect("a name")
+    }
+
+    fn status(name: &str, restarts: u32) -> InstanceStatus {
+        InstanceStatus {
+            instance: id(name),
+            state: InstanceState::Running,
+            health: Health::Healthy,
+            address: None,
+            pid: None,
+            restarts,
+            last_exit: None,
+            reason: String::new(),
+            since: Timestamp(0),
+        }
+    }
+}

@@ -1,0 +1,5 @@
+//! What must hold: after every step, every second, and at the end.
+
+pub mod causes;
+pub mod convergence;
+pub mod every_second;

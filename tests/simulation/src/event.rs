@@ -1,0 +1,194 @@
+//! Everything that is going to happen in the world.
+
+use std::sync::Arc;
+
+use agent_core::{Version, effect::Report, input::Input};
+use api_types::{
+    assignment::AssignmentSet,
+    counter::{Epoch, RequestId},
+    id::{InstanceId, WorkloadId},
+    instance::Exit,
+    node::{Availability, Condition, NodeFacts},
+    service::ServiceTable,
+    workload::WorkloadSpec,
+};
+use scheduler_core::effect::Refusal;
+
+/// The number of a node in the world.
+pub type NodeIndex = usize;
+/// One dialled connection; never used twice.
+pub type ConnectionId = u64;
+/// Which instance, which attempt.
+pub type Key = (InstanceId, u32);
+
+/// One thing that is going to happen.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// A deadline of the scheduler's core may be due.
+    SchedulerTick,
+    /// The scheduler's transaction is durable.
+    Committed {
+        /// In which run of the scheduler.
+        epoch: Epoch,
+    },
+    /// The scheduler starts.
+    SchedulerStart,
+    /// A session of the scheduler sends what its node does not have yet.
+    Pump(ConnectionId),
+    /// A message arrives at the scheduler.
+    Up(ConnectionId, Up),
+    /// A message arrives at an agent.
+    Down(ConnectionId, Down),
+    /// The scheduler notices that a connection is broken.
+    SchedulerNotices(ConnectionId),
+    /// The agent notices that a connection is broken.
+    AgentNotices(ConnectionId),
+    /// An agent dials.
+    Dial(NodeIndex),
+    /// An agent says that it is alive.
+    Heartbeat(ConnectionId),
+    /// A deadline of an agent's core may be due.
+    AgentTick(NodeIndex),
+    /// An agent starts.
+    AgentStart(NodeIndex),
+    /// A node that was forgotten joins again.
+    Rejoin(NodeIndex),
+    /// A kernel is done with what its agent asked it last.
+    Programmed {
+        /// Where.
+        node: NodeIndex,
+        /// By which life of the agent.
+        life: u64,
+    },
+    /// An agent dies, and starts soon after.
+    AgentDies(NodeIndex),
+    /// Power is back.
+    PowerOn(NodeIndex),
+    /// containerd is back.
+    RuntimeBack(NodeIndex),
+    /// Something that the agent wished for is done, or failed.
+    Done {
+        /// Where.
+        node: NodeIndex,
+        /// Which of its operations.
+        operation: u64,
+    },
+    /// What an agent wants to keep is on its disk.
+    Kept {
+        /// Where.
+        node: NodeIndex,
+        /// By which life of the agent.
+        life: u64,
+        /// What.
+        what: Kept,
+    },
+    /// Something arrives at an agent's core.
+    Answer {
+        /// Where.
+        node: NodeIndex,
+        /// For which life of the agent.
+        life: u64,
+        /// What.
+        input: Input,
+    },
+    /// A process ends by itself.
+    Exit {
+        /// Where.
+        node: NodeIndex,
+        /// Which container.
+        key: Key,
+        /// Which process.
+        pid: u32,
+        /// How.
+        exit: Exit,
+    },
+    /// A probe is due.
+    Probe {
+        /// Where.
+        node: NodeIndex,
+        /// For which life of the agent.
+        life: u64,
+        /// Whom.
+        key: Key,
+    },
+    /// A link, or a whole site's, works again.
+    Heal(Vec<NodeIndex>),
+    /// Something goes wrong somewhere.
+    Fault,
+    /// A person wants something.
+    Demand,
+    /// A person hears the scheduler's answer.
+    Reply {
+        /// To which request.
+        request: RequestId,
+        /// What it was.
+        outcome: Result<(), Refusal>,
+    },
+    /// A request was not answered in time.
+    DemandTimeout {
+        /// Which.
+        request: u64,
+    },
+    /// A node's availability ends, back to active.
+    Uncordon(NodeIndex),
+    /// Everything that can be checked at any time is checked.
+    Sweep,
+}
+
+/// What an agent keeps on its disk.
+#[derive(Clone, Debug)]
+pub enum Kept {
+    /// The assignment set.
+    Assignments(Arc<AssignmentSet>),
+    /// The service table.
+    Services(Arc<ServiceTable>),
+}
+
+/// What an agent tells the scheduler.
+#[derive(Clone, Debug)]
+pub enum Up {
+    /// Who it is and what it holds.
+    Hello {
+        /// What the node says it is.
+        facts: NodeFacts,
+        /// The set and the table that it holds.
+        held: (Option<Version>, Option<Version>),
+    },
+    /// It is alive.
+    Heartbeat,
+    /// What it observed.
+    Report(Report),
+    /// What it checks about itself.
+    NodeReport(Vec<Condition>),
+}
+
+/// What the scheduler tells an agent.
+#[derive(Clone, Debug)]
+pub enum Down {
+    /// The session began.
+    Welcome {
+        /// Which run of the scheduler.
+        epoch: Epoch,
+    },
+    /// What shall be on the node.
+    Assignments(Arc<AssignmentSet>),
+    /// How to balance.
+    Services(Arc<ServiceTable>),
+}
+
+/// A wish of a person.
+#[derive(Clone, Debug)]
+pub enum Wish {
+    /// A node joins.
+    Admit(NodeIndex),
+    /// A node is forgotten, whatever it does.
+    Remove(NodeIndex),
+    /// A workload shall be like this.
+    Apply(Box<WorkloadSpec>),
+    /// So many replicas.
+    Scale(WorkloadId, u32),
+    /// A workload shall go.
+    Delete(WorkloadId),
+    /// A node shall be used like this.
+    Availability(NodeIndex, Availability),
+}

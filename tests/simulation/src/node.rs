@@ -1,0 +1,352 @@
+//! The real agent core in a simulated daemon: its disk, its session, its crashes.
+
+use std::{collections::BTreeMap, net::Ipv4Addr, sync::Arc};
+
+use agent_core::{
+    Agent, Settings,
+    effect::{Balancing, Effect},
+    input::Input,
+};
+use api_types::{
+    assignment::AssignmentSet,
+    id::NodeId,
+    instance::Desired,
+    node::{Condition, NodeFacts},
+    resources::Resources,
+    service::ServiceTable,
+    time::Timestamp,
+};
+use scheduler_core::effect::{Record, RecordKey};
+
+use crate::{
+    event::{ConnectionId, Down, Event, Kept, NodeIndex, Up},
+    runtime::SimRuntime,
+    world::World,
+};
+
+/// A node: its agent's daemon, its disk, its kernel and its containerd.
+#[derive(Debug)]
+pub struct SimNode {
+    /// Its name.
+    pub id: NodeId,
+    /// Its site.
+    pub site: usize,
+    /// What it says it is.
+    pub facts: NodeFacts,
+    /// The core, while the daemon runs.
+    pub agent: Option<Agent>,
+    /// Counts the starts of the daemon: what an earlier life waited for, a later one does not get.
+    pub life: u64,
+    /// Whether it joined the cluster.
+    pub joined: bool,
+    /// Whether it has power.
+    pub powered: bool,
+    /// The agent's end of its connection.
+    pub connection: Option<ConnectionId>,
+    /// Since when the agent has an open session.
+    pub session_since: Option<Timestamp>,
+    /// Whether what it sends gets lost.
+    pub cut_up: bool,
+    /// Whether what it is sent gets lost.
+    pub cut_down: bool,
+    /// When the scheduler last heard of it.
+    pub last_heard: Timestamp,
+    /// The set and the table on its disk.
+    pub disk: (Option<AssignmentSet>, Option<ServiceTable>),
+    /// What its kernel was asked to do, and has not done yet.
+    pub programming: Option<(u64, Arc<Balancing>)>,
+    /// Whether its kernel did in time what it was asked; not before this life of the agent asked for something.
+    pub kernel_is_well: bool,
+    /// How its kernel balances.
+    pub balancing: Option<Arc<Balancing>>,
+    /// Its containerd and its networks.
+    pub runtime: SimRuntime,
+    /// Who is probed, and how often in milliseconds.
+    pub probes: BTreeMap<crate::event::Key, u64>,
+    tick_at: Option<Timestamp>,
+}
+
+impl SimNode {
+    /// A machine without power.
+    #[must_use]
+    pub fn new(index: NodeIndex, site: usize, now: Timestamp) -> Self {
+        let id = NodeId::new(&format!("edge-{index}")).expect("letters, a hyphen and digits");
+        let number = u32::try_from(index).expect("fewer nodes than addresses");
+        let facts = NodeFacts {
+            arch: if index.is_multiple_of(5) { "arm64" } else { "amd64" }.to_owned(),
+            os: "linux".to_owned(),
+            capacity: Resources { cpu_millis: 4000, memory_bytes: 4 << 30 },
+            address: Some(Ipv4Addr::from(u32::from(Ipv4Addr::new(192, 168, 0, 0)) + number)),
+            boot_id: format!("boot-{index}-0"),
+            ..NodeFacts::default()
+        };
+        Self {
+            id,
+            site,
+            facts,
+            agent: None,
+            life: 0,
+            joined: false,
+            powered: false,
+            connection: None,
+            session_since: None,
+            cut_up: false,
+            cut_down: false,
+            last_heard: now,
+            disk: (None, None),
+            programming: None,
+            kernel_is_well: true,
+            balancing: None,
+            runtime: SimRuntime::default(),
+            probes: BTreeMap::new(),
+            tick_at: None,
+        }
+    }
+}
+
+impl World {
+    /// The agent's daemon starts with what its disk has, looks around, and dials.
+    pub fn start_agent(&mut self, index: NodeIndex) {
+        let sim = &mut self.nodes[index];
+        if !sim.powered || sim.agent.is_some() {
+            return;
+        }
+        sim.life += 1;
+        sim.tick_at = None;
+        sim.kernel_is_well = false;
+        let (set, table) = sim.disk.clone();
+        sim.agent = Some(Agent::new(Settings::new(sim.id.clone()), set, table, self.now));
+        let line = format!("{}: agent starts", sim.id);
+        self.note(&line);
+        self.look(index);
+        let pause = self.random.between(10, 300);
+        self.after(pause, Event::Dial(index));
+        self.arm_agent(index);
+    }
+
+    /// The agent's daemon dies; containers go on.
+    pub fn crash_agent(&mut self, index: NodeIndex) {
+        let sim = &mut self.nodes[index];
+        if sim.agent.take().is_none() {
+            return;
+        }
+        sim.life += 1;
+        sim.session_since = None;
+        sim.programming = None;
+        sim.probes.clear();
+        let line = format!("{}: agent dies", sim.id);
+        if let Some(id) = sim.connection.take() {
+            if let Some(connection) = self.connections.get_mut(&id) {
+                connection.agent_open = false;
+            }
+            self.break_connection(id);
+        }
+        self.note(&line);
+        self.abort_operations(index);
+    }
+
+    /// The machine loses power: processes, networks and the kernel's tables are gone.
+    pub fn power_off(&mut self, index: NodeIndex) {
+        self.crash_agent(index);
+        let sim = &mut self.nodes[index];
+        sim.powered = false;
+        sim.balancing = None;
+        let line = format!("{}: power lost", sim.id);
+        self.note(&line);
+        self.lose_processes(index);
+    }
+
+    /// Power is back; the agent comes up with the machine.
+    pub fn power_on(&mut self, index: NodeIndex) {
+        let sim = &mut self.nodes[index];
+        if sim.powered || !sim.joined {
+            return;
+        }
+        sim.powered = true;
+        sim.runtime.away = false;
+        sim.facts.boot_id = format!("boot-{index}-{}", self.now);
+        self.start_agent(index);
+    }
+
+    /// Gives the core an input, and performs what it wishes.
+    pub fn step_agent(&mut self, index: NodeIndex, input: Input) {
+        let Some(agent) = &mut self.nodes[index].agent else { return };
+        let mut effects = Vec::new();
+        agent.step(self.now, input, &mut effects);
+        self.steps += 1;
+        if let Err(broken) = agent.check_invariants() {
+            let line = format!("{}: {broken}", self.nodes[index].id);
+            self.fail(line);
+        }
+        for effect in effects {
+            self.perform(index, effect);
+        }
+        self.arm_agent(index);
+    }
+
+    /// A deadline may be due.
+    pub fn agent_tick(&mut self, index: NodeIndex) {
+        let now = self.now;
+        let sim = &mut self.nodes[index];
+        sim.tick_at = sim.tick_at.filter(|at| *at > now);
+        let due = sim.agent.as_ref().and_then(Agent::next_deadline).is_some_and(|(at, _)| at <= now);
+        if due {
+            self.step_agent(index, Input::Tick);
+        } else {
+            self.arm_agent(index);
+        }
+    }
+
+    /// A message of the scheduler arrives.
+    pub fn down(&mut self, id: ConnectionId, message: Down) {
+        let Some(connection) = self.connections.get(&id) else { return };
+        let index = connection.node;
+        if connection.broken || !connection.agent_open || self.nodes[index].connection != Some(id) {
+            return;
+        }
+        if self.nodes[index].cut_down {
+            self.break_connection(id);
+            return;
+        }
+        match message {
+            Down::Welcome { epoch } => {
+                self.nodes[index].session_since = Some(self.now);
+                self.step_agent(index, Input::SessionOpened { epoch });
+                self.after(1000, Event::Heartbeat(id));
+            }
+            Down::Assignments(set) => {
+                self.step_agent(index, Input::Assigned((*set).clone()));
+                // The worst moment to die: it acts on what it may not have kept.
+                if self.random.per_mille(5) {
+                    let pause = self.random.between(0, 400);
+                    self.after(pause, Event::AgentDies(index));
+                }
+            }
+            Down::Services(table) => self.step_agent(index, Input::Services((*table).clone())),
+        }
+    }
+
+    /// The agent says that it is alive, and will again.
+    pub fn heartbeat(&mut self, id: ConnectionId) {
+        let Some(connection) = self.connections.get(&id) else { return };
+        if !connection.agent_open || self.nodes[connection.node].connection != Some(id) {
+            return;
+        }
+        let away = self.nodes[connection.node].runtime.away;
+        self.send_up(id, Up::Heartbeat);
+        if self.random.per_mille(200) {
+            let (name, reason) = ("runtime".to_owned(), "connection refused".to_owned());
+            self.send_up(id, Up::NodeReport(vec![Condition { name, ok: !away, reason }]));
+        }
+        let interval = self.random.between(900, 1100);
+        self.after(interval, Event::Heartbeat(id));
+    }
+
+    fn perform(&mut self, index: NodeIndex, effect: Effect) {
+        match effect {
+            Effect::KeepAssignments(set) => self.keep(index, Kept::Assignments(set)),
+            Effect::KeepServices(table) => self.keep(index, Kept::Services(table)),
+            Effect::ProgramServices { number, balancing } => {
+                self.moves += 1;
+                self.nodes[index].programming = Some((number, balancing));
+                let life = self.nodes[index].life;
+                let hangs = !self.calm && self.random.per_mille(20);
+                self.nodes[index].kernel_is_well &= !hangs;
+                let takes = if hangs { 3000 } else { self.random.between(1, 40) };
+                self.after(takes, Event::Programmed { node: index, life });
+            }
+            Effect::Report(report) => {
+                let sim = &self.nodes[index];
+                if let (Some(id), Some(_)) = (sim.connection, sim.session_since) {
+                    let (statuses, gone, complete) = (report.statuses.len(), report.gone.len(), report.complete);
+                    let line = format!("{}: reports {statuses}, gone {gone}, complete {complete}", sim.id);
+                    self.note(&line);
+                    self.send_up(id, Up::Report(report));
+                }
+            }
+            Effect::Observe => self.look(index),
+            Effect::StartProbe { instance, attempt, probe, .. } => self.start_probe(index, (instance, attempt), &probe),
+            Effect::StopProbe { instance } => {
+                self.nodes[index].probes.retain(|(probed, _), _| *probed != instance);
+            }
+            Effect::EnsureImage { .. } | Effect::EnsureNetwork { .. } | Effect::RemoveNetwork { .. } => {
+                self.begin(index, effect);
+            }
+            Effect::Start { .. } | Effect::Stop { .. } | Effect::Remove { .. } => {
+                self.moves += 1;
+                self.begin(index, effect);
+            }
+        }
+    }
+
+    /// Writes take their time; an agent that dies before loses the last one.
+    fn keep(&mut self, index: NodeIndex, what: Kept) {
+        let life = self.nodes[index].life;
+        let takes = self.random.between(1, 150);
+        self.after(takes, Event::Kept { node: index, life, what });
+    }
+
+    /// A write is done. One that was overtaken by a later one changes nothing.
+    pub fn kept(&mut self, index: NodeIndex, life: u64, what: Kept) {
+        let sim = &mut self.nodes[index];
+        if sim.life != life {
+            return;
+        }
+        match what {
+            Kept::Assignments(set) => {
+                let held = sim.disk.0.as_ref().map(|held| (held.epoch, held.generation));
+                if held < Some((set.epoch, set.generation)) {
+                    sim.disk.0 = Some((*set).clone());
+                }
+            }
+            Kept::Services(table) => {
+                let held = sim.disk.1.as_ref().map(|held| (held.epoch, held.generation));
+                if held < Some((table.epoch, table.generation)) {
+                    sim.disk.1 = Some((*table).clone());
+                }
+            }
+        }
+    }
+
+    /// The kernel does what it was asked last, or does not. Who asked before that was overtaken.
+    pub fn programmed(&mut self, index: NodeIndex, life: u64) {
+        if self.nodes[index].life != life {
+            return;
+        }
+        let Some((number, balancing)) = self.nodes[index].programming.take() else { return };
+        let fails = !self.calm && self.random.per_mille(5);
+        self.nodes[index].kernel_is_well = !fails;
+        let input = if fails {
+            Input::ServicesFailed { reason: "netlink: device or resource busy".to_owned() }
+        } else {
+            self.nodes[index].balancing = Some(balancing);
+            Input::ServicesProgrammed { number }
+        };
+        let takes = self.random.between(1, 5);
+        self.after(takes, Event::Answer { node: index, life, input });
+    }
+
+    fn start_probe(&mut self, index: NodeIndex, key: crate::event::Key, probe: &api_types::probe::ProbeSpec) {
+        let life = self.nodes[index].life;
+        self.nodes[index].probes.insert(key.clone(), probe.interval_ms);
+        let pause = self.random.between(1, 250);
+        self.after(pause, Event::Probe { node: index, life, key });
+    }
+
+    /// Whether the scheduler's disk says that this instance shall run on this node.
+    pub fn is_wanted(&self, index: NodeIndex, instance: &api_types::id::InstanceId) -> bool {
+        let held = self.scheduler.records.get(&RecordKey::Instance(instance.clone()));
+        matches!(held, Some(Record::Instance(held)) if held.desired == Desired::Run && held.node == self.nodes[index].id)
+    }
+
+    fn arm_agent(&mut self, index: NodeIndex) {
+        let now = self.now;
+        let sim = &mut self.nodes[index];
+        let Some((at, _)) = sim.agent.as_ref().and_then(Agent::next_deadline) else { return };
+        let at = at.max(now);
+        if sim.tick_at.is_none_or(|armed| at < armed) {
+            sim.tick_at = Some(at);
+            self.at(at, Event::AgentTick(index));
+        }
+    }
+}

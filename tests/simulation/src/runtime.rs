@@ -1,0 +1,294 @@
+//! A node's containerd and networks: operations that take time, fail, and are cut off half-way.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::Ipv4Addr,
+};
+
+use agent_core::{
+    effect::Effect,
+    input::{Input, ObservedContainer, ObservedNetwork, ObservedProcess},
+};
+use api_types::{id::InstanceId, instance::Exit, time::Timestamp};
+
+use crate::{
+    event::{Event, Key, NodeIndex},
+    world::World,
+};
+
+/// What containerd and the kernel of one node have.
+#[derive(Debug, Default)]
+pub struct SimRuntime {
+    /// Whether containerd does not answer.
+    pub away: bool,
+    /// Containers.
+    pub containers: BTreeMap<Key, SimContainer>,
+    /// Networks.
+    pub networks: BTreeMap<InstanceId, Ipv4Addr>,
+    images: BTreeSet<String>,
+    operations: BTreeMap<u64, Effect>,
+}
+
+/// One container.
+#[derive(Clone, Debug)]
+pub struct SimContainer {
+    /// What it runs.
+    pub image: String,
+    /// Its process, while it runs.
+    pub process: Option<SimProcess>,
+    exit: Exit,
+}
+
+/// One process.
+#[derive(Clone, Debug)]
+pub struct SimProcess {
+    /// Its id.
+    pub pid: u32,
+    /// When it was started.
+    pub started_at: Timestamp,
+    /// From when on its probes succeed.
+    pub ready_at: Timestamp,
+}
+
+impl World {
+    /// Makes a list of what is there; it arrives a moment later.
+    pub fn look(&mut self, index: NodeIndex) {
+        let sim = &self.nodes[index];
+        if sim.runtime.away {
+            return;
+        }
+        let containers = sim.runtime.containers.iter().map(|((instance, attempt), container)| {
+            let process = match &container.process {
+                Some(process) => ObservedProcess::Running { pid: process.pid, started_at: process.started_at },
+                None => ObservedProcess::Ended(container.exit.clone()),
+            };
+            ObservedContainer { instance: instance.clone(), attempt: *attempt, process }
+        });
+        let networks = sim.runtime.networks.iter();
+        let networks =
+            networks.map(|(instance, address)| ObservedNetwork { instance: instance.clone(), address: *address });
+        let input = Input::Observed { containers: containers.collect(), networks: networks.collect() };
+        let takes = self.random.between(5, 60);
+        self.answer(index, takes, input);
+    }
+
+    /// Starts to do what the agent wished for. Nothing is done while containerd is away.
+    pub fn begin(&mut self, index: NodeIndex, effect: Effect) {
+        if self.nodes[index].runtime.away {
+            return;
+        }
+        self.note(&format!("{}: {}", self.nodes[index].id, describe(&effect)));
+        let takes = match &effect {
+            Effect::EnsureImage { image } if self.nodes[index].runtime.images.contains(image) => 3,
+            Effect::EnsureImage { .. } => self.random.between(200, 4000),
+            Effect::Start { .. } => self.random.between(30, 200),
+            Effect::Stop { grace_ms, .. } if self.random.per_mille(50) => *grace_ms,
+            Effect::Stop { .. } => self.random.between(5, 800),
+            Effect::EnsureNetwork { .. } | Effect::RemoveNetwork { .. } | Effect::Remove { .. } => {
+                self.random.between(5, 60)
+            }
+            Effect::KeepAssignments(_) | Effect::KeepServices(_) | Effect::Observe | Effect::StartProbe { .. } => 0,
+            Effect::StopProbe { .. } | Effect::ProgramServices { .. } | Effect::Report(_) => 0,
+        };
+        self.check_stop(index, &effect);
+        self.operation_count += 1;
+        let operation = self.operation_count;
+        self.nodes[index].runtime.operations.insert(operation, effect);
+        self.after(takes, Event::Done { node: index, operation });
+    }
+
+    /// An operation ends: well, or not.
+    pub fn done(&mut self, index: NodeIndex, operation: u64) {
+        let Some(effect) = self.nodes[index].runtime.operations.remove(&operation) else { return };
+        let fails = !self.calm && self.random.per_mille(15);
+        let reason = || "the disk is tired".to_owned();
+        let input = match (&effect, fails) {
+            (Effect::EnsureImage { image }, true) => Input::ImageFailed { image: image.clone(), reason: reason() },
+            (Effect::EnsureNetwork { instance, .. }, true) => {
+                Input::NetworkFailed { instance: instance.clone(), reason: reason() }
+            }
+            (Effect::Start { assignment, attempt, .. }, true) => {
+                Input::StartFailed { instance: assignment.instance.clone(), attempt: *attempt, reason: reason() }
+            }
+            (Effect::Remove { instance, attempt }, true) => {
+                Input::RemoveFailed { instance: instance.clone(), attempt: *attempt, reason: reason() }
+            }
+            (_, _) => match self.complete(index, &effect) {
+                Some(input) => input,
+                None => return,
+            },
+        };
+        let takes = self.random.between(0, 10);
+        self.answer(index, takes, input);
+    }
+
+    /// What was being done is cut off: it happened, or it did not, and nobody is told.
+    pub fn abort_operations(&mut self, index: NodeIndex) {
+        for effect in std::mem::take(&mut self.nodes[index].runtime.operations).into_values() {
+            match self.random.between(0, 2) {
+                0 => {}
+                1 => drop(self.complete(index, &effect)),
+                _ => self.half_complete(index, &effect),
+            }
+        }
+    }
+
+    /// All processes and networks end with the power.
+    pub fn lose_processes(&mut self, index: NodeIndex) {
+        let runtime = &mut self.nodes[index].runtime;
+        runtime.operations.clear();
+        runtime.networks.clear();
+        for (key, container) in &mut runtime.containers {
+            if container.process.take().is_some() {
+                container.exit = Exit::Unknown;
+                self.died_at.insert(key.0.clone(), self.now);
+            }
+        }
+    }
+
+    /// A process ends by itself.
+    pub fn exit(&mut self, index: NodeIndex, key: &Key, pid: u32, exit: Exit) {
+        let away = self.nodes[index].runtime.away;
+        let Some(container) = self.nodes[index].runtime.containers.get_mut(key) else { return };
+        if container.process.as_ref().is_none_or(|process| process.pid != pid) {
+            return;
+        }
+        container.process = None;
+        // Who dies while containerd is away leaves a record without a process.
+        container.exit = if away { Exit::Unknown } else { exit.clone() };
+        self.died_at.insert(key.0.clone(), self.now);
+        self.note(&format!("{}: {} exits by itself", self.nodes[index].id, key.0));
+        if !away {
+            let takes = self.random.between(1, 20);
+            self.answer(index, takes, Input::Exited { instance: key.0.clone(), attempt: key.1, exit });
+        }
+    }
+
+    /// A probe is due.
+    pub fn probe(&mut self, index: NodeIndex, life: u64, key: Key) {
+        let sim = &self.nodes[index];
+        if sim.life != life {
+            return;
+        }
+        let Some(&interval) = sim.probes.get(&key) else { return };
+        let process = sim.runtime.containers.get(&key).and_then(|container| container.process.as_ref());
+        let ready = process.is_some_and(|process| process.ready_at <= self.now);
+        let pause = if ready { interval } else { 250 };
+        let outcome = if ready { Ok(()) } else { Err("connection refused".to_owned()) };
+        let (instance, attempt) = key.clone();
+        self.step_agent(index, Input::Probed { instance, attempt, outcome });
+        self.after(pause, Event::Probe { node: index, life, key });
+    }
+
+    /// Containerd dies; processes go on.
+    pub fn crash_runtime(&mut self, index: NodeIndex) {
+        if self.nodes[index].runtime.away || !self.nodes[index].powered {
+            return;
+        }
+        self.note(&format!("{}: containerd dies", self.nodes[index].id));
+        self.abort_operations(index);
+        self.nodes[index].runtime.away = true;
+        self.step_agent(index, Input::RuntimeLost);
+    }
+
+    /// Containerd is back: the agent connects and looks around.
+    pub fn runtime_back(&mut self, index: NodeIndex) {
+        if !std::mem::replace(&mut self.nodes[index].runtime.away, false) {
+            return;
+        }
+        if self.nodes[index].agent.is_some() {
+            self.look(index);
+        }
+    }
+
+    fn complete(&mut self, index: NodeIndex, effect: &Effect) -> Option<Input> {
+        let runtime = &mut self.nodes[index].runtime;
+        match effect {
+            Effect::EnsureImage { image } => {
+                runtime.images.insert(image.clone());
+                Some(Input::ImageReady { image: image.clone() })
+            }
+            Effect::EnsureNetwork { instance, address } => {
+                runtime.networks.insert(instance.clone(), *address);
+                Some(Input::NetworkReady { instance: instance.clone() })
+            }
+            Effect::RemoveNetwork { instance } => {
+                runtime.networks.remove(instance);
+                Some(Input::NetworkRemoved { instance: instance.clone() })
+            }
+            Effect::Start { assignment, attempt, .. } => {
+                let pid = self.spawn(index, (assignment.instance.clone(), *attempt), &assignment.container.image);
+                Some(Input::Started { instance: assignment.instance.clone(), attempt: *attempt, pid })
+            }
+            Effect::Stop { instance, attempt, .. } => {
+                if let Some(container) = runtime.containers.get_mut(&(instance.clone(), *attempt))
+                    && container.process.take().is_some()
+                {
+                    container.exit = Exit::Code(143);
+                    self.died_at.insert(instance.clone(), self.now);
+                }
+                Some(Input::Exited { instance: instance.clone(), attempt: *attempt, exit: Exit::Code(143) })
+            }
+            Effect::Remove { instance, attempt } => {
+                let removed = runtime.containers.remove(&(instance.clone(), *attempt));
+                if removed.is_some_and(|container| container.process.is_some()) {
+                    self.died_at.insert(instance.clone(), self.now);
+                }
+                Some(Input::Removed { instance: instance.clone(), attempt: *attempt })
+            }
+            Effect::KeepAssignments(_) | Effect::KeepServices(_) | Effect::Observe | Effect::Report(_) => None,
+            Effect::StartProbe { .. } | Effect::StopProbe { .. } | Effect::ProgramServices { .. } => None,
+        }
+    }
+
+    /// A start that was cut off leaves a record without a process; other operations are done or not.
+    fn half_complete(&mut self, index: NodeIndex, effect: &Effect) {
+        if let Effect::Start { assignment, attempt, .. } = effect {
+            let container =
+                SimContainer { image: assignment.container.image.clone(), process: None, exit: Exit::Unknown };
+            let key = (assignment.instance.clone(), *attempt);
+            self.nodes[index].runtime.containers.insert(key, container);
+        }
+    }
+
+    fn spawn(&mut self, index: NodeIndex, key: Key, image: &str) -> u32 {
+        self.check_spawn(index, &key);
+        self.pid_count += 1;
+        let pid = self.pid_count;
+        let ready_at = self.now + self.random.between(0, 2500);
+        let process = SimProcess { pid, started_at: self.now, ready_at };
+        let container = SimContainer { image: image.to_owned(), process: Some(process), exit: Exit::Unknown };
+        self.nodes[index].runtime.containers.insert(key.clone(), container);
+        self.died_at.remove(&key.0);
+        if !self.calm {
+            let crashes = self.random.per_mille(60);
+            let lives = if crashes { self.random.between(1, 8000) } else { self.random.between(20_000, 1_800_000) };
+            self.after(lives, Event::Exit { node: index, key, pid, exit: Exit::Code(1) });
+        }
+        pid
+    }
+
+    fn answer(&mut self, index: NodeIndex, takes: u64, input: Input) {
+        let life = self.nodes[index].life;
+        self.after(takes, Event::Answer { node: index, life, input });
+    }
+}
+
+/// A wish in a few words, for the trace.
+fn describe(effect: &Effect) -> String {
+    match effect {
+        Effect::EnsureImage { image } => format!("pulls {image}"),
+        Effect::EnsureNetwork { instance, address } => format!("makes network of {instance}, {address}"),
+        Effect::RemoveNetwork { instance } => format!("removes network of {instance}"),
+        Effect::Start { assignment, attempt, .. } => format!("starts {} attempt {attempt}", assignment.instance),
+        Effect::Stop { instance, attempt, .. } => format!("stops {instance} attempt {attempt}"),
+        Effect::Remove { instance, attempt } => format!("removes {instance} attempt {attempt}"),
+        Effect::KeepAssignments(_) => "keeps assignments".to_owned(),
+        Effect::KeepServices(_) => "keeps services".to_owned(),
+        Effect::Observe => "looks again".to_owned(),
+        Effect::StartProbe { instance, .. } => format!("probes {instance}"),
+        Effect::StopProbe { instance } => format!("probes {instance} no more"),
+        Effect::ProgramServices { .. } => "programs balancing".to_owned(),
+        Effect::Report(_) => "reports".to_owned(),
+    }
+}

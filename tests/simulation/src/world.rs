@@ -1,0 +1,213 @@
+//! The world: virtual time, one queue of events, both real cores and everything around them.
+
+use std::collections::BTreeMap;
+
+use api_types::{
+    id::{InstanceId, NodeId},
+    time::Timestamp,
+};
+use scheduler_core::Settings;
+
+use crate::{
+    Options,
+    checkers::causes::Causes,
+    demand::Demand,
+    event::{ConnectionId, Event, NodeIndex},
+    network::Connection,
+    node::SimNode,
+    random::Random,
+    scheduler::SimScheduler,
+    trace::Trace,
+};
+
+/// When every simulation starts.
+pub const START: Timestamp = Timestamp(1_700_000_000_000);
+
+/// Steps at one moment above which something spins.
+const STEPS_PER_MOMENT_MAX: u64 = 20_000;
+
+/// Everything there is.
+#[derive(Debug)]
+pub struct World {
+    /// What was asked for.
+    pub options: Options,
+    /// The time.
+    pub now: Timestamp,
+    /// The only source of chance.
+    pub random: Random,
+    /// The scheduler's daemon.
+    pub scheduler: SimScheduler,
+    /// The nodes.
+    pub nodes: Vec<SimNode>,
+    /// Their numbers by name.
+    pub index: BTreeMap<NodeId, NodeIndex>,
+    /// The connections that an end still holds open.
+    pub connections: BTreeMap<ConnectionId, Connection>,
+    /// The people.
+    pub demand: Demand,
+    /// Why something may be stopped.
+    pub causes: Causes,
+    /// When each instance's process ended, of those without one.
+    pub died_at: BTreeMap<InstanceId, Timestamp>,
+    /// Whether faults are over.
+    pub calm: bool,
+    /// When all was as wanted after that.
+    pub settled_at: Timestamp,
+    /// Messages lost, of a thousand.
+    pub loss: u64,
+    /// How many connections there were.
+    pub connection_count: u64,
+    /// How many operations of nodes there were.
+    pub operation_count: u64,
+    /// The last process id.
+    pub pid_count: u32,
+    /// How many things moved: starts, stops, removals, tables, sets.
+    pub moves: u64,
+    /// Steps of either core.
+    pub steps: u64,
+    /// What happened.
+    pub trace: Trace,
+    /// The first thing that was wrong.
+    pub failure: Option<String>,
+    queue: BTreeMap<(Timestamp, u64), Event>,
+    sequence: u64,
+    steps_at_moment: u64,
+}
+
+impl World {
+    /// A cluster at its first moment: machines without power, a scheduler that was never started.
+    #[must_use]
+    pub fn new(options: &Options) -> Self {
+        let mut random = Random::new(options.seed);
+        let nodes: Vec<SimNode> = (0..options.nodes).map(|index| SimNode::new(index, index % 4, START)).collect();
+        let settings = Settings {
+            cluster_range: "10.32.0.0/11".parse().expect("a range"),
+            service_range: "10.64.0.0/16".parse().expect("a range"),
+            ..Settings::default()
+        };
+        let loss = random.between(0, 3);
+        Self {
+            options: options.clone(),
+            now: START,
+            random,
+            scheduler: SimScheduler::new(settings, START),
+            index: nodes.iter().enumerate().map(|(index, node)| (node.id.clone(), index)).collect(),
+            nodes,
+            connections: BTreeMap::new(),
+            demand: Demand::default(),
+            causes: Causes::default(),
+            died_at: BTreeMap::new(),
+            calm: false,
+            settled_at: START,
+            loss,
+            connection_count: 0,
+            operation_count: 0,
+            pid_count: 0,
+            moves: 0,
+            steps: 0,
+            trace: Trace::new(options.watch.clone()),
+            failure: None,
+            queue: BTreeMap::new(),
+            sequence: 0,
+            steps_at_moment: 0,
+        }
+    }
+
+    /// Lets something happen at a time.
+    pub fn at(&mut self, at: Timestamp, event: Event) {
+        self.sequence += 1;
+        self.queue.insert((at.max(self.now), self.sequence), event);
+    }
+
+    /// Lets something happen after so many milliseconds.
+    pub fn after(&mut self, milliseconds: u64, event: Event) {
+        self.at(self.now + milliseconds, event);
+    }
+
+    /// Lets time pass until `end`, or until something is wrong.
+    pub fn run_until(&mut self, end: Timestamp) {
+        while self.failure.is_none() {
+            let Some((&(at, sequence), _)) = self.queue.first_key_value() else { break };
+            if at > end {
+                break;
+            }
+            let Some(event) = self.queue.remove(&(at, sequence)) else { break };
+            if at > self.now {
+                self.now = at;
+                self.steps_at_moment = self.steps;
+            }
+            self.happen(event);
+            if self.steps - self.steps_at_moment > STEPS_PER_MOMENT_MAX {
+                self.fail("something spins: thousands of steps, and time stands still".to_owned());
+            }
+        }
+        self.now = self.now.max(end);
+    }
+
+    /// Notes the first thing that is wrong.
+    pub fn fail(&mut self, what: String) {
+        self.note(&format!("WRONG: {what}"));
+        self.failure.get_or_insert(what);
+    }
+
+    /// Adds to the trace.
+    pub fn note(&mut self, line: &str) {
+        self.trace.add(self.now, line);
+    }
+
+    fn happen(&mut self, event: Event) {
+        match event {
+            Event::SchedulerTick => self.scheduler_tick(),
+            Event::Committed { epoch } => self.committed(epoch),
+            Event::SchedulerStart => self.start_scheduler(),
+            Event::Pump(connection) => self.pump(connection),
+            Event::Up(connection, message) => self.up(connection, message),
+            Event::Down(connection, message) => self.down(connection, message),
+            Event::SchedulerNotices(connection) => self.scheduler_notices(connection),
+            Event::AgentNotices(connection) => self.agent_notices(connection),
+            Event::Dial(node) => self.dial(node),
+            Event::Heartbeat(connection) => self.heartbeat(connection),
+            Event::AgentTick(node) => self.agent_tick(node),
+            Event::AgentStart(node) => self.start_agent(node),
+            Event::Rejoin(node) => self.rejoin(node),
+            Event::Programmed { node, life } => self.programmed(node, life),
+            Event::AgentDies(node) => {
+                if !self.calm {
+                    self.crash_agent(node);
+                    let pause = self.random.between(100, 15_000);
+                    self.after(pause, Event::AgentStart(node));
+                }
+            }
+            Event::PowerOn(node) => self.power_on(node),
+            Event::RuntimeBack(node) => self.runtime_back(node),
+            Event::Done { node, operation } => self.done(node, operation),
+            Event::Kept { node, life, what } => self.kept(node, life, what),
+            Event::Answer { node, life, input } => self.answered(node, life, input),
+            Event::Exit { node, key, pid, exit } => {
+                if !self.calm {
+                    self.exit(node, &key, pid, exit);
+                }
+            }
+            Event::Probe { node, life, key } => self.probe(node, life, key),
+            Event::Heal(nodes) => self.heal(&nodes),
+            Event::Fault => self.fault(),
+            Event::Demand => self.want(),
+            Event::Reply { request, outcome } => self.replied(request, &outcome),
+            Event::DemandTimeout { request } => self.demand_timeout(request),
+            Event::Uncordon(node) => self.uncordon(node),
+            Event::Sweep => {
+                self.sweep();
+                self.after(1000, Event::Sweep);
+            }
+        }
+    }
+
+    /// Something arrives at an agent's core; a list of a connection to containerd that is lost does not.
+    fn answered(&mut self, node: NodeIndex, life: u64, input: agent_core::input::Input) {
+        let sim = &self.nodes[node];
+        let stale_list = sim.runtime.away && matches!(input, agent_core::input::Input::Observed { .. });
+        if sim.life == life && !stale_list {
+            self.step_agent(node, input);
+        }
+    }
+}

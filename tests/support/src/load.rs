@@ -1,0 +1,91 @@
+//! Steady traffic from inside a network namespace, with every answer and every failure counted.
+
+use std::{
+    collections::BTreeMap,
+    io,
+    net::SocketAddr,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use crate::{http::get, netns::inside, wait::pace};
+
+/// How long one request may take before it counts as failed.
+const LIMIT: Duration = Duration::from_secs(2);
+/// How long a client rests between two requests.
+const REST: Duration = Duration::from_millis(5);
+
+/// Traffic that goes on until [`Load::finish`].
+#[derive(Debug)]
+pub struct Load {
+    stop: Arc<AtomicBool>,
+    clients: Vec<JoinHandle<io::Result<Tally>>>,
+}
+
+/// What became of the requests.
+#[derive(Clone, Debug, Default)]
+pub struct Tally {
+    /// Answers by their text.
+    pub answers: BTreeMap<String, u32>,
+    /// When each failed request had begun, and what was wrong.
+    pub failures: Vec<(Instant, String)>,
+}
+
+impl Tally {
+    /// How many requests were answered.
+    #[must_use]
+    pub fn answered(&self) -> u32 {
+        self.answers.values().sum()
+    }
+}
+
+impl Load {
+    /// Has `clients` clients inside the namespace at `netns` ask `server` for `/` without end, each request on a
+    /// connection of its own.
+    #[must_use]
+    pub fn start(netns: &Path, server: SocketAddr, clients: usize) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let client = |_| {
+            let (stop, netns) = (Arc::clone(&stop), netns.to_owned());
+            thread::spawn(move || inside(&netns, || ask_on(server, &stop)))
+        };
+        Self { clients: (0..clients).map(client).collect(), stop }
+    }
+
+    /// Ends the traffic.
+    ///
+    /// # Errors
+    /// If the namespace could not be entered.
+    pub fn finish(self) -> io::Result<Tally> {
+        self.stop.store(true, Ordering::Relaxed);
+        let mut whole = Tally::default();
+        for client in self.clients {
+            let part = client.join().map_err(|_| io::Error::other("a client panicked"))??;
+            whole.failures.extend(part.failures);
+            for (text, count) in part.answers {
+                *whole.answers.entry(text).or_default() += count;
+            }
+        }
+        whole.failures.sort();
+        Ok(whole)
+    }
+}
+
+fn ask_on(server: SocketAddr, stop: &AtomicBool) -> Tally {
+    let mut tally = Tally::default();
+    while !stop.load(Ordering::Relaxed) {
+        let begin = Instant::now();
+        match get(server, "/", LIMIT) {
+            Ok(reply) if reply.status == 200 => *tally.answers.entry(reply.text()).or_default() += 1,
+            Ok(reply) => tally.failures.push((begin, format!("status {}", reply.status))),
+            Err(error) => tally.failures.push((begin, error.to_string())),
+        }
+        pace(REST);
+    }
+    tally
+}

@@ -1,0 +1,131 @@
+//! Network namespaces: the local network of a bed, and work done inside of one.
+
+use std::{
+    fs::File,
+    io,
+    net::Ipv4Addr,
+    path::{Path, PathBuf},
+    process::Command,
+    thread,
+};
+
+use nix::sched::{CloneFlags, setns};
+
+/// Where `ip netns` keeps the names.
+pub const FOLDER: &str = "/run/netns";
+/// The name of the bridge in the local network's own namespace.
+const BRIDGE: &str = "br0";
+
+/// Where the namespace `name` is.
+#[must_use]
+pub fn path(name: &str) -> PathBuf {
+    Path::new(FOLDER).join(name)
+}
+
+/// Runs `work` on a thread of its own inside the namespace at `netns`.
+///
+/// # Errors
+/// If the namespace cannot be entered.
+///
+/// # Panics
+/// If `work` does.
+pub fn inside<T: Send>(netns: &Path, work: impl FnOnce() -> T + Send) -> io::Result<T> {
+    let file = File::open(netns)
+        .map_err(|error| io::Error::new(error.kind(), format!("open {}: {error}", netns.display())))?;
+    let entered = thread::scope(|scope| {
+        let thread = scope.spawn(move || {
+            setns(file, CloneFlags::CLONE_NEWNET)?;
+            Ok(work())
+        });
+        thread.join()
+    });
+    entered.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}
+
+/// One link of network for all members of a bed: a bridge in a namespace of its own, so that the machine's network has
+/// no part in it.
+#[derive(Debug)]
+pub struct Lan {
+    bed: String,
+}
+
+impl Lan {
+    /// Makes the network of the bed `bed`; its members are named `BED.MEMBER`.
+    ///
+    /// # Errors
+    /// If `ip` fails.
+    pub fn new(bed: &str) -> io::Result<Self> {
+        let lan = Self { bed: bed.to_owned() };
+        let own = lan.namespace("lan");
+        ip(&["netns", "add", &own])?;
+        ip(&["-n", &own, "link", "set", "lo", "up"])?;
+        ip(&["-n", &own, "link", "add", BRIDGE, "type", "bridge"])?;
+        ip(&["-n", &own, "addr", "add", "10.77.0.1/24", "dev", BRIDGE])?;
+        ip(&["-n", &own, "link", "set", BRIDGE, "up"])?;
+        Ok(lan)
+    }
+
+    /// The name of `member`'s namespace.
+    #[must_use]
+    pub fn namespace(&self, member: &str) -> String {
+        format!("{}.{member}", self.bed)
+    }
+
+    /// Makes a namespace for `member` and plugs it in.
+    ///
+    /// # Errors
+    /// If `ip` fails.
+    pub fn attach(&self, member: &str, address: Ipv4Addr) -> io::Result<()> {
+        let (own, port, lan) = (self.namespace(member), port(member), self.namespace("lan"));
+        ip(&["netns", "add", &own])?;
+        ip(&["-n", &lan, "link", "add", &port, "type", "veth", "peer", "name", "eth0", "netns", &own])?;
+        ip(&["-n", &lan, "link", "set", &port, "master", BRIDGE, "up"])?;
+        ip(&["-n", &own, "addr", "add", &format!("{address}/24"), "dev", "eth0"])?;
+        ip(&["-n", &own, "link", "set", "lo", "up"])?;
+        ip(&["-n", &own, "link", "set", "eth0", "up"])?;
+        ip(&["-n", &own, "route", "add", "default", "via", "10.77.0.1"])
+    }
+
+    /// Pulls `member`'s plug: nothing comes or goes, not even the end of a connection.
+    ///
+    /// # Errors
+    /// If `ip` fails.
+    pub fn unplug(&self, member: &str) -> io::Result<()> {
+        ip(&["-n", &self.namespace("lan"), "link", "set", &port(member), "down"])
+    }
+
+    /// Puts `member`'s plug back in.
+    ///
+    /// # Errors
+    /// If `ip` fails.
+    pub fn plug(&self, member: &str) -> io::Result<()> {
+        ip(&["-n", &self.namespace("lan"), "link", "set", &port(member), "up"])
+    }
+
+    /// Removes `member`'s namespace with everything in it.
+    ///
+    /// # Errors
+    /// If `ip` fails.
+    pub fn detach(&self, member: &str) -> io::Result<()> {
+        ip(&["-n", &self.namespace("lan"), "link", "del", &port(member)])?;
+        ip(&["netns", "del", &self.namespace(member)])
+    }
+}
+
+/// Runs the program `ip`.
+///
+/// # Errors
+/// If it fails, with what it says.
+pub fn ip(arguments: &[&str]) -> io::Result<()> {
+    let output = Command::new("ip").args(arguments).output()?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let said = String::from_utf8_lossy(&output.stderr);
+    Err(io::Error::other(format!("ip {}: {}", arguments.join(" "), said.trim())))
+}
+
+/// The bridge's end of a member's link; the kernel takes 15 letters.
+fn port(member: &str) -> String {
+    format!("to-{}", member.chars().take(11).collect::<String>())
+}

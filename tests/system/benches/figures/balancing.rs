@@ -1,0 +1,102 @@
+//! Requests each second through the virtual address and the published port, over direct, interleaved in the same rounds.
+//!
+//! Each path has a client with an address of its own: a client that met an instance directly and then through a
+//! translated address within a minute is refused some connections by the instance's old sockets.
+
+use std::{collections::BTreeMap, fs, net::Ipv4Addr, path::Path, time::Duration};
+
+use tests_support::{cluster::Bed, netns::ip, program::within, wait::wait_until};
+
+use crate::{
+    Result,
+    record::{Figures, median},
+};
+
+/// How often each path is measured.
+const ROUNDS: usize = 7;
+/// The port that is published on every node.
+const PUBLISHED: u16 = 8090;
+
+/// Measures all paths and notes the ratios' medians.
+pub(crate) fn ratios(bed: &Bed, image: &str, figures: &mut Figures) -> Result<()> {
+    bed.apply(&manifest(image), &[])?;
+    wait_until(Duration::from_secs(60), || bed.service("balanced").is_ok_and(|service| service.endpoints == 2));
+    let service = bed.service("balanced")?;
+    let virtual_address = service.address.ok_or("no virtual address")?;
+    let node = bed.node("one").address();
+    let instances: Vec<Ipv4Addr> = bed.instances("balanced")?.into_iter().filter_map(|view| view.address).collect();
+    let script = bed.folder().join("direct.lua");
+    fs::write(&script, split_over(&instances))?;
+
+    let paths = [
+        ("direct", "http://direct.invalid:8080/".to_owned(), Some(script.as_path())),
+        ("vip", format!("http://{virtual_address}:8080/"), None),
+        ("port", format!("http://{node}:{PUBLISHED}/"), None),
+    ];
+    for (index, (client, ..)) in paths.iter().enumerate() {
+        let address = Ipv4Addr::new(10, 77, 0, 100 + u8::try_from(index)?);
+        bed.lan().attach(client, address)?;
+        let namespace = bed.lan().namespace(client);
+        for range in ["10.42.0.0/16", "10.43.0.0/16"] {
+            ip(&["-n", &namespace, "route", "add", range, "via", &node.to_string()])?;
+        }
+    }
+    let mut rates: BTreeMap<(&str, bool), Vec<f64>> = BTreeMap::new();
+    for _ in 0..ROUNDS {
+        for keep_alive in [true, false] {
+            let mut round = BTreeMap::new();
+            for (client, url, script) in &paths {
+                round.insert(*client, wrk(&bed.netns(client), url, *script, instances[0], keep_alive)?);
+            }
+            for path in ["vip", "port"] {
+                rates.entry((path, keep_alive)).or_default().push(round[path] / round["direct"]);
+            }
+            rates.entry(("direct", keep_alive)).or_default().push(round["direct"]);
+        }
+    }
+    for ((path, keep_alive), values) in rates {
+        let way = if keep_alive { "keepalive" } else { "newconn" };
+        let name = if path == "direct" { format!("direct_{way}_rps") } else { format!("lb_{path}_{way}_over_direct") };
+        figures.note(&name, median(values))?;
+    }
+    bed.wherry(&["delete", "balanced", "--yes"])?;
+    Ok(())
+}
+
+/// Two threads, 32 connections, two seconds; gives requests each second and fails if any request failed.
+fn wrk(netns: &Path, url: &str, script: Option<&Path>, first: Ipv4Addr, keep_alive: bool) -> Result<f64> {
+    // With a script the address comes from there; the URL's only has to be one that needs no look-up.
+    let url = url.replace("direct.invalid", &first.to_string());
+    let mut command = within(Some(netns), &["wrk", "-t2", "-c32", "-d2s"]);
+    if !keep_alive {
+        command.args(["-H", "Connection: close"]);
+    }
+    if let Some(script) = script {
+        command.arg("-s").arg(script);
+    }
+    let output = command.arg(&url).output()?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    if text.contains("Non-2xx") || !output.status.success() {
+        return Err(format!("wrk {url}: {text}{}", String::from_utf8_lossy(&output.stderr)).into());
+    }
+    let rate = text.lines().find_map(|line| line.strip_prefix("Requests/sec:")).ok_or("wrk gave no rate")?;
+    Ok(rate.trim().parse()?)
+}
+
+/// A script that gives each of wrk's threads one of the instances.
+fn split_over(instances: &[Ipv4Addr]) -> String {
+    let list: Vec<String> = instances.iter().map(|address| format!("\"{address}\"")).collect();
+    format!(
+        "local list = {{ {} }}\nlocal count = 0\nfunction setup(thread)\n  count = count + 1\n  \
+         thread.addr = wrk.lookup(list[(count - 1) % #list + 1], \"8080\")[1]\nend\n",
+        list.join(", ")
+    )
+}
+
+fn manifest(image: &str) -> String {
+    format!(
+        "name = \"bench\"\n[service.balanced]\nimage = \"{image}\"\nreplicas = 2\n\
+         ports = {{ http = {{ container = 8080, publish = {PUBLISHED} }} }}\n\
+         [service.balanced.place]\nrequire = [\"node == one\"]\n"
+    )
+}

@@ -1,0 +1,98 @@
+//! The stories of the whole system on real containerd, one after the other on one cluster of three nodes.
+//!
+//! `cargo test -p tests-system --test system -- NAME` tells only those with `NAME` in their name.
+#![expect(clippy::print_stdout, reason = "each story says how it ended, as the usual test runner does")]
+
+#[path = "stories/control_plane.rs"]
+mod control_plane;
+#[path = "stories/faults.rs"]
+mod faults;
+#[path = "stories/intruders.rs"]
+mod intruders;
+#[path = "stories/nodes.rs"]
+mod nodes;
+#[path = "stories/operation.rs"]
+mod operation;
+#[path = "stories/stage.rs"]
+mod stage;
+
+use std::{
+    env,
+    panic::{AssertUnwindSafe, catch_unwind},
+    process::ExitCode,
+    time::Instant,
+};
+
+use stage::{Outcome, Stage};
+
+/// One story: what it shows, and how.
+type Story = (&'static str, fn(&mut Stage) -> Outcome);
+
+const STORIES: &[Story] = &[
+    ("replicas_are_placed_on_distinct_nodes_and_balanced", operation::replicas_are_placed_and_balanced),
+    ("a_killed_process_is_started_again_in_place", operation::a_killed_process_is_started_again),
+    ("scaling_up_and_down_moves_nothing_else", operation::scaling_moves_nothing_else),
+    ("a_daemon_runs_once_on_each_matching_node", operation::a_daemon_runs_once_on_each_node),
+    ("a_drained_node_gives_everything_away", operation::a_drained_node_gives_everything_away),
+    ("a_cordoned_node_takes_nothing_and_keeps_what_it_has", operation::a_cordoned_node_takes_nothing),
+    ("every_look_is_answered_and_changes_nothing", operation::every_look_is_answered),
+    ("an_image_from_a_file_runs_without_a_registry", operation::an_image_from_a_file_runs),
+    ("output_is_read_through_the_agents_connection", operation::output_is_read),
+    ("a_power_cut_is_survived_and_the_return_disturbs_nobody", nodes::a_power_cut_is_survived),
+    ("an_agent_killed_and_started_again_restarts_nothing", nodes::an_agent_restarts_nothing),
+    ("containerd_killed_and_started_again_restarts_nothing", nodes::containerd_restarts_nothing),
+    ("a_container_removed_behind_the_agents_back_comes_again", nodes::a_removed_container_comes_again),
+    ("a_scheduler_killed_during_applies_loses_nothing_it_acknowledged", control_plane::nothing_acknowledged_is_lost),
+    ("a_process_dies_while_the_scheduler_is_away", control_plane::a_process_dies_without_a_scheduler),
+    ("a_node_reboots_while_the_scheduler_is_away", control_plane::a_node_reboots_without_a_scheduler),
+    ("an_image_that_does_not_exist_is_named_until_it_does", faults::a_missing_image),
+    ("a_command_that_does_not_exist_is_named_until_it_is_mended", faults::a_missing_command),
+    ("a_memory_limit_that_is_hit_is_named_until_it_is_raised", faults::a_memory_limit),
+    ("a_workload_that_fits_nowhere_says_why_until_it_fits", faults::no_node_fits),
+    ("a_port_that_is_taken_is_named_until_it_is_free", faults::a_port_is_taken),
+    ("a_wrong_or_expired_join_token_lets_nobody_in", intruders::join_tokens),
+    ("calls_without_a_token_and_bodies_over_the_limit_are_refused", intruders::calls),
+    ("agents_and_schedulers_of_different_clusters_refuse_each_other", intruders::another_cluster),
+];
+
+fn main() -> ExitCode {
+    let wanted: Vec<String> = env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
+    let told = |name: &str| wanted.is_empty() || wanted.iter().any(|part| name.contains(part.as_str()));
+    let stories: Vec<&Story> = STORIES.iter().filter(|(name, _)| told(name)).collect();
+    println!("\nrunning {} stories", stories.len());
+    let begin = Instant::now();
+    let mut stage = None;
+    let mut failed = Vec::new();
+    for (name, story) in &stories {
+        let begin = Instant::now();
+        let result = catch_unwind(AssertUnwindSafe(|| tell(*story, &mut stage)));
+        let result = result.unwrap_or_else(|_| Err("it panicked".into()));
+        let word = if result.is_ok() { "ok" } else { "FAILED" };
+        println!("story {name} ... {word} ({:.1} s)", begin.elapsed().as_secs_f64());
+        if let Err(error) = result {
+            println!("{error}\n");
+            failed.push(*name);
+            // What a failed story leaves behind is no ground for the next one.
+            stage = None;
+        }
+    }
+    let ground = stage.as_ref().map(|stage: &Stage| stage.bed.ground().clone());
+    drop(stage);
+    let left = ground.map(|ground| ground.leftovers()).unwrap_or_default();
+    println!("\n{} told, {} failed, in {:.0} s", stories.len(), failed.len(), begin.elapsed().as_secs_f64());
+    if failed.is_empty() && left.is_empty() {
+        return ExitCode::SUCCESS;
+    }
+    println!("failed: {failed:?}\nleft behind: {left:?}");
+    ExitCode::FAILURE
+}
+
+/// Tells one story on a cluster that is whole and empty.
+fn tell(story: fn(&mut Stage) -> Outcome, stage: &mut Option<Stage>) -> Outcome {
+    let stage = match stage {
+        Some(stage) => stage,
+        None => stage.insert(Stage::new()?),
+    };
+    stage.calm()?;
+    story(stage)
+}

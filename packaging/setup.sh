@@ -1,0 +1,82 @@
+#!/bin/sh
+# Installs what a fresh Debian 12 lacks to build, test and demonstrate Wherry. Installs only what is missing, and starts
+# no registry on the machine. (busybox-static takes the place of busybox, as Debian has it.)
+#   packaging/setup.sh build|demo|test|bench
+set -eu
+
+main() {
+    purpose=${1:-build}
+    wanted="gcc libc6-dev make pkg-config protobuf-compiler libprotobuf-dev ca-certificates"
+    case $purpose in
+        build) ;;
+        demo) wanted="$wanted $(running)" ;;
+        test) wanted="$wanted $(running) systemd git user-mode-linux" ;;
+        bench) wanted="$wanted $(running) wrk" ;;
+        *) echo "usage: packaging/setup.sh build|demo|test|bench" >&2; exit 2 ;;
+    esac
+
+    missing=""
+    for package in $wanted; do
+        installed "$package" || missing="$missing $package"
+    done
+    [ -z "$missing" ] || install_packages "$missing"
+    [ "$purpose" = build ] || load_modules
+    check_cargo
+}
+
+# What real nodes on one machine need.
+running() {
+    echo containerd runc nftables iproute2 procps util-linux mount kmod busybox-static docker-registry curl
+}
+
+# containerd and runc may also come from Docker's own package, which Debian's would replace.
+installed() {
+    case $1 in
+        containerd) command -v containerd >/dev/null && command -v ctr >/dev/null && return ;;
+        runc) command -v runc >/dev/null && return ;;
+    esac
+    [ "$(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null)" = installed ]
+}
+
+install_packages() {
+    command -v apt-get >/dev/null || { echo "setup: no apt-get here; install by hand:$1" >&2; exit 1; }
+    as_root=""
+    if [ "$(id -u)" != 0 ]; then
+        command -v sudo >/dev/null || { echo "setup: become root to install:$1" >&2; exit 1; }
+        as_root="sudo"
+    fi
+    echo "setup: installing$1"
+    # shellcheck disable=SC2086 # a list of packages is meant to be split
+    get install $1 2>/dev/null || { get update && get install $1; } || {
+        echo "setup: apt-get could not install:$1" >&2
+        exit 1
+    }
+    # A registry for everybody on port 5000 is nothing that a test may leave behind.
+    case $1 in *docker-registry*)
+        [ ! -d /run/systemd/system ] || $as_root systemctl disable --quiet --now docker-registry || true ;;
+    esac
+}
+
+get() {
+    $as_root env DEBIAN_FRONTEND=noninteractive apt-get "$@" -y -q --no-install-recommends >/dev/null
+}
+
+# Built into some kernels, modules in others; the programs say so themselves if one is really missing.
+load_modules() {
+    for module in overlay veth nf_tables nf_nat nft_chain_nat nft_numgen nft_fib_ipv4 nft_masq; do
+        modprobe -q "$module" 2>/dev/null || true
+    done
+}
+
+check_cargo() {
+    command -v cargo >/dev/null && return
+    [ -x "$HOME/.cargo/bin/cargo" ] && return
+    cat >&2 <<'EOF'
+setup: no cargo here. Debian 12's own is too old for this project; install rustup (https://rustup.rs), which
+       then fetches the toolchain that rust-toolchain.toml names:
+           apt-get install curl && curl --proto '=https' -sSf https://sh.rustup.rs | sh -s -- -y --profile minimal
+EOF
+    exit 1
+}
+
+main "$@"

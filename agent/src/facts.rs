@@ -34,6 +34,7 @@ pub(crate) fn facts(config: &Config, address: Ipv4Addr, system: &System) -> Node
         memory_bytes: system.total_memory(),
     };
     NodeFacts {
+        devices: Vec::new(),
         arch: architecture().to_owned(),
         os: std::env::consts::OS.to_owned(),
         kernel: line("/proc/sys/kernel/osrelease"),

@@ -195,6 +195,7 @@ fn instance(name: &str) -> InstanceId {
 
 fn facts() -> NodeFacts {
     NodeFacts {
+        devices: Vec::new(),
         arch: "arm64".to_owned(),
         os: "linux".to_owned(),
         kernel: "6.1".to_owned(),
@@ -248,6 +249,7 @@ fn assignment(name: &str) -> Assignment {
         ("/b".to_owned(), Mount::Tmpfs { bytes_max: 1 << 20 }),
     ]);
     Assignment {
+        devices: Vec::new(),
         instance: instance(name),
         workload: "shop/web".parse().expect("an id"),
         slot: 1,

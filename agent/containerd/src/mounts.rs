@@ -45,6 +45,7 @@ pub(crate) fn all(
                 "destination": inside, "type": "bind", "source": resolve_host_path(path, prefixes)?,
                 "options": ["rbind", "rprivate", "nosuid", "nodev", if *read_only { "ro" } else { "rw" }],
             }),
+            Mount::Volume { name, .. } => return Err(format!("volume {name}: volumes are not supported yet")),
         });
     }
     Ok(list)

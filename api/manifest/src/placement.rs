@@ -1,6 +1,6 @@
 //! `[service.x.place]`: where instances go.
 
-use api_types::placement::{Constraint, ConstraintKey, Operator, PlacementSpec, SpreadKey};
+use api_types::placement::{Constraint, ConstraintKey, Domain, Operator, PlacementSpec, Spread};
 
 use crate::{
     fault::suggestion,
@@ -39,13 +39,13 @@ fn only_for_services(entry: &Entry<'_>, kind: Kind) {
     }
 }
 
-fn spread(entry: &Entry<'_>) -> Vec<SpreadKey> {
+fn spread(entry: &Entry<'_>) -> Vec<Spread> {
     let mut keys = Vec::new();
     for item in entry.items().unwrap_or_default() {
         let key = match item.text() {
             None => continue,
-            Some("site") => SpreadKey::Site,
-            Some("node") => SpreadKey::Node,
+            Some("site") => Spread::soft(Domain::Site),
+            Some("node") => Spread::soft(Domain::Node),
             Some(label) if label.starts_with("label.") => {
                 item.refuse_later("spreading over a label");
                 continue;

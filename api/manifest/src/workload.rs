@@ -68,7 +68,17 @@ pub(crate) fn read(entry: &Entry<'_>, kind: Kind, namespace: &Name) -> Option<Re
         Kind::Daemon => WorkloadKind::Daemon,
     };
     let id = WorkloadId { namespace: namespace.clone(), name: name? };
-    let spec = WorkloadSpec { id, kind, container: container?, resources, placement, ports, probe, disconnect };
+    let spec = WorkloadSpec {
+        id,
+        kind,
+        container: container?,
+        resources,
+        devices: Vec::new(),
+        placement,
+        ports,
+        probe,
+        disconnect,
+    };
     Some(Reading { spec, path: entry.path.clone(), place: entry.key_place.clone(), port_places })
 }
 

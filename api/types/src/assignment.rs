@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     container::{ContainerSpec, PortSpec},
     counter::{Epoch, Generation, Revision},
+    device::DeviceGrant,
     id::{InstanceId, NodeId, WorkloadId},
     instance::Desired,
     net::Cidr,
@@ -44,6 +45,9 @@ pub struct Assignment {
     pub container: ContainerSpec,
     /// What it gets.
     pub resources: ResourceSpec,
+    /// The devices it was given.
+    #[serde(default)]
+    pub devices: Vec<DeviceGrant>,
     /// Its ports.
     pub ports: Vec<PortSpec>,
     /// How health is asked for.

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::id::Name;
+
 /// What to run in an instance. `None` means: as the image says.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -52,6 +54,13 @@ pub enum Mount {
     Host {
         /// Absolute path on the node.
         path: String,
+        /// Whether the container may not write to it.
+        read_only: bool,
+    },
+    /// Data that stays on its node and keeps the slot's instances there: one directory for each slot.
+    Volume {
+        /// Its name, unique in the workload.
+        name: Name,
         /// Whether the container may not write to it.
         read_only: bool,
     },

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     counter::Revision,
+    device::DeviceGrant,
     id::{InstanceId, NodeId, WorkloadId},
     time::Timestamp,
 };
@@ -111,6 +112,9 @@ pub struct Instance {
     pub revision: Revision,
     /// The node it was placed on.
     pub node: NodeId,
+    /// The devices it was given.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub devices: Vec<DeviceGrant>,
     /// What is wanted of it.
     pub desired: Desired,
     /// When it was placed.

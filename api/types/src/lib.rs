@@ -24,6 +24,11 @@
 //! | **service table** | all services a node must know | [`service::ServiceTable`] |
 //! | **endpoint** | one healthy instance's address behind a service | [`service::Endpoint`] |
 //! | **constraint** | what a node must meet | [`placement::Constraint`] |
+//! | **spread**, **domain** | evenness; what counts as one place | [`placement::Spread`], [`placement::Domain`] |
+//! | **affinity** | with or without another workload in one place | [`placement::Affinity`] |
+//! | **priority** | who goes first where room is short | [`placement::Priority`] |
+//! | **device**, **grant** | a countable thing of a node; what an instance got of it | [`device::Device`], [`device::DeviceGrant`] |
+//! | **volume** | data that stays on its node | [`container::Mount::Volume`] |
 //! | **probe** | how health is asked for | [`probe::ProbeSpec`] |
 //! | **condition** | one thing that a node checks about itself | [`node::Condition`] |
 //! | **event** | one line of the history shown to people | [`view::Event`] |
@@ -31,6 +36,7 @@
 pub mod assignment;
 pub mod container;
 pub mod counter;
+pub mod device;
 pub mod error;
 pub mod id;
 pub mod instance;

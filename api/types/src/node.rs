@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, net::Ipv4Addr};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{id::NodeId, net::Cidr, resources::Resources, time::Timestamp};
+use crate::{device::Device, id::NodeId, net::Cidr, resources::Resources, time::Timestamp};
 
 /// A node as the scheduler registered it. Labels and site come from the join token or an operator, never from the node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -69,6 +69,9 @@ pub struct NodeFacts {
     pub boot_id: String,
     /// 1 or 2.
     pub cgroup_version: u8,
+    /// Its devices and other countable things, as its own configuration names them; sorted by name.
+    #[serde(default)]
+    pub devices: Vec<Device>,
 }
 
 /// One thing that a node checks about itself.

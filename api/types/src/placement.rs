@@ -4,6 +4,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::id::WorkloadId;
+
 /// Rules for choosing a node.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -12,26 +14,140 @@ pub struct PlacementSpec {
     #[serde(default)]
     pub constraints: Vec<Constraint>,
     /// Over what to spread, the most important first.
-    pub spread: Vec<SpreadKey>,
+    pub spread: Vec<Spread>,
     /// Most instances of this workload on one node.
     #[serde(default)]
     pub per_node_max: Option<u32>,
+    /// With which other workloads instances share a place, and with which they do not. All must hold.
+    #[serde(default)]
+    pub affinities: Vec<Affinity>,
+    /// Who goes first where there is not room for all.
+    #[serde(default)]
+    pub priority: Priority,
 }
 
 impl Default for PlacementSpec {
     fn default() -> Self {
-        Self { constraints: Vec::new(), spread: vec![SpreadKey::Site, SpreadKey::Node], per_node_max: None }
+        Self {
+            constraints: Vec::new(),
+            spread: vec![Spread::soft(Domain::Site), Spread::soft(Domain::Node)],
+            per_node_max: None,
+            affinities: Vec::new(),
+            priority: Priority::default(),
+        }
     }
 }
 
-/// Something that instances are spread over.
+/// One rule of evenness.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Spread {
+    /// Over what.
+    pub over: Domain,
+    /// By how many instances the fullest place may exceed the emptiest that could take one; at least 1. Nodes that would
+    /// exceed it take none. `None`: as even as there is room for.
+    #[serde(default)]
+    pub skew_max: Option<u32>,
+}
+
+impl Spread {
+    /// As even as there is room for.
+    #[must_use]
+    pub fn soft(over: Domain) -> Self {
+        Self { over, skew_max: None }
+    }
+}
+
+/// What nodes have in common that makes them one place.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum SpreadKey {
-    /// The sites.
+pub enum Domain {
+    /// The site.
     Site,
-    /// The nodes.
+    /// Each node is a place of its own.
     Node,
+    /// The value of a label; nodes without it are one place together.
+    Label(String),
+}
+
+impl fmt::Display for Domain {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Site => f.write_str("site"),
+            Self::Node => f.write_str("node"),
+            Self::Label(name) => write!(f, "label.{name}"),
+        }
+    }
+}
+
+impl fmt::Display for Spread {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.skew_max {
+            Some(skew) => write!(f, "{} skew {skew}", self.over),
+            None => write!(f, "{}", self.over),
+        }
+    }
+}
+
+/// A rule about the instances of another workload.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Affinity {
+    /// The other workload, in the same namespace unless said otherwise; it need not exist (yet).
+    pub workload: WorkloadId,
+    /// What counts as one place.
+    pub within: Domain,
+    /// Whether one of its instances must be there, or none may be. *None may be* holds in both directions: neither is
+    /// placed where the other is.
+    pub relation: Relation,
+}
+
+impl fmt::Display for Affinity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let relation = match self.relation {
+            Relation::With => "with",
+            Relation::Without => "without",
+        };
+        write!(f, "{relation} {} on one {}", self.workload, self.within)
+    }
+}
+
+/// Which way an [`Affinity`] goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Relation {
+    /// At least one of its instances is in the same place.
+    With,
+    /// None of its instances is in the same place.
+    Without,
+}
+
+/// Who goes first where there is not room for all; greater ones may displace lesser ones, never equals.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Priority {
+    /// Gives way to everybody.
+    Low,
+    /// What most things are.
+    #[default]
+    Normal,
+    /// Displaces normal and low ones.
+    High,
+    /// Displaces all others: what a site cannot be without.
+    Critical,
+}
+
+impl Priority {
+    /// As in the manifest.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Low => "low",
+            Self::Normal => "normal",
+            Self::High => "high",
+            Self::Critical => "critical",
+        }
+    }
 }
 
 /// A property of a node that a constraint looks at.
@@ -76,6 +192,8 @@ pub enum Operator {
     NotIn,
     /// `has`: the property is there.
     Has,
+    /// `hasnot`: the property is absent.
+    HasNot,
     /// `>`: as integers.
     Greater,
     /// `<`: as integers.
@@ -90,7 +208,7 @@ pub struct Constraint {
     pub key: ConstraintKey,
     /// How it is compared.
     pub operator: Operator,
-    /// With what; empty for [`Operator::Has`], one value for the others but the two lists.
+    /// With what; empty for [`Operator::Has`] and [`Operator::HasNot`], one value for the others but the two lists.
     #[serde(default)]
     pub values: Vec<String>,
 }
@@ -109,6 +227,7 @@ impl Constraint {
             Operator::In => listed(),
             Operator::NotIn => !listed(),
             Operator::Has => value.is_some(),
+            Operator::HasNot => value.is_none(),
             Operator::Greater => compared().is_some_and(std::cmp::Ordering::is_gt),
             Operator::Less => compared().is_some_and(std::cmp::Ordering::is_lt),
         }
@@ -124,6 +243,7 @@ impl fmt::Display for Constraint {
             Operator::In => write!(f, "{} in [{values}]", self.key),
             Operator::NotIn => write!(f, "{} notin [{values}]", self.key),
             Operator::Has => write!(f, "has {}", self.key),
+            Operator::HasNot => write!(f, "hasnot {}", self.key),
             Operator::Greater => write!(f, "{} > {values}", self.key),
             Operator::Less => write!(f, "{} < {values}", self.key),
         }
@@ -146,6 +266,7 @@ mod tests {
         assert!(met(Operator::In, &["a", "b"], Some("b")) && !met(Operator::In, &["a"], None));
         assert!(met(Operator::NotIn, &["a"], None) && !met(Operator::NotIn, &["a"], Some("a")));
         assert!(met(Operator::Has, &[], Some("")) && !met(Operator::Has, &[], None));
+        assert!(met(Operator::HasNot, &[], None) && !met(Operator::HasNot, &[], Some("")));
         assert!(met(Operator::Greater, &["9"], Some("10")) && !met(Operator::Greater, &["9"], Some("x")));
         assert!(met(Operator::Less, &["9"], Some("-1")) && !met(Operator::Less, &["9"], None));
     }

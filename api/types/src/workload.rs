@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     container::{ContainerSpec, PortSpec},
     counter::Revision,
+    device::DeviceRequest,
     id::WorkloadId,
     placement::PlacementSpec,
     probe::ProbeSpec,
@@ -24,6 +25,9 @@ pub struct WorkloadSpec {
     pub container: ContainerSpec,
     /// What each instance gets.
     pub resources: ResourceSpec,
+    /// The devices each instance gets.
+    #[serde(default)]
+    pub devices: Vec<DeviceRequest>,
     /// Where instances go.
     pub placement: PlacementSpec,
     /// The ports; names and numbers are unique within the workload.
@@ -44,6 +48,7 @@ impl WorkloadSpec {
         };
         self.container == other.container
             && self.resources == other.resources
+            && self.devices == other.devices
             && self.probe == other.probe
             && ports(self) == ports(other)
     }

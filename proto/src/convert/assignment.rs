@@ -3,10 +3,11 @@
 use api_types::{
     assignment::Assignment,
     counter::{Epoch, Generation, Revision},
+    device::DeviceGrant,
     instance::Desired,
 };
 
-use super::{known, list, optional, parsed, parsed_list, required, unknown};
+use super::{bounded, known, list, optional, parsed, parsed_list, required, unknown};
 use crate::{error::ConvertError, session::Marker, update::AssignmentsUpdate, v1};
 
 impl From<Marker> for v1::Marker {
@@ -37,6 +38,7 @@ impl From<Assignment> for v1::Assignment {
             resources: Some(assignment.resources.into()),
             ports: assignment.ports.into_iter().map(Into::into).collect(),
             probe: assignment.probe.map(Into::into),
+            devices: assignment.devices.into_iter().map(Into::into).collect(),
         }
     }
 }
@@ -60,7 +62,22 @@ impl TryFrom<v1::Assignment> for Assignment {
             resources: required("resources", wire.resources)?,
             ports: list("ports", wire.ports)?,
             probe: optional("probe", wire.probe)?,
+            devices: list("devices", wire.devices)?,
         })
+    }
+}
+
+impl From<DeviceGrant> for v1::DeviceGrant {
+    fn from(grant: DeviceGrant) -> Self {
+        Self { device: grant.device, kind: grant.kind, millis: grant.millis }
+    }
+}
+
+impl TryFrom<v1::DeviceGrant> for DeviceGrant {
+    type Error = ConvertError;
+
+    fn try_from(wire: v1::DeviceGrant) -> Result<Self, Self::Error> {
+        Ok(Self { device: bounded("device", wire.device)?, kind: bounded("kind", wire.kind)?, millis: wire.millis })
     }
 }
 

@@ -1,6 +1,7 @@
 //! What agents observe. Everything here comes from a node and may be hostile: texts are bounded, names are parsed.
 
 use api_types::{
+    device::Device,
     instance::{Exit, Health, InstanceState, InstanceStatus, InstanceUsage},
     node::{Condition, NodeFacts, NodeUsage},
     time::Timestamp,
@@ -149,6 +150,7 @@ impl From<NodeFacts> for v1::NodeFacts {
             runtime_version: shortened(facts.runtime_version),
             boot_id: shortened(facts.boot_id),
             cgroup_version: facts.cgroup_version.into(),
+            devices: facts.devices.into_iter().map(Into::into).collect(),
         }
     }
 }
@@ -169,6 +171,31 @@ impl TryFrom<v1::NodeFacts> for NodeFacts {
             runtime_version: bounded("runtime_version", wire.runtime_version)?,
             boot_id: bounded("boot_id", wire.boot_id)?,
             cgroup_version,
+            devices: list("devices", wire.devices)?,
+        })
+    }
+}
+
+impl From<Device> for v1::Device {
+    fn from(device: Device) -> Self {
+        Self {
+            name: shortened(device.name),
+            kind: shortened(device.kind),
+            model: shortened(device.model),
+            shares: device.shares,
+        }
+    }
+}
+
+impl TryFrom<v1::Device> for Device {
+    type Error = ConvertError;
+
+    fn try_from(wire: v1::Device) -> Result<Self, Self::Error> {
+        Ok(Self {
+            name: bounded("name", wire.name)?,
+            kind: bounded("kind", wire.kind)?,
+            model: bounded("model", wire.model)?,
+            shares: wire.shares,
         })
     }
 }

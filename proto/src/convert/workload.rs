@@ -6,7 +6,7 @@ use api_types::{
     resources::{ResourceSpec, Resources},
 };
 
-use super::{known, port, required, unknown};
+use super::{known, parsed, port, required, unknown};
 use crate::{error::ConvertError, v1};
 
 impl From<ContainerSpec> for v1::Container {
@@ -60,6 +60,9 @@ impl From<Mount> for v1::Mount {
         let kind = match mount {
             Mount::Host { path, read_only } => v1::mount::Kind::Host(v1::HostMount { path, read_only }),
             Mount::Tmpfs { bytes_max } => v1::mount::Kind::Tmpfs(v1::TmpfsMount { bytes_max }),
+            Mount::Volume { name, read_only } => {
+                v1::mount::Kind::Volume(v1::VolumeMount { name: name.to_string(), read_only })
+            }
         };
         Self { kind: Some(kind) }
     }
@@ -72,6 +75,9 @@ impl TryFrom<v1::Mount> for Mount {
         match wire.kind.ok_or_else(|| ConvertError::missing("kind"))? {
             v1::mount::Kind::Host(host) => Ok(Self::Host { path: host.path, read_only: host.read_only }),
             v1::mount::Kind::Tmpfs(tmpfs) => Ok(Self::Tmpfs { bytes_max: tmpfs.bytes_max }),
+            v1::mount::Kind::Volume(volume) => {
+                Ok(Self::Volume { name: parsed("name", &volume.name)?, read_only: volume.read_only })
+            }
         }
     }
 }

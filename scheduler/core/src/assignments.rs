@@ -68,6 +68,7 @@ fn assignment(held: &InstanceEntry) -> Assignment {
         desired: held.instance.desired,
         container: spec.container.clone(),
         resources: spec.resources,
+        devices: held.instance.devices.clone(),
         ports,
         probe: spec.probe.clone(),
     }

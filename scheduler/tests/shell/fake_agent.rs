@@ -205,6 +205,7 @@ pub(crate) fn hello(assignments: Option<Marker>, services: Option<Marker>) -> v1
 /// A node that everything fits on.
 pub(crate) fn facts() -> NodeFacts {
     NodeFacts {
+        devices: Vec::new(),
         arch: "amd64".to_owned(),
         os: "linux".to_owned(),
         kernel: "6.1".to_owned(),

@@ -250,6 +250,7 @@ impl World {
             host: None,
         };
         WorkloadSpec {
+            devices: Vec::new(),
             id: name.parse().expect("a name"),
             ports: if kind == WorkloadKind::Daemon { Vec::new() } else { vec![port] },
             kind,

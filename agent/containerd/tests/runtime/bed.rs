@@ -201,6 +201,7 @@ pub(crate) async fn next(events: &mut mpsc::Receiver<Event>) -> Event {
 pub(crate) fn assignment(name: &str, command: &[&str]) -> Assignment {
     let container: Value = serde_json::json!({"image": IMAGE, "command": command, "stop_grace_ms": 1000});
     Assignment {
+        devices: Vec::new(),
         instance: InstanceId::new(name).expect("a name"),
         workload: "shop/web".parse().expect("a workload"),
         slot: 0,

@@ -285,6 +285,7 @@ pub(crate) fn subnet() -> Cidr {
 /// An instance of the service `web`.
 pub(crate) fn assignment(instance: &str) -> Assignment {
     Assignment {
+        devices: Vec::new(),
         instance: id(instance),
         workload: "web".parse().expect("an id"),
         slot: 0,

@@ -91,6 +91,7 @@ pub(crate) fn node(name: &str, last: u8, liveness: Liveness, availability: Avail
         liveness,
         availability,
         facts: NodeFacts {
+            devices: Vec::new(),
             arch: "amd64".into(),
             os: "linux".into(),
             kernel: "6.1.0".into(),

@@ -2,7 +2,7 @@
 
 use api_types::{
     container::{ContainerSpec, Mount, PortSpec},
-    placement::{PlacementSpec, SpreadKey},
+    placement::PlacementSpec,
     probe::{ProbeCheck, ProbeSpec},
     resources::ResourceSpec,
     view::{FieldChange, WorkloadChange},
@@ -57,7 +57,7 @@ fn differences(before: &WorkloadSpec, after: &WorkloadSpec) -> Vec<FieldChange> 
 
 /// Every field with the JSON of its value, in the order of the spec.
 fn fields(spec: &WorkloadSpec) -> Vec<(String, String)> {
-    let WorkloadSpec { id: _, kind, container, resources, placement, ports, probe, disconnect } = spec;
+    let WorkloadSpec { id: _, kind, container, resources, devices, placement, ports, probe, disconnect } = spec;
     let mut fields = Fields(Vec::new());
     fields.add("kind", text(kind_name(kind)));
     if let WorkloadKind::Service { replicas } = kind {
@@ -65,6 +65,8 @@ fn fields(spec: &WorkloadSpec) -> Vec<(String, String)> {
     }
     fields.add_container(container);
     fields.add_resources(resources);
+    let devices: Vec<String> = devices.iter().map(ToString::to_string).collect();
+    fields.add("devices", texts(&devices));
     fields.add_placement(placement);
     for port in ports {
         fields.add(&format!("ports.{}", port.name), port_json(port));
@@ -121,18 +123,15 @@ impl Fields {
     }
 
     fn add_placement(&mut self, placement: &PlacementSpec) {
-        let PlacementSpec { constraints, spread, per_node_max } = placement;
+        let PlacementSpec { constraints, spread, per_node_max, affinities, priority } = placement;
         let constraints: Vec<String> = constraints.iter().map(ToString::to_string).collect();
-        let spread: Vec<String> = spread
-            .iter()
-            .map(|key| match key {
-                SpreadKey::Site => "site".to_owned(),
-                SpreadKey::Node => "node".to_owned(),
-            })
-            .collect();
+        let spread: Vec<String> = spread.iter().map(ToString::to_string).collect();
+        let affinities: Vec<String> = affinities.iter().map(ToString::to_string).collect();
         self.add("placement.constraints", texts(&constraints));
         self.add("placement.spread", texts(&spread));
         self.add("placement.per_node_max", number(per_node_max.map(u64::from)));
+        self.add("placement.affinities", texts(&affinities));
+        self.add("placement.priority", text(priority.as_str()));
     }
 }
 
@@ -174,6 +173,9 @@ fn mount_json(mount: &Mount) -> String {
     let (kind, body) = match mount {
         Mount::Host { path, read_only } => {
             ("host", object([("path", text(path)), ("read_only", read_only.to_string())].into_iter()))
+        }
+        Mount::Volume { name, read_only } => {
+            ("volume", object([("name", text(name.as_str())), ("read_only", read_only.to_string())].into_iter()))
         }
         Mount::Tmpfs { bytes_max } => ("tmpfs", object([("bytes_max", bytes_max.to_string())].into_iter())),
     };

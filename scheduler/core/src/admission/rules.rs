@@ -135,7 +135,7 @@ fn check_probe(spec: &WorkloadSpec) -> Result<(), ValidationError> {
 fn check_constraint(constraint: &Constraint) -> Result<(), ValidationError> {
     let count = constraint.values.len();
     let fits = match constraint.operator {
-        Operator::Has => count == 0,
+        Operator::Has | Operator::HasNot => count == 0,
         Operator::In | Operator::NotIn => count > 0,
         Operator::Equal | Operator::NotEqual => count == 1,
         Operator::Greater | Operator::Less => {

@@ -84,6 +84,7 @@ impl Cluster {
             slot,
             revision: entry.workload.revision,
             node: node.clone(),
+            devices: Vec::new(),
             desired: Desired::Run,
             placed_at: now,
         };

@@ -1,6 +1,6 @@
 //! Which of the nodes that fit is best: integers, compared one after the other, lower is better. Never random.
 
-use api_types::{placement::SpreadKey, workload::WorkloadSpec};
+use api_types::{placement::Domain, workload::WorkloadSpec};
 
 use crate::placement::filters::Offer;
 
@@ -41,9 +41,10 @@ impl Score {
 pub(crate) fn spread_of(spec: &WorkloadSpec, at_site: u32, on_node: u32) -> [u32; 2] {
     let mut counts = [0; 2];
     for (count, key) in counts.iter_mut().zip(&spec.placement.spread) {
-        *count = match key {
-            SpreadKey::Site => at_site,
-            SpreadKey::Node => on_node,
+        *count = match key.over {
+            Domain::Site => at_site,
+            Domain::Node => on_node,
+            Domain::Label(_) => 0,
         };
     }
     counts

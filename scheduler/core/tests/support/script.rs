@@ -152,6 +152,7 @@ fn spec(words: &[&str]) -> WorkloadSpec {
     });
     let memory_bytes = bytes(get("memory").unwrap_or("64MiB"));
     WorkloadSpec {
+        devices: Vec::new(),
         id: id(words[0]),
         kind: if options.contains_key("daemon") {
             WorkloadKind::Daemon

@@ -48,6 +48,7 @@ impl Random {
 /// A service with one port and nothing else special.
 pub(crate) fn plain_service(name: &str) -> WorkloadSpec {
     WorkloadSpec {
+        devices: Vec::new(),
         id: name.parse().expect("a name"),
         kind: WorkloadKind::Service { replicas: 1 },
         container: container(&mut Random(0)),
@@ -285,6 +286,7 @@ fn spec(random: &mut Random) -> WorkloadSpec {
     });
     let replicas = u32::try_from(random.below(9)).expect("small");
     WorkloadSpec {
+        devices: Vec::new(),
         id,
         kind: if is_daemon { WorkloadKind::Daemon } else { WorkloadKind::Service { replicas } },
         container: container(random),

@@ -46,6 +46,31 @@ pub struct ContainerSpec {
     pub stop_grace_ms: u64,
 }
 
+/// Milliseconds between the signal that asks a process to end and SIGKILL, unless a spec says otherwise.
+pub const STOP_GRACE_MS: u64 = 10_000;
+
+impl ContainerSpec {
+    /// An image as it is: its own command, arguments, user and directory; nothing mounted or added, a root file system
+    /// that can be written to, the default capabilities, [`STOP_GRACE_MS`] to end.
+    #[must_use]
+    pub fn of_image(image: impl Into<String>) -> Self {
+        Self {
+            image: image.into(),
+            command: None,
+            args: None,
+            env: BTreeMap::new(),
+            user: None,
+            workdir: None,
+            mounts: BTreeMap::new(),
+            read_only: false,
+            capabilities_add: Vec::new(),
+            capabilities_drop: Vec::new(),
+            stop_signal: None,
+            stop_grace_ms: STOP_GRACE_MS,
+        }
+    }
+}
+
 /// One thing mounted into a container.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]

@@ -198,6 +198,10 @@ pub enum Operator {
     Greater,
     /// `<`: as integers.
     Less,
+    /// `>=`: as integers.
+    AtLeast,
+    /// `<=`: as integers.
+    AtMost,
 }
 
 /// One rule that a node must meet.
@@ -230,6 +234,8 @@ impl Constraint {
             Operator::HasNot => value.is_none(),
             Operator::Greater => compared().is_some_and(std::cmp::Ordering::is_gt),
             Operator::Less => compared().is_some_and(std::cmp::Ordering::is_lt),
+            Operator::AtLeast => compared().is_some_and(std::cmp::Ordering::is_ge),
+            Operator::AtMost => compared().is_some_and(std::cmp::Ordering::is_le),
         }
     }
 }
@@ -246,6 +252,8 @@ impl fmt::Display for Constraint {
             Operator::HasNot => write!(f, "hasnot {}", self.key),
             Operator::Greater => write!(f, "{} > {values}", self.key),
             Operator::Less => write!(f, "{} < {values}", self.key),
+            Operator::AtLeast => write!(f, "{} >= {values}", self.key),
+            Operator::AtMost => write!(f, "{} <= {values}", self.key),
         }
     }
 }
@@ -269,5 +277,7 @@ mod tests {
         assert!(met(Operator::HasNot, &[], None) && !met(Operator::HasNot, &[], Some("")));
         assert!(met(Operator::Greater, &["9"], Some("10")) && !met(Operator::Greater, &["9"], Some("x")));
         assert!(met(Operator::Less, &["9"], Some("-1")) && !met(Operator::Less, &["9"], None));
+        assert!(met(Operator::AtLeast, &["9"], Some("9")) && !met(Operator::AtLeast, &["9"], Some("8")));
+        assert!(met(Operator::AtMost, &["9"], Some("9")) && !met(Operator::AtMost, &["9"], None));
     }
 }

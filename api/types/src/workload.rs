@@ -39,6 +39,35 @@ pub struct WorkloadSpec {
 }
 
 impl WorkloadSpec {
+    /// So many replicas of an image. All else is the default: what [`ResourceSpec::default`] promises, no devices, spread
+    /// over sites and then nodes, no ports, no probe (running is healthy), replaced after ten seconds of silence.
+    #[must_use]
+    pub fn service(id: WorkloadId, image: impl Into<String>, replicas: u32) -> Self {
+        Self::of_kind(id, WorkloadKind::Service { replicas }, ContainerSpec::of_image(image))
+    }
+
+    /// An image on every node. All else is as in [`WorkloadSpec::service`].
+    #[must_use]
+    pub fn daemon(id: WorkloadId, image: impl Into<String>) -> Self {
+        Self::of_kind(id, WorkloadKind::Daemon, ContainerSpec::of_image(image))
+    }
+
+    /// A workload of which only this is said; all else is as in [`WorkloadSpec::service`].
+    #[must_use]
+    pub fn of_kind(id: WorkloadId, kind: WorkloadKind, container: ContainerSpec) -> Self {
+        Self {
+            id,
+            kind,
+            container,
+            resources: ResourceSpec::default(),
+            devices: Vec::new(),
+            placement: PlacementSpec::default(),
+            ports: Vec::new(),
+            probe: None,
+            disconnect: DisconnectPolicy::default(),
+        }
+    }
+
     /// Whether an instance of `other` can go on as one of this spec: only the count, the placement rules, and the
     /// balancing of ports differ, not what runs.
     #[must_use]

@@ -7,10 +7,10 @@ use api_types::{
     counter::RequestId,
     id::WorkloadId,
     node::Availability,
-    placement::{Constraint, ConstraintKey, Operator, PlacementSpec},
+    placement::{Constraint, ConstraintKey, Operator},
     probe::{ProbeCheck, ProbeSpec},
     resources::{ResourceSpec, Resources},
-    workload::{DisconnectPolicy, WorkloadKind, WorkloadSpec},
+    workload::{WorkloadKind, WorkloadSpec},
 };
 use scheduler_core::{
     effect::Refusal,
@@ -249,42 +249,22 @@ impl World {
             publish: None,
             host: None,
         };
+        let container =
+            ContainerSpec { stop_grace_ms: 5000, ..ContainerSpec::of_image(format!("registry.lan/{name}:1")) };
         WorkloadSpec {
-            devices: Vec::new(),
-            id: name.parse().expect("a name"),
             ports: if kind == WorkloadKind::Daemon { Vec::new() } else { vec![port] },
-            kind,
-            container: container(format!("registry.lan/{name}:1")),
             resources: ResourceSpec {
                 reserve: Resources { cpu_millis: 20, memory_bytes: 16 << 20 },
                 ..ResourceSpec::default()
             },
-            placement: PlacementSpec::default(),
             probe: self.random.per_mille(400).then_some(probe),
-            disconnect: DisconnectPolicy::default(),
+            ..WorkloadSpec::of_kind(name.parse().expect("a name"), kind, container)
         }
     }
 }
 
 fn equal(key: ConstraintKey, value: &str) -> Constraint {
     Constraint { key, operator: Operator::Equal, values: vec![value.to_owned()] }
-}
-
-fn container(image: String) -> ContainerSpec {
-    ContainerSpec {
-        image,
-        command: None,
-        args: None,
-        env: BTreeMap::new(),
-        user: None,
-        workdir: None,
-        mounts: BTreeMap::new(),
-        read_only: false,
-        capabilities_add: Vec::new(),
-        capabilities_drop: Vec::new(),
-        stop_signal: None,
-        stop_grace_ms: 5000,
-    }
 }
 
 fn describe(wish: &Wish) -> String {

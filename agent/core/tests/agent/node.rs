@@ -292,18 +292,9 @@ pub(crate) fn assignment(instance: &str) -> Assignment {
         revision: Revision(1),
         desired: Desired::Run,
         container: ContainerSpec {
-            image: "registry.lan/web:1".to_owned(),
-            command: None,
-            args: None,
-            env: BTreeMap::new(),
-            user: None,
-            workdir: None,
-            mounts: BTreeMap::new(),
-            read_only: false,
-            capabilities_add: Vec::new(),
-            capabilities_drop: Vec::new(),
             stop_signal: Some("SIGQUIT".to_owned()),
             stop_grace_ms: 7000,
+            ..ContainerSpec::of_image("registry.lan/web:1")
         },
         resources: ResourceSpec::default(),
         ports: vec![PortSpec {

@@ -138,7 +138,7 @@ fn check_constraint(constraint: &Constraint) -> Result<(), ValidationError> {
         Operator::Has | Operator::HasNot => count == 0,
         Operator::In | Operator::NotIn => count > 0,
         Operator::Equal | Operator::NotEqual => count == 1,
-        Operator::Greater | Operator::Less => {
+        Operator::Greater | Operator::Less | Operator::AtLeast | Operator::AtMost => {
             return match constraint.values.as_slice() {
                 [value] if value.parse::<i64>().is_ok() => Ok(()),
                 _ => fault(

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, fmt::Write as _};
 
 use api_types::{
-    container::{ContainerSpec, PortSpec, Protocol},
+    container::{PortSpec, Protocol},
     counter::Revision,
     id::{InstanceId, NodeId, WorkloadId},
     instance::{Desired, Health, InstanceState},
@@ -12,7 +12,7 @@ use api_types::{
     probe::{ProbeCheck, ProbeSpec},
     resources::{ResourceSpec, Resources},
     view::WorkloadChange,
-    workload::{DisconnectPolicy, WorkloadKind, WorkloadSpec},
+    workload::{DisconnectPolicy, WorkloadSpec},
 };
 use scheduler_core::{
     Settings,
@@ -151,28 +151,14 @@ fn spec(words: &[&str]) -> WorkloadSpec {
         host: number("host"),
     });
     let memory_bytes = bytes(get("memory").unwrap_or("64MiB"));
+    let image = get("image").unwrap_or("registry.lan/app:1");
+    let replicas = get("replicas").map_or(1, |n| n.parse().expect("a number"));
+    let spec = if options.contains_key("daemon") {
+        WorkloadSpec::daemon(id(words[0]), image)
+    } else {
+        WorkloadSpec::service(id(words[0]), image, replicas)
+    };
     WorkloadSpec {
-        devices: Vec::new(),
-        id: id(words[0]),
-        kind: if options.contains_key("daemon") {
-            WorkloadKind::Daemon
-        } else {
-            WorkloadKind::Service { replicas: get("replicas").map_or(1, |n| n.parse().expect("a number")) }
-        },
-        container: ContainerSpec {
-            image: get("image").unwrap_or("registry.lan/app:1").to_owned(),
-            command: None,
-            args: None,
-            env: BTreeMap::new(),
-            user: None,
-            workdir: None,
-            mounts: BTreeMap::new(),
-            read_only: false,
-            capabilities_add: Vec::new(),
-            capabilities_drop: Vec::new(),
-            stop_signal: None,
-            stop_grace_ms: 10_000,
-        },
         resources: ResourceSpec {
             reserve: Resources { cpu_millis: get("cpu").map_or(50, |n| n.parse().expect("a number")), memory_bytes },
             memory_bytes_max: memory_bytes.max(256 << 20),
@@ -198,6 +184,7 @@ fn spec(words: &[&str]) -> WorkloadSpec {
                 Some(time) => Some(milliseconds(time)),
             },
         },
+        ..spec
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use api_types::{
-    container::{ContainerSpec, PortSpec, Protocol},
+    container::{PortSpec, Protocol},
     counter::SessionId,
     id::{InstanceId, NodeId, WorkloadId},
     instance::{Desired, Health, InstanceState, InstanceStatus},
@@ -11,7 +11,7 @@ use api_types::{
     placement::{Constraint, ConstraintKey, Operator, PlacementSpec},
     probe::{ProbeCheck, ProbeSpec},
     resources::{ResourceSpec, Resources},
-    workload::{DisconnectPolicy, WorkloadKind, WorkloadSpec},
+    workload::{DisconnectPolicy, WorkloadSpec},
 };
 use scheduler_core::{
     Settings,
@@ -48,12 +48,6 @@ impl Random {
 /// A service with one port and nothing else special.
 pub(crate) fn plain_service(name: &str) -> WorkloadSpec {
     WorkloadSpec {
-        devices: Vec::new(),
-        id: name.parse().expect("a name"),
-        kind: WorkloadKind::Service { replicas: 1 },
-        container: container(&mut Random(0)),
-        resources: ResourceSpec::default(),
-        placement: PlacementSpec::default(),
         ports: vec![PortSpec {
             name: "main".to_owned(),
             container: 80,
@@ -62,8 +56,7 @@ pub(crate) fn plain_service(name: &str) -> WorkloadSpec {
             publish: None,
             host: None,
         }],
-        probe: None,
-        disconnect: DisconnectPolicy::default(),
+        ..WorkloadSpec::service(name.parse().expect("a name"), image(&mut Random(0)), 1)
     }
 }
 
@@ -285,11 +278,8 @@ fn spec(random: &mut Random) -> WorkloadSpec {
         Constraint { key, operator: Operator::Equal, values: vec![value.to_owned()] }
     });
     let replicas = u32::try_from(random.below(9)).expect("small");
+    let image = image(random);
     WorkloadSpec {
-        devices: Vec::new(),
-        id,
-        kind: if is_daemon { WorkloadKind::Daemon } else { WorkloadKind::Service { replicas } },
-        container: container(random),
         resources: ResourceSpec {
             reserve: Resources { cpu_millis: 100 * (1 + random.below(5)), memory_bytes: (64 << 20) << random.below(4) },
             memory_bytes_max: 2 << 30,
@@ -311,22 +301,10 @@ fn spec(random: &mut Random) -> WorkloadSpec {
         disconnect: DisconnectPolicy {
             replace_after_ms: random.pick(&[Some(10_000), Some(10_000), Some(1_000), Some(30_000), None]).flatten(),
         },
+        ..if is_daemon { WorkloadSpec::daemon(id, image) } else { WorkloadSpec::service(id, image, replicas) }
     }
 }
 
-fn container(random: &mut Random) -> ContainerSpec {
-    ContainerSpec {
-        image: format!("registry.lan/app:{}", random.below(3)),
-        command: None,
-        args: None,
-        env: BTreeMap::new(),
-        user: None,
-        workdir: None,
-        mounts: BTreeMap::new(),
-        read_only: false,
-        capabilities_add: Vec::new(),
-        capabilities_drop: Vec::new(),
-        stop_signal: None,
-        stop_grace_ms: 10_000,
-    }
+fn image(random: &mut Random) -> String {
+    format!("registry.lan/app:{}", random.below(3))
 }

@@ -1,5 +1,9 @@
 //! What people and programs see of the cluster: the JSON of the HTTP API, version 1.
 
+mod explanation;
+mod forecast;
+mod plan;
+
 use std::{collections::BTreeMap, net::Ipv4Addr};
 
 use serde::{Deserialize, Serialize};
@@ -15,6 +19,10 @@ use crate::{
     time::Timestamp,
     workload::WorkloadSpec,
 };
+
+pub use explanation::{Explanation, NodeVerdict, PlacedInstance, Rejection, Remedy, ScorePart, VerdictGroup};
+pub use forecast::{Forecast, InstanceMove, NodeForecast, QUESTION_NODES_MAX, Question, WorkloadForecast};
+pub use plan::{Displaced, FieldChange, Plan, PlannedPlacement, PlannedStep, StepKind, WorkloadChange};
 
 /// A list and the version of the cluster's view it was read at. Ask with `?after=VERSION` to wait for a newer one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -152,72 +160,6 @@ pub struct Description {
     pub instances: Vec<InstanceView>,
     /// What happened to it, oldest first.
     pub events: Vec<Event>,
-}
-
-/// What a change of one workload would do, or did.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct WorkloadChange {
-    /// Which.
-    pub workload: WorkloadId,
-    /// `create`, `update`, `scale`, `none` or `delete`.
-    pub action: String,
-    /// Changed fields: path, before, after; in the order of the spec.
-    pub fields: Vec<FieldChange>,
-    /// Where instances would go; filled by `plan`.
-    pub placements: Vec<PlannedPlacement>,
-    /// Things that a careful person would want to know first.
-    pub warnings: Vec<String>,
-}
-
-/// One changed field.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct FieldChange {
-    /// Where (`container.image`).
-    pub path: String,
-    /// JSON of the value before; empty where there was none.
-    pub before: String,
-    /// JSON of the value after; empty where there is none.
-    pub after: String,
-}
-
-/// Where one new instance would go.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PlannedPlacement {
-    /// Its slot.
-    pub slot: u32,
-    /// Its node; `None` where nothing fits.
-    pub node: Option<NodeId>,
-    /// Why nothing fits; empty otherwise.
-    pub reason: String,
-}
-
-/// Why a workload's instances are where they are, or nowhere.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Explanation {
-    /// Which workload.
-    pub workload: WorkloadId,
-    /// One line: `3 of 3 placed`, or what keeps the rest from being placed.
-    pub summary: String,
-    /// Every node and what it says to one more instance, sorted by name.
-    pub nodes: Vec<NodeVerdict>,
-    /// How many nodes each filter turns away, the most first.
-    pub counts: BTreeMap<String, u32>,
-    /// What would make it fit, by the node that misses least; empty when something fits.
-    pub hint: String,
-}
-
-/// What one node says to one more instance.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct NodeVerdict {
-    /// Which node.
-    pub node: NodeId,
-    /// The filter that turns it away (`availability`, `resources`, `architecture`, `constraints`, `host_ports`,
-    /// `per_node`); empty when it fits.
-    pub filter: String,
-    /// What is missing, in one line; empty when it fits.
-    pub reason: String,
-    /// How many instances of this workload are there already.
-    pub instances: u32,
 }
 
 /// What the whole cluster is.

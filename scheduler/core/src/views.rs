@@ -110,8 +110,12 @@ impl Scheduler {
         let mut explanation = Explanation {
             workload: workload.clone(),
             summary,
+            instances: Vec::new(),
+            groups: Vec::new(),
             nodes: Vec::new(),
+            nodes_left_out: 0,
             counts: std::collections::BTreeMap::new(),
+            remedies: Vec::new(),
             hint: if view.pending > 0 { explain::hint(&self.cluster, spec) } else { String::new() },
         };
         for (id, node) in &self.cluster.nodes {
@@ -126,7 +130,9 @@ impl Scheduler {
                 node: id.clone(),
                 filter: miss.as_ref().map(|miss| miss.filter().to_owned()).unwrap_or_default(),
                 reason: miss.as_ref().map(|miss| explain::reason(node, miss)).unwrap_or_default(),
+                also: Vec::new(),
                 instances,
+                score: Vec::new(),
             });
         }
         Ok(explanation)

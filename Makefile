@@ -6,7 +6,7 @@ export PATH := $(PATH):$(HOME)/.cargo/bin
 # Where cargo puts what it builds.
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: help build demo clean-demo test lint bench deps-build deps-demo deps-test deps-bench root
+.PHONY: help build demo clean-demo test lint bench bench-scale deps-build deps-demo deps-test deps-bench root
 
 help:
 	@echo "make build       build the programs (release) into target/release"
@@ -15,6 +15,7 @@ help:
 	@echo "make test        everything: format, rules of the house, lints, tests, real containerd (as root)"
 	@echo "make lint        the first half of that: no root needed"
 	@echo "make bench       the figures of README.md, beside their floors (as root)"
+	@echo "make bench-scale the figures of placement at scale: no root, no nodes, less than ten minutes"
 
 build: deps-build
 	cargo build --release --locked --workspace --bins
@@ -45,6 +46,9 @@ test: deps-test root
 bench: deps-bench root
 	cargo build --release --locked --workspace --bins
 	cargo bench --locked -p tests-system
+
+bench-scale: deps-build
+	cargo bench --locked -p scheduler --bench scale
 
 deps-build deps-demo deps-test deps-bench: deps-%:
 	@packaging/setup.sh $*

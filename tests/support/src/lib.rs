@@ -2,6 +2,7 @@
 
 pub mod cluster;
 pub mod containerd;
+pub mod figures;
 pub mod golden;
 pub mod http;
 pub mod load;

@@ -133,7 +133,7 @@ pub const IMPORTS: &[Row] = &[
             "tower",
             "tracing",
         ],
-        tests: &["x509-parser"],
+        tests: &["tests-support", "x509-parser"],
     },
     Row { package: "scheduler-core", folder: "scheduler/core", own: &["api-types"], outside: PURE, tests: &[] },
     Row {

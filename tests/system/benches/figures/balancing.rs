@@ -5,12 +5,15 @@
 
 use std::{collections::BTreeMap, fs, net::Ipv4Addr, path::Path, time::Duration};
 
-use tests_support::{cluster::Bed, netns::ip, program::within, wait::wait_until};
-
-use crate::{
-    Result,
-    record::{Figures, median},
+use tests_support::{
+    cluster::Bed,
+    figures::{Figures, median},
+    netns::ip,
+    program::within,
+    wait::wait_until,
 };
+
+use crate::Result;
 
 /// How often each path is measured.
 const ROUNDS: usize = 7;

@@ -2,9 +2,13 @@
 
 use std::time::Duration;
 
-use tests_support::{cluster::Bed, wait::pace};
+use tests_support::{
+    cluster::Bed,
+    figures::{Figures, number},
+    wait::pace,
+};
 
-use crate::{Result, number, process, record::Figures};
+use crate::{Result, process};
 
 /// How long idleness is watched.
 const MINUTE: Duration = Duration::from_secs(60);

@@ -9,14 +9,11 @@ use std::{
 use api_types::{instance::InstanceState, view::InstanceView};
 use tests_support::{
     cluster::Bed,
+    figures::{Figures, median},
     wait::{pace, wait_for, wait_until},
 };
 
-use crate::{
-    Result,
-    floor::Floor,
-    record::{Figures, median},
-};
+use crate::{Result, floor::Floor};
 
 /// How often a node's power is cut.
 const ROUNDS: usize = 3;

@@ -8,14 +8,17 @@ mod floor;
 mod footprint;
 mod loss;
 mod process;
-mod record;
 mod speed;
 mod swarm;
 
-use std::{fs, path::Path};
+use std::fs;
 
-use record::Figures;
-use tests_support::{cluster::Bed, oci::Image, program};
+use tests_support::{
+    cluster::Bed,
+    figures::{Figures, number},
+    oci::Image,
+    program,
+};
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
@@ -27,8 +30,7 @@ fn main() -> Result<()> {
         return Ok(());
     }
     let wanted = |section: &str| sections.is_empty() || sections.iter().any(|name| name == section);
-    let target = program::folder()?.ancestors().nth(1).map(Path::to_owned).ok_or("no target folder")?;
-    let mut figures = Figures::open(&target.join("bench/figures.json"))?;
+    let mut figures = Figures::of_this_build()?;
     if wanted("sizes") {
         sizes(&mut figures)?;
     }
@@ -70,11 +72,4 @@ fn sizes(figures: &mut Figures) -> Result<()> {
         figures.note(&format!("binary_{name}_mb"), number(bytes) / 1e6)?;
     }
     Ok(())
-}
-
-/// A count as a number to reckon with.
-pub(crate) fn number(count: u64) -> f64 {
-    #[expect(clippy::cast_precision_loss, reason = "what is counted here is far below 2^52")]
-    let value = count as f64;
-    value
 }

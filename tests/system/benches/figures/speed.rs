@@ -4,16 +4,12 @@ use std::time::{Duration, Instant};
 
 use tests_support::{
     cluster::Bed,
+    figures::{Figures, median, number},
     program::signal,
     wait::{pace, wait_for, wait_until},
 };
 
-use crate::{
-    Result,
-    floor::Floor,
-    footprint, number, process,
-    record::{Figures, median},
-};
+use crate::{Result, floor::Floor, footprint, process};
 
 /// How many instances are made at once.
 const MANY: u32 = 50;

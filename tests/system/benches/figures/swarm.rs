@@ -12,11 +12,17 @@ use hyper_util::rt::TokioIo;
 use proto::v1::{
     FromAgent, Heartbeat, Hello, NodeFacts, Resources, dispatcher_client::DispatcherClient, from_agent::Message,
 };
-use tests_support::{cluster::Bed, netns::inside, program, wait::pace};
+use tests_support::{
+    cluster::Bed,
+    figures::{Figures, number},
+    netns::inside,
+    program,
+    wait::pace,
+};
 use tokio_stream::{StreamExt, wrappers::ReceiverStream};
 use tonic::transport::{Endpoint, Uri};
 
-use crate::{Result, number, process, record::Figures};
+use crate::{Result, process};
 
 /// How many agents.
 const AGENTS: u32 = 200;

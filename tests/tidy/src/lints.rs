@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, fs, path::Path};
 
 /// Crates whose own `clippy.toml` bans more than the root's.
-const CORES: &[&str] = &["scheduler/core", "agent/core"];
+const CORES: &[&str] = &["scheduler/core", "scheduler/placement", "agent/core"];
 
 /// What both cores must ban, beyond the root's bans.
 const PURITY: &[&str] = &[

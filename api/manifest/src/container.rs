@@ -1,20 +1,18 @@
-//! What a container runs and with which rights: image, process, environment, mounts, security, stop.
+//! What a container runs and with which rights: image, process, environment, security, stop.
 
 use std::collections::BTreeMap;
 
-use api_types::container::{ContainerSpec, Mount};
+use api_types::container::{ContainerSpec, STOP_GRACE_MS};
 
 use crate::{
     fault::{nearest, suggestion},
     image,
+    mount::{self, KERNEL_PATHS, is_below, is_plain_path},
     section::{Entry, Section},
-    units::{self, Wrong},
+    units::Wrong,
 };
 
-const STOP_GRACE_MS: u64 = 10_000;
 const HOUR_MS: u64 = 3_600_000;
-/// One page of the smallest machine; less cannot be mounted.
-const TMPFS_BYTES_MIN: u64 = 4096;
 /// Linux capabilities (capabilities(7)), without `CAP_`.
 const CAPABILITIES: &[&str] = &[
     "AUDIT_CONTROL",
@@ -60,10 +58,6 @@ const CAPABILITIES: &[&str] = &[
     "WAKE_ALARM",
 ];
 const SIGNALS: &[&str] = &["SIGTERM", "SIGINT", "SIGQUIT", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGWINCH", "SIGKILL"];
-/// Files that the agent writes for each instance.
-const OWN_FILES: &[&str] = &["/etc/hosts", "/etc/hostname", "/etc/resolv.conf"];
-/// Where a mount would replace what the kernel shows, or what the runtime makes.
-const KERNEL_PATHS: &[&str] = &["/proc", "/sys", "/dev"];
 
 pub(crate) fn read(section: &Section<'_>) -> Option<ContainerSpec> {
     let image = section.get("image");
@@ -76,7 +70,7 @@ pub(crate) fn read(section: &Section<'_>) -> Option<ContainerSpec> {
     let env = section.get("env").and_then(|entry| entry.section()).map(|section| env(&section)).unwrap_or_default();
     let workdir = section.get("workdir").and_then(|entry| workdir(&entry));
     let mounts = section.get("mounts").and_then(|entry| entry.section());
-    let mounts = mounts.map(|section| self::mounts(&section)).unwrap_or_default();
+    let mounts = mounts.map(|section| mount::read(&section)).unwrap_or_default();
     let mut user = section.get("user").and_then(|entry| user(&entry));
     let mut read_only = section.get("read_only").and_then(|entry| entry.boolean());
     let (mut capabilities_add, mut capabilities_drop) = (Vec::new(), Vec::new());
@@ -99,7 +93,6 @@ pub(crate) fn read(section: &Section<'_>) -> Option<ContainerSpec> {
     let stop = section.get("stop").and_then(|entry| entry.section()).map(|section| stop(&section));
     let (stop_signal, stop_grace_ms) = stop.unwrap_or((None, STOP_GRACE_MS));
     Some(ContainerSpec {
-        image: image?,
         command,
         args,
         env,
@@ -111,6 +104,7 @@ pub(crate) fn read(section: &Section<'_>) -> Option<ContainerSpec> {
         capabilities_drop,
         stop_signal,
         stop_grace_ms,
+        ..ContainerSpec::of_image(image?)
     })
 }
 
@@ -151,74 +145,6 @@ fn workdir(entry: &Entry<'_>) -> Option<String> {
         return None;
     }
     Some(path.to_owned())
-}
-
-fn mounts(section: &Section<'_>) -> BTreeMap<String, Mount> {
-    let mut mounts = BTreeMap::new();
-    for entry in section.entries() {
-        let path = entry.key;
-        let taken = OWN_FILES.contains(&path) || (is_below(path, KERNEL_PATHS) && !is_below(path, &["/dev/shm"]));
-        if path == "/" || !is_plain_path(path) || taken {
-            let message = format!("nothing can be mounted at `{}`", path.escape_debug());
-            let help =
-                "write an absolute path without `..`, outside of /proc, /sys, /dev and the files the agent writes";
-            section.faults.report_with_help("invalid_path", &entry.path, entry.key_place.clone(), message, help);
-        }
-        if let Some(mount) = mount(&entry) {
-            mounts.insert(path.to_owned(), mount);
-        }
-    }
-    mounts
-}
-
-/// Reads `host:/path[:ro]` and `tmpfs:64MiB`.
-fn mount(entry: &Entry<'_>) -> Option<Mount> {
-    let text = entry.text()?;
-    let (kind, rest) = text.split_once(':').unwrap_or((text, ""));
-    match kind {
-        "host" => {
-            let (path, read_only) = match rest.split_once(':') {
-                None => (rest, false),
-                Some((path, "ro")) => (path, true),
-                Some((path, "rw")) => (path, false),
-                Some((_, flag)) => {
-                    let message = format!("`{}` is neither `ro` nor `rw`", flag.escape_debug());
-                    entry.invalid("invalid_mount", message, "write \"host:/path:ro\" or \"host:/path\"");
-                    return None;
-                }
-            };
-            if !is_plain_path(path) {
-                let message = format!("`{}` is not an absolute path without `..`", path.escape_debug());
-                entry.invalid("invalid_mount", message, "write \"host:/path\"");
-                return None;
-            }
-            Some(Mount::Host { path: path.to_owned(), read_only })
-        }
-        "tmpfs" => match units::size_bytes(rest.trim()) {
-            Ok(bytes_max) if bytes_max >= TMPFS_BYTES_MIN => Some(Mount::Tmpfs { bytes_max }),
-            Ok(_) => {
-                entry.invalid("out_of_range", "a tmpfs needs 4KiB at least", "");
-                None
-            }
-            Err((message, help)) => {
-                entry.invalid("wrong_unit", message, help);
-                None
-            }
-        },
-        "volume" => {
-            entry.refuse_later("a volume");
-            None
-        }
-        other => {
-            let message = format!("`{}` is not a kind of mount", other.escape_debug());
-            let help = match nearest(other, ["host", "tmpfs"]) {
-                Some(kind) => format!("did you mean `{kind}:`?"),
-                None => "write \"host:/path[:ro]\" or \"tmpfs:64MiB\"".to_owned(),
-            };
-            entry.invalid("invalid_mount", message, help);
-            None
-        }
-    }
 }
 
 fn refuse_second(entry: &Entry<'_>, twice: bool) {
@@ -284,16 +210,4 @@ fn stop(section: &Section<'_>) -> (Option<String>, u64) {
     let grace = section.get("grace").and_then(|entry| entry.duration_ms(0, HOUR_MS));
     section.refuse_unknown();
     (signal, grace.unwrap_or(STOP_GRACE_MS))
-}
-
-/// Whether this is an absolute path in its one plain form: nothing empty, no `.`, no `..`.
-fn is_plain_path(path: &str) -> bool {
-    let Some(rest) = path.strip_prefix('/') else { return false };
-    path.len() < 4096
-        && !path.contains('\0')
-        && (rest.is_empty() || !rest.split('/').any(|part| matches!(part, "" | "." | "..")))
-}
-
-fn is_below(path: &str, roots: &[&str]) -> bool {
-    roots.iter().any(|root| path.strip_prefix(root).is_some_and(|rest| rest.is_empty() || rest.starts_with('/')))
 }

@@ -1,8 +1,11 @@
 //! TOML manifests to specs: all faults at once, each with its place and what to write instead.
 
+mod constraint;
 mod container;
+mod device;
 mod fault;
 mod image;
+mod mount;
 mod placement;
 mod ports;
 mod probe;

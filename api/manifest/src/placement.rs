@@ -1,163 +1,165 @@
 //! `[service.x.place]`: where instances go.
 
-use api_types::placement::{Constraint, ConstraintKey, Domain, Operator, PlacementSpec, Spread};
+use api_types::{
+    id::{Name, WorkloadId},
+    placement::{Affinity, Domain, LABEL_NAME_BYTES_MAX, PlacementSpec, Priority, Relation, Spread, is_label_name},
+};
 
 use crate::{
+    constraint,
     fault::suggestion,
     section::{Entry, Section},
     workload::Kind,
 };
 
-const KEYS: &[&str] = &["arch", "label.NAME", "node", "os", "site"];
-const ARCHITECTURES: &[(&str, &str)] =
-    &[("x86_64", "amd64"), ("x86-64", "amd64"), ("aarch64", "arm64"), ("armv7", "arm"), ("armhf", "arm")];
-/// The longest name of a label, in bytes.
-const LABEL_BYTES_MAX: usize = 63;
+const DOMAINS: &[&str] = &["label.NAME", "node", "site"];
+const PRIORITIES: [Priority; 4] = [Priority::Low, Priority::Normal, Priority::High, Priority::Critical];
 
-pub(crate) fn read(section: &Section<'_>, kind: Kind) -> PlacementSpec {
+/// Reads the rules for the instances of `own`; `None` where its name is no name, which was said already.
+pub(crate) fn read(section: &Section<'_>, kind: Kind, namespace: &Name, own: Option<&Name>) -> PlacementSpec {
     section.refuse_later(&["prefer"]);
     let mut placement = PlacementSpec::default();
     for entry in section.get("require").and_then(|entry| entry.items()).unwrap_or_default() {
-        placement.constraints.extend(constraint(&entry));
+        placement.constraints.extend(constraint::read(&entry));
     }
-    if let Some(entry) = section.get("spread") {
-        only_for_services(&entry, kind);
+    if let Some(entry) = for_services(section, "spread", kind) {
         placement.spread = spread(&entry);
     }
-    if let Some(entry) = section.get("per_node") {
-        only_for_services(&entry, kind);
+    if let Some(entry) = for_services(section, "per_node", kind) {
         placement.per_node_max = entry.integer(1, u64::from(u32::MAX)).and_then(|most| u32::try_from(most).ok());
+    }
+    for (key, relation) in [("with", Relation::With), ("without", Relation::Without)] {
+        for item in for_services(section, key, kind).and_then(|entry| entry.items()).unwrap_or_default() {
+            let Some(affinity) = affinity(&item, relation, namespace) else { continue };
+            if own == Some(&affinity.workload.name) && *namespace == affinity.workload.namespace {
+                let help = "use `per_node` and `spread` for instances of one workload";
+                item.invalid("own_name", format!("`{}` is this workload itself", affinity.workload), help);
+            } else if let Some(said) = said_before(&placement.affinities, &affinity) {
+                item.invalid("duplicate", format!("there is already the rule `{said}`"), "keep one of the two");
+            } else {
+                placement.affinities.push(affinity);
+            }
+        }
+    }
+    if let Some(entry) = section.get("priority") {
+        placement.priority = priority(&entry).unwrap_or_default();
     }
     section.refuse_unknown();
     placement
 }
 
-fn only_for_services(entry: &Entry<'_>, kind: Kind) {
+/// The entry of a key that only services have; a daemon's is refused and still read, so that all its faults are seen.
+fn for_services<'a>(section: &Section<'a>, key: &'static str, kind: Kind) -> Option<Entry<'a>> {
+    let entry = section.get(key)?;
     if kind == Kind::Daemon {
         let message = format!("`{}` has no meaning for a daemon: it runs once on each matching node", entry.key);
         entry.invalid("not_for_daemons", message, "remove it");
     }
+    Some(entry)
 }
 
+/// Reads `["site", "label.rack", { over = "node", max_skew = 1 }]`.
 fn spread(entry: &Entry<'_>) -> Vec<Spread> {
-    let mut keys = Vec::new();
+    let mut rules: Vec<Spread> = Vec::new();
     for item in entry.items().unwrap_or_default() {
-        let key = match item.text() {
-            None => continue,
-            Some("site") => Spread::soft(Domain::Site),
-            Some("node") => Spread::soft(Domain::Node),
-            Some(label) if label.starts_with("label.") => {
-                item.refuse_later("spreading over a label");
-                continue;
-            }
-            Some(other) => {
-                let message = format!("instances cannot be spread over `{}`", other.escape_debug());
-                item.invalid("unknown_value", message, suggestion(other, &["site", "node"]));
-                continue;
-            }
-        };
-        if keys.contains(&key) {
-            item.invalid("duplicate", "is there twice", "");
+        let Some(rule) = spread_rule(&item) else { continue };
+        if rules.iter().any(|other| other.over == rule.over) {
+            item.invalid("duplicate", format!("`{}` is there twice", rule.over), "");
         } else {
-            keys.push(key);
+            rules.push(rule);
         }
     }
-    keys
+    rules
 }
 
-/// Reads `arch == arm64`, `label.tier in [a, b]`, `has label.gpu`.
-fn constraint(entry: &Entry<'_>) -> Option<Constraint> {
-    let text = entry.text()?.trim();
-    let words: Vec<&str> = text.split_whitespace().collect();
-    if let ["has", key @ ..] = words.as_slice() {
-        let [key] = key else {
-            if key.first() == Some(&"volume") {
-                entry.refuse_later("placing by volume");
-            } else {
-                entry.invalid("invalid_constraint", "`has` takes one property", "write \"has label.gpu\"");
-            }
-            return None;
-        };
-        return Some(Constraint { key: constraint_key(entry, key)?, operator: Operator::Has, values: Vec::new() });
+fn spread_rule(item: &Entry<'_>) -> Option<Spread> {
+    if item.is_text() {
+        return domain(item, "instances cannot be spread over").map(Spread::soft);
     }
-    let example = "write a property, one of == != in notin > <, and a value: \"arch == arm64\", \"site in [a, b]\", \
-                   or \"has label.gpu\"";
-    let [key, word, ..] = words.as_slice() else {
-        entry.invalid("invalid_constraint", format!("`{}` is not a constraint", text.escape_debug()), example);
-        return None;
+    let section = item.section_or("a string or a table", "write \"site\" or { over = \"site\", max_skew = 1 }")?;
+    let over = section.get("over");
+    if over.is_none() {
+        section.missing("over", "say over what: { over = \"label.rack\", max_skew = 1 }");
+    }
+    let over = over.and_then(|entry| domain(&entry, "instances cannot be spread over"));
+    let skew_max = section.get("max_skew").map(|entry| entry.integer(1, u64::from(u32::MAX)));
+    section.refuse_unknown();
+    let skew_max = match skew_max {
+        Some(skew) => Some(u32::try_from(skew?).ok()?),
+        None => None,
     };
-    let operator = match *word {
-        "==" => Operator::Equal,
-        "!=" => Operator::NotEqual,
-        "in" => Operator::In,
-        "notin" => Operator::NotIn,
-        ">" => Operator::Greater,
-        "<" => Operator::Less,
+    Some(Spread { over: over?, skew_max })
+}
+
+/// Reads `"db"` or `{ workload = "other/api", within = "site" }`.
+fn affinity(item: &Entry<'_>, relation: Relation, namespace: &Name) -> Option<Affinity> {
+    if item.is_text() {
+        return Some(Affinity { workload: workload(item, namespace)?, within: Domain::Node, relation });
+    }
+    let section = item.section_or("a string or a table", "write \"db\" or { workload = \"db\", within = \"site\" }")?;
+    let other = section.get("workload");
+    if other.is_none() {
+        section.missing("workload", "say which: { workload = \"db\", within = \"site\" }");
+    }
+    let other = other.and_then(|entry| workload(&entry, namespace));
+    let within = section.get("within").map_or(Some(Domain::Node), |entry| domain(&entry, "nodes are not grouped by"));
+    section.refuse_unknown();
+    Some(Affinity { workload: other?, within: within?, relation })
+}
+
+/// The rule that says the same or the opposite of a new one.
+fn said_before<'a>(affinities: &'a [Affinity], new: &Affinity) -> Option<&'a Affinity> {
+    affinities.iter().find(|other| other.workload == new.workload && other.within == new.within)
+}
+
+/// Reads `db`, a workload of the same namespace, or `other/db`.
+fn workload(entry: &Entry<'_>, namespace: &Name) -> Option<WorkloadId> {
+    let text = entry.text()?;
+    let id = match text.split_once('/') {
+        Some((namespace, name)) => Name::new(namespace).and_then(|namespace| Ok((namespace, Name::new(name)?))),
+        None => Name::new(text).map(|name| (namespace.clone(), name)),
+    };
+    let refuse = |problem: String| entry.invalid("invalid_name", problem, "write \"db\" or \"namespace/db\"");
+    id.map(|(namespace, name)| WorkloadId { namespace, name }).map_err(|error| refuse(error.problem)).ok()
+}
+
+fn domain(entry: &Entry<'_>, refusal: &str) -> Option<Domain> {
+    match entry.text()? {
+        "site" => Some(Domain::Site),
+        "node" => Some(Domain::Node),
         other => {
-            entry.invalid("invalid_constraint", format!("`{}` is not an operator", other.escape_debug()), example);
-            return None;
+            if let Some(name) = other.strip_prefix("label.") {
+                return label(entry, name).map(Domain::Label);
+            }
+            let message = format!("{refusal} `{}`", other.escape_debug());
+            let help = match other {
+                "region" | "zone" => "did you mean `site`?".to_owned(),
+                "host" | "hostname" => "did you mean `node`?".to_owned(),
+                _ => suggestion(other, DOMAINS),
+            };
+            entry.invalid("unknown_value", message, help);
+            None
         }
-    };
-    // Behind the key and the operator, whatever blanks are between them.
-    let values = text[key.len()..].trim_start()[word.len()..].trim();
-    let (key, values) = (constraint_key(entry, key), constraint_values(entry, operator, values));
-    let (key, values) = (key?, values?);
-    if key == ConstraintKey::Arch
-        && let Some((wrong, right)) = ARCHITECTURES.iter().find(|(wrong, _)| values.iter().any(|value| value == wrong))
-    {
-        let message = format!("architectures are named as images name them, not `{wrong}`");
-        entry.invalid("unknown_value", message, format!("did you mean `{right}`?"));
-        return None;
     }
-    Some(Constraint { key, operator, values })
 }
 
-fn constraint_key(entry: &Entry<'_>, text: &str) -> Option<ConstraintKey> {
-    match text {
-        "arch" => return Some(ConstraintKey::Arch),
-        "os" => return Some(ConstraintKey::Os),
-        "site" => return Some(ConstraintKey::Site),
-        "node" => return Some(ConstraintKey::Node),
-        _ => {}
+/// Reads what stands behind `label.`.
+pub(crate) fn label(entry: &Entry<'_>, name: &str) -> Option<String> {
+    if !is_label_name(name) {
+        let message = format!("`{}` is not the name of a label", name.escape_debug());
+        let help = format!("use letters, digits, - _ . and /, at most {LABEL_NAME_BYTES_MAX}");
+        entry.invalid("invalid_constraint", message, help);
+        return None;
     }
-    if let Some(label) = text.strip_prefix("label.") {
-        let inner = |byte: u8| byte.is_ascii_alphanumeric() || b"-_./".contains(&byte);
-        if label.is_empty() || label.len() > LABEL_BYTES_MAX || !label.bytes().all(inner) {
-            let message = format!("`{}` is not the name of a label", label.escape_debug());
-            entry.invalid("invalid_constraint", message, "use letters, digits, - _ . and /, at most 63");
-            return None;
-        }
-        return Some(ConstraintKey::Label(label.to_owned()));
-    }
-    let message = format!("nodes have no property `{}`", text.escape_debug());
-    entry.invalid("unknown_property", message, suggestion(text, KEYS));
-    None
+    Some(name.to_owned())
 }
 
-fn constraint_values(entry: &Entry<'_>, operator: Operator, text: &str) -> Option<Vec<String>> {
-    let list = matches!(operator, Operator::In | Operator::NotIn);
-    let values: Vec<&str> = if list {
-        let inner = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
-        let Some(inner) = inner.filter(|inner| !inner.contains(['[', ']'])) else {
-            entry.invalid("invalid_constraint", "a list stands in brackets", "write \"site in [berlin, bonn]\"");
-            return None;
-        };
-        inner.split(',').map(str::trim).collect()
-    } else {
-        vec![text]
-    };
-    let plain = |value: &&str| value.is_empty() || value.contains(|c: char| c.is_whitespace() || "\"'=<>".contains(c));
-    if let Some(wrong) = values.iter().find(|value| plain(value)) {
-        let message = format!("`{}` is not a value", wrong.escape_debug());
-        entry.invalid("invalid_constraint", message, "a value is one word without quotes");
-        return None;
+fn priority(entry: &Entry<'_>) -> Option<Priority> {
+    let text = entry.text()?;
+    let found = PRIORITIES.into_iter().find(|priority| priority.as_str() == text);
+    if found.is_none() {
+        let message = format!("`{}` is not a priority", text.escape_debug());
+        entry.invalid("unknown_value", message, suggestion(text, &PRIORITIES.map(Priority::as_str)));
     }
-    if matches!(operator, Operator::Greater | Operator::Less)
-        && values.iter().any(|value| value.parse::<i64>().is_err())
-    {
-        let message = format!("`{}` is not a whole number", values.join(" ").escape_debug());
-        entry.invalid("invalid_constraint", message, "> and < compare whole numbers");
-        return None;
-    }
-    Some(values.into_iter().map(str::to_owned).collect())
+    found
 }

@@ -9,13 +9,18 @@ use crate::fault::{Faults, Place, nearest};
 
 /// Words of other formats and what they are called here.
 const ALIASES: &[(&str, &str)] = &[
+    ("affinity", "with"),
+    ("anti_affinity", "without"),
+    ("constraints", "require"),
     ("count", "replicas"),
     ("entrypoint", "command"),
     ("environment", "env"),
     ("healthcheck", "health"),
     ("instances", "replicas"),
+    ("max_per_node", "per_node"),
     ("placement", "place"),
     ("probe", "health"),
+    ("skew", "max_skew"),
     ("volumes", "mounts"),
     ("working_dir", "workdir"),
 ];
@@ -139,8 +144,10 @@ impl<'a> Entry<'a> {
         match self.value {
             DeValue::Integer(number) => Some(number.to_string()),
             DeValue::Float(number) => Some(number.to_string()),
-            DeValue::String(_) | DeValue::Boolean(_) | DeValue::Datetime(_) | DeValue::Array(_) | DeValue::Table(_) => {
-                self.text().map(str::to_owned)
+            DeValue::String(_) => self.text().map(str::to_owned),
+            DeValue::Boolean(_) | DeValue::Datetime(_) | DeValue::Array(_) | DeValue::Table(_) => {
+                self.wrong_type("a number or a string", "");
+                None
             }
         }
     }
@@ -207,8 +214,13 @@ impl<'a> Entry<'a> {
     }
 
     pub(crate) fn section(&self) -> Option<Section<'a>> {
+        self.section_or("a table", "")
+    }
+
+    /// The table, where a string would have done as well: what is said when it is neither.
+    pub(crate) fn section_or(&self, expected: &str, help: &str) -> Option<Section<'a>> {
         let DeValue::Table(table) = self.value else {
-            self.wrong_type("a table", "");
+            self.wrong_type(expected, help);
             return None;
         };
         Some(Section {

@@ -40,7 +40,7 @@ impl Entry<'_> {
     /// CPU as `"0.25 .. 1"`, in thousandths of one.
     pub(crate) fn cpu_bounds(&self) -> Option<Bounds> {
         let bounds = self.bounds(&|text| {
-            cpu_millis(text).ok_or_else(|| {
+            thousandths(text).ok_or_else(|| {
                 let help = "write CPUs, in thousandths at the finest, such as \"0.25 .. 1\"";
                 (format!("`{}` is not an amount of CPU", text.escape_debug()), help.to_owned())
             })
@@ -135,7 +135,7 @@ pub(crate) fn size_bytes(text: &str) -> Result<u64, Wrong> {
 }
 
 /// Thousandths of `"0.25"`; `None` when it is not a number, or finer than thousandths.
-fn cpu_millis(text: &str) -> Option<u64> {
+pub(crate) fn thousandths(text: &str) -> Option<u64> {
     let (whole, fraction) = text.split_once('.').unwrap_or((text, "0"));
     let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     if !digits(whole) || !digits(fraction) || fraction.len() > 3 {
@@ -193,12 +193,12 @@ mod tests {
     }
 
     #[test]
-    fn cpus_are_read_in_thousandths() {
-        assert_eq!(cpu_millis("0.25"), Some(250));
-        assert_eq!(cpu_millis("2"), Some(2000));
-        assert_eq!(cpu_millis("0.001"), Some(1));
+    fn numbers_are_read_in_thousandths() {
+        assert_eq!(thousandths("0.25"), Some(250));
+        assert_eq!(thousandths("2"), Some(2000));
+        assert_eq!(thousandths("0.001"), Some(1));
         for text in ["", ".5", "1.", "250m", "-1", "0.0001", "1e3", "nan"] {
-            assert_eq!(cpu_millis(text), None, "{text}");
+            assert_eq!(thousandths(text), None, "{text}");
         }
     }
 

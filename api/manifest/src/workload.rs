@@ -2,6 +2,7 @@
 
 use api_types::{
     container::PortSpec,
+    device::DeviceRequest,
     id::{Name, WorkloadId},
     placement::PlacementSpec,
     resources::{ResourceSpec, Resources},
@@ -9,7 +10,7 @@ use api_types::{
 };
 
 use crate::{
-    container,
+    container, device,
     fault::{Place, suggestion},
     placement, ports, probe,
     section::{Entry, Section},
@@ -52,14 +53,16 @@ pub(crate) fn read(entry: &Entry<'_>, kind: Kind, namespace: &Name) -> Option<Re
     let ports = ports.map(|section| ports::read(&section, kind)).unwrap_or_default();
     let (ports, port_places): (Vec<PortSpec>, Vec<Place>) = ports.into_iter().unzip();
     let resources = section.get("resources").and_then(|entry| entry.section());
-    let resources = resources.map_or_else(ResourceSpec::default, |section| self::resources(&section));
+    let resources = resources.map(|section| self::resources(&section));
+    let (resources, devices) = resources.unwrap_or_default();
     let health = section.get("health").and_then(|entry| entry.section());
     let probe = health.and_then(|section| {
         // A port with a fault of its own is not also reported as missing.
         probe::read(&section, (ports.len() == ports_wanted).then_some(ports.as_slice()))
     });
     let place = section.get("place").and_then(|entry| entry.section());
-    let placement = place.map_or_else(PlacementSpec::default, |section| placement::read(&section, kind));
+    let placement =
+        place.map_or_else(PlacementSpec::default, |section| placement::read(&section, kind, namespace, name.as_ref()));
     let disconnect = section.get("disconnect").and_then(|entry| entry.section());
     let disconnect = disconnect.map_or_else(DisconnectPolicy::default, |section| self::disconnect(&section));
     section.refuse_unknown();
@@ -69,15 +72,13 @@ pub(crate) fn read(entry: &Entry<'_>, kind: Kind, namespace: &Name) -> Option<Re
     };
     let id = WorkloadId { namespace: namespace.clone(), name: name? };
     let spec = WorkloadSpec {
-        id,
-        kind,
-        container: container?,
         resources,
-        devices: Vec::new(),
+        devices,
         placement,
         ports,
         probe,
         disconnect,
+        ..WorkloadSpec::of_kind(id, kind, container?)
     };
     Some(Reading { spec, path: entry.path.clone(), place: entry.key_place.clone(), port_places })
 }
@@ -91,7 +92,7 @@ fn replicas(entry: &Entry<'_>, kind: Kind) -> Option<u32> {
     entry.integer(0, REPLICAS_MAX).and_then(|replicas| u32::try_from(replicas).ok())
 }
 
-fn resources(section: &Section<'_>) -> ResourceSpec {
+fn resources(section: &Section<'_>) -> (ResourceSpec, Vec<DeviceRequest>) {
     let mut resources = ResourceSpec::default();
     if let Some(cpu) = section.get("cpu").and_then(|entry| entry.cpu_bounds()) {
         resources.reserve.cpu_millis = cpu.reserve;
@@ -111,8 +112,10 @@ fn resources(section: &Section<'_>) -> ResourceSpec {
     if let Some(pids) = section.get("pids").and_then(|entry| entry.integer(1, PIDS_MAX)) {
         resources.pids_max = pids;
     }
+    let devices = section.get("devices").and_then(|entry| entry.section());
+    let devices = devices.map(|section| device::read(&section)).unwrap_or_default();
     section.refuse_unknown();
-    resources
+    (resources, devices)
 }
 
 fn disconnect(section: &Section<'_>) -> DisconnectPolicy {

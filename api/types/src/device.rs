@@ -7,6 +7,18 @@ use serde::{Deserialize, Serialize};
 /// Thousandths of one device: what is given away is counted in these.
 pub const WHOLE_DEVICE_MILLIS: u32 = 1_000;
 
+/// The longest name, kind or model, in bytes.
+pub const DEVICE_WORD_BYTES_MAX: usize = 63;
+/// The most of anything of one kind: devices that an instance asks for, and shares that a device has.
+pub const DEVICE_COUNT_MAX: u32 = 1_000;
+
+/// Whether this can be the name, kind or model of a device: letters, digits, `-`, `_` and `.`, 1 to 63.
+#[must_use]
+pub fn is_device_word(text: &str) -> bool {
+    let inner = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+    (1..=DEVICE_WORD_BYTES_MAX).contains(&text.len()) && text.bytes().all(inner)
+}
+
 /// One device, as its node's own configuration names it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -57,6 +69,16 @@ pub struct DeviceGrant {
     pub kind: String,
     /// How much of it, in thousandths; [`WHOLE_DEVICE_MILLIS`] = alone.
     pub millis: u32,
+}
+
+impl DeviceGrant {
+    /// The environment variable that names devices of this kind to an instance: `WHERRY_DEVICE_FRONT_CAMERA` for
+    /// `front-camera`. What no variable's name can hold becomes `_`, so kinds may meet in one variable.
+    #[must_use]
+    pub fn variable(&self) -> String {
+        let letter = |letter: char| if letter.is_ascii_alphanumeric() { letter.to_ascii_uppercase() } else { '_' };
+        format!("WHERRY_DEVICE_{}", self.kind.chars().map(letter).collect::<String>())
+    }
 }
 
 impl fmt::Display for DeviceRequest {

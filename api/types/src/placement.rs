@@ -70,6 +70,16 @@ pub enum Domain {
     Label(String),
 }
 
+/// The longest name of a label that a spec can speak of, in bytes.
+pub const LABEL_NAME_BYTES_MAX: usize = 63;
+
+/// Whether a spec can speak of a label of this name: letters, digits, `-`, `_`, `.` and `/`, 1 to 63.
+#[must_use]
+pub fn is_label_name(text: &str) -> bool {
+    let inner = |byte: u8| byte.is_ascii_alphanumeric() || b"-_./".contains(&byte);
+    (1..=LABEL_NAME_BYTES_MAX).contains(&text.len()) && text.bytes().all(inner)
+}
+
 impl fmt::Display for Domain {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

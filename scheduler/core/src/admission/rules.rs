@@ -4,8 +4,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use api_types::{
+    container::Mount,
+    device::{DEVICE_COUNT_MAX, DeviceAmount, WHOLE_DEVICE_MILLIS, is_device_word},
     error::ValidationError,
-    placement::{Constraint, Operator},
+    placement::{Constraint, ConstraintKey, Domain, Operator, is_label_name},
     workload::{WorkloadKind, WorkloadSpec},
 };
 
@@ -14,6 +16,10 @@ use crate::effect::Refusal;
 const REPLICAS_MAX: u32 = 10_000;
 const PORTS_MAX: usize = 64;
 const CONSTRAINTS_MAX: usize = 64;
+const DEVICES_MAX: usize = 16;
+const SPREADS_MAX: usize = 8;
+const AFFINITIES_MAX: usize = 32;
+const MOUNTS_MAX: usize = 64;
 /// Bounds sums of reserves: a million instances of it still fit into 64 bits.
 const CPU_MILLIS_MAX: u64 = 1_000_000_000;
 /// As above: 1 TiB times a million.
@@ -22,6 +28,7 @@ const TEXT_BYTES_MAX: usize = 4_096;
 const STOP_GRACE_MS_MAX: u64 = 3_600_000;
 const LABELS_MAX: usize = 64;
 const LABEL_BYTES_MAX: usize = 256;
+const CONSTRAINT_VALUES_MAX: usize = 1_024;
 
 /// Checks one spec.
 pub(super) fn check(spec: &WorkloadSpec) -> Result<(), ValidationError> {
@@ -30,10 +37,8 @@ pub(super) fn check(spec: &WorkloadSpec) -> Result<(), ValidationError> {
     check_resources(spec)?;
     check_ports(spec)?;
     check_probe(spec)?;
-    if spec.placement.constraints.len() > CONSTRAINTS_MAX {
-        return fault("placement.constraints", format!("at most {CONSTRAINTS_MAX} constraints"));
-    }
-    spec.placement.constraints.iter().try_for_each(check_constraint)
+    check_devices(spec)?;
+    check_placement(spec)
 }
 
 /// Checks what is to be registered of a node.
@@ -70,7 +75,97 @@ fn check_container(spec: &WorkloadSpec) -> Result<(), ValidationError> {
     if spec.container.stop_grace_ms > STOP_GRACE_MS_MAX {
         return fault("container.stop_grace_ms", "longer than an hour");
     }
+    let mounts = &spec.container.mounts;
+    if mounts.len() > MOUNTS_MAX {
+        return fault("container.mounts", format!("at most {MOUNTS_MAX} mounts"));
+    }
+    let is_long = |path: &String| path.is_empty() || path.len() > TEXT_BYTES_MAX;
+    let source = |mount: &Mount| match mount {
+        Mount::Host { path, .. } => is_long(path),
+        Mount::Volume { .. } | Mount::Tmpfs { .. } => false,
+    };
+    match mounts.iter().find(|(inside, mount)| is_long(inside) || source(mount)) {
+        Some(_) => fault("container.mounts", format!("a path has 1 to {TEXT_BYTES_MAX} bytes")),
+        None => Ok(()),
+    }
+}
+
+fn check_devices(spec: &WorkloadSpec) -> Result<(), ValidationError> {
+    if spec.devices.len() > DEVICES_MAX {
+        return fault("devices", format!("at most {DEVICES_MAX} kinds of devices"));
+    }
+    let mut asked = BTreeSet::new();
+    for request in &spec.devices {
+        let words = [Some(&request.kind), request.model.as_ref()];
+        if words.into_iter().flatten().any(|word| !is_device_word(word)) {
+            return fault("devices", format!("`{request}`: a kind or model has letters, digits, - _ and ., 1 to 63"));
+        }
+        let fits = match request.amount {
+            DeviceAmount::Whole(count) => (1..=DEVICE_COUNT_MAX).contains(&count),
+            DeviceAmount::Millis(millis) => (1..WHOLE_DEVICE_MILLIS).contains(&millis),
+            DeviceAmount::Share => true,
+        };
+        if !fits {
+            let problem = format!("`{request}`: 1 to {DEVICE_COUNT_MAX} devices, or 0.001 to 0.999 of one");
+            return fault("devices", problem);
+        }
+        if !asked.insert((&request.kind, &request.model)) {
+            return fault("devices", format!("`{request}` is asked for twice"));
+        }
+    }
     Ok(())
+}
+
+fn check_placement(spec: &WorkloadSpec) -> Result<(), ValidationError> {
+    let placement = &spec.placement;
+    if placement.constraints.len() > CONSTRAINTS_MAX {
+        return fault("placement.constraints", format!("at most {CONSTRAINTS_MAX} constraints"));
+    }
+    placement.constraints.iter().try_for_each(check_constraint)?;
+    if placement.spread.len() > SPREADS_MAX {
+        return fault("placement.spread", format!("at most {SPREADS_MAX} rules"));
+    }
+    let mut domains = BTreeSet::new();
+    for rule in &placement.spread {
+        check_domain("placement.spread", &rule.over)?;
+        if rule.skew_max == Some(0) {
+            return fault("placement.spread", format!("`{rule}`: a skew of 0 lets no instance be the first; use 1"));
+        }
+        if !domains.insert(&rule.over) {
+            return fault("placement.spread", format!("`{}` is there twice", rule.over));
+        }
+    }
+    check_affinities(spec)
+}
+
+fn check_affinities(spec: &WorkloadSpec) -> Result<(), ValidationError> {
+    const PATH: &str = "placement.affinities";
+    let affinities = &spec.placement.affinities;
+    if affinities.len() > AFFINITIES_MAX {
+        return fault(PATH, format!("at most {AFFINITIES_MAX} rules"));
+    }
+    if spec.kind == WorkloadKind::Daemon && !affinities.is_empty() {
+        return fault(PATH, "they have no meaning for a daemon: it runs once on each matching node");
+    }
+    let mut rules = BTreeSet::new();
+    for affinity in affinities {
+        check_domain(PATH, &affinity.within)?;
+        if affinity.workload == spec.id {
+            let problem = format!("`{affinity}` is this workload itself: use per_node_max and spread");
+            return fault(PATH, problem);
+        }
+        if !rules.insert((&affinity.workload, &affinity.within)) {
+            return fault(PATH, format!("`{affinity}`: there is a rule for these already"));
+        }
+    }
+    Ok(())
+}
+
+fn check_domain(path: &str, domain: &Domain) -> Result<(), ValidationError> {
+    match domain {
+        Domain::Label(name) if !is_label_name(name) => fault(path, format!("`{domain}` is not the name of a label")),
+        Domain::Site | Domain::Node | Domain::Label(_) => Ok(()),
+    }
 }
 
 fn check_resources(spec: &WorkloadSpec) -> Result<(), ValidationError> {
@@ -133,6 +228,17 @@ fn check_probe(spec: &WorkloadSpec) -> Result<(), ValidationError> {
 }
 
 fn check_constraint(constraint: &Constraint) -> Result<(), ValidationError> {
+    if let ConstraintKey::Label(name) = &constraint.key
+        && !is_label_name(name)
+    {
+        return fault("placement.constraints", format!("`{constraint}`: this is not the name of a label"));
+    }
+    let is_long = |value: &String| value.len() > LABEL_BYTES_MAX;
+    if constraint.values.len() > CONSTRAINT_VALUES_MAX || constraint.values.iter().any(is_long) {
+        let problem =
+            format!("{}: at most {CONSTRAINT_VALUES_MAX} values of {LABEL_BYTES_MAX} bytes each", constraint.key);
+        return fault("placement.constraints", problem);
+    }
     let count = constraint.values.len();
     let fits = match constraint.operator {
         Operator::Has | Operator::HasNot => count == 0,
@@ -153,4 +259,71 @@ fn check_constraint(constraint: &Constraint) -> Result<(), ValidationError> {
 
 fn fault(path: impl Into<String>, problem: impl Into<String>) -> Result<(), ValidationError> {
     Err(ValidationError::new(path, problem))
+}
+
+#[cfg(test)]
+mod tests {
+    use api_types::{
+        device::DeviceRequest,
+        placement::{Affinity, Relation, Spread},
+    };
+
+    use super::*;
+
+    fn web() -> WorkloadSpec {
+        WorkloadSpec::service("prod/web".parse().expect("an id"), "registry.lan/web:1", 3)
+    }
+
+    fn asks(kind: &str, amount: DeviceAmount) -> DeviceRequest {
+        DeviceRequest { kind: kind.to_owned(), model: None, amount }
+    }
+
+    fn rule(workload: &str, relation: Relation) -> Affinity {
+        Affinity { workload: workload.parse().expect("an id"), within: Domain::Node, relation }
+    }
+
+    #[test]
+    fn what_a_manifest_can_say_is_admitted() {
+        let mut spec = web();
+        spec.devices = vec![asks("gpu", DeviceAmount::Millis(500)), asks("camera", DeviceAmount::Share)];
+        spec.placement.spread = vec![
+            Spread { over: Domain::Label("rack".to_owned()), skew_max: Some(1) },
+            Spread::soft(Domain::Label("power/feed".to_owned())),
+        ];
+        spec.placement.affinities = vec![rule("prod/db", Relation::With), rule("web", Relation::Without)];
+
+        assert_eq!(check(&spec), Ok(()));
+    }
+
+    #[test]
+    fn what_nothing_could_grant_is_refused_with_its_field() {
+        let refused = |change: &dyn Fn(&mut WorkloadSpec)| {
+            let mut spec = web();
+            change(&mut spec);
+            check(&spec).expect_err("refused").path
+        };
+        let device = |kind: &str, amount| refused(&|spec| spec.devices = vec![asks(kind, amount)]);
+        let spread = |rules: &[Spread]| refused(&|spec| spec.placement.spread = rules.to_vec());
+        let affinities = |rules: &[Affinity]| refused(&|spec| spec.placement.affinities = rules.to_vec());
+
+        assert_eq!(device("gpu", DeviceAmount::Whole(0)), "devices");
+        assert_eq!(device("gpu", DeviceAmount::Millis(1_000)), "devices");
+        assert_eq!(device("a gpu", DeviceAmount::Share), "devices");
+        assert_eq!(refused(&|spec| spec.devices = vec![asks("gpu", DeviceAmount::Share); 2]), "devices");
+        assert_eq!(spread(&[Spread { over: Domain::Site, skew_max: Some(0) }]), "placement.spread");
+        assert_eq!(spread(&[Spread::soft(Domain::Label(String::new()))]), "placement.spread");
+        assert_eq!(
+            spread(&[Spread::soft(Domain::Node), Spread { over: Domain::Node, skew_max: Some(2) }]),
+            "placement.spread"
+        );
+        assert_eq!(affinities(&[rule("prod/web", Relation::Without)]), "placement.affinities");
+        assert_eq!(affinities(&[rule("db", Relation::With), rule("db", Relation::Without)]), "placement.affinities");
+        assert_eq!(
+            refused(&|spec| {
+                spec.kind = WorkloadKind::Daemon;
+                spec.placement.affinities = vec![rule("db", Relation::With)];
+            }),
+            "placement.affinities"
+        );
+    }
 }

@@ -35,7 +35,12 @@ fn find() -> io::Result<PathBuf> {
     // Cargo sets this for the programs that it runs; outside of it, what is there is what is meant.
     if let Some(cargo) = env::var_os("CARGO") {
         let mut build = Command::new(cargo);
-        build.args(["build", "--quiet", "--workspace", "--bins"]);
+        build.args(["build", "--quiet", "--locked", "--workspace", "--bins"]);
+        // Cargo tells a test which package it is of. Crates that look at these (ring does) would be built anew, and
+        // everything above them, for each package with such a test, and again for the next build by hand.
+        for (name, _) in env::vars_os().filter(|(name, _)| tells_the_package(&name.to_string_lossy())) {
+            build.env_remove(name);
+        }
         if folder.ends_with("release") {
             build.arg("--release");
         }
@@ -44,6 +49,13 @@ fn find() -> io::Result<PathBuf> {
         }
     }
     Ok(folder)
+}
+
+/// Whether cargo sets the variable for a program that it runs, to say which package that is of.
+fn tells_the_package(variable: &str) -> bool {
+    ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_", "CARGO_CRATE_", "CARGO_PRIMARY_", "OUT_DIR"]
+        .iter()
+        .any(|prefix| variable.starts_with(prefix))
 }
 
 /// A program that was started, with its output in a file.

@@ -74,7 +74,7 @@ impl Port {
     async fn workload_change(&self, change: Change) -> Result<Vec<WorkloadChange>, Problem> {
         match self.change(change).await? {
             Accepted::Workloads(changes) => Ok(changes),
-            Accepted::Node(_) => Err(problem::internal("the scheduler answered something else")),
+            Accepted::Node(_) | Accepted::Done(_) => Err(problem::internal("the scheduler answered something else")),
         }
     }
 

@@ -108,6 +108,8 @@ pub enum Accepted {
     Workloads(Vec<WorkloadChange>),
     /// The node as registered.
     Node(NodeSpec),
+    /// It was done; one line for people says what.
+    Done(String),
 }
 
 /// Why a change was refused. Nothing of it was done.
@@ -119,6 +121,9 @@ pub enum Refusal {
     /// There is no such node.
     #[error("there is no node `{0}`")]
     UnknownNode(NodeId),
+    /// There is no such site.
+    #[error("there is no site `{0}`")]
+    UnknownSite(String),
     /// There is no such instance.
     #[error("there is no instance `{0}`")]
     UnknownInstance(InstanceId),

@@ -120,4 +120,9 @@ pub enum Change {
         /// Even if it is ready.
         force: bool,
     },
+    /// An operator knows that what is silent of a site is dead, not cut off: replace it now, frozen or not.
+    ResumeSite {
+        /// Which.
+        site: String,
+    },
 }

@@ -1,6 +1,8 @@
-//! Silence: ready → unreachable → lost, the warm-up after a restart, and the freeze of a site that falls silent as a whole.
+//! Silence: ready → unreachable → lost, and the warm-up after a restart. How much of a silence is a cut link says `freeze`,
+//! how fast lost nodes are replaced says `ladder`.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod freeze;
+pub(crate) mod ladder;
 
 use api_types::{
     counter::SessionId,
@@ -10,21 +12,10 @@ use api_types::{
 };
 
 use crate::{
-    cluster::{Cluster, instances::InstanceEntry},
+    cluster::{instances::InstanceEntry, nodes::NodeEntry},
     history::Subject,
     machine::Scheduler,
-    settings::Settings,
 };
-
-/// A site freezes when at least so many of its nodes fall silent at once, and more than a third of it.
-const FREEZE_NODES_MIN: usize = 3;
-
-/// The nodes of a site that were ever heard of.
-#[derive(Debug, Default)]
-struct SiteNodes<'c> {
-    ready: usize,
-    silent: Vec<(Timestamp, &'c NodeId)>,
-}
 
 /// What the silence of its node means for an instance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -110,49 +101,37 @@ impl Scheduler {
         if entry.is_ready() {
             return Silence::None;
         }
-        let (Some(since), Some(replace_after_ms)) = (entry.silent_since(), replace_after_ms) else {
-            return Silence::Waits(None);
-        };
-        if self.frozen.contains(node) {
-            return Silence::Waits(None);
+        match self.due_at(entry, replace_after_ms) {
+            Some(at) if self.now < at => Silence::Waits(Some(at)),
+            Some(_) if self.ladder.is_given_up(node) => Silence::GivenUp,
+            // For ever, or for its turn.
+            Some(_) | None => Silence::Waits(None),
+        }
+    }
+
+    /// The node of an instance that would be replaced by now but waits until its site's pace allows it, and since when.
+    pub(crate) fn waits_its_turn(
+        &self,
+        node: &NodeId,
+        replace_after_ms: Option<u64>,
+    ) -> Option<(&NodeEntry, Timestamp)> {
+        let entry = self.cluster.nodes.get(node).filter(|entry| !entry.is_ready())?;
+        let at = self.due_at(entry, replace_after_ms).filter(|at| *at <= self.now)?;
+        (!self.ladder.is_given_up(node)).then_some((entry, at))
+    }
+
+    /// When an instance with this `replace_after_ms` on a silent node may be replaced; `None` = nobody knows, or never.
+    fn due_at(&self, entry: &NodeEntry, replace_after_ms: Option<u64>) -> Option<Timestamp> {
+        let (since, replace_after_ms) = (entry.silent_since()?, replace_after_ms?);
+        if self.frozen.contains(&entry.spec.id) {
+            return None;
+        }
+        if self.ladder.is_overruled(&entry.spec.id) {
+            return Some(since);
         }
         // One heartbeat more than it takes to see who else fell silent: before that a cut link looks like one dead node.
         let least = self.settings.unreachable_after_ms() + self.settings.heartbeat_interval_ms;
-        let at = entry.excused_until.map_or(since, |until| since.max(until)) + replace_after_ms.max(least);
-        if self.now >= at { Silence::GivenUp } else { Silence::Waits(Some(at)) }
-    }
-
-    /// Judges anew which sites are frozen, after nodes fell silent, returned, came or went.
-    pub(crate) fn judge_freeze(&mut self) {
-        if !std::mem::take(&mut self.cluster.touched.liveness) {
-            return;
-        }
-        let frozen = frozen_nodes(&self.cluster, &self.settings);
-        let changed: Vec<NodeId> = frozen.symmetric_difference(&self.frozen).cloned().collect();
-        let sites = |nodes: &BTreeSet<NodeId>| -> BTreeMap<String, usize> {
-            let mut counts = BTreeMap::new();
-            for site in nodes.iter().filter_map(|node| self.cluster.nodes.get(node)).map(|node| &node.spec.site) {
-                *counts.entry(site.clone()).or_default() += 1;
-            }
-            counts
-        };
-        let (before, after) = (sites(&self.frozen), sites(&frozen));
-        for (site, count) in after.iter().filter(|(site, _)| !before.contains_key(*site)) {
-            let message = format!("{count} nodes fell silent at once: that looks like a cut link, nothing is replaced");
-            self.history.add(self.now, Subject::Site(site), "site-frozen", message);
-        }
-        for site in before.keys().filter(|site| !after.contains_key(*site)) {
-            let message = "enough nodes returned: the rest is waited for once more, then replaced";
-            self.history.add(self.now, Subject::Site(site), "site-resumed", message);
-        }
-        self.frozen = frozen;
-        for node in &changed {
-            if let Some(entry) = self.cluster.nodes.get_mut(node).filter(|_| !self.frozen.contains(node)) {
-                // When a link is mended, nodes return one after the other: the last ones are not to be replaced at once.
-                entry.excused_until = Some(self.now);
-            }
-            self.cluster.touch_instances_on(node);
-        }
+        Some(entry.excused_until.map_or(since, |until| since.max(until)) + replace_after_ms.max(least))
     }
 
     fn judge_silence(&mut self) {
@@ -187,32 +166,4 @@ impl Scheduler {
             self.history.add(self.now, Subject::Node(&id), kind, message);
         }
     }
-}
-
-/// The nodes that fell silent together with so many others of their site that a link is the likelier cause.
-///
-/// Nodes that fell silent one after the other, each within the time it takes to notice, belong together. They are
-/// measured by those of their site that were alive then.
-fn frozen_nodes(cluster: &Cluster, settings: &Settings) -> BTreeSet<NodeId> {
-    let mut sites: BTreeMap<&str, SiteNodes<'_>> = BTreeMap::new();
-    for (id, node) in &cluster.nodes {
-        let site = sites.entry(&node.spec.site).or_default();
-        match node.silent_since() {
-            Some(_) if node.is_ready() => site.ready += 1,
-            Some(since) => site.silent.push((since, id)),
-            None => {}
-        }
-    }
-    let mut frozen = BTreeSet::new();
-    for SiteNodes { ready, mut silent } in sites.into_values() {
-        silent.sort_unstable();
-        let mut alive = ready + silent.len();
-        for group in silent.chunk_by(|a, b| b.0.since(a.0) <= settings.unreachable_after_ms()) {
-            if group.len() >= FREEZE_NODES_MIN && group.len() * 3 > alive {
-                frozen.extend(group.iter().map(|(_, id)| (*id).clone()));
-            }
-            alive -= group.len();
-        }
-    }
-    frozen
 }

@@ -18,6 +18,7 @@ use crate::{
     endpoints::Balancing,
     history::History,
     input::Input,
+    liveness::ladder::Ladder,
     settings::Settings,
     timers::{Timer, Timers},
 };
@@ -45,6 +46,8 @@ pub struct Scheduler {
     pub(crate) silence_check_at: Option<Timestamp>,
     /// Silent nodes whose instances are not replaced, because too many fell silent at once.
     pub(crate) frozen: BTreeSet<NodeId>,
+    /// Which silent nodes are given up, and which wait for their turn.
+    pub(crate) ladder: Ladder,
     /// Workloads that wait for room.
     pub(crate) parked: BTreeSet<WorkloadId>,
     /// How many placements this step may still make.
@@ -73,6 +76,7 @@ impl Scheduler {
             warm_up_until: None,
             silence_check_at: None,
             frozen: BTreeSet::new(),
+            ladder: Ladder::default(),
             parked: BTreeSet::new(),
             placements_left: 0,
             outbox: Effects::new(),
@@ -177,6 +181,7 @@ impl Scheduler {
                 Timer::Look(workload) => {
                     self.cluster.touched.workloads.insert(workload);
                 }
+                Timer::Turn(site) => self.give_turns(&site),
             }
         }
     }

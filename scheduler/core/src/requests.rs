@@ -31,6 +31,7 @@ impl Scheduler {
                 self.set_availability(&node, availability).map(Accepted::Node)
             }
             Change::RemoveNode { node, force } => self.remove_node(&node, force).map(Accepted::Node),
+            Change::ResumeSite { site } => self.resume_site(&site).map(Accepted::Done),
         };
         self.outbox.push(Effect::Reply { request, outcome });
     }

@@ -16,6 +16,12 @@ pub struct Settings {
     pub warm_up_ms: u64,
     /// Milliseconds of silence after which a node is shown as lost.
     pub lost_after_ms: u64,
+    /// Lost nodes of one site that are given up at once; of a site of more than 50 nodes, as many for each 50.
+    pub give_up_at_once: u64,
+    /// Milliseconds between two more of them, and in a site of more than 50 nodes a part of it: as many for each 50.
+    pub give_up_interval_ms: u64,
+    /// The same while more than a fifth of the site is silent.
+    pub give_up_slow_interval_ms: u64,
     /// Milliseconds between leaving the service table and being told to stop.
     pub drain_delay_ms: u64,
     /// The range of all instances' addresses.
@@ -39,6 +45,9 @@ impl Default for Settings {
             heartbeats_missed_max: 3,
             warm_up_ms: 12_000,
             lost_after_ms: 10_000,
+            give_up_at_once: 3,
+            give_up_interval_ms: 5_000,
+            give_up_slow_interval_ms: 30_000,
             drain_delay_ms: 1_000,
             cluster_range: Cidr { address: Ipv4Addr::new(10, 42, 0, 0), prefix: 16 },
             service_range: Cidr { address: Ipv4Addr::new(10, 43, 0, 0), prefix: 16 },
@@ -56,6 +65,15 @@ impl Settings {
     pub fn unreachable_after_ms(&self) -> u64 {
         self.heartbeat_interval_ms.saturating_mul(self.heartbeats_missed_max).max(1)
     }
+}
+
+/// How fast the lost nodes of a site are given up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Pace {
+    /// So many at once, at least 1.
+    pub(crate) at_once: u64,
+    /// Milliseconds between two more, at least 1.
+    pub(crate) interval_ms: u64,
 }
 
 /// What of a node is kept for its system: agent, containerd, kernel.

@@ -14,6 +14,8 @@ pub(crate) enum Timer {
     Stop(InstanceId),
     /// An instance of the workload may have to be replaced.
     Look(WorkloadId),
+    /// The next lost node of a site may be given up.
+    Turn(String),
 }
 
 impl Timer {
@@ -22,6 +24,7 @@ impl Timer {
         match self {
             Self::Stop(_) => "an instance left the balancers and is to stop",
             Self::Look(_) => "an instance may have to be replaced",
+            Self::Turn(_) => "the next lost node of a site may be given up",
         }
     }
 }

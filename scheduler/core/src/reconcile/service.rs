@@ -47,6 +47,7 @@ struct Needs {
 impl Scheduler {
     /// Brings a service up to date.
     pub(crate) fn reconcile_service(&mut self, id: &WorkloadId, replicas: u32) {
+        self.ask_turns(id);
         let mut slots = self.slots_of(id);
         self.scale_down(id, replicas, &mut slots);
         let needs = self.needs_of(id, replicas, &mut slots);

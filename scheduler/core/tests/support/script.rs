@@ -60,6 +60,7 @@ fn command(fleet: &mut Fleet, line: &str) -> String {
         "remove" => {
             answer(fleet.request(Change::RemoveNode { node: name(rest[0]), force: rest.get(1) == Some(&"force") }))
         }
+        "resume" => answer(fleet.request(Change::ResumeSite { site: rest[0].to_owned() })),
         "condition" => condition(fleet, rest),
         "advance" => {
             fleet.advance(milliseconds(rest[0]));
@@ -314,6 +315,7 @@ fn answer(reply: Result<Accepted, Refusal>) -> String {
     match reply {
         Ok(Accepted::Workloads(list)) => changes(Ok(list)),
         Ok(Accepted::Node(node)) => format!("{} {}\n", node.id, node.subnet),
+        Ok(Accepted::Done(message)) => format!("{message}\n"),
         Err(refusal) => format!("refused: {refusal}\n"),
     }
 }

@@ -32,7 +32,7 @@ pub const VISITOR: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 4);
 /// The first node's address; the others follow.
 const FIRST_NODE: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 11);
 /// How long a program may take until it answers.
-const START_LIMIT: Duration = Duration::from_secs(60);
+const START_LIMIT: Duration = Duration::from_secs(180);
 
 /// A cluster on this machine.
 #[derive(Debug)]
@@ -352,7 +352,7 @@ impl Bed {
         inside(&self.netns(member), || {
             let mut answers = BTreeMap::new();
             for _ in 0..count {
-                let answer = get(server, "/", Duration::from_secs(5)).map(|reply| reply.text()).unwrap_or_default();
+                let answer = get(server, "/", Duration::from_secs(10)).map(|reply| reply.text()).unwrap_or_default();
                 *answers.entry(answer).or_default() += 1;
             }
             answers

@@ -10,7 +10,7 @@ use std::{
 use crate::{program::Program, wait::try_wait_for};
 
 /// How long containerd may take until its socket answers.
-const START_LIMIT: Duration = Duration::from_secs(60);
+const START_LIMIT: Duration = Duration::from_secs(180);
 /// The longest path that a unix socket can have.
 const SOCKET_PATH_MAX: usize = 107;
 
@@ -67,6 +67,12 @@ impl Containerd {
     /// Kills it at once; its shims and their containers go on.
     pub fn kill(&mut self) {
         self.program.kill();
+    }
+
+    /// Everything that it said so far.
+    #[must_use]
+    pub fn log(&self) -> String {
+        self.program.log()
     }
 
     /// Runs `ctr` on its containerd namespace `namespace`.

@@ -16,7 +16,9 @@ use crate::{
 };
 
 /// How long one request may take.
-const LIMIT: Duration = Duration::from_secs(20);
+const LIMIT: Duration = Duration::from_secs(60);
+/// How long it may take until it answers.
+const START_LIMIT: Duration = Duration::from_secs(180);
 
 /// A registry that was started; it speaks plain HTTP.
 #[derive(Debug)]
@@ -43,11 +45,13 @@ impl Registry {
         let command = ["docker-registry", "serve", &config.to_string_lossy()].map(str::to_owned);
         let command: Vec<&str> = command.iter().map(String::as_str).collect();
         let program = Program::start(Some(netns), &command, &folder.join("log"))?;
-        let registry = Self { program, address, netns: netns.to_owned() };
-        let answers = try_wait_for(Duration::from_secs(30), || {
-            registry.ask(|| get(address, "/v2/", LIMIT)).ok().filter(|reply| reply.status == 200)
+        let mut registry = Self { program, address, netns: netns.to_owned() };
+        let answers = try_wait_for(START_LIMIT, || {
+            let gone = !registry.program.runs();
+            let reply = registry.ask(|| get(address, "/v2/", LIMIT));
+            (gone || reply.is_ok_and(|reply| reply.status == 200)).then_some(!gone)
         });
-        if answers.is_none() {
+        if answers != Some(true) {
             return Err(io::Error::other(format!("docker-registry does not answer:\n{}", registry.program.log())));
         }
         Ok(registry)

@@ -21,6 +21,8 @@ use crate::{netns, program::signal, wait::try_wait_for};
 /// power cut must end them, so that none of them sees another one go.
 const PROGRAMS: &[&str] =
     &["wherry-agent", "wherry-scheduler", "containerd", "containerd-shim", "docker-registry", "wherry-logger", "runc"];
+/// How long killed processes and their cgroups may take to go.
+const LIMIT: Duration = Duration::from_secs(60);
 /// Where cgroups are.
 const CGROUPS: &str = "/sys/fs/cgroup";
 /// Where runc keeps one folder for each containerd namespace.
@@ -55,7 +57,7 @@ impl Ground {
     /// Kills every process, at once and again until none is left.
     pub fn kill_all(&self) {
         let mut sockets = BTreeSet::new();
-        let _left_after_the_limit = try_wait_for(Duration::from_secs(10), || {
+        let _left_after_the_limit = try_wait_for(LIMIT, || {
             let processes = self.processes();
             sockets.extend(processes.iter().flat_map(|(pid, _)| shim_sockets(*pid)));
             for (pid, _) in &processes {
@@ -76,9 +78,13 @@ impl Ground {
         for folder in self.runtime_states() {
             let _already_gone = fs::remove_dir_all(folder);
         }
-        for cgroup in self.cgroups().iter().rev() {
-            let _busy_or_gone = fs::remove_dir(cgroup);
-        }
+        // A process that was killed leaves its cgroup a moment after it left the list of processes.
+        let _left_after_the_limit = try_wait_for(LIMIT, || {
+            for cgroup in self.cgroups().iter().rev() {
+                let _busy_or_gone = fs::remove_dir(cgroup);
+            }
+            self.cgroups().is_empty().then_some(())
+        });
     }
 
     /// Removes network namespaces that bear the name.

@@ -10,8 +10,8 @@ use api_types::{
     node::Availability,
     time::Timestamp,
     view::{
-        ClusterView, Description, Event, Explanation, ImageOutcome, InstanceView, JoinTokenView, List, LogLine,
-        NodeView, Problem, WorkloadChange, WorkloadView,
+        ClusterView, Description, Event, Explanation, Forecast, ImageOutcome, InstanceView, JoinTokenView, List,
+        LogLine, NodeView, Plan, Problem, Question, WorkloadChange, WorkloadView,
     },
     workload::WorkloadSpec,
 };
@@ -177,8 +177,9 @@ impl ControlPlane for Port {
         self.workload_change(Change::Apply { specs, expect }).await
     }
 
-    async fn plan(&self, specs: Vec<WorkloadSpec>) -> Result<Vec<WorkloadChange>, Problem> {
-        self.look(move |scheduler| scheduler.plan(&specs)).await
+    async fn plan(&self, specs: Vec<WorkloadSpec>) -> Result<Plan, Problem> {
+        let changes = self.look(move |scheduler| scheduler.plan(&specs)).await?;
+        Ok(Plan { changes, ..Plan::default() })
     }
 
     async fn scale(&self, workload: WorkloadId, replicas: u32) -> Result<Vec<WorkloadChange>, Problem> {
@@ -231,8 +232,19 @@ impl ControlPlane for Port {
         .await
     }
 
-    async fn why(&self, workload: WorkloadId) -> Result<Explanation, Problem> {
-        self.look(move |scheduler| scheduler.explain(&workload)).await
+    async fn why(&self, target: Target, _: bool) -> Result<Explanation, Problem> {
+        match target {
+            Target::Workload(workload) => self.look(move |scheduler| scheduler.explain(&workload)).await,
+            Target::Instance(_) | Target::Node(_) => Err(problem::invalid("ask for a workload", "")),
+        }
+    }
+
+    async fn why_specs(&self, _: Vec<WorkloadSpec>, _: bool) -> Result<Vec<Explanation>, Problem> {
+        Err(problem::unavailable("this scheduler explains applied workloads only", "apply it, then ask"))
+    }
+
+    async fn what_if(&self, _: Question) -> Result<Forecast, Problem> {
+        Err(problem::unavailable("this scheduler makes no forecasts", ""))
     }
 
     async fn set_availability(&self, node: NodeId, availability: Availability) -> Result<(), Problem> {

@@ -5,12 +5,13 @@ use std::path::PathBuf;
 use api_client::context::Overrides;
 use clap::{Args, Parser, Subcommand};
 
-use crate::commands::validate;
-use crate::commands::{apply, availability, context, delete, describe, get, image, logs, node, plan, scale, top, why};
+use crate::commands::{
+    apply, availability, context, delete, describe, get, image, logs, node, plan, scale, top, validate, what_if, why,
+};
 
 /// Runs containers on the nodes of an edge site.
 ///
-/// Exit codes: 0 well · 1 error · 2 wrong usage · 3 `plan --exit-code` found changes · 4 not placed ·
+/// Exit codes: 0 well · 1 error · 2 wrong usage · 3 `plan --exit-code` found changes · 4 an instance finds no node ·
 /// 6 not ready within --wait · 7 not allowed · 8 conflict · 9 manifest invalid.
 #[derive(Debug, Parser)]
 #[command(name = "wherry", version, arg_required_else_help = true, max_term_width = 110)]
@@ -48,7 +49,6 @@ pub(crate) struct Global {
 pub(crate) enum Command {
     /// Create or update what manifests say, and wait until it runs
     Apply(apply::Apply),
-    /// Show what apply would change and where instances would go
     Plan(plan::Plan),
     /// Check manifests without asking the scheduler
     Validate(validate::Validate),
@@ -56,8 +56,8 @@ pub(crate) enum Command {
     Get(get::Get),
     /// Show one thing with its instances and history
     Describe(describe::Describe),
-    /// Explain why instances are where they are, or nowhere
     Why(why::Why),
+    WhatIf(what_if::WhatIf),
     /// Set the number of a service's replicas
     Scale(scale::Scale),
     /// Remove a workload and its instances

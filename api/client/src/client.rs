@@ -1,5 +1,7 @@
 //! The HTTP API as functions.
 
+mod explain;
+
 use std::{fmt, marker::PhantomData};
 
 use api_types::{
@@ -8,8 +10,8 @@ use api_types::{
     join::NodeTokenRequest,
     node::Availability,
     view::{
-        ClusterView, Description, Event, Explanation, ImageOutcome, InstanceView, JoinTokenView, List, LogLine,
-        NodeView, Problem, StreamLine, WorkloadChange, WorkloadView,
+        ClusterView, Description, Event, ImageOutcome, InstanceView, JoinTokenView, List, LogLine, NodeView, Problem,
+        StreamLine, WorkloadChange, WorkloadView,
     },
 };
 use bytes::Bytes;
@@ -141,14 +143,6 @@ impl Client {
         self.get(&format!("/v1/describe/instance/{instance}")).await
     }
 
-    /// Why a workload's instances are where they are.
-    ///
-    /// # Errors
-    /// See [`Self::cluster`].
-    pub async fn why(&self, workload: &WorkloadId) -> Result<Explanation, ClientError> {
-        self.get(&format!("/v1/why/{workload}")).await
-    }
-
     /// Creates or updates the workloads of a manifest, all or none; with `expect`, only if each that exists is at that
     /// revision.
     ///
@@ -157,14 +151,6 @@ impl Client {
     pub async fn apply(&self, manifest: &str, expect: Option<Revision>) -> Result<Vec<WorkloadChange>, ClientError> {
         let path = expect.map_or_else(|| "/v1/apply".to_owned(), |expect| format!("/v1/apply?expect={expect}"));
         self.ask(Method::POST, &path, TOML, manifest.as_bytes().to_vec()).await
-    }
-
-    /// What `apply` would do. Changes nothing.
-    ///
-    /// # Errors
-    /// See [`Self::cluster`].
-    pub async fn plan(&self, manifest: &str) -> Result<Vec<WorkloadChange>, ClientError> {
-        self.ask(Method::POST, "/v1/plan", TOML, manifest.as_bytes().to_vec()).await
     }
 
     /// Sets the number of replicas.

@@ -16,6 +16,7 @@ pub(crate) mod scale;
 pub(crate) mod top;
 pub(crate) mod validate;
 pub(crate) mod version;
+pub(crate) mod what_if;
 pub(crate) mod why;
 
 use std::str::FromStr;

@@ -42,6 +42,7 @@ async fn run(arguments: Arguments, screen: &Screen) -> Result<(), Failure> {
         Command::Get(arguments) => commands::get::run(&session, &arguments).await,
         Command::Describe(arguments) => commands::describe::run(&session, &arguments).await,
         Command::Why(arguments) => commands::why::run(&session, &arguments).await,
+        Command::WhatIf(arguments) => commands::what_if::run(&session, &arguments).await,
         Command::Scale(arguments) => commands::scale::run(&session, &arguments).await,
         Command::Delete(arguments) => commands::delete::run(&session, &arguments).await,
         Command::Logs(arguments) => commands::logs::run(&session, &arguments).await,

@@ -15,6 +15,8 @@ use crate::failure::code;
 pub(crate) struct Screen {
     /// Whether stdout is a terminal.
     pub(crate) data_terminal: bool,
+    /// How many columns stdout has; `None` where it is not a terminal.
+    pub(crate) width: Option<usize>,
     /// Whether stderr is a terminal.
     pub(crate) talk_terminal: bool,
     /// Whether a person can be asked.
@@ -29,8 +31,11 @@ impl Screen {
         let talk_terminal = io::stderr().is_terminal();
         let force = std::env::var_os("CLICOLOR_FORCE").is_some_and(|value| value != "0" && !value.is_empty());
         let plain = set("NO_COLOR") || std::env::var_os("TERM").is_some_and(|term| term == "dumb");
+        let data_terminal = io::stdout().is_terminal();
+        let width = terminal_size::terminal_size_of(io::stdout()).map(|(width, _)| usize::from(width.0));
         Self {
-            data_terminal: io::stdout().is_terminal(),
+            data_terminal,
+            width: width.filter(|_| data_terminal),
             talk_terminal,
             asks: io::stdin().is_terminal() && talk_terminal,
             color: !plain && (talk_terminal || force),

@@ -182,14 +182,55 @@ async fn a_workload_from_plan_to_delete() {
         "get services -o name",
         "get service nothing",
         "get daemons",
-        "why web",
-        "why nothing/../x",
         "scale web 5",
         "delete web",
         "delete web --yes",
         "delete web --yes",
     ];
     site.golden("workload.txt", &commands).await;
+}
+
+#[tokio::test]
+async fn explanations_and_forecasts() {
+    let site = Site::new().await;
+    site.file("shop.toml", SHOP);
+    site.file("shop2.toml", &SHOP.replace("web:1", "web:2").replace("replicas = 3", "replicas = 2"));
+    site.file("urgent.toml", "[service.urgent]\nimage = \"web:1\"\n");
+    let commands = [
+        "why web",
+        "why web --all",
+        "why web-0a",
+        "why instance web-0a",
+        "why instance web-9z",
+        "why -f shop.toml",
+        "why -f shop.toml web",
+        "why -f shop.toml wbe",
+        "why -f shop.toml instance web-0a",
+        "why node n1",
+        "why",
+        "why nothing/../x",
+        "apply --detach -f shop.toml",
+        "plan -f shop2.toml",
+        "plan --exit-code -f shop2.toml",
+        "plan --exit-code -f urgent.toml",
+        "plan -f shop2.toml -o json",
+        "what-if node-loss n1 n2",
+        "what-if node-loss n1 --all --exit-code",
+        "what-if site-loss berlin",
+        "what-if drain n1",
+        "what-if drain n9",
+        "what-if drain",
+        "what-if join --like n1 --count 3 --exit-code",
+        "what-if join --like n1 --count 0",
+        "what-if apply -f shop.toml",
+        "what-if apply -f missing.toml",
+        "what-if join --like n1 -o json",
+        "help why",
+        "help plan",
+        "help what-if",
+        "what-if join --help",
+    ];
+    site.golden("explain.txt", &commands).await;
 }
 
 #[tokio::test]

@@ -8,8 +8,8 @@ use api_types::{
     join::{JoinReply, JoinRequest, NodeTokenRequest},
     node::Availability,
     view::{
-        ClusterView, Description, Event, Explanation, ImageOutcome, InstanceView, JoinTokenView, List, LogLine,
-        NodeView, Problem, WorkloadChange, WorkloadView,
+        ClusterView, Description, Event, Explanation, Forecast, ImageOutcome, InstanceView, JoinTokenView, List,
+        LogLine, NodeView, Plan, Problem, Question, WorkloadChange, WorkloadView,
     },
     workload::WorkloadSpec,
 };
@@ -77,7 +77,7 @@ pub trait ControlPlane: Clone + Send + Sync + 'static {
         expect: Option<Revision>,
     ) -> impl Future<Output = Result<Vec<WorkloadChange>, Problem>> + Send;
     /// What `apply` would do and where instances would go. Changes nothing.
-    fn plan(&self, specs: Vec<WorkloadSpec>) -> impl Future<Output = Result<Vec<WorkloadChange>, Problem>> + Send;
+    fn plan(&self, specs: Vec<WorkloadSpec>) -> impl Future<Output = Result<Plan, Problem>> + Send;
     /// Sets the number of replicas.
     fn scale(
         &self,
@@ -98,8 +98,16 @@ pub trait ControlPlane: Clone + Send + Sync + 'static {
     fn events(&self, after: After) -> impl Future<Output = Result<List<Event>, Problem>> + Send;
     /// One thing with its instances and history.
     fn describe(&self, target: Target) -> impl Future<Output = Result<Description, Problem>> + Send;
-    /// Why a workload's instances are where they are.
-    fn why(&self, workload: WorkloadId) -> impl Future<Output = Result<Explanation, Problem>> + Send;
+    /// Why an instance, or those of a workload, are where they are. `all`: with every node, not a few for each reason.
+    fn why(&self, target: Target, all: bool) -> impl Future<Output = Result<Explanation, Problem>> + Send;
+    /// The same for workloads as they would be if they were applied, one after the other. Changes nothing.
+    fn why_specs(
+        &self,
+        specs: Vec<WorkloadSpec>,
+        all: bool,
+    ) -> impl Future<Output = Result<Vec<Explanation>, Problem>> + Send;
+    /// What would happen if something else did. Changes nothing.
+    fn what_if(&self, question: Question) -> impl Future<Output = Result<Forecast, Problem>> + Send;
     /// Says what is wanted of a node.
     fn set_availability(
         &self,

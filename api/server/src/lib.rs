@@ -4,6 +4,7 @@
 mod auth;
 mod body;
 pub mod control_plane;
+mod explain;
 mod look;
 mod problem;
 mod routes;

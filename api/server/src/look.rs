@@ -2,7 +2,7 @@
 
 use api_types::{
     id::{InstanceId, NodeId, WorkloadId},
-    view::{ClusterView, Description, Event, Explanation, InstanceView, List, NodeView, WorkloadView},
+    view::{ClusterView, Description, Event, InstanceView, List, NodeView, WorkloadView},
 };
 use axum::{Extension, Json, extract::State};
 use serde::Deserialize;
@@ -114,14 +114,6 @@ async fn describe<C: ControlPlane>(
     let mut description = plane.describe(target).await?;
     description.workload.iter_mut().for_each(|view| hide(&subject, view));
     Ok(Json(description))
-}
-
-pub(crate) async fn why<C: ControlPlane>(
-    State(plane): State<C>,
-    Named(workload): Named<WorkloadId>,
-    _: Asked<Nothing>,
-) -> Answer<Explanation> {
-    Ok(Json(plane.why(workload).await?))
 }
 
 /// Values in the environment are often secrets: a viewer sees their names only.

@@ -13,7 +13,7 @@ use http::{Method, StatusCode, Uri};
 use crate::{
     auth::{Access, Declared, Gate, Rule, gate, method_not_allowed},
     control_plane::{ControlPlane, Role},
-    look,
+    explain, look,
     problem::{Refused, problem},
     streams, write,
 };
@@ -59,10 +59,14 @@ fn declared<C: ControlPlane>() -> Declared<C> {
         .route(Method::GET, "/v1/describe/node/{name}", looks, get(look::describe_node::<C>))
         .route(Method::GET, "/v1/describe/workload/{*name}", looks, get(look::describe_workload::<C>))
         .route(Method::GET, "/v1/describe/instance/{name}", looks, get(look::describe_instance::<C>))
-        .route(Method::GET, "/v1/why/{*name}", looks, get(look::why::<C>))
+        .route(Method::GET, "/v1/why/workload/{*name}", looks, get(explain::why_workload::<C>))
+        .route(Method::GET, "/v1/why/instance/{name}", looks, get(explain::why_instance::<C>))
+        .route(Method::POST, "/v1/why", manifest, post(explain::why_manifest::<C>))
         .route(Method::GET, "/v1/logs/workload/{*name}", deploys, get(streams::workload_logs::<C>))
         .route(Method::GET, "/v1/logs/instance/{name}", deploys, get(streams::instance_logs::<C>))
-        .route(Method::POST, "/v1/plan", manifest, post(write::plan::<C>))
+        .route(Method::POST, "/v1/plan", manifest, post(explain::plan::<C>))
+        .route(Method::POST, "/v1/what-if", deploys, post(explain::what_if::<C>))
+        .route(Method::POST, "/v1/what-if/apply", manifest, post(explain::what_if_applied::<C>))
         .route(Method::POST, "/v1/apply", manifest, post(write::apply::<C>))
         .route(Method::POST, "/v1/scale", deploys, post(write::scale::<C>))
         .route(Method::DELETE, "/v1/workloads/{*name}", deploys, delete(write::delete::<C>))

@@ -1,4 +1,4 @@
-//! Routes that change something, and `plan`, which reads the same bodies.
+//! Routes that change something.
 
 use api_types::{
     counter::Revision,
@@ -60,14 +60,6 @@ pub(crate) async fn apply<C: ControlPlane>(
     Ok(Json(plane.apply(specs(&text)?, asked.0.expect).await?))
 }
 
-pub(crate) async fn plan<C: ControlPlane>(
-    State(plane): State<C>,
-    _: Asked<Nothing>,
-    ManifestText(text): ManifestText,
-) -> Changes {
-    Ok(Json(plane.plan(specs(&text)?).await?))
-}
-
 pub(crate) async fn scale<C: ControlPlane>(State(plane): State<C>, Payload(scale): Payload<Scale>) -> Changes {
     Ok(Json(plane.scale(scale.workload, scale.replicas).await?))
 }
@@ -112,7 +104,8 @@ pub(crate) async fn join<C: ControlPlane>(
     Ok(Json(plane.join(request).await?))
 }
 
-fn specs(text: &str) -> Result<Vec<WorkloadSpec>, Problem> {
+/// Reads a manifest.
+pub(crate) fn specs(text: &str) -> Result<Vec<WorkloadSpec>, Problem> {
     let manifest = api_manifest::parse(text).map_err(|faults| {
         let title = match faults.len() {
             1 => "the manifest has a fault".to_owned(),

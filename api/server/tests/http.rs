@@ -80,10 +80,36 @@ async fn changes_and_lists() {
             ("GET /v1/services?after=1", "WA1-view", "", ""),
             ("GET /v1/daemons", "WA1-deploy", "", ""),
             ("POST /v1/scale", "WA1-deploy", "application/json", r#"{"workload":"web","replicas":3}"#),
-            ("GET /v1/why/web", "WA1-view", "", ""),
             ("DELETE /v1/workloads/web", "WA1-deploy", "", ""),
             ("DELETE /v1/workloads/prod/web", "WA1-deploy", "", ""),
             ("DELETE /v1/workloads/prod%2Fweb", "WA1-deploy", "", ""),
+        ],
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn explanations_and_forecasts() {
+    let (toml, json) = ("application/toml", "application/json");
+    golden(
+        "explain.http",
+        &[
+            ("GET /v1/why/workload/web", "WA1-view", "", ""),
+            ("GET /v1/why/instance/web-0a?all=true", "WA1-view", "", ""),
+            ("GET /v1/why/instance/web-9z", "WA1-view", "", ""),
+            ("GET /v1/why/workload/web?every=true", "WA1-view", "", ""),
+            ("POST /v1/why?workload=probe", "WA1-deploy", toml, SHOP),
+            ("POST /v1/why?workload=wbe", "WA1-deploy", toml, SHOP),
+            ("POST /v1/what-if", "WA1-deploy", json, r#"{"node_loss":{"nodes":["n1"]}}"#),
+            ("POST /v1/what-if", "WA1-deploy", json, r#"{"join":{"like":"n1","count":2}}"#),
+            ("POST /v1/what-if", "WA1-deploy", json, r#"{"drain":{"nodes":["n7"]}}"#),
+            ("POST /v1/what-if", "WA1-deploy", json, r#"{"drain":{"nodes":[]}}"#),
+            ("POST /v1/what-if", "WA1-deploy", json, r#"{"join":{"like":"n1","count":1001}}"#),
+            ("POST /v1/what-if", "WA1-deploy", json, r#"{"site_loss":{"site":"berlin","force":true}}"#),
+            ("POST /v1/what-if", "WA1-deploy", json, r#"{"apply":{"specs":[]}}"#),
+            ("POST /v1/what-if", "WA1-deploy", json, r#"{"flood":{}}"#),
+            ("POST /v1/what-if", "WA1-view", json, r#"{"site_loss":{"site":"berlin"}}"#),
+            ("POST /v1/what-if/apply", "WA1-deploy", toml, SHOP),
         ],
     )
     .await;
@@ -152,6 +178,9 @@ async fn a_body_over_the_limit_is_refused_however_it_is_sent() {
         ("/v1/apply", "application/toml", &toml),
         ("/v1/plan", "application/toml", &toml),
         ("/v1/scale", "application/json", &json),
+        ("/v1/why", "application/toml", &toml),
+        ("/v1/what-if", "application/json", &json),
+        ("/v1/what-if/apply", "application/toml", &toml),
         ("/v1/join", "application/json", &json),
     ] {
         let bytes = Bytes::from(body.clone());

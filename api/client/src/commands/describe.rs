@@ -14,7 +14,7 @@ use crate::{
     output::{
         amounts::{age, bytes, cpus, now, seconds},
         columns::{Listed, exit, health, labels, node_state, ports},
-        table::{facts, table},
+        table::{facts, indented, table},
     },
 };
 
@@ -75,10 +75,6 @@ fn text(description: &Description, now: Timestamp) -> String {
         text += &format!("\nEvents\n{}", indented(&table(&Event::headers(false), &rows)));
     }
     text
-}
-
-fn indented(text: &str) -> String {
-    text.lines().map(|line| format!("  {line}\n")).collect()
 }
 
 fn node(node: &NodeView, now: Timestamp) -> String {

@@ -31,10 +31,7 @@ impl Files {
     pub(crate) fn read(&self) -> Result<Vec<Read>, Failure> {
         let mut read = Vec::new();
         for file in &self.files {
-            if file.as_os_str() == "-" {
-                let text = io::read_to_string(io::stdin()).map_err(|error| unreadable(Path::new("-"), &error))?;
-                read.push(checked("standard input".to_owned(), text)?);
-            } else if file.is_dir() {
+            if file.is_dir() {
                 for file in manifests_in(file)? {
                     read.push(checked_file(&file)?);
                 }
@@ -44,6 +41,16 @@ impl Files {
         }
         Ok(read)
     }
+}
+
+/// Reads and checks one file, or standard input for `-`.
+pub(crate) fn checked_file(file: &Path) -> Result<Read, Failure> {
+    if file.as_os_str() == "-" {
+        let text = io::read_to_string(io::stdin()).map_err(|error| unreadable(file, &error))?;
+        return checked("standard input".to_owned(), text);
+    }
+    let text = fs::read_to_string(file).map_err(|error| unreadable(file, &error))?;
+    checked(file.display().to_string(), text)
 }
 
 fn manifests_in(directory: &Path) -> Result<Vec<PathBuf>, Failure> {
@@ -56,11 +63,6 @@ fn manifests_in(directory: &Path) -> Result<Vec<PathBuf>, Failure> {
         return Err(Failure::Other(format!("there is no *.toml in {}", directory.display())));
     }
     Ok(files)
-}
-
-fn checked_file(file: &Path) -> Result<Read, Failure> {
-    let text = fs::read_to_string(file).map_err(|error| unreadable(file, &error))?;
-    checked(file.display().to_string(), text)
 }
 
 fn checked(file: String, text: String) -> Result<Read, Failure> {

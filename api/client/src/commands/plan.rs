@@ -1,8 +1,10 @@
-//! `wherry plan`: what would change, and where instances would go.
+//! `wherry plan`: what would change, where instances would go, and in which order.
+
+mod order;
 
 use std::{collections::BTreeMap, fmt::Write as _};
 
-use api_types::view::{PlannedPlacement, WorkloadChange};
+use api_types::view::{Displaced, Plan as Planned, PlannedPlacement, WorkloadChange};
 use clap::Args;
 use serde_json::{Map, Value};
 
@@ -12,11 +14,19 @@ use crate::{
     output::amounts::bytes,
 };
 
+/// Show what apply would change, where instances would go and in which order
+///
+/// The scheduler applies it to a copy of its state, by the code that applies it otherwise; nothing is changed.
 #[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  wherry plan -f shop.toml\n  wherry plan -f shop.toml --exit-code || echo changes\n\n\
+                        With --exit-code it ends with 0 if nothing would change, 3 if something would, and 4 if \
+                        besides an instance\nwould find no node or would be displaced from its own for good."
+)]
 pub(crate) struct Plan {
     #[command(flatten)]
     files: Files,
-    /// End with 3 if something would change
+    /// End with 3 if something would change, 4 if an instance would find no node
     #[arg(long)]
     exit_code: bool,
     /// How to show it
@@ -27,22 +37,41 @@ pub(crate) struct Plan {
 pub(crate) async fn run(session: &Session<'_>, arguments: &Plan) -> Result<(), Failure> {
     let manifests = arguments.files.read()?;
     let client = session.client()?;
-    let mut changes = Vec::new();
+    let mut plan = Planned::default();
     for manifest in &manifests {
-        changes.extend(client.plan(&manifest.text).await?);
+        let Planned { changes, steps, displaced, cut } = client.plan(&manifest.text).await?;
+        plan.changes.extend(changes);
+        plan.steps.extend(steps);
+        plan.displaced.extend(displaced);
+        plan.cut = if plan.cut.is_empty() { cut } else { plan.cut };
     }
     if arguments.output == "json" {
-        session.screen.data(&format!("{}\n", serde_json::json!(changes)));
+        session.screen.data(&format!("{:#}\n", serde_json::json!(plan)));
     } else {
-        session.screen.data(&text(&changes));
+        session.screen.data(&text(&plan));
     }
-    let changed = changes.iter().any(|change| change.action != "none");
-    if arguments.exit_code && changed { Err(Failure::Said(code::CHANGES)) } else { Ok(()) }
+    match exit_code(&plan) {
+        Some(code) if arguments.exit_code => Err(Failure::Said(code)),
+        Some(_) | None => Ok(()),
+    }
 }
 
-fn text(changes: &[WorkloadChange]) -> String {
+/// What scripts are told; `None` when nothing would change.
+fn exit_code(plan: &Planned) -> Option<u8> {
+    if unplaced(plan) > 0 || plan.displaced.iter().any(|displaced| displaced.to.is_none()) {
+        return Some(code::NOT_PLACED);
+    }
+    plan.changes.iter().any(|change| change.action != "none").then_some(code::CHANGES)
+}
+
+fn unplaced(plan: &Planned) -> usize {
+    let placements = plan.changes.iter().flat_map(|change| &change.placements);
+    placements.filter(|placement| placement.node.is_none()).count()
+}
+
+fn text(plan: &Planned) -> String {
     let mut text = String::new();
-    for change in changes {
+    for change in &plan.changes {
         let mark = match change.action.as_str() {
             "create" => '+',
             "delete" => '-',
@@ -59,23 +88,43 @@ fn text(changes: &[WorkloadChange]) -> String {
             let _ = writeln!(text, "    warning: {warning}");
         }
     }
-    let count = |actions: &[&str]| changes.iter().filter(|change| actions.contains(&change.action.as_str())).count();
-    let unplaced: usize = changes
-        .iter()
-        .map(|change| change.placements.iter().filter(|placement| placement.node.is_none()).count())
-        .sum();
-    let _ = write!(
-        text,
-        "\n{} to create, {} to change, {} to delete, {} as it is",
+    text += &displaced(&plan.displaced);
+    text += &order::text(&plan.steps);
+    if !plan.cut.is_empty() {
+        let _ = writeln!(text, "\nwarning: {}", plan.cut);
+    }
+    let _ = writeln!(text, "\n{}", summary(plan));
+    text
+}
+
+fn summary(plan: &Planned) -> String {
+    let is = |change: &&WorkloadChange, actions: &[&str]| actions.contains(&change.action.as_str());
+    let count = |actions: &[&str]| plan.changes.iter().filter(|change| is(change, actions)).count();
+    let mut text = format!(
+        "{} to create, {} to change, {} to delete, {} as it is",
         count(&["create"]),
         count(&["update", "scale"]),
         count(&["delete"]),
         count(&["none"])
     );
-    if unplaced > 0 {
-        let _ = write!(text, "; {} would wait for a node", counted(unplaced, "instance"));
+    let waits = unplaced(plan);
+    if waits > 0 {
+        let _ = write!(text, "; {} would wait for a node", counted(waits, "instance"));
     }
-    text + "\n"
+    if !plan.displaced.is_empty() {
+        let _ = write!(text, "; {} would be displaced", counted(plan.displaced.len(), "instance"));
+    }
+    text
+}
+
+/// What gives way to a higher priority.
+fn displaced(displaced: &[Displaced]) -> String {
+    let mut text = String::new();
+    for one in displaced {
+        let then = one.to.as_ref().map_or_else(|| "finds no other node".to_owned(), |to| format!("goes to {to}"));
+        let _ = writeln!(text, "! {} displaces {} on {}, which {then}", one.by, one.instance, one.node);
+    }
+    text
 }
 
 fn past(action: &str) -> &str {

@@ -29,6 +29,16 @@ pub(crate) fn seconds(seconds: u64) -> String {
     }
 }
 
+/// `800ms`, `2.5s`, `3m`: a span that was not measured but counted.
+pub(crate) fn span(milliseconds: u64) -> String {
+    match (milliseconds, milliseconds % 1000 / 100) {
+        (0, _) => "0s".to_owned(),
+        (1..1000, _) => format!("{milliseconds}ms"),
+        (1000..120_000, tenths @ 1..) => format!("{}.{tenths}s", milliseconds / 1000),
+        _ => seconds(milliseconds / 1000),
+    }
+}
+
 /// `48MiB`, `1.5GiB`.
 pub(crate) fn bytes(bytes: u64) -> String {
     let (unit, factor) = match bytes {
@@ -62,6 +72,10 @@ mod tests {
     #[test]
     fn amounts_are_short() {
         assert_eq!([seconds(119), seconds(120), seconds(7200), seconds(400_000)], ["119s", "2m", "2h", "4d"]);
+        assert_eq!(
+            [span(0), span(800), span(10_000), span(2_540), span(180_000)],
+            ["0s", "800ms", "10s", "2.5s", "3m"]
+        );
         assert_eq!([bytes(1023), bytes(48 << 20), bytes(3 << 29)], ["1023B", "48MiB", "1.5GiB"]);
         assert_eq!([cpus(50), cpus(1999)], ["0.05", "1.99"]);
         assert_eq!([percent(1, 3), percent(1, 0)], ["33%", "-"]);

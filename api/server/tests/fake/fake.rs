@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test program uses a part of it")]
 #![allow(clippy::unwrap_used, clippy::unwrap_in_result, reason = "a fake that cannot go on fails its test")]
 
+mod explain;
 mod views;
 
 use std::{
@@ -18,8 +19,8 @@ use api_types::{
     node::{Availability, Liveness},
     time::Timestamp,
     view::{
-        ClusterView, Description, Event, Explanation, FieldChange, ImageOutcome, InstanceView, JoinTokenView, List,
-        LogLine, NodeVerdict, NodeView, PlannedPlacement, Problem, WorkloadChange, WorkloadView,
+        ClusterView, Description, Event, Explanation, FieldChange, Forecast, ImageOutcome, InstanceView, JoinTokenView,
+        List, LogLine, NodeView, Plan, Problem, Question, WorkloadChange, WorkloadView,
     },
     workload::{WorkloadKind, WorkloadSpec},
 };
@@ -150,20 +151,8 @@ impl ControlPlane for Fake {
         Ok(changes)
     }
 
-    async fn plan(&self, specs: Vec<WorkloadSpec>) -> Result<Vec<WorkloadChange>, Problem> {
-        let mut changes = self.changes(&specs)?;
-        for (change, spec) in changes.iter_mut().zip(&specs) {
-            if change.action != "none" {
-                let place = |slot| PlannedPlacement {
-                    slot,
-                    node: (slot < 2).then(|| node_id(if slot == 0 { "n1" } else { "n2" })),
-                    reason: if slot < 2 { String::new() } else { "n1, n2: 64 MiB of memory are missing".into() },
-                };
-                change.placements = (0..wanted(spec)).map(place).collect();
-                change.warnings = vec!["the tag `latest` moves: pin a version".into()];
-            }
-        }
-        Ok(changes)
+    async fn plan(&self, specs: Vec<WorkloadSpec>) -> Result<Plan, Problem> {
+        Ok(explain::plan(self.changes(&specs)?, &specs))
     }
 
     async fn scale(&self, workload: WorkloadId, replicas: u32) -> Result<Vec<WorkloadChange>, Problem> {
@@ -260,24 +249,19 @@ impl ControlPlane for Fake {
         }
     }
 
-    async fn why(&self, workload: WorkloadId) -> Result<Explanation, Problem> {
-        let verdict = |name: &str, filter: &str, reason: &str, instances| NodeVerdict {
-            node: node_id(name),
-            filter: filter.into(),
-            reason: reason.into(),
-            instances,
-        };
-        Ok(Explanation {
-            workload,
-            summary: "2 of 3 placed; no node fits one more".into(),
-            nodes: vec![
-                verdict("n1", "resources", "64 MiB of memory are missing", 1),
-                verdict("n2", "constraints", "`arch == arm64` is not met: arch is amd64", 1),
-                verdict("n3", "availability", "unreachable", 0),
-            ],
-            counts: BTreeMap::from([("availability".into(), 1), ("constraints".into(), 1), ("resources".into(), 1)]),
-            hint: "n1 would fit with 64 MiB of memory less reserved".into(),
-        })
+    async fn why(&self, target: Target, all: bool) -> Result<Explanation, Problem> {
+        explain::why(&target, all)
+    }
+
+    async fn why_specs(&self, specs: Vec<WorkloadSpec>, all: bool) -> Result<Vec<Explanation>, Problem> {
+        let applied = |spec: WorkloadSpec| explain::why(&Target::Workload(spec.id), all);
+        let nowhere_yet = |explained: Explanation| Explanation { instances: Vec::new(), ..explained };
+        specs.into_iter().map(|spec| applied(spec).map(nowhere_yet)).collect()
+    }
+
+    async fn what_if(&self, question: Question) -> Result<Forecast, Problem> {
+        self.called(format!("what-if {question:?}"));
+        explain::what_if(&question)
     }
 
     async fn set_availability(&self, node: NodeId, availability: Availability) -> Result<(), Problem> {

@@ -9,12 +9,20 @@ use crate::commands::{
     apply, availability, context, delete, describe, get, image, logs, node, plan, scale, top, validate, what_if, why,
 };
 
+/// What somebody new types first.
+const FIRST_STEPS: &str = "First steps:
+  wherry get nodes                 who is there
+  wherry plan -f shop.toml         what a manifest would change, and where its instances would go
+  wherry apply -f shop.toml        make it so
+  wherry why web                   why they are where they are, or nowhere
+  wherry what-if node-loss n1      what would come of it";
+
 /// Runs containers on the nodes of an edge site.
 ///
 /// Exit codes: 0 well · 1 error · 2 wrong usage · 3 `plan --exit-code` found changes · 4 an instance finds no node ·
 /// 6 not ready within --wait · 7 not allowed · 8 conflict · 9 manifest invalid.
 #[derive(Debug, Parser)]
-#[command(name = "wherry", version, arg_required_else_help = true, max_term_width = 110)]
+#[command(name = "wherry", version, arg_required_else_help = true, max_term_width = 110, after_help = FIRST_STEPS)]
 pub(crate) struct Arguments {
     #[command(flatten)]
     pub(crate) global: Global,

@@ -18,6 +18,8 @@ pub(crate) enum Failure {
     Usage(String),
     /// Anything else.
     Other(String),
+    /// Anything else, and what to do next.
+    Hinted(String, String),
     /// All was said already; only the exit code is left.
     Said(u8),
 }
@@ -56,7 +58,7 @@ impl Failure {
                 422 => code::INVALID,
                 _ => code::ERROR,
             },
-            Self::Client(_) | Self::Other(_) => code::ERROR,
+            Self::Client(_) | Self::Other(_) | Self::Hinted(..) => code::ERROR,
             Self::Context(_) | Self::Usage(_) => code::USAGE,
             Self::Manifest { .. } => code::INVALID,
             Self::Said(code) => *code,
@@ -84,6 +86,7 @@ impl Failure {
                 screen.error(&format!("{file} has {count}; nothing was changed"), "");
             }
             Self::Usage(message) | Self::Other(message) => screen.error(message, ""),
+            Self::Hinted(message, hint) => screen.error(message, hint),
             Self::Said(_) => {}
         }
     }

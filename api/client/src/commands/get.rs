@@ -10,7 +10,7 @@ use serde::Serialize;
 use crate::{
     commands::Session,
     failure::Failure,
-    output::{Screen, amounts::now, columns::Listed, live::Live, table::table},
+    output::{Screen, amounts::now, columns::Listed, live::Live, table::table_within},
 };
 
 #[derive(Debug, Args)]
@@ -57,6 +57,20 @@ enum Format {
     Name,
 }
 
+impl Kind {
+    /// As on the command line.
+    fn word(self) -> &'static str {
+        match self {
+            Self::Nodes => "nodes",
+            Self::Services => "services",
+            Self::Daemons => "daemons",
+            Self::Workloads => "workloads",
+            Self::Instances => "instances",
+            Self::Events => "events",
+        }
+    }
+}
+
 pub(crate) async fn run(session: &Session<'_>, arguments: &Get) -> Result<(), Failure> {
     let client = &session.client()?;
     let (screen, asked) = (session.screen, arguments);
@@ -76,9 +90,9 @@ async fn list<T: Listed + Serialize>(
     fetch: impl AsyncFn(Option<u64>) -> Result<List<T>, ClientError>,
 ) -> Result<(), Failure> {
     let mut list = fetch(None).await?;
-    retain(&mut list, &asked.names)?;
+    retain(&mut list, asked.kind, &asked.names)?;
     if !asked.watch {
-        show(screen, asked.output, &list);
+        show(screen, asked, &list);
         return Ok(());
     }
     let mut watch = Watch::default();
@@ -91,33 +105,37 @@ async fn list<T: Listed + Serialize>(
 }
 
 /// Keeps what was asked for; a name that is not there is an error.
-fn retain<T: Listed>(list: &mut List<T>, names: &[String]) -> Result<(), Failure> {
+fn retain<T: Listed>(list: &mut List<T>, kind: Kind, names: &[String]) -> Result<(), Failure> {
     if names.is_empty() {
         return Ok(());
     }
     let missing = names.iter().find(|name| !list.items.iter().any(|item| item.name() == **name));
     list.items.retain(|item| names.contains(&item.name()));
     match missing {
-        Some(name) => Err(Failure::Other(format!("there is no `{name}`"))),
+        Some(name) => Err(Failure::Hinted(
+            format!("there is no {} `{name}`", kind.word().trim_end_matches('s')),
+            format!("`wherry get {}` shows what there is", kind.word()),
+        )),
         None => Ok(()),
     }
 }
 
-fn show<T: Listed + Serialize>(screen: &Screen, format: Format, list: &List<T>) {
-    match format {
+fn show<T: Listed + Serialize>(screen: &Screen, asked: &Get, list: &List<T>) {
+    match asked.output {
         Format::Json => screen.data(&format!("{:#}\n", serde_json::json!(list))),
         Format::Name => list.items.iter().for_each(|item| screen.data(&item.name())),
-        Format::Table | Format::Wide => screen.data(&lines(format, &list.items, now())),
+        Format::Table => screen.data(&lines(Format::Table, screen.width, &list.items, now())),
+        Format::Wide => screen.data(&lines(Format::Wide, None, &list.items, now())),
     }
-    if list.items.is_empty() && format != Format::Json {
-        screen.say("there is nothing");
+    if list.items.is_empty() && asked.output != Format::Json {
+        screen.say(&format!("there are no {}", asked.kind.word()));
     }
 }
 
-fn lines<T: Listed>(format: Format, items: &[T], now: Timestamp) -> String {
+fn lines<T: Listed>(format: Format, width: Option<usize>, items: &[T], now: Timestamp) -> String {
     let wide = format == Format::Wide;
     let rows: Vec<Vec<String>> = items.iter().map(|item| item.row(wide, now)).collect();
-    if rows.is_empty() { String::new() } else { table(&T::headers(wide), &rows) }
+    if rows.is_empty() { String::new() } else { table_within(width, &T::headers(wide), &rows) }
 }
 
 /// What a watch showed so far.
@@ -133,7 +151,7 @@ impl Watch {
     fn show<T: Listed + Serialize>(&mut self, screen: &Screen, format: Format, list: &List<T>, now: Timestamp) {
         let table = matches!(format, Format::Table | Format::Wide);
         if table && screen.data_terminal && screen.talk_terminal {
-            let text = lines(format, &list.items, now);
+            let text = lines(format, None, &list.items, now);
             self.live.draw(screen, &text.lines().map(str::to_owned).collect::<Vec<_>>());
             return;
         }

@@ -29,10 +29,10 @@ pub(crate) async fn run(session: &Session<'_>, arguments: &Logs) -> Result<(), F
     let mut lines = if is_workload {
         client.workload_logs(&workload, arguments.tail, arguments.follow).await?
     } else {
-        let instance = arguments
-            .name
-            .parse::<InstanceId>()
-            .map_err(|_| Failure::Other(format!("there is no workload `{workload}`")))?;
+        let instance = arguments.name.parse::<InstanceId>().map_err(|_| {
+            let hint = "`wherry get workloads` and `wherry get instances` show what there is";
+            Failure::Hinted(format!("there is no workload `{workload}`"), hint.to_owned())
+        })?;
         client.instance_logs(&instance, arguments.tail, arguments.follow).await?
     };
     while let Some(line) = lines.next().await? {

@@ -60,7 +60,8 @@ fn manifests_in(directory: &Path) -> Result<Vec<PathBuf>, Failure> {
     files.retain(|file| file.extension().is_some_and(|extension| extension == "toml"));
     files.sort();
     if files.is_empty() {
-        return Err(Failure::Other(format!("there is no *.toml in {}", directory.display())));
+        let hint = "manifests end in .toml; name a file with -f to read it whatever its name";
+        return Err(Failure::Hinted(format!("there is no *.toml in {}", directory.display()), hint.to_owned()));
     }
     Ok(files)
 }

@@ -12,5 +12,6 @@ pub mod oci;
 pub mod program;
 pub mod registry;
 pub mod settings;
+pub mod show;
 pub mod sweep;
 pub mod wait;

@@ -8,14 +8,21 @@ use std::{
 };
 
 use agent_network::TableGuard;
-use tests_support::netns::inside;
+use tests_support::{netns::inside, wait::pace};
 
 use crate::{
-    server::{Connection, ask},
+    server::{Connection, PATIENCE, ask},
     world::{Node, World, repeated_asks, service_address},
 };
 
+/// How many connections each client makes as fast as it can.
 const CONNECTIONS: u32 = 4000;
+/// How often the endpoints change at least. A client that is done before goes on at its leisure.
+const CHANGES: u32 = 30;
+/// How many more connections a client makes at its leisure, at most.
+const LEISURELY: u32 = 4000;
+/// The rest between two of those.
+const REST: Duration = Duration::from_millis(10);
 
 #[test]
 fn no_connection_is_lost_while_endpoints_change() {
@@ -29,7 +36,7 @@ fn no_connection_is_lost_while_endpoints_change() {
     let changes = AtomicU32::new(0);
 
     thread::scope(|scope| {
-        let clients = [(); 2].map(|()| scope.spawn(|| connect_often(&node)));
+        let clients = [(); 2].map(|()| scope.spawn(|| connect_often(&node, &changes)));
         scope.spawn(|| {
             let sets = [vec![a, b, c, d], vec![d], vec![c, d], vec![a, b, c], vec![b]];
             for set in sets.iter().cycle().take_while(|_| !done.load(Ordering::Relaxed)) {
@@ -44,8 +51,10 @@ fn no_connection_is_lost_while_endpoints_change() {
         }
     });
 
-    assert!(changes.load(Ordering::Relaxed) > 20, "the endpoints hardly changed");
-    assert_eq!(repeated_asks(&node.netns), before, "packets met a service that was not there");
+    assert!(changes.load(Ordering::Relaxed) >= CHANGES, "the endpoints hardly changed");
+    // A machine that stands still for a second asks again too, hardly ever twice; a gap at each change meets many packets.
+    let lost = repeated_asks(&node.netns) - before;
+    assert!(lost < 2, "{lost} packets met a service that was not there");
 }
 
 #[test]
@@ -81,10 +90,16 @@ fn an_established_connection_survives_an_agents_restart() {
     }
 }
 
-fn connect_often(node: &Node) -> Result<(), String> {
+fn connect_often(node: &Node, changes: &AtomicU32) -> Result<(), String> {
     let work = || {
-        for number in 0..CONNECTIONS {
-            let connected = TcpStream::connect_timeout(&service_address().into(), Duration::from_secs(30));
+        for number in 0..CONNECTIONS + LEISURELY {
+            if number >= CONNECTIONS {
+                if changes.load(Ordering::Relaxed) >= CHANGES {
+                    break;
+                }
+                pace(REST);
+            }
+            let connected = TcpStream::connect_timeout(&service_address().into(), PATIENCE);
             connected.and_then(Connection::greet).map_err(|error| format!("connection {number}: {error}"))?;
         }
         Ok(())

@@ -15,7 +15,11 @@ use api_types::{
     net::Cidr,
     service::{Endpoint, Peer, Service, ServicePort},
 };
-use tests_support::netns::{self, inside, ip};
+use tests_support::{
+    netns::{self, inside, ip},
+    program,
+    show::show,
+};
 
 use crate::server::{PORT, Server};
 
@@ -96,6 +100,21 @@ impl World {
         netns::path(&far)
     }
 
+    /// What a person would look at when a test failed.
+    fn show(&self) {
+        let looks: [&[&str]; 4] = [
+            &["ip", "-o", "address"],
+            &["ip", "-4", "route", "show", "table", "all"],
+            &["ip", "neighbour"],
+            &["nft", "list", "ruleset"],
+        ];
+        for (member, look) in self.members.iter().flat_map(|member| looks.map(|look| (member, look))) {
+            let output = program::within(Some(&netns::path(member)), look).output();
+            let said = output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
+            show(&format!("{member}: {}", look.join(" ")), &said.unwrap_or_else(|error| error.to_string()));
+        }
+    }
+
     fn folder(&self) -> PathBuf {
         std::env::temp_dir().join(&self.name)
     }
@@ -122,6 +141,9 @@ impl World {
 
 impl Drop for World {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.show();
+        }
         for member in &self.members {
             let _ = ip(&["netns", "del", member]);
         }
@@ -194,6 +216,17 @@ impl Node {
         } else {
             Err(format!("{program} {arguments:?}: {} {}", output.status, String::from_utf8_lossy(&output.stderr)))
         }
+    }
+
+    /// The links by number and name. Their state is left out: the kernel looks after that a while later.
+    pub(crate) fn links(&self) -> Vec<(u32, String)> {
+        let links = self.run("ip", &["-o", "link"]).expect("links");
+        let link = |line: &str| {
+            let mut words = line.split(": ");
+            let (number, name) = (words.next()?, words.next()?);
+            Some((number.parse().ok()?, name.split('@').next()?.to_owned()))
+        };
+        links.lines().map(|line| link(line).expect("a number and a name")).collect()
     }
 
     pub(crate) fn peer(&self) -> Peer {

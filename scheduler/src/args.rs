@@ -2,7 +2,9 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::replay::policy::Policy;
 
 /// Decides what runs where.
 #[derive(Clone, Debug, Parser)]
@@ -33,7 +35,74 @@ pub enum Command {
         #[command(subcommand)]
         command: ConfigCommand,
     },
+    /// Place a list of requests on a list of nodes, without a cluster, and say how well that went
+    #[command(after_long_help = REPLAY_LISTS)]
+    Replay(Replay),
 }
+
+/// What is replayed.
+#[derive(Clone, Debug, Args)]
+pub struct Replay {
+    /// The list of nodes (CSV; `--help` says which columns)
+    #[arg(long, value_name = "FILE", requires = "requests", required_unless_present = "synthetic")]
+    pub nodes: Option<PathBuf>,
+    /// The list of requests, placed in its order or in that of its column `arrive` (CSV)
+    #[arg(long, value_name = "FILE", requires = "nodes")]
+    pub requests: Option<PathBuf>,
+    /// A made-up mixed fleet of so many nodes, and ten replicas for each, in place of the lists
+    #[arg(long, value_name = "NODES", conflicts_with_all = ["nodes", "requests"])]
+    pub synthetic: Option<u32>,
+    /// With `--synthetic`: what the replicas ask for of all CPUs, in percent
+    #[arg(long, value_name = "PERCENT", default_value_t = 95, requires = "synthetic", value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    pub load: u32,
+    /// How nodes are chosen; several, separated by commas, are told the same story one after the other
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "wherry")]
+    pub policy: Vec<Policy>,
+    /// Columns of either list that are passed over, separated by commas
+    #[arg(long, value_name = "COLUMN", value_delimiter = ',')]
+    pub ignore_column: Vec<String>,
+    /// What `random` and `--synthetic` draw their lots by
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// How the report is written
+    #[arg(long, short, value_enum, default_value_t = Output::Text)]
+    pub output: Output,
+}
+
+/// How a report is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// A table for people
+    Text,
+    /// For programs
+    Json,
+}
+
+/// What the lists look like, for `replay --help`.
+const REPLAY_LISTS: &str = "\
+Both lists are comma-separated values with a header; the order of the columns does not matter.
+
+Nodes:
+  name, cpu_millis, memory_mib    what the node can give away
+  gpus, gpu_model                 how many, 0 to 64, all of one model (may be missing)
+  zone, arch, labels              labels are key=value;key=value (may be missing)
+
+Requests:
+  name, cpu_millis, memory_mib    of one replica
+  gpus         whole GPUs, or 1 for a part of one (this and all that follows may be missing)
+  gpu_millis   with a part: thousandths of that one GPU, 1 to 999
+  gpu_model    the models that will do: one|other
+  arch         the architectures that will do: one|other
+  require      what the node must be: key=value, key=one|other, key!=value, joined by ;
+  count        how many replicas, 1 if it is missing
+  arrive       when it comes, a whole number; the list is told in this order
+  depart       when it goes, in the same unit; never if it is empty
+
+The names of the public Alibaba trace of GPU clusters (2023) are understood too: sn, cpu_milli,
+gpu, model, num_gpu, gpu_milli, gpu_spec, creation_time, deletion_time. Pass its others over:
+  --ignore-column qos,pod_phase,scheduled_time
+
+packaging/docs/replay.md says what the report means.";
 
 /// What about the configuration.
 #[derive(Clone, Copy, Debug, Subcommand)]

@@ -10,6 +10,7 @@ mod identity;
 pub mod init;
 mod listener;
 mod problem;
+pub mod replay;
 pub mod serve;
 mod shares;
 pub mod store;
@@ -27,6 +28,7 @@ use crate::{
     args::{Arguments, Command, ConfigCommand},
     config::{Config, UnfitConfig},
     init::InitError,
+    replay::ReplayError,
     serve::{Listeners, ServeError},
 };
 
@@ -42,6 +44,9 @@ pub enum RunError {
     /// No cluster was made.
     #[error(transparent)]
     Init(#[from] InitError),
+    /// A replay has no result.
+    #[error(transparent)]
+    Replay(#[from] ReplayError),
     /// The scheduler could not start, or had to end.
     #[error(transparent)]
     Serve(#[from] ServeError),
@@ -56,14 +61,17 @@ pub enum RunError {
 /// When the configuration is unfit, or what was asked for cannot be done.
 pub fn run(arguments: Arguments) -> Result<(), RunError> {
     tls::install_provider();
-    let loaded = Config::load(arguments.settings.config.as_deref(), arguments.settings.flags())?;
+    let load = || Config::load(arguments.settings.config.as_deref(), arguments.settings.flags());
     match arguments.command.unwrap_or(Command::Run) {
-        Command::Config { command: ConfigCommand::Check } => Ok(write!(io::stdout(), "{loaded}")?),
+        // It needs neither cluster nor configuration.
+        Command::Replay(replay) => Ok(io::stdout().write_all(replay::replay(&replay)?.as_bytes())?),
+        Command::Config { command: ConfigCommand::Check } => Ok(write!(io::stdout(), "{}", load()?)?),
         Command::Init { context } => {
-            let next_steps = init::init(&loaded.config, context)?;
+            let next_steps = init::init(&load()?.config, context)?;
             Ok(io::stdout().write_all(next_steps.as_bytes())?)
         }
         Command::Run => {
+            let loaded = load()?;
             logging::start(&loaded.config.log.level)?;
             // One thread for all connections: ten thousand idle agents need no more, and few threads keep it small.
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;

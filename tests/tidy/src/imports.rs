@@ -107,7 +107,7 @@ pub const IMPORTS: &[Row] = &[
     Row {
         package: "scheduler",
         folder: "scheduler",
-        own: &["api-daemon", "api-server", "api-types", "proto", "scheduler-core"],
+        own: &["api-daemon", "api-server", "api-types", "proto", "scheduler-core", "scheduler-placement"],
         outside: &[
             "bytes",
             "clap",
@@ -123,6 +123,7 @@ pub const IMPORTS: &[Row] = &[
             "rustls-pki-types",
             "serde",
             "serde_json",
+            "strsim",
             "subtle",
             "thiserror",
             "tokio",

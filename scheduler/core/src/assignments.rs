@@ -1,59 +1,30 @@
-//! What each node must do: its assignment set, whole, with its generation.
-
-use std::{collections::BTreeMap, sync::Arc};
+//! What each node must do: its assignment set, made when somebody asks for it.
+//!
+//! An instance never changes but for what is desired of it, so a set differs exactly when an instance came, went or was told
+//! to stop, or the subnet is another: the tables note that, and the set's generation counts it.
 
 use api_types::{
     assignment::{Assignment, AssignmentSet},
-    counter::{Epoch, Generation},
-    id::NodeId,
+    counter::Epoch,
 };
 
-use crate::cluster::{Cluster, instances::InstanceEntry};
+use crate::cluster::{Cluster, held::Held, nodes::NodeEntry};
 
-/// The sets as last made.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Assignments {
-    sets: BTreeMap<NodeId, Arc<AssignmentSet>>,
-}
-
-impl Assignments {
-    /// The set of a node.
-    pub(crate) fn get(&self, node: &NodeId) -> Option<Arc<AssignmentSet>> {
-        self.sets.get(node).cloned()
-    }
-
-    /// Makes the set of a node anew; whether it differs from the one before. The set of a removed node goes.
-    pub(crate) fn refresh(&mut self, cluster: &Cluster, epoch: Epoch, node: &NodeId) -> bool {
-        let Some(mut set) = make(cluster, epoch, node) else {
-            self.sets.remove(node);
-            return false;
-        };
-        if let Some(before) = self.sets.get(node) {
-            set.generation = before.generation;
-            if set == **before {
-                return false;
-            }
-        }
-        set.generation = set.generation.next();
-        self.sets.insert(node.clone(), Arc::new(set));
-        true
-    }
-}
-
-/// What a node's set should say, with generation zero; `None` for a node that is not registered.
-pub(crate) fn make(cluster: &Cluster, epoch: Epoch, node: &NodeId) -> Option<AssignmentSet> {
-    let entry = cluster.nodes.get(node)?;
-    Some(AssignmentSet {
+/// A node's set.
+pub(crate) fn make(cluster: &Cluster, epoch: Epoch, node: &NodeEntry) -> AssignmentSet {
+    let mut assignments: Vec<Assignment> = cluster.instances_on(node).map(assignment).collect();
+    assignments.sort_unstable_by(|a, b| a.instance.cmp(&b.instance));
+    AssignmentSet {
         epoch,
-        generation: Generation(0),
-        node: node.clone(),
-        subnet: entry.spec.subnet,
-        assignments: cluster.instances_on(entry).map(assignment).collect(),
-    })
+        generation: node.set_generation,
+        node: node.spec.id.clone(),
+        subnet: node.spec.subnet,
+        assignments,
+    }
 }
 
-fn assignment(held: &InstanceEntry) -> Assignment {
-    let spec = &held.run.spec;
+fn assignment(held: Held<'_>) -> Assignment {
+    let spec = held.spec();
     let mut ports = spec.ports.clone();
     for port in &mut ports {
         // How a service balances is the table's business; here it would only make equal assignments differ.
@@ -61,14 +32,14 @@ fn assignment(held: &InstanceEntry) -> Assignment {
         port.publish = None;
     }
     Assignment {
-        instance: held.instance.id.clone(),
-        workload: held.instance.workload.clone(),
-        slot: held.instance.slot,
-        revision: held.instance.revision,
-        desired: held.instance.desired,
+        instance: held.id(),
+        workload: held.workload().clone(),
+        slot: held.slot(),
+        revision: held.revision(),
+        desired: held.desired(),
         container: spec.container.clone(),
         resources: spec.resources,
-        devices: held.instance.devices.clone(),
+        devices: held.devices().to_vec(),
         ports,
         probe: spec.probe.clone(),
     }

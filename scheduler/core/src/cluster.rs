@@ -3,8 +3,12 @@
 //! Each change notes what is to become durable (`journal`) and whom it concerns (`touched`); nothing is decided here.
 
 pub(crate) mod addresses;
+pub(crate) mod editions;
+pub(crate) mod held;
+pub(crate) mod ids;
 pub(crate) mod instances;
 pub(crate) mod nodes;
+pub(crate) mod rows;
 pub(crate) mod workloads;
 
 use std::{
@@ -14,13 +18,14 @@ use std::{
 
 use api_types::{
     counter::Revision,
-    id::{InstanceId, NodeId, WorkloadId},
+    id::{NodeId, WorkloadId},
 };
 
 use crate::{
     cluster::{
-        instances::InstanceEntry,
-        nodes::NodeEntry,
+        editions::Editions,
+        nodes::Nodes,
+        rows::Rows,
         workloads::{EarlierRun, WorkloadEntry},
     },
     effect::{Counters, Effect, Effects, Record, RecordKey},
@@ -30,13 +35,15 @@ use crate::{
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Cluster {
     /// The registered nodes.
-    pub(crate) nodes: BTreeMap<NodeId, NodeEntry>,
+    pub(crate) nodes: Nodes,
     /// The workloads that are wanted.
     pub(crate) workloads: BTreeMap<WorkloadId, WorkloadEntry>,
-    /// The placed instances, until nothing of them is left.
-    pub(crate) instances: BTreeMap<InstanceId, InstanceEntry>,
-    /// Index: the instances of each workload, deleted ones included.
-    pub(crate) by_workload: BTreeMap<WorkloadId, BTreeSet<InstanceId>>,
+    /// The placed instances by number, until nothing of them is left.
+    pub(crate) rows: Rows,
+    /// What these run.
+    pub(crate) editions: Editions,
+    /// Index: the numbers of each workload's instances in order, deleted workloads included.
+    pub(crate) by_workload: BTreeMap<WorkloadId, Vec<u64>>,
     /// What instances run that were placed before their workload last changed.
     pub(crate) earlier_runs: BTreeMap<(WorkloadId, Revision), EarlierRun>,
     /// The services' virtual addresses.
@@ -47,6 +54,8 @@ pub(crate) struct Cluster {
     pub(crate) counted: bool,
     /// What is to become durable or be forgotten, in order.
     pub(crate) journal: Effects,
+    /// The pages of instances that are to become durable, or be forgotten when they are empty.
+    pub(crate) pages: BTreeSet<u64>,
     /// Whom the changes concern.
     pub(crate) touched: Touched,
 }
@@ -56,16 +65,18 @@ pub(crate) struct Cluster {
 pub(crate) struct Touched {
     /// Workloads whose instances may not be as wanted.
     pub(crate) workloads: BTreeSet<WorkloadId>,
-    /// Nodes whose assignment set may differ.
-    pub(crate) sets: BTreeSet<NodeId>,
+    /// Nodes whose assignment set may differ, by index.
+    pub(crate) sets: BTreeSet<u32>,
     /// Workloads whose entry in the service table may differ.
     pub(crate) services: BTreeSet<WorkloadId>,
     /// Single endpoints that may differ.
-    pub(crate) endpoints: BTreeSet<(WorkloadId, InstanceId)>,
+    pub(crate) endpoints: BTreeSet<(WorkloadId, u64)>,
     /// Whether the list of peers may differ.
     pub(crate) peers: bool,
-    /// Nodes that may take more than before.
-    pub(crate) room: BTreeSet<NodeId>,
+    /// Nodes that may take more than before, by index.
+    pub(crate) room: BTreeSet<u32>,
+    /// Whether a node was removed: then reasons may differ that speak of all nodes.
+    pub(crate) fewer_nodes: bool,
     /// Whether nodes fell silent or returned.
     pub(crate) liveness: bool,
     /// Whether a reader could see something new.
@@ -83,24 +94,13 @@ impl Cluster {
         self.journal.push(Effect::Forget(key));
     }
 
-    /// The instances of a workload, in the order of their ids.
-    pub(crate) fn instances_of(&self, workload: &WorkloadId) -> impl Iterator<Item = &InstanceEntry> {
-        self.by_workload.get(workload).into_iter().flatten().filter_map(|id| self.instances.get(id))
-    }
-
-    /// The instances on a node, in the order of their ids.
-    pub(crate) fn instances_on(&self, node: &NodeEntry) -> impl Iterator<Item = &InstanceEntry> {
-        node.instances.iter().filter_map(|id| self.instances.get(id))
-    }
-
     /// Notes that what runs on a node may count for more or less than before.
     pub(crate) fn touch_instances_on(&mut self, node: &NodeId) {
         let Some(entry) = self.nodes.get(node) else { return };
-        for id in &entry.instances {
-            if let Some(held) = self.instances.get(id) {
-                self.touched.workloads.insert(held.instance.workload.clone());
-                self.touched.endpoints.insert((held.instance.workload.clone(), id.clone()));
-            }
+        let instances: Vec<_> = self.instances_on(entry).map(|held| (held.number, held.workload().clone())).collect();
+        for (number, workload) in instances {
+            self.touched.workloads.insert(workload.clone());
+            self.touch_endpoint(workload, number);
         }
     }
 }

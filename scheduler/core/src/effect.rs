@@ -1,5 +1,7 @@
 //! Everything the scheduler can ask of the world.
 
+mod instance_page;
+
 use std::net::Ipv4Addr;
 
 use api_types::{
@@ -12,6 +14,9 @@ use api_types::{
 };
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
+
+pub(crate) use instance_page::PageEntry;
+pub use instance_page::{InstancePage, PAGE_NUMBERS, PageError};
 
 /// One wish, as plain data. Within a batch every [`Effect::Persist`] is performed before anything else leaves the process.
 #[derive(Clone, Debug, PartialEq)]
@@ -48,7 +53,9 @@ pub enum Record {
     Node(NodeSpec),
     /// A workload.
     Workload(Box<Workload>),
-    /// A placed instance that has not ended for good.
+    /// Placed instances that have not ended for good.
+    Instances(InstancePage),
+    /// One of them, as schema 1 wrote it: it is read, and written as a part of its page.
     Instance(Instance),
     /// A service's virtual address.
     ServiceAddress {
@@ -71,6 +78,8 @@ pub enum RecordKey {
     Node(NodeId),
     /// See [`Record::Workload`].
     Workload(WorkloadId),
+    /// See [`Record::Instances`]; the number of the page.
+    Instances(u64),
     /// See [`Record::Instance`].
     Instance(InstanceId),
     /// See [`Record::ServiceAddress`].
@@ -87,6 +96,7 @@ impl Record {
             Self::Counters(_) => RecordKey::Counters,
             Self::Node(node) => RecordKey::Node(node.id.clone()),
             Self::Workload(workload) => RecordKey::Workload(workload.spec.id.clone()),
+            Self::Instances(page) => RecordKey::Instances(page.number()),
             Self::Instance(instance) => RecordKey::Instance(instance.id.clone()),
             Self::ServiceAddress { workload, .. } => RecordKey::ServiceAddress(workload.clone()),
             Self::Revision(workload) => RecordKey::Revision(workload.spec.id.clone(), workload.runs_since),

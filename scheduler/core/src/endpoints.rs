@@ -7,13 +7,13 @@ use std::{
 
 use api_types::{
     counter::{Epoch, Generation},
-    id::{InstanceId, WorkloadId},
+    id::WorkloadId,
     service::{Endpoint, Peer, Service, ServicePort, ServiceTable},
     workload::WorkloadSpec,
 };
 
 use crate::{
-    cluster::{Cluster, Touched, instances::InstanceEntry, workloads::has_address},
+    cluster::{Cluster, Touched, held::Held, ids::instance_id, rows::Observed, workloads::has_address},
     settings::Settings,
 };
 
@@ -68,9 +68,9 @@ impl Balancing {
                 };
             }
         }
-        for (id, instance) in std::mem::take(&mut touched.endpoints) {
+        for (id, number) in std::mem::take(&mut touched.endpoints) {
             if !services.contains(&id) {
-                differs |= self.refresh_endpoint(cluster, &id, &instance);
+                differs |= self.refresh_endpoint(cluster, &id, number);
             }
         }
         if std::mem::take(&mut touched.peers) {
@@ -86,10 +86,11 @@ impl Balancing {
     }
 
     /// Brings one endpoint up to date; whether it differs.
-    fn refresh_endpoint(&mut self, cluster: &Cluster, id: &WorkloadId, instance: &InstanceId) -> bool {
+    fn refresh_endpoint(&mut self, cluster: &Cluster, id: &WorkloadId, number: u64) -> bool {
         let Some(service) = self.services.get_mut(id) else { return false };
-        let endpoint = cluster.instances.get(instance).and_then(|held| endpoint(cluster, held));
-        let place = service.endpoints.binary_search_by(|known| known.instance.cmp(instance));
+        let instance = instance_id(id, number);
+        let endpoint = cluster.held(number).and_then(endpoint);
+        let place = service.endpoints.binary_search_by(|known| known.instance.cmp(&instance));
         match (place, endpoint) {
             (Ok(index), Some(endpoint)) if service.endpoints[index] == endpoint => false,
             (Ok(index), Some(endpoint)) => {
@@ -110,14 +111,13 @@ impl Balancing {
 }
 
 /// Whether an instance is balanced to: it serves, it shall go on, and its address is known.
-pub(crate) fn is_endpoint(cluster: &Cluster, held: &InstanceEntry) -> bool {
-    held.is_wanted() && cluster.is_serving(held) && held.status.as_ref().is_some_and(|status| status.address.is_some())
+pub(crate) fn is_endpoint(held: Held<'_>) -> bool {
+    held.is_wanted() && held.is_serving() && held.observed().and_then(Observed::address).is_some()
 }
 
-fn endpoint(cluster: &Cluster, held: &InstanceEntry) -> Option<Endpoint> {
-    let address = held.status.as_ref()?.address?;
-    let endpoint = || Endpoint { instance: held.instance.id.clone(), node: held.instance.node.clone(), address };
-    is_endpoint(cluster, held).then(endpoint)
+fn endpoint(held: Held<'_>) -> Option<Endpoint> {
+    let address = held.observed()?.address()?;
+    is_endpoint(held).then(|| Endpoint { instance: held.id(), node: held.node_id().clone(), address })
 }
 
 /// A service's ports as the table shows them, sorted by name.
@@ -140,8 +140,9 @@ pub(crate) fn ports(spec: &WorkloadSpec) -> Vec<ServicePort> {
 fn service(cluster: &Cluster, id: &WorkloadId) -> Option<Service> {
     let spec = cluster.workloads.get(id)?.spec();
     let address = cluster.addresses.get(id).filter(|_| has_address(spec))?;
-    let endpoints = cluster.instances_of(id).filter_map(|held| endpoint(cluster, held));
-    Some(Service { id: id.clone(), address: *address, ports: ports(spec), endpoints: endpoints.collect() })
+    let mut endpoints: Vec<Endpoint> = cluster.instances_of(id).filter_map(endpoint).collect();
+    endpoints.sort_unstable();
+    Some(Service { id: id.clone(), address: *address, ports: ports(spec), endpoints })
 }
 
 fn peers(cluster: &Cluster) -> Vec<Peer> {

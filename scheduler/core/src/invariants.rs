@@ -1,17 +1,14 @@
 //! What must hold after every step: used by debug builds, tests and the simulation.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use api_types::{
-    counter::Generation,
     id::{NodeId, WorkloadId},
     resources::Resources,
     workload::WorkloadKind,
 };
 
-use crate::{
-    assignments, cluster::nodes::NodeEntry, endpoints, machine::Scheduler, reconcile::slots::LIVE_PER_SLOT_MAX,
-};
+use crate::{cluster::nodes::NodeEntry, endpoints, machine::Scheduler, reconcile::slots::LIVE_PER_SLOT_MAX};
 
 impl Scheduler {
     /// Checks what must hold after every step.
@@ -26,10 +23,10 @@ impl Scheduler {
         self.check_endpoints()
     }
 
-    /// The indexes of a node equal a rebuild, nothing is promised twice, and its set says what the tables say.
+    /// The indexes of a node equal a rebuild, and nothing is promised twice.
     fn check_node(&self, id: &NodeId, node: &NodeEntry) -> Result<(), String> {
-        let here: Vec<_> = self.cluster.instances.values().filter(|held| held.instance.node == *id).collect();
-        if !here.iter().map(|held| &held.instance.id).eq(node.instances.iter()) {
+        let here: Vec<_> = self.cluster.instances().filter(|held| held.node_id() == id).collect();
+        if !here.iter().map(|held| held.number).eq(node.instances.iter().copied()) {
             return Err(format!("{id}: the index of its instances differs from a rebuild"));
         }
         let mut ports = BTreeMap::new();
@@ -37,8 +34,8 @@ impl Scheduler {
         for held in &here {
             promised = promised.checked_add(held.reserve()).ok_or_else(|| format!("{id}: promised without bound"))?;
             for port in held.host_ports() {
-                if let Some(other) = ports.insert(port, held.instance.id.clone()) {
-                    return Err(format!("{id}: {other} and {} both hold port {}", held.instance.id, port.0));
+                if let Some(other) = ports.insert(port, held.number) {
+                    return Err(format!("{id}: instance {other} and {} both hold port {}", held.id(), port.0));
                 }
             }
         }
@@ -48,29 +45,24 @@ impl Scheduler {
         if node.allocatable_when_placed.is_some_and(|most| !most.fits(promised)) {
             return Err(format!("{id}: sold {promised:?} of {:?}", node.allocatable_when_placed));
         }
-        let made = assignments::make(&self.cluster, self.epoch, id).ok_or_else(|| format!("{id}: no set"))?;
-        let kept = self.assignments.get(id).ok_or_else(|| format!("{id}: its set was never made"))?;
-        if kept.generation == Generation(0) || kept.assignments != made.assignments || kept.subnet != made.subnet {
-            return Err(format!("{id}: its set differs from a rebuild"));
-        }
         Ok(())
     }
 
     fn check_indexes(&self) -> Result<(), String> {
-        let mut siblings: BTreeMap<&WorkloadId, BTreeSet<_>> = BTreeMap::new();
+        let mut siblings: BTreeMap<&WorkloadId, Vec<u64>> = BTreeMap::new();
         let mut runs: BTreeMap<_, usize> = BTreeMap::new();
-        for (id, held) in &self.cluster.instances {
-            if !self.cluster.nodes.contains_key(&held.instance.node) {
-                return Err(format!("{id}: its node is not registered"));
+        for held in self.cluster.instances() {
+            siblings.entry(held.workload()).or_default().push(held.number);
+            let run = (held.workload().clone(), held.runs_since());
+            let current = self.cluster.workloads.get(held.workload());
+            let is_earlier = current.is_none_or(|entry| entry.run.since != held.runs_since());
+            if is_earlier && !self.cluster.earlier_runs.contains_key(&run) {
+                return Err(format!("{}: what it runs is not kept", held.id()));
             }
-            siblings.entry(&held.instance.workload).or_default().insert(id.clone());
-            *runs.entry((held.instance.workload.clone(), held.run.since)).or_default() += 1;
-            let current = self.cluster.workloads.get(&held.instance.workload);
-            let is_earlier = current.is_none_or(|entry| entry.run.since != held.run.since);
-            if is_earlier && !self.cluster.earlier_runs.contains_key(&(held.instance.workload.clone(), held.run.since))
-            {
-                return Err(format!("{id}: what it runs is not kept"));
+            if self.cluster.held_by_id(&held.id()).map(|found| found.number) != Some(held.number) {
+                return Err(format!("{}: its id does not lead to it", held.id()));
             }
+            *runs.entry(run).or_default() += 1;
         }
         if !siblings.iter().map(|(id, set)| (*id, set)).eq(self.cluster.by_workload.iter()) {
             return Err("the index of instances by workload differs from a rebuild".to_owned());
@@ -88,8 +80,8 @@ impl Scheduler {
         for (id, entry) in &self.cluster.workloads {
             let (mut slots, mut nodes): (BTreeMap<u32, usize>, BTreeMap<&NodeId, usize>) = Default::default();
             for held in self.cluster.instances_of(id).filter(|held| held.is_wanted()) {
-                *slots.entry(held.instance.slot).or_default() += 1;
-                *nodes.entry(&held.instance.node).or_default() += 1;
+                *slots.entry(held.slot()).or_default() += 1;
+                *nodes.entry(held.node_id()).or_default() += 1;
             }
             match entry.spec().kind {
                 WorkloadKind::Service { replicas } => {
@@ -134,9 +126,10 @@ impl Scheduler {
             return Ok(());
         }
         for service in self.balancing.services() {
-            let serving =
-                self.cluster.instances_of(&service.id).filter(|held| endpoints::is_endpoint(&self.cluster, held));
-            if !serving.map(|held| &held.instance.id).eq(service.endpoints.iter().map(|endpoint| &endpoint.instance)) {
+            let serving = self.cluster.instances_of(&service.id).filter(|held| endpoints::is_endpoint(*held));
+            let mut serving: Vec<_> = serving.map(|held| held.id()).collect();
+            serving.sort_unstable();
+            if !serving.iter().eq(service.endpoints.iter().map(|endpoint| &endpoint.instance)) {
                 return Err(format!("{}: its endpoints are not its serving instances", service.id));
             }
         }

@@ -12,7 +12,7 @@ use api_types::{
 };
 
 use crate::{
-    cluster::{instances::InstanceEntry, nodes::NodeEntry},
+    cluster::{held::Held, nodes::NodeEntry},
     history::Subject,
     machine::Scheduler,
 };
@@ -95,9 +95,8 @@ impl Scheduler {
     }
 
     /// What the silence of its node means for an instance with this `replace_after_ms`.
-    pub(crate) fn silence_of(&self, held: &InstanceEntry, replace_after_ms: Option<u64>) -> Silence {
-        let node = &held.instance.node;
-        let Some(entry) = self.cluster.nodes.get(node) else { return Silence::GivenUp };
+    pub(crate) fn silence_of(&self, held: Held<'_>, replace_after_ms: Option<u64>) -> Silence {
+        let (node, entry) = (held.node_id(), held.node());
         if entry.is_ready() {
             return Silence::None;
         }

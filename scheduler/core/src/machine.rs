@@ -1,6 +1,9 @@
 //! The scheduler: one input in, every decision it touches brought up to date, effects out.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use api_types::{
     assignment::AssignmentSet,
@@ -12,9 +15,9 @@ use api_types::{
 };
 
 use crate::{
-    assignments::Assignments,
+    assignments,
     cluster::Cluster,
-    effect::{Effect, Effects, Record},
+    effect::{Effect, Effects, Record, RecordKey},
     endpoints::Balancing,
     history::History,
     input::Input,
@@ -36,7 +39,6 @@ pub struct Scheduler {
     /// The time of the latest step; it never goes back.
     pub(crate) now: Timestamp,
     pub(crate) cluster: Cluster,
-    pub(crate) assignments: Assignments,
     pub(crate) balancing: Balancing,
     pub(crate) history: History,
     pub(crate) timers: Timers,
@@ -52,6 +54,8 @@ pub struct Scheduler {
     pub(crate) parked: BTreeSet<WorkloadId>,
     /// How many placements this step may still make.
     pub(crate) placements_left: usize,
+    /// How many placements of this step people are told of in one sentence.
+    pub(crate) placed_untold: BTreeMap<WorkloadId, usize>,
     /// What leaves after everything durable.
     pub(crate) outbox: Effects,
     /// Inputs, or parts of them, that made no sense.
@@ -69,7 +73,6 @@ impl Scheduler {
             began_at: now,
             now,
             cluster,
-            assignments: Assignments::default(),
             balancing: Balancing::default(),
             history: History::default(),
             timers: Timers::default(),
@@ -79,6 +82,7 @@ impl Scheduler {
             ladder: Ladder::default(),
             parked: BTreeSet::new(),
             placements_left: 0,
+            placed_untold: BTreeMap::new(),
             outbox: Effects::new(),
             ignored: 0,
             view_version: 1,
@@ -109,7 +113,7 @@ impl Scheduler {
         }
         self.settle();
         self.emit(effects);
-        if cfg!(debug_assertions) && self.cluster.nodes.len() + self.cluster.instances.len() <= CHECKED_SIZE_MAX {
+        if cfg!(debug_assertions) && self.cluster.nodes.len() + self.cluster.rows.len() <= CHECKED_SIZE_MAX {
             let checked = self.check_invariants();
             debug_assert!(checked.is_ok(), "{}", checked.err().unwrap_or_default());
         }
@@ -128,7 +132,8 @@ impl Scheduler {
     /// All that this node must do; `None` if it is not registered.
     #[must_use]
     pub fn assignment_set(&self, node: &NodeId) -> Option<Arc<AssignmentSet>> {
-        self.assignments.get(node)
+        let entry = self.cluster.nodes.get(node)?;
+        Some(Arc::new(assignments::make(&self.cluster, self.epoch, entry)))
     }
 
     /// How to balance; `None` while the scheduler warms up after a restart.
@@ -172,10 +177,10 @@ impl Scheduler {
         self.check_silence();
         while let Some(timer) = self.timers.take_due(self.now) {
             match timer {
-                Timer::Stop(id) => {
-                    let due = |at: Timestamp| at <= self.now;
-                    if self.cluster.instances.get(&id).is_some_and(|held| held.leaves_at.is_some_and(due)) {
-                        self.cluster.stop(&id);
+                Timer::Stop(number) => {
+                    let leaves_at = self.cluster.held(number).and_then(|held| held.leaves_at());
+                    if leaves_at.is_some_and(|at| at <= self.now) {
+                        self.cluster.stop(number);
                     }
                 }
                 Timer::Look(workload) => {
@@ -192,12 +197,14 @@ impl Scheduler {
             effects.push(Effect::Persist(Box::new(Record::Counters(self.cluster.counters))));
         }
         effects.append(&mut self.cluster.journal);
-        effects.append(&mut self.outbox);
-        for node in std::mem::take(&mut self.cluster.touched.sets) {
-            if self.assignments.refresh(&self.cluster, self.epoch, &node) {
-                effects.push(Effect::AssignmentsChanged(node));
-            }
+        for page in std::mem::take(&mut self.cluster.pages) {
+            effects.push(match self.cluster.instance_page(page) {
+                Some(page) => Effect::Persist(Box::new(Record::Instances(page))),
+                None => Effect::Forget(RecordKey::Instances(page)),
+            });
         }
+        effects.append(&mut self.outbox);
+        self.emit_sets(effects);
         if !self.is_warming_up() {
             let mut touched = std::mem::take(&mut self.cluster.touched);
             if self.balancing.refresh(&self.cluster, &mut touched) {
@@ -210,5 +217,19 @@ impl Scheduler {
             self.events_shown = self.history.last();
             self.view_version += 1;
         }
+    }
+
+    /// Tells, by name, which nodes' sets differ.
+    fn emit_sets(&mut self, effects: &mut Effects) {
+        let mut told = Vec::new();
+        for index in std::mem::take(&mut self.cluster.touched.sets) {
+            let Some(entry) = self.cluster.nodes.at_mut(index) else { continue };
+            if std::mem::take(&mut entry.set_differs) {
+                entry.set_generation = entry.set_generation.next();
+                told.push(entry.spec.id.clone());
+            }
+        }
+        told.sort_unstable();
+        effects.extend(told.into_iter().map(Effect::AssignmentsChanged));
     }
 }

@@ -1,21 +1,29 @@
 //! Facts in: what agents report. An agent is hostile input: it speaks for the instances on its own node only.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    net::Ipv4Addr,
-};
+use std::{collections::BTreeMap, net::Ipv4Addr};
 
 use api_types::{
     counter::SessionId,
     id::{InstanceId, NodeId},
-    instance::{Desired, Exit, Health, Instance, InstanceState, InstanceStatus, InstanceUsage},
+    instance::{Desired, Exit, Health, InstanceState, InstanceStatus, InstanceUsage},
     node::{Condition, NodeFacts, NodeUsage},
 };
 
-use crate::{history::Subject, machine::Scheduler};
+use crate::{cluster::rows::Observation, history::Subject, machine::Scheduler};
 
 /// The longest reason that is kept, in characters.
 const REASON_CHARS_MAX: usize = 500;
+
+/// How many events one report makes: a node that starts its hundreds is not to push everything else out of the history.
+const TOLD_MAX: usize = 64;
+
+/// What one report told people.
+#[derive(Debug, Default)]
+struct News {
+    told: usize,
+    /// Statuses that differ and were not told of.
+    untold: usize,
+}
 
 /// The most conditions that a node may have.
 const CONDITIONS_MAX: usize = 32;
@@ -33,34 +41,37 @@ impl Scheduler {
         if !self.heard(node, session) {
             return;
         }
-        let mut named: BTreeSet<InstanceId> = BTreeSet::new();
-        for mut status in statuses {
-            if !self.is_on(&status.instance, node) {
+        let mut named: Vec<u64> = Vec::with_capacity(statuses.len());
+        let mut news = News::default();
+        for status in statuses {
+            let Some(number) = self.number_on(&status.instance, node) else {
                 self.ignored += 1;
                 continue;
-            }
-            cut(&mut status.reason);
+            };
+            let mut said = Observation::from(status);
+            cut(&mut said.reason);
             // Everybody balances to what is said here: it must not lead out of the node's own subnet.
-            if status.address.is_some_and(|address| !self.owns(node, address)) {
+            if said.address.is_some_and(|address| !self.owns(node, address)) {
                 self.ignored += 1;
-                status.address = None;
+                said.address = None;
             }
-            let id = status.instance.clone();
-            named.insert(id.clone());
-            let before = self.cluster.observe(&id, Some(status.clone()), self.now);
-            self.tell(&id, before.as_ref(), &status);
+            named.push(number);
+            let before = self.cluster.observe(number, Some(said.clone()), self.now);
+            self.tell(number, before.as_ref(), &said, &mut news);
         }
-        for id in gone.into_iter().filter(|id| !named.contains(id)) {
-            if self.is_on(&id, node) {
-                self.left_nothing(&id);
-            } else {
-                self.ignored += 1;
+        self.tell_rest(node, &news);
+        named.sort_unstable();
+        for id in gone {
+            match self.number_on(&id, node) {
+                Some(number) if named.binary_search(&number).is_err() => self.left_nothing(number),
+                Some(_) => {}
+                None => self.ignored += 1,
             }
         }
         if complete {
             let here = self.cluster.nodes.get(node).map(|entry| entry.instances.clone()).unwrap_or_default();
-            for id in here.difference(&named) {
-                self.left_nothing(id);
+            for number in here.into_iter().filter(|number| named.binary_search(number).is_err()) {
+                self.left_nothing(number);
             }
             self.cluster.set_synced(node, true);
             self.check_warm_up();
@@ -92,15 +103,15 @@ impl Scheduler {
             entry.usage = usage;
         }
         for (id, usage) in instances {
-            match self.cluster.instances.get_mut(&id).filter(|held| held.instance.node == *node) {
-                Some(held) => held.usage = usage,
-                None => self.ignored += 1,
+            if !self.cluster.sample(&id, node, &usage) {
+                self.ignored += 1;
             }
         }
     }
 
-    fn is_on(&self, id: &InstanceId, node: &NodeId) -> bool {
-        self.cluster.instances.get(id).is_some_and(|held| held.instance.node == *node)
+    /// The number of an instance on this node; `None` if it is not there.
+    fn number_on(&self, id: &InstanceId, node: &NodeId) -> Option<u64> {
+        self.cluster.held_by_id(id).filter(|held| held.node_id() == node).map(|held| held.number)
     }
 
     fn owns(&self, node: &NodeId, address: Ipv4Addr) -> bool {
@@ -108,27 +119,34 @@ impl Scheduler {
     }
 
     /// Nothing of an instance is on its node: that is its end if it was asked to stop, else it is not there yet.
-    fn left_nothing(&mut self, id: &InstanceId) {
-        let Some(held) = self.cluster.instances.get(id) else { return };
-        if held.instance.desired == Desired::Stop {
-            if let Some(held) = self.cluster.forget(id) {
-                self.history.add(self.now, Subject::Instance(&held.instance), "stopped", "nothing of it is left");
-                self.touch_drain(&held.instance.node);
+    fn left_nothing(&mut self, number: u64) {
+        let Some(held) = self.cluster.held(number) else { return };
+        if held.desired() == Desired::Stop {
+            if let Some(instance) = self.cluster.forget(number) {
+                self.history.add(self.now, Subject::Instance(&instance), "stopped", "nothing of it is left");
+                self.touch_drain(&instance.node);
             }
         } else {
-            self.cluster.observe(id, None, self.now);
+            self.cluster.observe(number, None, self.now);
         }
     }
 
     /// Tells people what is new in a status.
-    fn tell(&mut self, id: &InstanceId, before: Option<&InstanceStatus>, after: &InstanceStatus) {
-        let Some(held) = self.cluster.instances.get(id) else { return };
-        let instance = &held.instance;
-        if before.is_none() && instance.placed_at < self.began_at {
+    fn tell(&mut self, number: u64, before: Option<&Observation>, after: &Observation, news: &mut News) {
+        let Some(held) = self.cluster.held(number) else { return };
+        if before == Some(after) || (before.is_none() && held.placed_at() < self.began_at) {
             // The first word on an instance of an earlier run of the scheduler is no news.
             return;
         }
-        let mut tell = |kind: &str, message: String| tell(&mut self.history, self.now, instance, kind, message);
+        if news.told >= TOLD_MAX {
+            news.untold += 1;
+            return;
+        }
+        let instance = &held.instance();
+        let mut tell = |kind: &str, message: String| {
+            news.told += 1;
+            self.history.add(self.now, Subject::Instance(instance), kind, message);
+        };
         let restarts = before.map_or(0, |before| before.restarts);
         if let Some(exit) = &after.last_exit
             && (before.and_then(|before| before.last_exit.as_ref()) != Some(exit) || after.restarts > restarts)
@@ -161,16 +179,14 @@ impl Scheduler {
             tell("ended", with_reason(after.state.as_str(), &after.reason));
         }
     }
-}
 
-fn tell(
-    history: &mut crate::history::History,
-    now: api_types::time::Timestamp,
-    instance: &Instance,
-    kind: &str,
-    message: String,
-) {
-    history.add(now, Subject::Instance(instance), kind, message);
+    /// Tells people how much more a report said.
+    fn tell_rest(&mut self, node: &NodeId, news: &News) {
+        if news.untold > 0 {
+            let message = format!("{} more of its instances changed in the same report", news.untold);
+            self.history.add(self.now, Subject::Node(node), "reported", message);
+        }
+    }
 }
 
 fn exit_sentence(exit: &Exit) -> String {

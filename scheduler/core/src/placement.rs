@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use api_types::{id::NodeId, workload::WorkloadSpec};
 
 use crate::{
-    cluster::{Cluster, instances::InstanceEntry, nodes::NodeEntry},
+    cluster::{Cluster, held::Held, nodes::NodeEntry},
     placement::{
         filters::{Miss, Offer},
         score::Score,
@@ -40,18 +40,18 @@ struct Row<'c> {
 impl<'c> Candidates<'c> {
     /// Collects the nodes that could ever take an instance of `spec`. `counts` tells which instances of the workload
     /// count for its spread: those that go away anyway do not.
-    pub(crate) fn new(cluster: &'c Cluster, spec: &'c WorkloadSpec, counts: &dyn Fn(&InstanceEntry) -> bool) -> Self {
-        let mut there: BTreeMap<&NodeId, (u32, u32)> = BTreeMap::new();
+    pub(crate) fn new(cluster: &'c Cluster, spec: &'c WorkloadSpec, counts: &dyn Fn(Held<'_>) -> bool) -> Self {
+        let mut there: BTreeMap<u32, (u32, u32)> = BTreeMap::new();
         for held in cluster.instances_of(&spec.id) {
-            let (all, counted) = there.entry(&held.instance.node).or_default();
+            let (all, counted) = there.entry(held.node_index()).or_default();
             *all += 1;
             *counted += u32::from(counts(held));
         }
         let mut sites: BTreeMap<&str, usize> = BTreeMap::new();
         let mut site_counts = Vec::new();
         let mut rows = Vec::new();
-        for (id, node) in &cluster.nodes {
-            let (all, counted) = there.get(id).copied().unwrap_or_default();
+        for (index, node) in cluster.nodes.indexed() {
+            let (all, counted) = there.get(&index).copied().unwrap_or_default();
             let site = *sites.entry(&node.spec.site).or_insert_with(|| {
                 site_counts.push(0);
                 site_counts.len() - 1
@@ -92,23 +92,15 @@ pub(crate) fn check<'s>(cluster: &Cluster, node: &NodeEntry, spec: &'s WorkloadS
 }
 
 /// Whether the node of `held` would take one more instance of `spec` if `held` were not there.
-pub(crate) fn check_instead_of<'s>(
-    cluster: &Cluster,
-    held: &InstanceEntry,
-    spec: &'s WorkloadSpec,
-) -> Result<(), Miss<'s>> {
-    let node = cluster.nodes.get(&held.instance.node).ok_or(Miss::Lost)?;
+pub(crate) fn check_instead_of<'s>(cluster: &Cluster, held: Held<'_>, spec: &'s WorkloadSpec) -> Result<(), Miss<'s>> {
+    let node = held.node();
     filters::check(&Offer::new(node, instances_there(cluster, node, spec)).without(held), spec)
 }
 
 /// How many instances of the workload a node holds.
 pub(crate) fn instances_there(cluster: &Cluster, node: &NodeEntry, spec: &WorkloadSpec) -> u32 {
-    let count = match cluster.by_workload.get(&spec.id) {
-        Some(siblings) if siblings.len() < node.instances.len() => {
-            siblings.iter().filter(|id| node.instances.contains(*id)).count()
-        }
-        Some(siblings) => node.instances.iter().filter(|id| siblings.contains(*id)).count(),
-        None => 0,
-    };
+    let (few, many) = (cluster.numbers_of(&spec.id), node.instances.as_slice());
+    let (few, many) = if few.len() < many.len() { (few, many) } else { (many, few) };
+    let count = few.iter().filter(|number| many.binary_search(number).is_ok()).count();
     u32::try_from(count).unwrap_or(u32::MAX)
 }

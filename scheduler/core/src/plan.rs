@@ -1,15 +1,14 @@
 //! What an apply would do: the very same admission, reconcile and placement, played out on a copy.
 
-use std::collections::BTreeSet;
-
 use api_types::{
-    id::{InstanceId, WorkloadId},
-    instance::{Health, InstanceState, InstanceStatus},
+    id::WorkloadId,
+    instance::{Health, InstanceState},
     view::{PlannedPlacement, WorkloadChange},
     workload::{WorkloadKind, WorkloadSpec},
 };
 
 use crate::{
+    cluster::rows::Observation,
     effect::{Effects, Refusal},
     machine::Scheduler,
     reconcile::slots::free_slots,
@@ -25,7 +24,7 @@ impl Scheduler {
     /// What an apply would be refused for.
     pub fn plan(&self, specs: &[WorkloadSpec]) -> Result<Vec<WorkloadChange>, Refusal> {
         let mut copy = self.clone();
-        let known: BTreeSet<InstanceId> = self.cluster.instances.keys().cloned().collect();
+        let first_new = self.cluster.counters.next_instance;
         let mut changes = copy.apply(specs.to_vec(), None)?;
         let planned: Vec<WorkloadId> =
             changes.iter().filter(|change| change.action != "none").map(|change| change.workload.clone()).collect();
@@ -37,7 +36,7 @@ impl Scheduler {
             }
         }
         for change in changes.iter_mut().filter(|change| change.action != "none") {
-            change.placements = copy.placements_of(&change.workload, &known);
+            change.placements = copy.placements_of(&change.workload, first_new);
             if copy.is_warming_up() {
                 change.warnings.push("the scheduler has just started and waits for the nodes to report".to_owned());
             }
@@ -54,13 +53,13 @@ impl Scheduler {
         }
         let mut changed = !self.cluster.touched.workloads.is_empty() && self.placements_left == 0;
         for workload in planned {
-            for id in self.cluster.by_workload.get(workload).cloned().unwrap_or_default() {
-                let Some(held) = self.cluster.instances.get(&id) else { continue };
+            for number in self.cluster.numbers_of(workload).to_vec() {
+                let Some(held) = self.cluster.held(number) else { continue };
                 if !held.is_wanted() {
-                    self.cluster.forget(&id);
+                    self.cluster.forget(number);
                     changed = true;
-                } else if !held.is_well() && held.instance.placed_at == self.now {
-                    self.cluster.observe(&id, Some(well(&id, self.now)), self.now);
+                } else if !held.is_well() && held.placed_at() == self.now {
+                    self.cluster.observe(number, Some(well(self.now)), self.now);
                     changed = true;
                 }
             }
@@ -68,12 +67,12 @@ impl Scheduler {
         changed
     }
 
-    fn placements_of(&self, id: &WorkloadId, known: &BTreeSet<InstanceId>) -> Vec<PlannedPlacement> {
-        let placed = self.cluster.instances_of(id).filter(|held| !known.contains(&held.instance.id));
+    fn placements_of(&self, id: &WorkloadId, first_new: u64) -> Vec<PlannedPlacement> {
+        let placed = self.cluster.instances_of(id).filter(|held| held.number >= first_new);
         let mut placements: Vec<PlannedPlacement> = placed
             .map(|held| PlannedPlacement {
-                slot: held.instance.slot,
-                node: Some(held.instance.node.clone()),
+                slot: held.slot(),
+                node: Some(held.node_id().clone()),
                 reason: String::new(),
             })
             .collect();
@@ -95,9 +94,8 @@ impl Scheduler {
     }
 }
 
-fn well(id: &InstanceId, now: api_types::time::Timestamp) -> InstanceStatus {
-    InstanceStatus {
-        instance: id.clone(),
+fn well(now: api_types::time::Timestamp) -> Observation {
+    Observation {
         state: InstanceState::Running,
         health: Health::Healthy,
         address: None,

@@ -7,7 +7,7 @@ mod service;
 pub(crate) mod slots;
 
 use api_types::{
-    id::{InstanceId, NodeId, WorkloadId},
+    id::{NodeId, WorkloadId},
     node::{Availability, Liveness},
     time::Timestamp,
     workload::WorkloadKind,
@@ -29,6 +29,9 @@ const ROUNDS_MAX: usize = 8;
 /// After how long an instance that ended for good is replaced: an image that cannot work must not spin the cluster.
 pub(crate) const ENDED_RETRY_MS: u64 = 5_000;
 
+/// How many placements of one step are told one by one; a thousand at once would push everything else out of the history.
+const PLACED_TOLD_MAX: usize = 32;
+
 /// How many of a workload's instances may be under way at once in a rollout: a tenth of them, at least one.
 pub(crate) fn rollout_share(instances: usize) -> usize {
     (instances / 10).max(1)
@@ -41,6 +44,11 @@ impl Scheduler {
             return;
         }
         self.placements_left = self.settings.placements_per_step_max;
+        self.settle_rounds();
+        self.tell_placed_rest();
+    }
+
+    fn settle_rounds(&mut self) {
         for _ in 0..ROUNDS_MAX {
             self.judge_freeze();
             self.wake_parked();
@@ -48,12 +56,17 @@ impl Scheduler {
             if touched.is_empty() {
                 break;
             }
-            for id in touched {
+            let mut left = touched.into_iter();
+            for id in left.by_ref() {
+                self.reconcile(&id);
                 if self.placements_left == 0 {
-                    self.cluster.touched.workloads.insert(id);
-                } else {
-                    self.reconcile(&id);
+                    break;
                 }
+            }
+            if self.placements_left == 0 {
+                // The rest waits for the next tick.
+                self.cluster.touched.workloads.append(&mut left.collect());
+                break;
             }
         }
     }
@@ -66,8 +79,8 @@ impl Scheduler {
         touched.workloads.extend(self.cluster.workloads.keys().cloned());
         touched.workloads.extend(self.cluster.by_workload.keys().cloned());
         touched.services.extend(self.cluster.workloads.keys().cloned());
-        touched.sets.extend(self.cluster.nodes.keys().cloned());
-        touched.room.extend(self.cluster.nodes.keys().cloned());
+        touched.sets.extend(self.cluster.nodes.indexed().map(|(index, _)| index));
+        touched.room.extend(self.cluster.nodes.indexed().map(|(index, _)| index));
         touched.peers = true;
         touched.liveness = true;
         self.settle();
@@ -85,14 +98,11 @@ impl Scheduler {
     /// Ends the instances of a workload that was deleted. On a lost node they are forgotten: should it return, its agent
     /// removes what its set does not name.
     fn end_orphans(&mut self, id: &WorkloadId) {
-        for instance in self.cluster.by_workload.get(id).cloned().unwrap_or_default() {
-            self.retire(&instance);
-            let lost = self.cluster.instances.get(&instance).is_some_and(|held| {
-                let node = self.cluster.nodes.get(&held.instance.node);
-                !held.is_wanted() && node.is_none_or(|node| node.liveness == Liveness::Lost)
-            });
-            if lost {
-                self.cluster.forget(&instance);
+        for number in self.cluster.numbers_of(id).to_vec() {
+            self.retire(number);
+            let held = self.cluster.held(number);
+            if held.is_some_and(|held| !held.is_wanted() && held.node().liveness == Liveness::Lost) {
+                self.cluster.forget(number);
             }
         }
     }
@@ -100,7 +110,8 @@ impl Scheduler {
     /// Wakes what waits for room, where a node could help; daemons look at every node that changed.
     fn wake_parked(&mut self) {
         let room = std::mem::take(&mut self.cluster.touched.room);
-        if room.is_empty() {
+        let fewer_nodes = std::mem::take(&mut self.cluster.touched.fewer_nodes);
+        if room.is_empty() && !fewer_nodes {
             return;
         }
         for (id, entry) in &self.cluster.workloads {
@@ -110,21 +121,21 @@ impl Scheduler {
         }
         for id in &self.parked {
             let Some(entry) = self.cluster.workloads.get(id) else { continue };
-            let helps = |node: &NodeId| {
-                // A node that went may change the reason; one that holds an instance may have room for its successor.
-                self.cluster.nodes.get(node).is_none_or(|node| {
+            let helps = |index: &u32| {
+                // One that holds an instance may have room for its successor.
+                self.cluster.nodes.at(*index).is_some_and(|node| {
                     placement::check(&self.cluster, node, entry.spec()).is_ok()
                         || placement::instances_there(&self.cluster, node, entry.spec()) > 0
                 })
             };
-            if room.iter().any(helps) {
+            if fewer_nodes || room.iter().any(helps) {
                 self.cluster.touched.workloads.insert(id.clone());
             }
         }
     }
 
     /// Places an instance on a node that was picked for it; the committer asks the same question as the planner.
-    pub(crate) fn commit(&mut self, id: &WorkloadId, slot: u32, node: &NodeId) -> Option<InstanceId> {
+    pub(crate) fn commit(&mut self, id: &WorkloadId, slot: u32, node: &NodeId) -> Option<u64> {
         let entry = self.cluster.workloads.get(id)?;
         let fits = placement::check(&self.cluster, self.cluster.nodes.get(node)?, entry.spec());
         debug_assert!(fits.is_ok(), "planner and committer disagree on {node} for {id}: {fits:?}");
@@ -136,22 +147,40 @@ impl Scheduler {
             entry.allocatable_when_placed = Some(allocatable);
             entry.drained = false;
         }
-        if let Some(held) = self.cluster.instances.get(&instance) {
-            self.history.add(self.now, Subject::Instance(&held.instance), "placed", format!("on {node}"));
-        }
+        self.tell_placed(id, instance);
         Some(instance)
     }
 
+    /// Tells people what was placed: the first few of a step one by one, the rest of a workload in one sentence.
+    fn tell_placed(&mut self, id: &WorkloadId, number: u64) {
+        let placed = self.settings.placements_per_step_max - self.placements_left;
+        if placed > PLACED_TOLD_MAX {
+            *self.placed_untold.entry(id.clone()).or_default() += 1;
+            return;
+        }
+        if let Some(held) = self.cluster.held(number) {
+            let (instance, message) = (held.instance(), format!("on {}", held.node_id()));
+            self.history.add(self.now, Subject::Instance(&instance), "placed", message);
+        }
+    }
+
+    fn tell_placed_rest(&mut self) {
+        for (id, count) in std::mem::take(&mut self.placed_untold) {
+            let message = format!("{count} more instances, see `wherry ps`");
+            self.history.add(self.now, Subject::Workload(&id), "placed", message);
+        }
+    }
+
     /// Ends an instance: out of the service table first, then told to stop after the drain delay.
-    pub(crate) fn retire(&mut self, id: &InstanceId) {
-        let Some(held) = self.cluster.instances.get(id).filter(|held| held.is_wanted()) else { return };
-        let node = held.instance.node.clone();
-        if has_address(&held.run.spec) && endpoints::is_endpoint(&self.cluster, held) {
+    pub(crate) fn retire(&mut self, number: u64) {
+        let Some(held) = self.cluster.held(number).filter(|held| held.is_wanted()) else { return };
+        let node = held.node_id().clone();
+        if has_address(held.spec()) && endpoints::is_endpoint(held) {
             let at = self.now + self.settings.drain_delay_ms;
-            self.timers.set(at, Timer::Stop(id.clone()));
-            self.cluster.leave(id, at);
+            self.timers.set(at, Timer::Stop(number));
+            self.cluster.leave(number, at);
         } else {
-            self.cluster.stop(id);
+            self.cluster.stop(number);
         }
         self.touch_drain(&node);
     }

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use api_types::{
-    counter::{Epoch, Revision},
+    counter::{Epoch, Generation, Revision},
+    id::WorkloadId,
     instance::Instance,
     time::Timestamp,
 };
@@ -11,11 +12,11 @@ use api_types::{
 use crate::{
     cluster::{
         Cluster,
-        instances::InstanceEntry,
+        ids::{is_named_after, number_in},
         nodes::NodeEntry,
         workloads::{EarlierRun, Run, WorkloadEntry},
     },
-    effect::{Record, RecordKey},
+    effect::{InstancePage, PAGE_NUMBERS, PageEntry, Record, RecordKey},
     machine::Scheduler,
     settings::Settings,
 };
@@ -30,12 +31,12 @@ impl Scheduler {
     #[must_use]
     pub fn recover(settings: Settings, epoch: Epoch, records: Vec<Record>, now: Timestamp) -> Self {
         let mut cluster = Cluster::default();
-        let mut instances = Vec::new();
+        let (mut pages, mut singles) = (Vec::new(), Vec::new());
         for record in records {
             match record {
                 Record::Counters(counters) => cluster.counters = counters,
                 Record::Node(spec) => {
-                    cluster.nodes.insert(spec.id.clone(), NodeEntry::new(spec, Some(now)));
+                    cluster.nodes.insert(NodeEntry::new(spec, Some(now)));
                 }
                 Record::Workload(workload) => {
                     cluster.workloads.insert(workload.spec.id.clone(), WorkloadEntry::new(*workload));
@@ -48,12 +49,18 @@ impl Scheduler {
                 Record::ServiceAddress { workload, address } => {
                     cluster.addresses.insert(workload, address);
                 }
-                Record::Instance(instance) => instances.push(instance),
+                Record::Instances(page) => pages.push(page),
+                Record::Instance(instance) => singles.push(instance),
             }
         }
         cluster.counters.next_instance = cluster.counters.next_instance.max(FIRST_INSTANCE);
-        for instance in instances {
-            restore(&mut cluster, instance);
+        // By number: indexes are then only appended to.
+        pages.sort_unstable_by_key(InstancePage::number);
+        for page in &pages {
+            restore_page(&mut cluster, page);
+        }
+        for instance in singles {
+            restore_single(&mut cluster, instance);
         }
         for (id, since) in cluster.earlier_runs.keys().cloned().collect::<Vec<_>>() {
             if cluster.earlier_runs.get(&(id.clone(), since)).is_some_and(|earlier| earlier.instances == 0) {
@@ -68,8 +75,8 @@ impl Scheduler {
 
         let mut scheduler = Self::around(settings, epoch, cluster, now);
         scheduler.provide_addresses();
-        for node in scheduler.cluster.nodes.keys().cloned().collect::<Vec<_>>() {
-            scheduler.assignments.refresh(&scheduler.cluster, epoch, &node);
+        for node in scheduler.cluster.nodes.values_mut() {
+            (node.set_generation, node.set_differs) = (Generation(1), false);
         }
         if scheduler.cluster.nodes.is_empty() {
             let mut touched = std::mem::take(&mut scheduler.cluster.touched);
@@ -82,25 +89,61 @@ impl Scheduler {
     }
 }
 
-/// Puts an instance back, with what it runs.
-fn restore(cluster: &mut Cluster, instance: Instance) {
-    let run = run_of(cluster, &instance);
-    let (Some(run), true) = (run, cluster.nodes.contains_key(&instance.node)) else {
-        cluster.unpersist(RecordKey::Instance(instance.id));
-        return;
-    };
-    if let Some(earlier) = cluster.earlier_runs.get_mut(&(instance.workload.clone(), run.since)) {
+/// Puts the instances of a page back, with what they run. What belongs to nothing is left out, and the page written anew.
+fn restore_page(cluster: &mut Cluster, page: &InstancePage) {
+    let mut latest: Option<(&WorkloadId, Revision, Option<Run>)> = None;
+    for entry in page.entries() {
+        if latest.as_ref().is_none_or(|(id, revision, _)| (*id, *revision) != (entry.workload, entry.revision)) {
+            latest = Some((entry.workload, entry.revision, run_of(cluster, entry.workload, entry.revision)));
+        }
+        let run = latest.as_ref().and_then(|(_, _, run)| run.as_ref());
+        if !restore(cluster, &entry, run) {
+            cluster.pages.insert(page.number());
+        }
+    }
+}
+
+/// Puts an instance of schema 1 back; it becomes a part of its page.
+fn restore_single(cluster: &mut Cluster, instance: Instance) {
+    if let Some(number) = number_in(&instance.id).filter(|_| is_named_after(&instance.id, &instance.workload)) {
+        let entry = PageEntry {
+            number,
+            workload: &instance.workload,
+            revision: instance.revision,
+            slot: instance.slot,
+            node: &instance.node,
+            placed_at: instance.placed_at,
+            desired: instance.desired,
+            devices: &instance.devices,
+        };
+        let run = run_of(cluster, &instance.workload, instance.revision);
+        restore(cluster, &entry, run.as_ref());
+        cluster.pages.insert(number / PAGE_NUMBERS);
+    }
+    cluster.unpersist(RecordKey::Instance(instance.id));
+}
+
+/// Puts an instance back; `false` if its node or what it runs is not there, or its number is taken.
+fn restore(cluster: &mut Cluster, entry: &PageEntry<'_>, run: Option<&Run>) -> bool {
+    let (Some(run), Some(node)) = (run, cluster.nodes.index_of(entry.node)) else { return false };
+    if cluster.rows.get(entry.number).is_some() {
+        return false;
+    }
+    if !cluster.earlier_runs.is_empty()
+        && let Some(earlier) = cluster.earlier_runs.get_mut(&(entry.workload.clone(), run.since))
+    {
         earlier.instances += 1;
     }
-    cluster.insert(InstanceEntry::new(instance, run));
+    cluster.counters.next_instance = cluster.counters.next_instance.max(entry.number.saturating_add(1));
+    cluster.restore(entry, node, run);
+    true
 }
 
 /// The run that an instance belongs to: the newest that began at its revision or before.
-fn run_of(cluster: &Cluster, instance: &Instance) -> Option<Run> {
-    let id = &instance.workload;
-    let newest = cluster.workloads.get(id).map(|entry| &entry.run).filter(|run| run.since <= instance.revision);
+fn run_of(cluster: &Cluster, id: &WorkloadId, revision: Revision) -> Option<Run> {
+    let newest = cluster.workloads.get(id).map(|entry| &entry.run).filter(|run| run.since <= revision);
     newest.cloned().or_else(|| {
-        let range = (id.clone(), Revision(0))..=(id.clone(), instance.revision);
+        let range = (id.clone(), Revision(0))..=(id.clone(), revision);
         cluster.earlier_runs.range(range).next_back().map(|(_, earlier)| earlier.run.clone())
     })
 }

@@ -165,8 +165,8 @@ impl Scheduler {
             )));
         }
         let (spec, instances) = (entry.spec.clone(), entry.instances.clone());
-        for instance in &instances {
-            self.cluster.forget(instance);
+        for number in &instances {
+            self.cluster.forget(*number);
         }
         self.cluster.remove_node(id);
         self.outbox.push(Effect::NodeRemoved(id.clone()));

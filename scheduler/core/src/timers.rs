@@ -2,16 +2,13 @@
 
 use std::collections::BTreeSet;
 
-use api_types::{
-    id::{InstanceId, WorkloadId},
-    time::Timestamp,
-};
+use api_types::{id::WorkloadId, time::Timestamp};
 
 /// What is due at a time. A timer only makes somebody look; whether there is something to do is decided then.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Timer {
-    /// An instance that left the service table is told to stop.
-    Stop(InstanceId),
+    /// The instance with this number, which left the service table, is told to stop.
+    Stop(u64),
     /// An instance of the workload may have to be replaced.
     Look(WorkloadId),
     /// The next lost node of a site may be given up.

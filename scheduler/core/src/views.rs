@@ -34,8 +34,7 @@ impl Scheduler {
     /// All instances, sorted by name, with those that have no node yet.
     #[must_use]
     pub fn instance_views(&self) -> Vec<InstanceView> {
-        let mut views: Vec<InstanceView> =
-            self.cluster.instances.values().map(|held| self.instance_view(held)).collect();
+        let mut views: Vec<InstanceView> = self.cluster.instances().map(|held| self.instance_view(held)).collect();
         views.extend(self.cluster.workloads.values().flat_map(|entry| self.pending_views(entry)));
         views.sort_by(|a, b| a.name.cmp(&b.name));
         views
@@ -53,10 +52,12 @@ impl Scheduler {
     /// When there is no such node.
     pub fn describe_node(&self, node: &NodeId) -> Result<Description, Refusal> {
         let entry = self.cluster.nodes.get(node).ok_or_else(|| Refusal::UnknownNode(node.clone()))?;
+        let mut instances: Vec<_> = self.cluster.instances_on(entry).map(|held| self.instance_view(held)).collect();
+        instances.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(Description {
             node: Some(nodes::view(entry)),
             workload: None,
-            instances: self.cluster.instances_on(entry).map(|held| self.instance_view(held)).collect(),
+            instances,
             events: self.history.of_node(node),
         })
     }
@@ -83,7 +84,7 @@ impl Scheduler {
     /// # Errors
     /// When there is no such instance.
     pub fn describe_instance(&self, instance: &InstanceId) -> Result<Description, Refusal> {
-        let held = self.cluster.instances.get(instance).ok_or_else(|| Refusal::UnknownInstance(instance.clone()))?;
+        let held = self.cluster.held_by_id(instance).ok_or_else(|| Refusal::UnknownInstance(instance.clone()))?;
         Ok(Description {
             node: None,
             workload: None,
@@ -129,7 +130,7 @@ impl Scheduler {
             explanation.nodes.push(NodeVerdict {
                 node: id.clone(),
                 filter: miss.as_ref().map(|miss| miss.filter().to_owned()).unwrap_or_default(),
-                reason: miss.as_ref().map(|miss| explain::reason(node, miss)).unwrap_or_default(),
+                reason: miss.as_ref().map(|miss| explain::reason(&self.cluster, node, miss)).unwrap_or_default(),
                 also: Vec::new(),
                 instances,
                 score: Vec::new(),

@@ -9,7 +9,8 @@ use proto::{
     v1,
 };
 use scheduler::store::Store;
-use serde_json::{Value, json};
+use scheduler_core::effect::Record;
+use serde_json::json;
 use tonic::Code;
 
 use crate::{
@@ -47,10 +48,10 @@ async fn what_an_agent_hears_is_durable_before() {
 
     let (_, loaded) = Store::open(&cluster.copy_state()).expect("a whole copy");
 
-    let records: Vec<String> = loaded.below::<Value>("core/").expect("readable").into_keys().collect();
-    let set = agent.set.expect("a set");
-    let wanted = format!("{{\"instance\":\"{}\"}}", set.assignments[0].instance);
-    assert!(records.contains(&wanted), "{wanted} is not among {records:?}");
+    let records = loaded.below::<Record>("core/").expect("readable");
+    let wanted = agent.set.expect("a set").assignments[0].instance.clone();
+    let holds = |record: &Record| matches!(record, Record::Instances(page) if page.find(&wanted).is_some());
+    assert!(records.values().any(holds), "{wanted} is not among {records:?}");
 }
 
 #[tokio::test]

@@ -1,220 +1,236 @@
-//! The table of instances: each is placed once, and kept until nothing of it is left.
+//! The instances: each is placed once, and kept until nothing of it is left. Its number is its handle everywhere inside.
 
 use api_types::{
-    container::Protocol,
     id::{InstanceId, NodeId, WorkloadId},
-    instance::{Desired, Health, Instance, InstanceState, InstanceStatus, InstanceUsage},
-    resources::Resources,
+    instance::{Desired, Instance, InstanceUsage},
     time::Timestamp,
 };
 
 use crate::{
-    cluster::{Cluster, workloads::Run},
-    effect::{Record, RecordKey},
+    cluster::{
+        Cluster,
+        held::Held,
+        nodes::NodeEntry,
+        rows::{ENDED, LEAVING, Observation, Observed, Row, STOPPING},
+        workloads::Run,
+    },
+    effect::{InstancePage, PAGE_NUMBERS, PageEntry},
 };
 
-/// The longest part of an id that comes from the workload's name: thirteen digits in base 36 hold any counter.
-const NAME_PART_BYTES_MAX: usize = 63 - 1 - 13;
-
-/// A placed instance and all that is known of it.
-#[derive(Clone, Debug)]
-pub(crate) struct InstanceEntry {
-    /// As placed; durable.
-    pub(crate) instance: Instance,
-    /// What it runs.
-    pub(crate) run: Run,
-    /// What its node said of it; `None` = nothing yet.
-    pub(crate) status: Option<InstanceStatus>,
-    /// What it uses.
-    pub(crate) usage: InstanceUsage,
-    /// It left the service table and is told to stop at this time.
-    pub(crate) leaves_at: Option<Timestamp>,
-    /// When its node said that it ended for good.
-    pub(crate) ended_at: Option<Timestamp>,
-}
-
-impl InstanceEntry {
-    /// Makes an entry of which nothing was heard yet.
-    pub(crate) fn new(instance: Instance, run: Run) -> Self {
-        Self { instance, run, status: None, usage: InstanceUsage::default(), leaves_at: None, ended_at: None }
-    }
-
-    /// Whether it shall go on.
-    pub(crate) fn is_wanted(&self) -> bool {
-        self.instance.desired == Desired::Run && self.leaves_at.is_none()
-    }
-
-    /// Whether it ended for good.
-    pub(crate) fn has_ended(&self) -> bool {
-        self.ended_at.is_some()
-    }
-
-    /// What it was promised.
-    pub(crate) fn reserve(&self) -> Resources {
-        self.run.spec.resources.reserve
-    }
-
-    /// The ports of its node that lead to it.
-    pub(crate) fn host_ports(&self) -> impl Iterator<Item = (u16, Protocol)> {
-        self.run.spec.ports.iter().filter_map(|port| Some((port.host?, port.protocol)))
-    }
-
-    /// Whether it runs and its probes, if any, are content.
-    pub(crate) fn is_well(&self) -> bool {
-        self.status.as_ref().is_some_and(|status| {
-            status.state == InstanceState::Running
-                && (self.run.spec.probe.is_none() || status.health == Health::Healthy)
-        })
-    }
-}
-
 impl Cluster {
-    /// Whether an instance does its work, as far as anybody can know now.
-    pub(crate) fn is_serving(&self, held: &InstanceEntry) -> bool {
-        held.is_well() && self.nodes.get(&held.instance.node).is_some_and(|node| node.is_ready() && node.synced)
+    /// All instances, the oldest first.
+    pub(crate) fn instances(&self) -> impl Iterator<Item = Held<'_>> {
+        self.rows.numbers().filter_map(|number| self.held(number))
     }
 
-    /// Places a new instance. The caller has checked that the node takes it.
-    pub(crate) fn place(&mut self, workload: &WorkloadId, slot: u32, node: &NodeId, now: Timestamp) -> InstanceId {
+    /// The instances of a workload, the oldest first.
+    pub(crate) fn instances_of(&self, workload: &WorkloadId) -> impl Iterator<Item = Held<'_>> {
+        self.numbers_of(workload).iter().filter_map(|number| self.held(*number))
+    }
+
+    /// The instances on a node, the oldest first.
+    pub(crate) fn instances_on<'c>(&'c self, node: &'c NodeEntry) -> impl Iterator<Item = Held<'c>> {
+        node.instances.iter().filter_map(|number| self.held(*number))
+    }
+
+    /// The numbers of a workload's instances, in order.
+    pub(crate) fn numbers_of(&self, workload: &WorkloadId) -> &[u64] {
+        self.by_workload.get(workload).map_or(&[], Vec::as_slice)
+    }
+
+    /// Places a new instance and gives its number. The caller has checked that the node takes it.
+    pub(crate) fn place(&mut self, workload: &WorkloadId, slot: u32, node: &NodeId, now: Timestamp) -> u64 {
         let entry = self.workloads.get(workload).expect("only instances of known workloads are placed");
+        let (revision, run) = (entry.workload.revision, entry.run.clone());
+        let node = self.nodes.index_of(node).expect("only known nodes are picked");
         let number = self.counters.next_instance;
-        let instance = Instance {
-            id: instance_id(workload, number),
-            workload: workload.clone(),
-            slot,
-            revision: entry.workload.revision,
-            node: node.clone(),
-            devices: Vec::new(),
-            desired: Desired::Run,
-            placed_at: now,
-        };
-        let held = InstanceEntry::new(instance.clone(), entry.run.clone());
         self.counters.next_instance += 1;
         self.counted = true;
-        self.persist(Record::Instance(instance.clone()));
-        self.touched.sets.insert(node.clone());
+        let edition = self.editions.take(workload, revision, &run);
+        self.insert(number, Row { placed_at: now, edition, node, slot, flags: 0 });
+        self.pages.insert(number / PAGE_NUMBERS);
+        self.touch_set(node);
         self.touched.seen = true;
-        self.insert(held);
-        instance.id
+        number
+    }
+
+    /// Puts an instance back that is durable.
+    pub(crate) fn restore(&mut self, entry: &PageEntry<'_>, node: u32, run: &Run) {
+        let edition = self.editions.take(entry.workload, entry.revision, run);
+        let flags = if entry.desired == Desired::Stop { STOPPING } else { 0 };
+        self.insert(entry.number, Row { placed_at: entry.placed_at, edition, node, slot: entry.slot, flags });
+        if !entry.devices.is_empty() {
+            self.rows.change_rare(entry.number, |rare| rare.devices = entry.devices.to_vec());
+        }
     }
 
     /// Puts an instance into the table and its indexes.
-    pub(crate) fn insert(&mut self, held: InstanceEntry) {
-        let id = held.instance.id.clone();
-        if let Some(node) = self.nodes.get_mut(&held.instance.node) {
-            node.instances.insert(id.clone());
-            node.allocated = node.allocated.checked_add(held.reserve()).expect("admission bounds what is reserved");
-            for port in held.host_ports() {
-                node.host_ports.insert(port, id.clone());
+    fn insert(&mut self, number: u64, row: Row) {
+        let edition = self.editions.at(row.edition);
+        let spec = &edition.run.spec;
+        let node = self.nodes.at_mut(row.node).expect("only known nodes are picked");
+        insert_sorted(&mut node.instances, number);
+        node.allocated = node.allocated.checked_add(spec.resources.reserve).expect("admission bounds what is reserved");
+        for port in &spec.ports {
+            if let Some(host) = port.host {
+                node.host_ports.insert((host, port.protocol), number);
             }
         }
-        self.by_workload.entry(held.instance.workload.clone()).or_default().insert(id.clone());
-        self.instances.insert(id, held);
+        match self.by_workload.get_mut(&edition.workload) {
+            Some(siblings) => insert_sorted(siblings, number),
+            None => {
+                self.by_workload.insert(edition.workload.clone(), vec![number]);
+            }
+        }
+        self.rows.insert(number, row);
     }
 
     /// Takes an instance out of the service table, to be told to stop at `at`.
-    pub(crate) fn leave(&mut self, id: &InstanceId, at: Timestamp) {
-        let Some(held) = self.instances.get_mut(id) else { return };
-        held.leaves_at = Some(at);
-        self.touched.endpoints.insert((held.instance.workload.clone(), id.clone()));
-        self.touched.workloads.insert(held.instance.workload.clone());
-        self.touched.seen = true;
+    pub(crate) fn leave(&mut self, number: u64, at: Timestamp) {
+        let Some(row) = self.rows.get_mut(number) else { return };
+        row.flags |= LEAVING;
+        self.rows.change_rare(number, |rare| rare.leaves_at = Some(at));
+        self.touch_instance(number);
     }
 
     /// Tells an instance to stop.
-    pub(crate) fn stop(&mut self, id: &InstanceId) {
-        let Some(held) = self.instances.get_mut(id).filter(|held| held.instance.desired == Desired::Run) else {
-            return;
-        };
-        held.instance.desired = Desired::Stop;
-        held.leaves_at = None;
-        let instance = held.instance.clone();
-        self.touched.endpoints.insert((instance.workload.clone(), id.clone()));
-        self.touched.workloads.insert(instance.workload.clone());
-        self.touched.sets.insert(instance.node.clone());
-        self.touched.seen = true;
-        self.persist(Record::Instance(instance));
+    pub(crate) fn stop(&mut self, number: u64) {
+        let Some(row) = self.rows.get_mut(number).filter(|row| row.flags & STOPPING == 0) else { return };
+        let was_leaving = row.flags & LEAVING != 0;
+        row.flags = (row.flags | STOPPING) & !LEAVING;
+        let node = row.node;
+        if was_leaving {
+            self.rows.change_rare(number, |rare| rare.leaves_at = None);
+        }
+        self.pages.insert(number / PAGE_NUMBERS);
+        self.touch_instance(number);
+        self.touch_set(node);
     }
 
-    /// Forgets an instance of which nothing is left.
-    pub(crate) fn forget(&mut self, id: &InstanceId) -> Option<InstanceEntry> {
-        let held = self.instances.remove(id)?;
-        if let Some(node) = self.nodes.get_mut(&held.instance.node) {
-            node.instances.remove(id);
-            node.allocated = node.allocated.saturating_sub(held.reserve());
-            node.host_ports.retain(|_, holder| holder != id);
+    /// Forgets an instance of which nothing is left; gives what it was.
+    pub(crate) fn forget(&mut self, number: u64) -> Option<Instance> {
+        let held = self.held(number)?;
+        let (instance, reserve, since) = (held.instance(), held.reserve(), held.runs_since());
+        let workload = &instance.workload;
+        self.touch_instance(number);
+        let row = self.rows.remove(number)?;
+        if let Some(node) = self.nodes.at_mut(row.node) {
+            remove_sorted(&mut node.instances, number);
+            node.allocated = node.allocated.saturating_sub(reserve);
+            node.host_ports.retain(|_, holder| *holder != number);
         }
-        if let Some(siblings) = self.by_workload.get_mut(&held.instance.workload) {
-            siblings.remove(id);
+        if let Some(siblings) = self.by_workload.get_mut(workload) {
+            remove_sorted(siblings, number);
             if siblings.is_empty() {
-                self.by_workload.remove(&held.instance.workload);
+                self.by_workload.remove(workload);
             }
         }
-        self.release_run(&held.instance.workload, held.run.since);
-        self.unpersist(RecordKey::Instance(id.clone()));
-        self.touched.endpoints.insert((held.instance.workload.clone(), id.clone()));
-        self.touched.workloads.insert(held.instance.workload.clone());
-        self.touched.sets.insert(held.instance.node.clone());
-        self.touched.room.insert(held.instance.node.clone());
-        self.touched.seen = true;
-        Some(held)
+        self.editions.release(row.edition);
+        self.release_run(workload, since);
+        self.pages.insert(number / PAGE_NUMBERS);
+        self.touch_set(row.node);
+        self.touched.room.insert(row.node);
+        Some(instance)
     }
 
     /// Takes over what a node said of an instance; gives what was known before.
     pub(crate) fn observe(
         &mut self,
-        id: &InstanceId,
-        status: Option<InstanceStatus>,
+        number: u64,
+        observation: Option<Observation>,
         now: Timestamp,
-    ) -> Option<InstanceStatus> {
-        let held = self.instances.get_mut(id)?;
-        let ended = status.as_ref().is_some_and(|status| status.state.is_final());
-        let address = |status: &Option<InstanceStatus>| status.as_ref().and_then(|status| status.address);
-        let before = (held.is_well(), held.has_ended(), address(&held.status));
-        held.ended_at = if ended { held.ended_at.or(Some(now)) } else { None };
-        self.touched.seen |= held.status != status;
-        let earlier = std::mem::replace(&mut held.status, status);
-        if before != (held.is_well(), held.has_ended(), address(&held.status)) {
-            let steady = self.workloads.get(&held.instance.workload).is_some_and(|entry| entry.is_steady);
-            if !steady || before.1 != held.has_ended() {
-                self.touched.workloads.insert(held.instance.workload.clone());
+    ) -> Option<Observation> {
+        let before = self.held(number)?;
+        let earlier = before.observation();
+        let seen = |held: &Held<'_>| (held.is_well(), held.has_ended(), held.observed().and_then(Observed::address));
+        let (was, ended_at) = (seen(&before), before.ended_at());
+        self.touched.seen |= earlier != observation;
+        let ends = observation.as_ref().is_some_and(|observation| observation.state.is_final());
+        if ends != was.1 {
+            let row = self.rows.get_mut(number)?;
+            row.flags ^= ENDED;
+            self.rows.change_rare(number, |rare| rare.ended_at = ends.then_some(ended_at.unwrap_or(now)));
+        }
+        self.rows.observe(number, observation);
+        let after = self.held(number)?;
+        let is = seen(&after);
+        if is != was {
+            let workload = after.workload().clone();
+            let steady = self.workloads.get(&workload).is_some_and(|entry| entry.is_steady);
+            if !steady || was.1 != is.1 {
+                self.touched.workloads.insert(workload.clone());
             }
-            self.touched.endpoints.insert((held.instance.workload.clone(), id.clone()));
+            self.touch_endpoint(workload, number);
         }
         earlier
     }
-}
 
-/// The id of the instance with this number; unique, because the number is and comes last.
-fn instance_id(workload: &WorkloadId, number: u64) -> InstanceId {
-    let name = workload.name.as_str();
-    let cut = name.get(..NAME_PART_BYTES_MAX).unwrap_or(name).trim_end_matches('-');
-    InstanceId::new(&format!("{cut}-{}", base36(number))).expect("a cut name, a hyphen and digits are a name")
-}
+    /// Takes over a sample of what an instance on `node` uses; whether it is there.
+    pub(crate) fn sample(&mut self, id: &InstanceId, node: &NodeId, usage: &InstanceUsage) -> bool {
+        let held = self.held_by_id(id).filter(|held| held.node_id() == node);
+        let Some(number) = held.map(|held| held.number) else { return false };
+        self.rows.sample(number, usage);
+        true
+    }
 
-fn base36(mut number: u64) -> String {
-    let mut digits = Vec::new();
-    loop {
-        digits.push(b"0123456789abcdefghijklmnopqrstuvwxyz"[usize::try_from(number % 36).expect("below 36")]);
-        number /= 36;
-        if number == 0 {
-            digits.reverse();
-            return String::from_utf8(digits).expect("digits and letters");
+    /// A page of instances as it is to be durable; `None` if none of its numbers is there.
+    pub(crate) fn instance_page(&self, page: u64) -> Option<InstancePage> {
+        let mut held = self.rows.numbers_in(page).filter_map(|number| self.held(number)).peekable();
+        held.peek()?;
+        let entries = held.map(|held| PageEntry {
+            number: held.number,
+            workload: held.workload(),
+            revision: held.revision(),
+            slot: held.slot(),
+            node: held.node_id(),
+            placed_at: held.placed_at(),
+            desired: held.desired(),
+            devices: held.devices(),
+        });
+        Some(InstancePage::new(page, entries))
+    }
+
+    /// Notes that an instance is not what it was.
+    fn touch_instance(&mut self, number: u64) {
+        let Some(workload) = self.held(number).map(|held| held.workload().clone()) else { return };
+        self.touched.workloads.insert(workload.clone());
+        self.touch_endpoint(workload, number);
+        self.touched.seen = true;
+    }
+
+    /// Notes that an endpoint may differ, if its workload is balanced to at all.
+    pub(crate) fn touch_endpoint(&mut self, workload: WorkloadId, number: u64) {
+        if self.addresses.contains_key(&workload) {
+            self.touched.endpoints.insert((workload, number));
+        }
+    }
+
+    /// Notes that what a node is to do differs.
+    pub(crate) fn touch_set(&mut self, node: u32) {
+        if let Some(entry) = self.nodes.at_mut(node) {
+            entry.set_differs = true;
+            self.touched.sets.insert(node);
         }
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+fn insert_sorted(numbers: &mut Vec<u64>, number: u64) {
+    // Nearly always the newest of all.
+    match numbers.last() {
+        Some(last) if *last >= number => {
+            if let Err(place) = numbers.binary_search(&number) {
+                numbers.insert(place, number);
+            }
+        }
+        Some(_) | None => numbers.push(number),
+    }
+}
 
-    #[test]
-    fn ids_are_names_whatever_the_workload_is_called() {
-        let long = "a".repeat(48) + &"-".repeat(14) + "b";
-        let workload: WorkloadId = long.parse().unwrap();
-
-        assert_eq!(instance_id(&"web".parse().unwrap(), 4_461).as_str(), "web-3fx");
-        assert_eq!(instance_id(&workload, u64::MAX).as_str(), format!("{}-3w5e11264sgsf", "a".repeat(48)));
-        assert_eq!(base36(0), "0");
+fn remove_sorted(numbers: &mut Vec<u64>, number: u64) {
+    if let Ok(place) = numbers.binary_search(&number) {
+        numbers.remove(place);
+        if numbers.len() * 4 < numbers.capacity() {
+            numbers.shrink_to(numbers.len() * 2);
+        }
     }
 }

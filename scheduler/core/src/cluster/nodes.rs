@@ -1,11 +1,11 @@
 //! The table of nodes.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use api_types::{
     container::Protocol,
-    counter::SessionId,
-    id::{InstanceId, NodeId},
+    counter::{Generation, SessionId},
+    id::NodeId,
     node::{Availability, Condition, Liveness, NodeFacts, NodeSpec, NodeUsage},
     resources::Resources,
     time::Timestamp,
@@ -45,16 +45,119 @@ pub(crate) struct NodeEntry {
     pub(crate) liveness: Liveness,
     /// Whether a complete report came since it was last away.
     pub(crate) synced: bool,
-    /// Index: the instances placed on it.
-    pub(crate) instances: BTreeSet<InstanceId>,
+    /// Index: the numbers of the instances placed on it, in order.
+    pub(crate) instances: Vec<u64>,
     /// Index: what these were promised.
     pub(crate) allocated: Resources,
     /// Index: the host ports that these hold.
-    pub(crate) host_ports: BTreeMap<(u16, Protocol), InstanceId>,
+    pub(crate) host_ports: BTreeMap<(u16, Protocol), u64>,
     /// The allocatable amount at the last placement: it may shrink later, what was given away stays.
     pub(crate) allocatable_when_placed: Option<Resources>,
     /// Whether people were told that draining is done.
     pub(crate) drained: bool,
+    /// The version of its assignment set that was told last.
+    pub(crate) set_generation: Generation,
+    /// Whether its assignment set differs from the one that was told last.
+    pub(crate) set_differs: bool,
+}
+
+/// All nodes, by name and by a dense index. An index is given to another node only after all instances there are gone.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Nodes {
+    by_name: BTreeMap<NodeId, u32>,
+    entries: Vec<Option<NodeEntry>>,
+    free: Vec<u32>,
+}
+
+impl Nodes {
+    /// The node with this name.
+    pub(crate) fn get(&self, node: &NodeId) -> Option<&NodeEntry> {
+        self.at(self.index_of(node)?)
+    }
+
+    /// The node with this name, to change.
+    pub(crate) fn get_mut(&mut self, node: &NodeId) -> Option<&mut NodeEntry> {
+        self.at_mut(self.index_of(node)?)
+    }
+
+    /// The node with this index.
+    pub(crate) fn at(&self, index: u32) -> Option<&NodeEntry> {
+        self.entries.get(index as usize)?.as_ref()
+    }
+
+    /// The node with this index, to change.
+    pub(crate) fn at_mut(&mut self, index: u32) -> Option<&mut NodeEntry> {
+        self.entries.get_mut(index as usize)?.as_mut()
+    }
+
+    /// The index of a node.
+    pub(crate) fn index_of(&self, node: &NodeId) -> Option<u32> {
+        self.by_name.get(node).copied()
+    }
+
+    /// How many there are.
+    pub(crate) fn len(&self) -> usize {
+        self.by_name.len()
+    }
+
+    /// Whether there are none.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.by_name.is_empty()
+    }
+
+    /// The nodes with their names, sorted by name.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&NodeId, &NodeEntry)> {
+        self.by_name.iter().filter_map(|(name, index)| Some((name, self.at(*index)?)))
+    }
+
+    /// The nodes with their indexes, sorted by name.
+    pub(crate) fn indexed(&self) -> impl Iterator<Item = (u32, &NodeEntry)> {
+        self.by_name.values().filter_map(|index| Some((*index, self.at(*index)?)))
+    }
+
+    /// The nodes, sorted by name.
+    pub(crate) fn values(&self) -> impl Iterator<Item = &NodeEntry> {
+        self.by_name.values().filter_map(|index| self.at(*index))
+    }
+
+    /// The nodes to change, in no order that means anything.
+    pub(crate) fn values_mut(&mut self) -> impl Iterator<Item = &mut NodeEntry> {
+        self.entries.iter_mut().flatten()
+    }
+
+    /// Adds a node that is not there yet; gives its index.
+    pub(crate) fn insert(&mut self, entry: NodeEntry) -> u32 {
+        let name = entry.spec.id.clone();
+        debug_assert!(!self.by_name.contains_key(&name), "{name} is there already");
+        let index = match self.free.pop() {
+            Some(index) => {
+                self.entries[index as usize] = Some(entry);
+                index
+            }
+            None => {
+                self.entries.push(Some(entry));
+                u32::try_from(self.entries.len() - 1).expect("fewer nodes than subnets")
+            }
+        };
+        self.by_name.insert(name, index);
+        index
+    }
+
+    /// Takes a node out that holds nothing any more.
+    pub(crate) fn remove(&mut self, node: &NodeId) -> Option<NodeEntry> {
+        let index = self.by_name.remove(node)?;
+        self.free.push(index);
+        self.entries[index as usize].take()
+    }
+}
+
+impl<'n> IntoIterator for &'n Nodes {
+    type Item = (&'n NodeId, &'n NodeEntry);
+    type IntoIter = Box<dyn Iterator<Item = Self::Item> + 'n>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        Box::new(self.iter())
+    }
 }
 
 impl NodeEntry {
@@ -72,11 +175,13 @@ impl NodeEntry {
             excused_until: None,
             liveness: Liveness::Unreachable,
             synced: false,
-            instances: BTreeSet::new(),
+            instances: Vec::new(),
             allocated: Resources::default(),
             host_ports: BTreeMap::new(),
             allocatable_when_placed: None,
             drained: false,
+            set_generation: Generation(0),
+            set_differs: true,
         }
     }
 
@@ -108,18 +213,18 @@ impl Cluster {
     pub(crate) fn put_node(&mut self, spec: NodeSpec) {
         self.persist(Record::Node(spec.clone()));
         let id = spec.id.clone();
-        match self.nodes.get_mut(&id) {
-            Some(entry) => {
-                entry.drained &= spec.availability == Availability::Draining;
-                entry.spec = spec;
-            }
-            None => {
-                self.nodes.insert(id.clone(), NodeEntry::new(spec, None));
-            }
+        let index = match self.nodes.index_of(&id) {
+            Some(index) => index,
+            None => self.nodes.insert(NodeEntry::new(spec.clone(), None)),
+        };
+        if let Some(entry) = self.nodes.at_mut(index) {
+            entry.drained &= spec.availability == Availability::Draining;
+            entry.set_differs |= entry.spec.subnet != spec.subnet;
+            entry.spec = spec;
         }
-        self.touched.sets.insert(id.clone());
+        self.touched.sets.insert(index);
         self.touched.peers = true;
-        self.touched.room.insert(id.clone());
+        self.touched.room.insert(index);
         self.touched.seen = true;
         self.touch_instances_on(&id);
     }
@@ -136,7 +241,7 @@ impl Cluster {
         self.touched.liveness = true;
         self.touched.seen = true;
         // Daemons and misses speak of all nodes, also of this one.
-        self.touched.room.insert(node.clone());
+        self.touched.fewer_nodes = true;
     }
 
     /// Takes over what a node says it is.
@@ -145,7 +250,7 @@ impl Cluster {
         self.touched.peers |= entry.facts.as_ref().and_then(|facts| facts.address) != facts.address;
         entry.allocatable = reserve.allocatable(facts.capacity);
         entry.facts = Some(facts);
-        self.touched.room.insert(node.clone());
+        self.touch_room(node);
         self.touched.seen = true;
     }
 
@@ -153,7 +258,7 @@ impl Cluster {
     pub(crate) fn set_conditions(&mut self, node: &NodeId, conditions: Vec<Condition>) {
         let Some(entry) = self.nodes.get_mut(node).filter(|entry| entry.conditions != conditions) else { return };
         entry.conditions = conditions;
-        self.touched.room.insert(node.clone());
+        self.touch_room(node);
         self.touched.seen = true;
     }
 
@@ -165,7 +270,7 @@ impl Cluster {
             entry.excused_until = None;
         }
         self.touched.liveness = true;
-        self.touched.room.insert(node.clone());
+        self.touch_room(node);
         self.touched.seen = true;
         self.touch_instances_on(node);
     }
@@ -176,5 +281,10 @@ impl Cluster {
         entry.synced = synced;
         self.touched.seen = true;
         self.touch_instances_on(node);
+    }
+
+    /// Notes that a node may take more than before.
+    fn touch_room(&mut self, node: &NodeId) {
+        self.touched.room.extend(self.nodes.index_of(node));
     }
 }

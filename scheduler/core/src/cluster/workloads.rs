@@ -72,7 +72,7 @@ pub(crate) fn has_host_ports(spec: &WorkloadSpec) -> bool {
 impl Cluster {
     /// The revision for a workload that is created now: above whatever still runs under its name.
     pub(crate) fn first_revision(&self, id: &WorkloadId) -> Revision {
-        let placed = self.instances_of(id).map(|held| held.instance.revision).max();
+        let placed = self.instances_of(id).map(|held| held.revision()).max();
         let kept = self.earlier_runs.range((id.clone(), Revision(0))..=(id.clone(), Revision(u64::MAX)));
         let kept = kept.map(|(_, earlier)| earlier.workload.revision).max();
         placed.max(kept).unwrap_or_default().next()
@@ -116,7 +116,7 @@ impl Cluster {
     fn keep_run(&mut self, entry: WorkloadEntry) {
         let id = entry.workload.spec.id.clone();
         let since = entry.run.since;
-        let instances = self.instances_of(&id).filter(|held| held.run.since == since).count();
+        let instances = self.editions.running(&id, since);
         if instances > 0 {
             self.persist(Record::Revision(Box::new(entry.workload.clone())));
             let earlier = EarlierRun { workload: entry.workload, run: entry.run, instances };

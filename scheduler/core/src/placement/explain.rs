@@ -44,7 +44,7 @@ pub(crate) fn summary(cluster: &Cluster, spec: &WorkloadSpec) -> String {
 }
 
 /// What one node says, in one line.
-pub(crate) fn reason(node: &NodeEntry, miss: &Miss<'_>) -> String {
+pub(crate) fn reason(cluster: &Cluster, node: &NodeEntry, miss: &Miss<'_>) -> String {
     match miss {
         Miss::Cordoned => "it is cordoned".to_owned(),
         Miss::Draining => "it is being drained".to_owned(),
@@ -54,7 +54,10 @@ pub(crate) fn reason(node: &NodeEntry, miss: &Miss<'_>) -> String {
         Miss::RuntimeAway => format!("its container runtime is away: {}", node.runtime_trouble().unwrap_or_default()),
         Miss::Architecture(constraint) | Miss::Constraint(constraint) => format!("does not meet `{constraint}`"),
         Miss::HostPort(port, protocol) => match node.host_ports.get(&(*port, *protocol)) {
-            Some(holder) => format!("port {port}/{} is held by {holder}", protocol.as_str()),
+            Some(holder) => {
+                let holder = cluster.held(*holder).map(|held| held.id().to_string()).unwrap_or_default();
+                format!("port {port}/{} is held by {holder}", protocol.as_str())
+            }
             None => format!("port {port}/{} is taken", protocol.as_str()),
         },
         Miss::PerNode(limit) => format!("holds {limit} of at most {limit}"),

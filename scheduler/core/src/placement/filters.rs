@@ -14,7 +14,7 @@ use api_types::{
     workload::WorkloadSpec,
 };
 
-use crate::cluster::{instances::InstanceEntry, nodes::NodeEntry};
+use crate::cluster::{held::Held, nodes::NodeEntry};
 
 /// A node and what it has left.
 #[derive(Clone, Debug)]
@@ -25,8 +25,8 @@ pub(crate) struct Offer<'n> {
     pub(crate) free: Resources,
     /// How many instances of the workload it holds.
     pub(crate) there: u32,
-    /// An instance that is looked upon as gone.
-    without: Option<&'n InstanceEntry>,
+    /// The number of an instance that is looked upon as gone.
+    without: Option<u64>,
     /// Whether one more instance of the workload was given to it since the node was looked at.
     given: bool,
 }
@@ -38,11 +38,11 @@ impl<'n> Offer<'n> {
     }
 
     /// The same if an instance of the workload were not there.
-    pub(crate) fn without(mut self, held: &'n InstanceEntry) -> Self {
+    pub(crate) fn without(mut self, held: Held<'_>) -> Self {
         let allocated = self.node.allocated.saturating_sub(held.reserve());
         self.free = self.node.allocatable.saturating_sub(allocated);
         self.there = self.there.saturating_sub(1);
-        self.without = Some(held);
+        self.without = Some(held.number);
         self
     }
 

@@ -5,12 +5,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use api_types::{
-    id::{InstanceId, NodeId, WorkloadId},
+    id::{NodeId, WorkloadId},
     node::Availability,
 };
 
 use crate::{
-    cluster::nodes::NodeEntry,
+    cluster::{Cluster, held::Held, nodes::NodeEntry},
     machine::Scheduler,
     placement::{
         self, explain,
@@ -23,9 +23,9 @@ use crate::{
 /// What a daemon's pass found.
 #[derive(Debug, Default)]
 struct Found {
-    to_end: Vec<InstanceId>,
+    to_end: Vec<u64>,
     to_place: Vec<NodeId>,
-    to_renew: Vec<InstanceId>,
+    to_renew: Vec<u64>,
     under_way: usize,
     /// On how many nodes it runs or shall run.
     nodes: usize,
@@ -41,23 +41,24 @@ impl Scheduler {
             entry.is_steady = is_steady;
         }
         for instance in &found.to_end {
-            self.retire(instance);
+            self.retire(*instance);
         }
-        let mut slots: BTreeSet<u32> = self.cluster.instances_of(id).map(|held| held.instance.slot).collect();
+        let mut slots: BTreeSet<u32> = self.cluster.instances_of(id).map(|held| held.slot()).collect();
+        let mut slot = 0;
         for node in &found.to_place {
             if self.placements_left == 0 {
                 self.cluster.touched.workloads.insert(id.clone());
                 break;
             }
-            let slot = (0..).find(|slot| !slots.contains(slot)).expect("there are fewer instances than numbers");
+            slot = (slot..).find(|slot| !slots.contains(slot)).expect("there are fewer instances than numbers");
             slots.insert(slot);
             self.commit(id, slot, node);
         }
         let mut to_renew = found.to_renew;
-        to_renew.sort_by_key(|old| self.serves(old));
+        to_renew.sort_by_key(|old| self.serves(*old));
         let under_way = found.under_way + found.to_place.len();
         for old in to_renew.iter().take(rollout_share(found.nodes).saturating_sub(under_way)) {
-            self.retire(old);
+            self.retire(*old);
         }
         match found.misses.len() {
             0 => self.unpark(id),
@@ -74,36 +75,35 @@ impl Scheduler {
 
     fn look_at_nodes(&mut self, id: &WorkloadId) -> Found {
         let mut found = Found::default();
-        let mut there: BTreeMap<NodeId, Vec<InstanceId>> = BTreeMap::new();
+        let mut there: BTreeMap<u32, Vec<Held<'_>>> = BTreeMap::new();
         for held in self.cluster.instances_of(id) {
-            there.entry(held.instance.node.clone()).or_default().push(held.instance.id.clone());
+            there.entry(held.node_index()).or_default().push(held);
         }
         let Some(entry) = self.cluster.workloads.get(id) else { return found };
         let mut looks = Vec::new();
-        for (name, node) in &self.cluster.nodes {
-            let here = there.get(name).map(Vec::as_slice).unwrap_or_default();
-            let wanted: Vec<_> =
-                here.iter().filter_map(|id| self.cluster.instances.get(id)).filter(|held| held.is_wanted()).collect();
+        for (index, node) in self.cluster.nodes.indexed() {
+            let here = there.get(&index).map(Vec::as_slice).unwrap_or_default();
+            let wanted: Vec<Held<'_>> = here.iter().copied().filter(|held| held.is_wanted()).collect();
             let draining = node.spec.availability == Availability::Draining;
             if draining || is_meant(node, entry.spec()) == Some(false) {
-                found.to_end.extend(wanted.iter().map(|held| held.instance.id.clone()));
+                found.to_end.extend(wanted.iter().map(|held| held.number));
                 continue;
             }
             found.nodes += usize::from(node.is_ready());
-            let Some(held) = wanted.last() else {
+            let Some(held) = wanted.last().copied() else {
                 if here.is_empty() {
                     match placement::check(&self.cluster, node, entry.spec()) {
-                        Ok(()) => found.to_place.push(name.clone()),
-                        Err(miss) => found.misses.extend(daemon_miss(node, &miss)),
+                        Ok(()) => found.to_place.push(node.spec.id.clone()),
+                        Err(miss) => found.misses.extend(daemon_miss(&self.cluster, node, &miss)),
                     }
                 } else if node.is_ready() {
                     found.under_way += 1;
                 }
                 continue;
             };
-            found.to_end.extend(wanted[..wanted.len() - 1].iter().map(|held| held.instance.id.clone()));
-            let instance = held.instance.id.clone();
-            match held.ended_at {
+            found.to_end.extend(wanted[..wanted.len() - 1].iter().map(|held| held.number));
+            let instance = held.number;
+            match held.ended_at() {
                 Some(at) if self.now >= at + ENDED_RETRY_MS => found.to_end.push(instance),
                 Some(at) => looks.push(at + ENDED_RETRY_MS),
                 None if !node.is_ready() => {}
@@ -111,10 +111,10 @@ impl Scheduler {
                     // What works is not stopped for a successor that its node would not take.
                     match placement::check_instead_of(&self.cluster, held, entry.spec()) {
                         Ok(()) => found.to_renew.push(instance),
-                        Err(miss) => found.misses.extend(daemon_miss(node, &miss)),
+                        Err(miss) => found.misses.extend(daemon_miss(&self.cluster, node, &miss)),
                     }
                 }
-                None if !self.cluster.is_serving(held) => found.under_way += 1,
+                None if !held.is_serving() => found.under_way += 1,
                 None => {}
             }
         }
@@ -126,7 +126,7 @@ impl Scheduler {
 }
 
 /// What to tell people about a node that does not take a daemon meant for it; nothing where an operator wants it so.
-fn daemon_miss(node: &NodeEntry, miss: &Miss<'_>) -> Option<String> {
+fn daemon_miss(cluster: &Cluster, node: &NodeEntry, miss: &Miss<'_>) -> Option<String> {
     match miss {
         Miss::Cordoned
         | Miss::Draining
@@ -137,7 +137,7 @@ fn daemon_miss(node: &NodeEntry, miss: &Miss<'_>) -> Option<String> {
         | Miss::Constraint(_)
         | Miss::PerNode(_) => None,
         Miss::RuntimeAway | Miss::HostPort(..) | Miss::Resources(_) => {
-            Some(format!("{} {}", node.spec.id, explain::reason(node, miss)))
+            Some(format!("{} {}", node.spec.id, explain::reason(cluster, node, miss)))
         }
     }
 }

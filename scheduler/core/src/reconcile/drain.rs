@@ -2,18 +2,18 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use api_types::id::{InstanceId, NodeId};
+use api_types::id::NodeId;
 
 use crate::machine::Scheduler;
 
 impl Scheduler {
     /// The slots of those instances on draining nodes that may be given away now.
-    pub(crate) fn allowed_moves(&self, moves: &[(u32, InstanceId)]) -> Vec<u32> {
+    pub(crate) fn allowed_moves(&self, moves: &[(u32, u64)]) -> Vec<u32> {
         let mut left: BTreeMap<&NodeId, usize> = BTreeMap::new();
         let mut allowed = Vec::new();
-        for (slot, id) in moves {
-            let Some(held) = self.cluster.instances.get(id) else { continue };
-            let node = &held.instance.node;
+        for (slot, number) in moves {
+            let Some(held) = self.cluster.held(*number) else { continue };
+            let node = held.node_id();
             let left = left
                 .entry(node)
                 .or_insert_with(|| self.settings.drain_moves_max.saturating_sub(self.moves_under_way(node)));
@@ -32,13 +32,13 @@ impl Scheduler {
         let here = self.cluster.instances_on(entry).filter(|held| held.is_wanted());
         let mut slots: BTreeMap<_, BTreeSet<u32>> = BTreeMap::new();
         for held in here {
-            slots.entry(&held.instance.workload).or_default().insert(held.instance.slot);
+            slots.entry(held.workload()).or_default().insert(held.slot());
         }
         for (workload, slots) in slots {
             let elsewhere = self
                 .cluster
                 .instances_of(workload)
-                .filter(|held| held.is_wanted() && held.instance.node != *node && slots.contains(&held.instance.slot));
+                .filter(|held| held.is_wanted() && held.node_id() != node && slots.contains(&held.slot()));
             count += elsewhere.count();
         }
         count

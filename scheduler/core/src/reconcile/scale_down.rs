@@ -28,7 +28,7 @@ impl Scheduler {
             let Some(slot) = slots.get_mut(&number) else { continue };
             let slot = std::mem::take(slot);
             for instance in slot.targets.iter().chain(slot.stale.iter().map(|(instance, _)| instance)) {
-                self.retire(instance);
+                self.retire(*instance);
             }
         }
     }
@@ -39,15 +39,15 @@ impl Scheduler {
         let mut candidates: Vec<Victim> = Vec::new();
         for (number, slot) in slots.iter().filter(|(_, slot)| slot.is_held()) {
             let main = slot.targets.first().or_else(|| slot.stale.first().map(|(instance, _)| instance));
-            let Some(held) = main.and_then(|instance| self.cluster.instances.get(instance)) else { continue };
-            let site = self.cluster.nodes.get(&held.instance.node).map(|node| node.spec.site.as_str());
+            let Some(held) = main.and_then(|instance| self.cluster.held(*instance)) else { continue };
+            let site = held.node().spec.site.as_str();
             let (sites, nodes) = (site_names.len(), node_names.len());
             candidates.push(Victim {
                 number: *number,
-                serves: self.cluster.is_serving(held),
+                serves: held.is_serving(),
                 is_current: !slot.targets.is_empty(),
-                site: *site_names.entry(site.unwrap_or_default()).or_insert(sites),
-                node: *node_names.entry(&held.instance.node).or_insert(nodes),
+                site: *site_names.entry(site).or_insert(sites),
+                node: *node_names.entry(held.node_index()).or_insert(nodes),
             });
         }
         let (mut at_site, mut on_node) = (vec![0_u32; site_names.len()], vec![0_u32; node_names.len()]);

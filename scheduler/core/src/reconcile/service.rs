@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use api_types::{
-    id::{InstanceId, NodeId, WorkloadId},
+    id::{NodeId, WorkloadId},
     node::Liveness,
 };
 
@@ -30,17 +30,17 @@ enum Standing {
     /// It needs a new instance at once.
     Replace,
     /// Its instance is to leave a draining node.
-    Move(InstanceId),
+    Move(u64),
     /// Its instance runs an earlier revision.
-    Renew(InstanceId),
+    Renew(u64),
 }
 
 /// What a service asks of placement, the most pressing first.
 #[derive(Debug, Default)]
 struct Needs {
     now: Vec<u32>,
-    moves: Vec<(u32, InstanceId)>,
-    renewals: Vec<(u32, InstanceId)>,
+    moves: Vec<(u32, u64)>,
+    renewals: Vec<(u32, u64)>,
     under_way: usize,
 }
 
@@ -105,50 +105,49 @@ impl Scheduler {
     /// was killed between taking instances out of the table and telling them to stop: that they were to leave is not durable.
     fn trim(&mut self, slot: &mut Slot) {
         while slot.targets.len() + slot.stale.len() > LIVE_PER_SLOT_MAX {
-            let targets = slot.targets.iter().map(|id| (self.serves(id), true, id));
-            let least = targets.chain(slot.stale.iter().map(|(id, _)| (self.serves(id), false, id))).min();
-            let Some(least) = least.map(|(_, _, id)| id.clone()) else { return };
-            slot.targets.retain(|id| *id != least);
-            slot.stale.retain(|(id, _)| *id != least);
-            self.retire(&least);
+            let targets = slot.targets.iter().map(|number| (self.serves(*number), true, *number));
+            let stale = slot.stale.iter().map(|(number, _)| (self.serves(*number), false, *number));
+            let Some((_, _, least)) = targets.chain(stale).min() else { return };
+            slot.targets.retain(|number| *number != least);
+            slot.stale.retain(|(number, _)| *number != least);
+            self.retire(least);
         }
     }
 
     fn settle_slot(&mut self, slot: &Slot) -> Standing {
         let Some(kept) = self.keep_one(slot) else { return self.stand_in(slot) };
-        if self.serves(&kept) {
+        if self.serves(kept) {
             for (old, _) in &slot.stale {
-                self.retire(old);
+                self.retire(*old);
             }
             return Standing::Settled;
         }
         for (old, why) in &slot.stale {
             if matches!(why, Why::Ended(_)) {
-                self.retire(old);
+                self.retire(*old);
             }
         }
-        let heard = self.node_of(&kept).is_some_and(|(_, liveness)| liveness == Liveness::Ready);
-        if heard { Standing::UnderWay } else { Standing::Settled }
+        if self.is_heard(kept) { Standing::UnderWay } else { Standing::Settled }
     }
 
     /// Which of the instances that are as wanted stays. Two are there when a node returns whose instance was being
     /// replaced: the replacement stays if it serves already, else the original.
-    fn keep_one(&mut self, slot: &Slot) -> Option<InstanceId> {
-        let oldest = slot.targets.first()?.clone();
+    fn keep_one(&mut self, slot: &Slot) -> Option<u64> {
+        let oldest = *slot.targets.first()?;
         if slot.targets.len() == 1 {
             return Some(oldest);
         }
-        let serving = slot.targets.iter().rev().find(|id| self.serves(id)).cloned();
-        let all_known = slot.targets.iter().all(|id| {
-            let held = self.cluster.instances.get(id);
-            let node = held.and_then(|held| self.cluster.nodes.get(&held.instance.node));
-            node.is_some_and(|node| node.is_ready() && node.synced)
-        });
-        let Some(kept) = serving.or_else(|| all_known.then(|| oldest.clone())) else { return Some(oldest) };
-        for surplus in slot.targets.iter().filter(|id| **id != kept) {
-            if let Some(held) = self.cluster.instances.get(surplus) {
-                let message = format!("surplus: {kept} holds the slot");
-                self.history.add(self.now, Subject::Instance(&held.instance), "surplus", message);
+        let serving = slot.targets.iter().rev().copied().find(|number| self.serves(*number));
+        let all_known = slot
+            .targets
+            .iter()
+            .all(|number| self.cluster.held(*number).is_some_and(|held| held.node().is_ready() && held.node().synced));
+        let Some(kept) = serving.or_else(|| all_known.then_some(oldest)) else { return Some(oldest) };
+        let keeper = self.cluster.held(kept).map(|held| held.id());
+        for surplus in slot.targets.iter().copied().filter(|number| *number != kept) {
+            if let (Some(held), Some(keeper)) = (self.cluster.held(surplus), &keeper) {
+                let (instance, message) = (held.instance(), format!("surplus: {keeper} holds the slot"));
+                self.history.add(self.now, Subject::Instance(&instance), "surplus", message);
             }
             self.retire(surplus);
         }
@@ -157,15 +156,15 @@ impl Scheduler {
 
     /// What a slot needs in which nothing is as wanted. One old instance stands in until there is a new one.
     fn stand_in(&mut self, slot: &Slot) -> Standing {
-        let rank = |(id, why): &&(InstanceId, Why)| (self.serves(id), *why);
-        let Some((best, why)) = slot.stale.iter().max_by_key(rank).cloned() else { return Standing::Settled };
-        for (other, _) in slot.stale.iter().filter(|(id, _)| *id != best) {
-            self.retire(other);
+        let rank = |(number, why): &&(u64, Why)| (self.serves(*number), *why);
+        let Some((best, why)) = slot.stale.iter().max_by_key(rank).copied() else { return Standing::Settled };
+        for (other, _) in slot.stale.iter().filter(|(number, _)| *number != best) {
+            self.retire(*other);
         }
         match why {
             Why::Ended(at) if self.now < at + ENDED_RETRY_MS => {
-                if let Some(held) = self.cluster.instances.get(&best) {
-                    self.timers.set(at + ENDED_RETRY_MS, Timer::Look(held.instance.workload.clone()));
+                if let Some(held) = self.cluster.held(best) {
+                    self.timers.set(at + ENDED_RETRY_MS, Timer::Look(held.workload().clone()));
                 }
                 Standing::UnderWay
             }
@@ -181,9 +180,9 @@ impl Scheduler {
         for (number, node) in picks {
             let Some(placed) = self.commit(id, number, &node) else { continue };
             for (old, why) in slots.get(&number).map(|slot| slot.stale.as_slice()).unwrap_or_default() {
-                self.tell_replaced(old, &placed, *why);
+                self.tell_replaced(*old, placed, *why);
                 if matches!(why, Why::Ended(_)) {
-                    self.retire(old);
+                    self.retire(*old);
                 }
             }
         }
@@ -191,14 +190,14 @@ impl Scheduler {
     }
 
     /// Places successors of instances on draining nodes, a few at a time; whether there was room for all.
-    fn give_away(&mut self, id: &WorkloadId, moves: &[(u32, InstanceId)]) -> bool {
+    fn give_away(&mut self, id: &WorkloadId, moves: &[(u32, u64)]) -> bool {
         let allowed: Vec<u32> = self.allowed_moves(moves);
         let (picks, enough) = self.pick(id, &allowed);
         for (number, node) in picks {
             let placed = self.commit(id, number, &node);
             let old = moves.iter().find(|(slot, _)| *slot == number);
             if let (Some(placed), Some((_, old))) = (placed, old) {
-                self.tell_replaced(old, &placed, Why::Draining);
+                self.tell_replaced(*old, placed, Why::Draining);
             }
         }
         enough
@@ -206,17 +205,17 @@ impl Scheduler {
 
     /// Begins to replace at most `count` instances of an earlier revision; whether there was room. Those that do not work
     /// go first.
-    fn renew(&mut self, id: &WorkloadId, renewals: &[(u32, InstanceId)], count: usize) -> bool {
+    fn renew(&mut self, id: &WorkloadId, renewals: &[(u32, u64)], count: usize) -> bool {
         let Some(entry) = self.cluster.workloads.get(id) else { return true };
         let stop_first = is_stop_first(entry);
-        let heard = |old: &InstanceId| self.node_of(old).is_some_and(|(_, liveness)| liveness == Liveness::Ready);
-        let mut chosen: Vec<&(u32, InstanceId)> =
-            renewals.iter().filter(|(_, old)| !stop_first || heard(old)).collect();
-        chosen.sort_by_key(|(number, old)| (self.serves(old), *number));
+        let mut chosen: Vec<&(u32, u64)> =
+            renewals.iter().filter(|(_, old)| !stop_first || self.is_heard(*old)).collect();
+        chosen.sort_by_key(|(slot, old)| (self.serves(*old), *slot));
         chosen.truncate(count);
         if stop_first {
-            let (fit, misfit): (Vec<_>, Vec<_>) = chosen.into_iter().partition(|(_, old)| self.has_room_after(id, old));
-            fit.iter().for_each(|(_, old)| self.retire(old));
+            let (fit, misfit): (Vec<_>, Vec<_>) =
+                chosen.into_iter().partition(|(_, old)| self.has_room_after(id, *old));
+            fit.iter().for_each(|(_, old)| self.retire(*old));
             return misfit.is_empty();
         }
         let numbers: Vec<u32> = chosen.iter().map(|(number, _)| *number).collect();
@@ -224,22 +223,22 @@ impl Scheduler {
         let begun = !picks.is_empty();
         for ((number, node), (_, old)) in picks.into_iter().zip(&chosen) {
             if let Some(placed) = self.commit(id, number, &node) {
-                self.tell_replaced(old, &placed, Why::Earlier);
+                self.tell_replaced(*old, placed, Why::Earlier);
             }
         }
         let Some((_, old)) = chosen.first().filter(|_| !begun && !enough) else { return true };
         // No room beside the old one: it makes room, if that is enough.
-        let makes_room = self.has_room_after(id, old);
+        let makes_room = self.has_room_after(id, *old);
         if makes_room {
-            self.retire(old);
+            self.retire(*old);
         }
         makes_room
     }
 
     /// Whether a node takes an instance of the workload once this one is gone. Nothing that works is stopped for a successor
     /// that fits nowhere.
-    fn has_room_after(&self, id: &WorkloadId, old: &InstanceId) -> bool {
-        let (Some(entry), Some(held)) = (self.cluster.workloads.get(id), self.cluster.instances.get(old)) else {
+    fn has_room_after(&self, id: &WorkloadId, old: u64) -> bool {
+        let (Some(entry), Some(held)) = (self.cluster.workloads.get(id), self.cluster.held(old)) else {
             return false;
         };
         placement::check_instead_of(&self.cluster, held, entry.spec()).is_ok()
@@ -267,25 +266,25 @@ impl Scheduler {
     }
 
     /// Whether an instance does its work.
-    pub(crate) fn serves(&self, id: &InstanceId) -> bool {
-        self.cluster.instances.get(id).is_some_and(|held| self.cluster.is_serving(held))
+    pub(crate) fn serves(&self, number: u64) -> bool {
+        self.cluster.held(number).is_some_and(|held| held.is_serving())
     }
 
-    fn node_of(&self, id: &InstanceId) -> Option<(&NodeId, Liveness)> {
-        let node = &self.cluster.instances.get(id)?.instance.node;
-        Some((node, self.cluster.nodes.get(node)?.liveness))
+    /// Whether its node is heard of.
+    fn is_heard(&self, number: u64) -> bool {
+        self.cluster.held(number).is_some_and(|held| held.node().liveness == Liveness::Ready)
     }
 
-    fn tell_replaced(&mut self, old: &InstanceId, new: &InstanceId, why: Why) {
-        let Some(held) = self.cluster.instances.get(old) else { return };
-        let node = &held.instance.node;
+    fn tell_replaced(&mut self, old: u64, new: u64, why: Why) {
+        let (Some(old), Some(new)) = (self.cluster.held(old), self.cluster.held(new)) else { return };
+        let (instance, node) = (old.instance(), old.node_id());
         let because = match why {
             Why::Ended(_) => "it ended".to_owned(),
             Why::GivenUp => format!("{node} is silent"),
             Why::Draining => format!("{node} is being drained"),
             Why::Earlier => "its workload changed".to_owned(),
         };
-        let message = format!("by {new}: {because}");
-        self.history.add(self.now, Subject::Instance(&held.instance), "replaced", message);
+        let message = format!("by {}: {because}", new.id());
+        self.history.add(self.now, Subject::Instance(&instance), "replaced", message);
     }
 }

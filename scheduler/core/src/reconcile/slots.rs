@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 
 use api_types::{
     counter::Revision,
-    id::{InstanceId, WorkloadId},
+    id::WorkloadId,
     node::{Availability, Liveness},
     time::Timestamp,
 };
 
 use crate::{
     cluster::{
-        instances::InstanceEntry,
+        held::Held,
         workloads::{WorkloadEntry, has_host_ports},
     },
     liveness::Silence,
@@ -21,13 +21,13 @@ use crate::{
 /// A slot holds one instance that is as wanted and at most one that it replaces.
 pub(crate) const LIVE_PER_SLOT_MAX: usize = 2;
 
-/// The instances of one slot.
+/// The instances of one slot, by number.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Slot {
     /// As wanted: of this revision, on a node that keeps them, not given up. The oldest first.
-    pub(crate) targets: Vec<InstanceId>,
+    pub(crate) targets: Vec<u64>,
     /// To be replaced, and why. The oldest first.
-    pub(crate) stale: Vec<(InstanceId, Why)>,
+    pub(crate) stale: Vec<(u64, Why)>,
     /// Whether an instance is on its way out, on a node that is not lost.
     pub(crate) is_ending: bool,
 }
@@ -58,8 +58,8 @@ impl Slot {
 }
 
 /// Whether an instance runs what its workload is since this revision.
-pub(crate) fn is_current(held: &InstanceEntry, runs_since: Revision) -> bool {
-    held.instance.revision >= runs_since
+pub(crate) fn is_current(held: Held<'_>, runs_since: Revision) -> bool {
+    held.revision() >= runs_since
 }
 
 /// The slots to fill so that `count` more are held: first those whose instance is on its way out, then the lowest unused.
@@ -79,29 +79,26 @@ impl Scheduler {
     pub(crate) fn slots_of(&self, id: &WorkloadId) -> BTreeMap<u32, Slot> {
         let mut slots: BTreeMap<u32, Slot> = BTreeMap::new();
         let Some(entry) = self.cluster.workloads.get(id) else { return slots };
-        let mut held: Vec<&InstanceEntry> = self.cluster.instances_of(id).collect();
-        held.sort_by(|a, b| age(a).cmp(&age(b)));
-        for held in held {
-            let slot = slots.entry(held.instance.slot).or_default();
-            let silence = self.silence_of(held, entry.spec().disconnect.replace_after_ms);
+        for held in self.cluster.instances_of(id) {
+            let slot = slots.entry(held.slot()).or_default();
             if !held.is_wanted() {
-                let node = self.cluster.nodes.get(&held.instance.node);
-                slot.is_ending |= node.is_some_and(|node| node.liveness != Liveness::Lost);
+                slot.is_ending |= held.node().liveness != Liveness::Lost;
                 continue;
             }
-            match self.why_stale(held, silence, entry.workload.runs_since) {
-                Some(why) => slot.stale.push((held.instance.id.clone(), why)),
-                None => slot.targets.push(held.instance.id.clone()),
+            let silence = self.silence_of(held, entry.spec().disconnect.replace_after_ms);
+            match why_stale(held, silence, entry.workload.runs_since) {
+                Some(why) => slot.stale.push((held.number, why)),
+                None => slot.targets.push(held.number),
             }
         }
         slots
     }
 
     /// Whether an instance counts for its workload's spread: it is as wanted and is going to stay.
-    pub(crate) fn counts_for_spread(&self, held: &InstanceEntry) -> bool {
-        let Some(entry) = self.cluster.workloads.get(&held.instance.workload) else { return false };
+    pub(crate) fn counts_for_spread(&self, held: Held<'_>) -> bool {
+        let Some(entry) = self.cluster.workloads.get(held.workload()) else { return false };
         let silence = self.silence_of(held, entry.spec().disconnect.replace_after_ms);
-        held.is_wanted() && self.why_stale(held, silence, entry.workload.runs_since).is_none()
+        held.is_wanted() && why_stale(held, silence, entry.workload.runs_since).is_none()
     }
 
     /// When silence makes a difference to a workload next.
@@ -113,24 +110,17 @@ impl Scheduler {
         });
         times.min()
     }
-
-    fn why_stale(&self, held: &InstanceEntry, silence: Silence, runs_since: Revision) -> Option<Why> {
-        if let Some(at) = held.ended_at {
-            return Some(Why::Ended(at));
-        }
-        if silence == Silence::GivenUp {
-            return Some(Why::GivenUp);
-        }
-        let node = self.cluster.nodes.get(&held.instance.node);
-        if node.is_some_and(|node| node.spec.availability == Availability::Draining) {
-            return Some(Why::Draining);
-        }
-        (!is_current(held, runs_since)).then_some(Why::Earlier)
-    }
 }
 
-/// Orders instances by when they were placed; the number at the end of the id grows, but not as a text.
-pub(crate) fn age(held: &InstanceEntry) -> (Timestamp, usize, &str) {
-    let id = held.instance.id.as_str();
-    (held.instance.placed_at, id.len(), id)
+fn why_stale(held: Held<'_>, silence: Silence, runs_since: Revision) -> Option<Why> {
+    if let Some(at) = held.ended_at() {
+        return Some(Why::Ended(at));
+    }
+    if silence == Silence::GivenUp {
+        return Some(Why::GivenUp);
+    }
+    if held.node().spec.availability == Availability::Draining {
+        return Some(Why::Draining);
+    }
+    (!is_current(held, runs_since)).then_some(Why::Earlier)
 }

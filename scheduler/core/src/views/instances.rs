@@ -1,48 +1,48 @@
 //! Instances, seen from outside, with those that have no node yet.
 
 use api_types::{
-    instance::{Desired, Health, InstanceState, InstanceStatus, InstanceUsage},
+    instance::{Desired, Health, InstanceState, InstanceUsage},
     node::{Availability, Liveness},
     view::InstanceView,
     workload::WorkloadKind,
 };
 
 use crate::{
-    cluster::{instances::InstanceEntry, nodes::NodeEntry, workloads::WorkloadEntry},
+    cluster::{held::Held, nodes::NodeEntry, rows::Observation, workloads::WorkloadEntry},
     machine::Scheduler,
     reconcile::slots::{free_slots, is_current},
     views::workloads::WARMING_UP,
 };
 
 impl Scheduler {
-    pub(super) fn instance_view(&self, held: &InstanceEntry) -> InstanceView {
-        let (instance, status) = (&held.instance, held.status.as_ref());
-        let node = self.cluster.nodes.get(&instance.node);
+    pub(super) fn instance_view(&self, held: Held<'_>) -> InstanceView {
+        let said = held.observation();
+        let status = said.as_ref();
         let is_well = held.is_well();
         let observed = status.map_or(InstanceState::Assigned, |status| status.state);
-        let state = if node.is_some_and(|node| node.liveness == Liveness::Lost) {
+        let state = if held.node().liveness == Liveness::Lost {
             InstanceState::Lost
-        } else if instance.desired == Desired::Stop && !observed.is_final() {
+        } else if held.desired() == Desired::Stop && !observed.is_final() {
             InstanceState::Stopping
         } else {
             observed
         };
         let health = status.map_or(Health::Unknown, |status| status.health);
         InstanceView {
-            name: instance.id.to_string(),
-            workload: instance.workload.clone(),
-            slot: instance.slot,
-            revision: instance.revision,
-            node: Some(instance.node.clone()),
+            name: held.id().to_string(),
+            workload: held.workload().clone(),
+            slot: held.slot(),
+            revision: held.revision(),
+            node: Some(held.node_id().clone()),
             state,
             health: if is_well && state == InstanceState::Running { Health::Healthy } else { health },
             address: status.and_then(|status| status.address),
             pid: status.and_then(|status| status.pid),
             restarts: status.map_or(0, |status| status.restarts),
             last_exit: status.and_then(|status| status.last_exit.clone()),
-            reason: self.instance_reason(held, node),
-            since: status.map_or(instance.placed_at, |status| status.since),
-            usage: held.usage.clone(),
+            reason: self.instance_reason(held, status),
+            since: status.map_or(held.placed_at(), |status| status.since),
+            usage: held.usage(),
             reserve: held.reserve(),
         }
     }
@@ -87,9 +87,9 @@ impl Scheduler {
     pub(super) fn daemon_nodes_without(&self, entry: &WorkloadEntry) -> usize {
         let id = &entry.spec().id;
         let there: std::collections::BTreeSet<_> =
-            self.cluster.instances_of(id).filter(|held| held.is_wanted()).map(|held| &held.instance.node).collect();
-        let nodes = self.cluster.nodes.iter().filter(|(name, node)| {
-            !there.contains(name) && self.is_meant_for(id, node) && self.could_take_daemon(node)
+            self.cluster.instances_of(id).filter(|held| held.is_wanted()).map(|held| held.node_index()).collect();
+        let nodes = self.cluster.nodes.indexed().filter(|(index, node)| {
+            !there.contains(index) && self.is_meant_for(id, node) && self.could_take_daemon(node)
         });
         nodes.count()
     }
@@ -99,30 +99,29 @@ impl Scheduler {
         node.is_ready() && node.spec.availability == Availability::Active && node.facts.is_some()
     }
 
-    fn instance_reason(&self, held: &InstanceEntry, node: Option<&NodeEntry>) -> String {
-        let name = &held.instance.node;
-        let silent = node.map(|node| node.liveness).and_then(|liveness| match liveness {
+    fn instance_reason(&self, held: Held<'_>, status: Option<&Observation>) -> String {
+        let (name, node) = (held.node_id(), held.node());
+        let silent = match node.liveness {
             Liveness::Ready => None,
             Liveness::Unreachable if self.is_warming_up() => Some("has not reported yet"),
             Liveness::Unreachable => Some("is unreachable"),
             Liveness::Lost => Some("is lost"),
-        });
-        let status = held.status.as_ref();
+        };
         let said = status.map(|status| status.reason.as_str()).filter(|reason| !reason.is_empty());
         if let Some(silent) = silent {
             let then = if self.frozen.contains(name) {
                 "; too many nodes of its site fell silent at once: nothing is replaced"
-            } else if held.instance.desired == Desired::Stop {
+            } else if held.desired() == Desired::Stop {
                 "; it ends when the node returns"
             } else {
                 ""
             };
             return format!("{name} {silent}{then}");
         }
-        if held.leaves_at.is_some() {
+        if held.leaves_at().is_some() {
             return "left the balancers, stops in a moment".to_owned();
         }
-        if held.instance.desired == Desired::Stop {
+        if held.desired() == Desired::Stop {
             return "asked to stop".to_owned();
         }
         if let Some(said) = said {
@@ -137,12 +136,12 @@ impl Scheduler {
         if let Some(step) = status.and_then(|status| step_of(held, status)) {
             return step;
         }
-        if node.is_some_and(|node| node.spec.availability == Availability::Draining) {
+        if node.spec.availability == Availability::Draining {
             return format!("{name} is being drained, waits for its successor");
         }
-        match self.cluster.workloads.get(&held.instance.workload) {
+        match self.cluster.workloads.get(held.workload()) {
             Some(entry) if !is_current(held, entry.workload.runs_since) => {
-                format!("runs revision {}, is to be replaced", held.instance.revision)
+                format!("runs revision {}, is to be replaced", held.revision())
             }
             Some(_) | None => String::new(),
         }
@@ -150,8 +149,8 @@ impl Scheduler {
 }
 
 /// What an instance that is not well waits for, while nothing went wrong; `None` = for nothing.
-fn step_of(held: &InstanceEntry, status: &InstanceStatus) -> Option<String> {
-    let spec = &held.run.spec;
+fn step_of(held: Held<'_>, status: &Observation) -> Option<String> {
+    let spec = held.spec();
     match status.state {
         // Both are got side by side.
         InstanceState::Preparing => Some(format!("getting image {} and its network ready", spec.container.image)),

@@ -20,11 +20,10 @@ impl Scheduler {
         let number = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
         let (mut running, mut ready, mut old) = (0, 0, 0);
         for held in self.cluster.instances_of(&spec.id).filter(|held| held.is_wanted()) {
-            let heard = self.cluster.nodes.get(&held.instance.node).is_some_and(|node| node.is_ready());
-            let runs = held.status.as_ref().is_some_and(|status| status.state == InstanceState::Running);
-            running += usize::from(heard && runs);
+            let runs = held.observed().is_some_and(|observed| observed.state() == InstanceState::Running);
+            running += usize::from(runs && held.node().is_ready());
             let current = is_current(held, workload.runs_since);
-            ready += usize::from(current && self.cluster.is_serving(held));
+            ready += usize::from(current && held.is_serving());
             old += usize::from(!current);
         }
         let (wanted, pending) = match spec.kind {
@@ -38,8 +37,7 @@ impl Scheduler {
                 (there + missing, missing)
             }
         };
-        let endpoints =
-            self.cluster.instances_of(&spec.id).filter(|held| endpoints::is_endpoint(&self.cluster, held)).count();
+        let endpoints = self.cluster.instances_of(&spec.id).filter(|held| endpoints::is_endpoint(*held)).count();
         WorkloadView {
             name: spec.id.clone(),
             kind: kind_name(&spec.kind).to_owned(),
@@ -92,10 +90,11 @@ impl Scheduler {
             Some(reason) => parts.push(format!("waits for room: {reason}")),
             None => {}
         }
-        let troubled =
-            self.cluster.instances_of(&entry.spec().id).filter(|held| held.is_wanted()).find(|held| {
-                !self.cluster.is_serving(held) && (old == 0 || is_current(held, entry.workload.runs_since))
-            });
+        let troubled = self
+            .cluster
+            .instances_of(&entry.spec().id)
+            .filter(|held| held.is_wanted())
+            .find(|held| !held.is_serving() && (old == 0 || is_current(*held, entry.workload.runs_since)));
         if let Some(held) = troubled {
             let view = self.instance_view(held);
             let said = if view.reason.is_empty() { view.state.as_str().to_owned() } else { view.reason };

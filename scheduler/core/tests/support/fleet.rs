@@ -30,6 +30,8 @@ pub(crate) struct Fleet {
     /// Where every instance ever seen was placed.
     pub(crate) homes: BTreeMap<InstanceId, NodeId>,
     generations: BTreeMap<NodeId, Generation>,
+    /// Each node's set as it was told last.
+    told_sets: BTreeMap<NodeId, Arc<AssignmentSet>>,
     table_generation: Option<Generation>,
     requests: u64,
     sessions: u64,
@@ -58,6 +60,7 @@ impl Fleet {
             records: BTreeMap::new(),
             homes: BTreeMap::new(),
             generations: BTreeMap::new(),
+            told_sets: BTreeMap::new(),
             table_generation,
             requests: 0,
             sessions: 0,
@@ -73,6 +76,10 @@ impl Fleet {
         self.perform(effects);
         if let Err(broken) = self.scheduler.check_invariants() {
             panic!("after {shown}: {broken}");
+        }
+        for (node, told) in &self.told_sets {
+            let set = self.scheduler.assignment_set(node);
+            assert_eq!(set.as_ref(), Some(told), "after {shown}: {node} was not told of its set");
         }
     }
 
@@ -252,6 +259,7 @@ impl Fleet {
             let set = self.scheduler.assignment_set(&node).expect("a registered node has a set");
             self.generations.insert(node, set.generation);
         }
+        self.told_sets.clear();
         for agent in self.agents.values_mut() {
             agent.connected = false;
         }
@@ -267,9 +275,11 @@ impl Fleet {
         for effect in effects {
             match effect {
                 Effect::Persist(record) => {
-                    if let Record::Instance(instance) = record.as_ref() {
-                        let home = self.homes.entry(instance.id.clone()).or_insert_with(|| instance.node.clone());
-                        assert_eq!(*home, instance.node, "{} moved", instance.id);
+                    if let Record::Instances(page) = record.as_ref() {
+                        for instance in page.instances() {
+                            let home = self.homes.entry(instance.id.clone()).or_insert_with(|| instance.node.clone());
+                            assert_eq!(*home, instance.node, "{} moved", instance.id);
+                        }
                     }
                     self.records.insert(record.key(), *record);
                 }
@@ -284,6 +294,7 @@ impl Fleet {
                     if let Some(before) = before {
                         assert_eq!(set.generation, before.next(), "{node} skipped a generation");
                     }
+                    self.told_sets.insert(node.clone(), set);
                     self.deliver(&node);
                 }
                 Effect::ServicesChanged => {
@@ -295,6 +306,7 @@ impl Fleet {
                 Effect::NodeRemoved(node) => {
                     self.agents.remove(&node);
                     self.generations.remove(&node);
+                    self.told_sets.remove(&node);
                 }
             }
         }

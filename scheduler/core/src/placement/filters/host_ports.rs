@@ -8,8 +8,7 @@ pub(super) fn check<'s>(offer: &Offer<'_>, spec: &'s WorkloadSpec) -> Result<(),
     for port in &spec.ports {
         let Some(number) = port.host else { continue };
         let holder = offer.node.host_ports.get(&(number, port.protocol));
-        let leaving = offer.without.map(|held| &held.instance.id);
-        if offer.given || (holder.is_some() && holder != leaving) {
+        if offer.given || holder.is_some_and(|holder| offer.without != Some(*holder)) {
             return Err(Miss::HostPort(number, port.protocol));
         }
     }

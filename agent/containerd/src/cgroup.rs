@@ -17,7 +17,7 @@ use crate::UsageSample;
 
 const MOUNT: &str = "/sys/fs/cgroup";
 /// How long processes may take to leave their cgroup after SIGKILL.
-pub(crate) const CLEAR_LIMIT: Duration = Duration::from_secs(2);
+pub(crate) const CLEAR_LIMIT: Duration = Duration::from_secs(10);
 /// The pause between two looks at that.
 const PAUSE: Duration = Duration::from_millis(10);
 

@@ -24,13 +24,14 @@ use tests_support::{
     netns,
     oci::Image,
     program,
+    show::show,
     sweep::Ground,
     wait::{try_wait_for, wait_until},
 };
 use tokio::sync::mpsc;
 
 /// How long anything may take on a slow and busy machine.
-pub(crate) const LIMIT: Duration = Duration::from_secs(60);
+pub(crate) const LIMIT: Duration = Duration::from_secs(120);
 /// The image that most tests run.
 pub(crate) const IMAGE: &str = "test.lan/busybox:1";
 /// The node's name.
@@ -168,9 +169,11 @@ impl Bed {
                 .filter(|line| line.contains("Active"))
                 .map(str::to_owned),
         );
-        let cgroups = Path::new("/sys/fs/cgroup/pids").join(&self.name).join(NODE);
-        let below = fs::read_dir(cgroups).into_iter().flatten().flatten().filter(|entry| entry.path().is_dir());
-        left.extend(below.map(|entry| entry.path().display().to_string()));
+        for hierarchy in ["/sys/fs/cgroup/pids", "/sys/fs/cgroup"] {
+            let cgroups = Path::new(hierarchy).join(&self.name).join(NODE);
+            let below = fs::read_dir(cgroups).into_iter().flatten().flatten().filter(|entry| entry.path().is_dir());
+            left.extend(below.map(|entry| entry.path().display().to_string()));
+        }
         left
     }
 
@@ -184,6 +187,13 @@ impl Bed {
 
 impl Drop for Bed {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            show("containerd", &self.daemon.log());
+            for list in ["containers", "tasks"] {
+                let listed = self.daemon.ctr(&self.name, &[list, "ls"]);
+                show(list, &listed.map(|output| format!("{output:?}")).unwrap_or_else(|error| error.to_string()));
+            }
+        }
         let cleared = self.ground.clear();
         let left = self.ground.leftovers();
         if !std::thread::panicking() {

@@ -107,7 +107,7 @@ async fn a_process_over_its_memory_limit_ends_as_out_of_memory() {
     let mut events = bed.events().await;
     // `tail` keeps all of an endless line.
     let mut assignment = assignment("web-1", &["/bin/tail", "/dev/zero"]);
-    assignment.resources.memory_bytes_max = 16 << 20;
+    assignment.resources.memory_bytes_max = 32 << 20;
 
     bed.start(&assignment, 0).await.expect("started");
 

@@ -7,14 +7,14 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc,
-        atomic::{AtomicU8, AtomicU64, Ordering},
+        atomic::{AtomicU32, AtomicU64, Ordering},
     },
     thread,
 };
 
 use agent_containerd::{ImageError, PullProgress};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
-use tests_support::{oci::Image, program::Program, registry::Registry, sweep::Ground, wait::wait_until};
+use tests_support::{oci::Image, program::Program, registry::Registry, show::show, sweep::Ground, wait::wait_until};
 
 use crate::bed::{Bed, LIMIT, registry};
 
@@ -137,12 +137,14 @@ struct Place {
 impl Place {
     fn new(name: &str) -> Self {
         /// Each registry gets a loopback address of its own.
-        static NEXT: AtomicU8 = AtomicU8::new(1);
+        static NEXT: AtomicU32 = AtomicU32::new(0);
         let name = format!("wherry-registry-{name}-{}", std::process::id());
         let folder = std::env::temp_dir().join(&name);
         fs::create_dir_all(&folder).expect("made");
-        let process = std::process::id().to_be_bytes();
-        let address = Ipv4Addr::new(127, process[2] | 1, process[3], NEXT.fetch_add(1, Ordering::Relaxed));
+        // A process id has 22 bits at most: two processes never share an address.
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        assert!(number < 4, "more registries than addresses for them");
+        let address = Ipv4Addr::from(127 << 24 | std::process::id() << 2 | number);
         Self { ground: Ground::new(&name, &folder), folder, address }
     }
 
@@ -185,6 +187,11 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
+        if thread::panicking() {
+            for log in ["log", "secured-log"] {
+                show(&format!("registry: {log}"), &fs::read_to_string(self.folder.join(log)).unwrap_or_default());
+            }
+        }
         let cleared = self.ground.clear();
         if !thread::panicking() {
             cleared.expect("nothing of the registry is left");

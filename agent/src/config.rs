@@ -9,6 +9,8 @@ use api_types::{id::NodeId, resources::Resources};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::devices::{self, DeviceProblem, DeviceSection, OwnDevice};
+
 /// Where the configuration is unless somebody says otherwise.
 pub const DEFAULT_PATH: &str = "/etc/wherry/agent.toml";
 
@@ -35,6 +37,9 @@ pub const KEYS: &[Key] = &[
     Key { path: "capacity.memory_bytes", kind: Kind::Number },
 ];
 
+/// The folder in the state directory that holds volumes.
+const VOLUMES: &str = "volumes";
+
 /// All that a person can say of one agent.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -51,6 +56,8 @@ pub struct Config {
     pub capacity: CapacitySection,
     /// Registries that are not plain public HTTPS.
     pub registry: Vec<RegistrySection>,
+    /// What the node has few of and gives to instances.
+    pub device: Vec<DeviceSection>,
 }
 
 /// The program itself.
@@ -154,6 +161,9 @@ pub enum ConfigProblem {
     /// A registry without a name.
     #[error("registry: each entry needs its `host`")]
     RegistryHost,
+    /// A device that makes no sense.
+    #[error(transparent)]
+    Device(#[from] DeviceProblem),
     /// A password that cannot be read.
     #[error("registry {host}: cannot read password_file {}: {source}", path.display())]
     Password {
@@ -230,6 +240,7 @@ impl Config {
         if self.registry.iter().any(|registry| registry.host.is_empty()) {
             return Err(ConfigProblem::RegistryHost);
         }
+        devices::read(&self.device)?;
         self.address().map(drop)
     }
 
@@ -248,7 +259,7 @@ impl Config {
     /// What the containerd adapter must know.
     ///
     /// # Errors
-    /// When a password cannot be read, or the logger's place cannot be found.
+    /// When a password cannot be read, a device makes no sense, or the logger's place cannot be found.
     pub fn containerd_settings(&self, node: NodeId) -> Result<agent_containerd::Settings, ConfigProblem> {
         let logger = if self.containerd.logger.as_os_str().is_empty() {
             std::env::current_exe().map_err(ConfigProblem::Program)?.with_file_name("wherry-logger")
@@ -269,7 +280,23 @@ impl Config {
             registries: self.registry.iter().map(RegistrySection::registry).collect::<Result<_, _>>()?,
             host_path_prefixes: self.agent.host_path_prefixes.clone(),
             capabilities_ceiling: self.agent.capabilities_ceiling.clone(),
+            volumes_dir: self.volumes_dir(),
+            devices: self.devices()?.into_iter().map(|device| (device.offer.name, device.paths)).collect(),
         })
+    }
+
+    /// Below here is a directory for each volume.
+    #[must_use]
+    pub fn volumes_dir(&self) -> PathBuf {
+        self.agent.state_dir.join(VOLUMES)
+    }
+
+    /// The node's devices, sorted by name.
+    ///
+    /// # Errors
+    /// The first that makes no sense.
+    pub fn devices(&self) -> Result<Vec<OwnDevice>, DeviceProblem> {
+        devices::read(&self.device)
     }
 
     /// What the network adapter must know.
@@ -319,8 +346,11 @@ impl RegistrySection {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::collections::BTreeSet;
+pub(crate) mod tests {
+    use std::{
+        collections::BTreeSet,
+        sync::atomic::{AtomicU32, Ordering},
+    };
 
     use api_daemon::config_file::{Layers, load};
 
@@ -336,8 +366,8 @@ mod tests {
             .collect();
 
         let mut keys: BTreeSet<String> = KEYS.iter().map(|key| key.path.to_owned()).collect();
-        // A list of tables is for the file only.
-        keys.insert("registry".to_owned());
+        // Lists of tables are for the file only.
+        keys.extend(["registry".to_owned(), "device".to_owned()]);
         assert_eq!(shown, keys);
         loaded.config.validate().expect("the defaults make sense");
     }
@@ -365,6 +395,7 @@ mod tests {
         assert_eq!(problem("network.address = 'x'"), "network.address: `x` is not an IPv4 address");
         assert_eq!(problem("agent.run_dir = 'run'"), "agent.run_dir: `run` must be an absolute path");
         assert_eq!(problem("[[registry]]\nplain_http = true"), "registry: each entry needs its `host`");
+        assert_eq!(problem("[[device]]\nname = 'x'"), "device x: it needs its `kind` (camera, gpu, licence)");
     }
 
     #[test]
@@ -376,8 +407,10 @@ mod tests {
         assert_eq!(capacity, Resources { cpu_millis: 500, memory_bytes: 9 });
     }
 
-    fn toml_from(text: &str) -> Config {
-        let path = std::env::temp_dir().join(format!("wherry-agent-config-{}-{}.toml", std::process::id(), text.len()));
+    pub(crate) fn toml_from(text: &str) -> Config {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let path = std::env::temp_dir().join(format!("wherry-agent-config-{}-{number}.toml", std::process::id()));
         std::fs::write(&path, text).expect("a writable directory");
         let layers = Layers { file: Some(path.clone()), file_required: true, ..Layers::default() };
         let loaded = load::<Config>(&layers, KEYS).expect("readable");

@@ -1,8 +1,9 @@
-//! What the machine is and what is used of it: facts once, samples every ten seconds.
+//! What the machine is and what is used of it: facts once, use and devices every ten seconds.
 
 use std::{collections::BTreeMap, fs, net::Ipv4Addr, path::PathBuf, sync::Arc, time::Duration};
 
 use agent_containerd::{Containerd, UsageSample};
+use agent_core::input::Input;
 use api_types::{
     id::InstanceId,
     instance::InstanceUsage,
@@ -17,9 +18,14 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::{config::Config, control_loop::Message, session::outbox::Outbox};
+use crate::{
+    config::Config,
+    control_loop::Message,
+    devices::{Look, Watch},
+    session::outbox::Outbox,
+};
 
-/// How often use is sampled.
+/// How often use is sampled, and devices are looked for.
 const EVERY: Duration = Duration::from_secs(10);
 
 /// Opens the machine's counters.
@@ -27,7 +33,7 @@ pub(crate) fn system() -> Result<System, sysinfo::Error> {
     System::new_with_specifics(refresh())
 }
 
-/// Says what this machine is.
+/// Says what this machine is; its devices are found by the first look.
 pub(crate) fn facts(config: &Config, address: Ipv4Addr, system: &System) -> NodeFacts {
     let machine = Resources {
         cpu_millis: u64::try_from(system.cpus().len()).unwrap_or(1) * 1000,
@@ -59,11 +65,12 @@ pub(crate) struct Sampler {
     pub(crate) outbox: Arc<Outbox>,
     pub(crate) state_dir: PathBuf,
     pub(crate) system: System,
+    pub(crate) devices: Watch,
 }
 
 impl Sampler {
     pub(crate) async fn run(mut self, token: CancellationToken) -> Result<(), std::convert::Infallible> {
-        let mut before = BTreeMap::new();
+        let (mut before, mut look) = (BTreeMap::new(), Look::default());
         let mut ticks = interval(EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -71,6 +78,7 @@ impl Sampler {
                 _ = ticks.tick() => {}
                 () = token.cancelled() => return Ok(()),
             }
+            look = self.look_for_devices(&look).await;
             let (asked, running) = oneshot::channel();
             if self.messages.send(Message::Running(asked)).await.is_err() {
                 return Ok(());
@@ -87,6 +95,22 @@ impl Sampler {
             self.outbox.usage(node, rates(&before, &samples));
             before = samples;
         }
+    }
+
+    /// Tells everybody what is there. The core hears of what is missing at each look: an instance may have begun since.
+    async fn look_for_devices(&mut self, last: &Look) -> Look {
+        if self.devices.is_empty() {
+            return Look::default();
+        }
+        let look = self.devices.look();
+        self.outbox.condition("devices", look.condition());
+        self.outbox.devices(look.offered.clone());
+        if !look.missing.is_empty() || look.missing != last.missing {
+            let missing = look.missing.iter().cloned().collect();
+            // The loop is gone only when the process ends.
+            self.messages.send(Message::Input(Input::DevicesSeen { missing })).await.ok();
+        }
+        look
     }
 
     fn node_usage(&mut self) -> NodeUsage {

@@ -6,6 +6,7 @@ mod balancing;
 mod clock;
 pub mod config;
 mod control_loop;
+pub mod devices;
 mod durable_file;
 mod facts;
 mod join;
@@ -82,6 +83,10 @@ fn try_execute(arguments: Arguments) -> Result<(), Failure> {
         Command::Leave { purge } => {
             runtime.block_on(leave::leave(config, purge))?;
             say("nothing of this node's instances is left");
+            if !purge && config.volumes_dir().exists() {
+                let volumes = config.volumes_dir();
+                say(&format!("volumes stay in {}; `leave --purge` removes them, too", volumes.display()));
+            }
         }
     }
     Ok(())

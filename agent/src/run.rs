@@ -21,6 +21,7 @@ use crate::{
     clock::Clock,
     config::{Config, ConfigProblem},
     control_loop::{ControlLoop, MESSAGES_MAX},
+    devices::Watch,
     facts::{self, Sampler},
     keeper::Keeper,
     last_assignments::{LastAssignments, Recovered},
@@ -73,6 +74,7 @@ struct Node {
     containerd: Containerd,
     network: Arc<Network>,
     system: System,
+    devices: Watch,
 }
 
 /// Runs until SIGTERM or SIGINT; instances run on, unless the machine ends.
@@ -112,14 +114,17 @@ async fn node(config: &Config, disk: &Disk) -> Result<Node, RunError> {
     let system = facts::system()?;
     let outbox = Arc::new(Outbox::new(facts::facts(config, address, &system)));
     let faults = &disk.recovered.faults;
+    // Before the first session: a scheduler that knows the node but not its devices would find its grants broken.
+    let mut devices = Watch::new(config.devices().map_err(ConfigProblem::from)?);
+    outbox.devices(devices.look().offered);
     outbox.condition("state", if faults.is_empty() { Ok("readable".to_owned()) } else { Err(faults.join("; ")) });
-    Ok(Node { outbox, containerd, network, system })
+    Ok(Node { outbox, containerd, network, system, devices })
 }
 
 /// Starts the parts; each says in its own file what it does.
 fn parts(config: &Config, disk: Disk, node: Node, token: &CancellationToken) -> Result<Supervisor, RunError> {
     let Disk { membership, last, recovered: Recovered { assignments, services, .. } } = disk;
-    let Node { outbox, containerd, network, system } = node;
+    let Node { outbox, containerd, network, system, devices } = node;
     let archive_dir = config.agent.state_dir.join("archives");
     archive::prepare(&archive_dir)?;
     let (messages, inbox) = mpsc::channel(MESSAGES_MAX);
@@ -140,7 +145,8 @@ fn parts(config: &Config, disk: Disk, node: Node, token: &CancellationToken) -> 
         wanted: latest.observe.clone(),
     };
     let (state_dir, sent) = (config.agent.state_dir.clone(), messages.clone());
-    let sampler = Sampler { containerd: containerd.clone(), messages: sent, outbox: outbox.clone(), state_dir, system };
+    let (runtime, told) = (containerd.clone(), outbox.clone());
+    let sampler = Sampler { containerd: runtime, messages: sent, outbox: told, state_dir, system, devices };
     let core = Agent::new(Settings::new(membership.node.clone()), assignments.clone(), services.clone(), clock.now());
     let tools = Tools::new(containerd.clone(), network, messages.clone(), link.clone(), archive_dir.clone());
     let performer = Performer::new(tools, latest, shelf, outbox.clone());

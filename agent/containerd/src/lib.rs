@@ -31,6 +31,7 @@ mod cgroup;
 mod challenge;
 mod connection;
 mod content;
+mod devices;
 mod documents;
 mod error;
 mod identity;
@@ -55,8 +56,10 @@ mod start;
 mod transport;
 mod unpack;
 mod user;
+mod volumes;
 
 pub use crate::{
+    devices::DeviceFile,
     error::{Error, ImageError, LogError, StartError},
     settings::{Registry, Settings},
 };

@@ -5,8 +5,10 @@ use std::{
     path::{Component, Path, PathBuf},
 };
 
-use api_types::container::Mount;
+use api_types::{container::Mount, id::Name};
 use serde_json::{Value, json};
+
+use crate::error::{Error, StartError};
 
 /// Where mounts of users may not go: the kernel's own file systems.
 const RESERVED: [&str; 3] = ["/proc", "/sys", "/dev"];
@@ -20,12 +22,14 @@ pub(crate) struct OwnFile {
     pub(crate) source: PathBuf,
 }
 
-/// Gives all mounts in their order: the kernel's, ours, then the user's, which may cover ours.
+/// Gives all mounts in their order: the kernel's, ours, then the user's, which may cover ours. `volume` has the directory
+/// of a volume.
 pub(crate) fn all(
     own: &[OwnFile],
     mounts: &BTreeMap<String, Mount>,
     prefixes: &[PathBuf],
-) -> Result<Vec<Value>, String> {
+    volume: &dyn Fn(&Name) -> Result<PathBuf, Error>,
+) -> Result<Vec<Value>, StartError> {
     let mut list = kernel_mounts();
     for file in own.iter().filter(|file| !mounts.contains_key(file.inside)) {
         list.push(json!({
@@ -35,17 +39,21 @@ pub(crate) fn all(
     }
     // A path sorts before those below it, so that each is mounted into what is there already.
     for (inside, mount) in mounts {
-        check_destination(inside)?;
+        check_destination(inside).map_err(StartError::Forbidden)?;
         list.push(match mount {
             Mount::Tmpfs { bytes_max } => json!({
                 "destination": inside, "type": "tmpfs", "source": "tmpfs",
                 "options": ["nosuid", "nodev", "noexec", "mode=1777", format!("size={bytes_max}")],
             }),
             Mount::Host { path, read_only } => json!({
-                "destination": inside, "type": "bind", "source": resolve_host_path(path, prefixes)?,
+                "destination": inside, "type": "bind",
+                "source": resolve_host_path(path, prefixes).map_err(StartError::Forbidden)?,
                 "options": ["rbind", "rprivate", "nosuid", "nodev", if *read_only { "ro" } else { "rw" }],
             }),
-            Mount::Volume { name, .. } => return Err(format!("volume {name}: volumes are not supported yet")),
+            Mount::Volume { name, read_only } => json!({
+                "destination": inside, "type": "bind", "source": volume(name)?,
+                "options": ["bind", "rprivate", "nosuid", "nodev", if *read_only { "ro" } else { "rw" }],
+            }),
         });
     }
     Ok(list)

@@ -6,6 +6,7 @@ use api_types::{container::ContainerSpec, resources::ResourceSpec};
 use serde_json::{Value, json};
 
 use crate::{
+    devices::Granted,
     documents::RunConfig,
     mounts::{is_reserved, normalized},
     seccomp,
@@ -50,6 +51,7 @@ pub(crate) struct SpecInput<'a> {
     pub(crate) image: &'a RunConfig,
     pub(crate) user: User,
     pub(crate) mounts: Vec<Value>,
+    pub(crate) devices: Granted,
     pub(crate) hostname: &'a str,
     pub(crate) netns: PathBuf,
     pub(crate) cgroup: String,
@@ -81,7 +83,7 @@ pub(crate) fn spec(input: &SpecInput<'_>) -> Result<Value, String> {
             "terminal": false,
             "user": {"uid": input.user.uid, "gid": input.user.gid, "additionalGids": input.user.groups},
             "args": arguments(input.container, input.image)?,
-            "env": environment(input.container, input.image, input.hostname),
+            "env": environment(input),
             "cwd": working_directory(input.container, input.image)?,
             "capabilities": {"bounding": named, "effective": held, "permitted": held},
             "rlimits": [{"type": "RLIMIT_NOFILE", "hard": input.node.nofile, "soft": input.node.nofile}],
@@ -97,7 +99,8 @@ pub(crate) fn spec(input: &SpecInput<'_>) -> Result<Value, String> {
                 {"type": "pid"}, {"type": "ipc"}, {"type": "uts"}, {"type": "mount"}, {"type": "cgroup"},
                 {"type": "network", "path": input.netns},
             ],
-            "resources": limits(input.resources, input.node.limits_swap),
+            "devices": input.devices.files(),
+            "resources": limits(input.resources, input.node.limits_swap, input.devices.rules()),
             "seccomp": seccomp::profile(&capabilities, std::env::consts::ARCH),
             "maskedPaths": MASKED,
             "readonlyPaths": READ_ONLY,
@@ -151,17 +154,19 @@ fn arguments(container: &ContainerSpec, image: &RunConfig) -> Result<Vec<String>
     Ok(all)
 }
 
-fn environment(container: &ContainerSpec, image: &RunConfig, hostname: &str) -> Vec<String> {
+/// The image's variables, under those that name the devices, under the spec's own.
+fn environment(input: &SpecInput<'_>) -> Vec<String> {
     let name = |entry: &str| entry.split('=').next().unwrap_or_default().to_owned();
-    let mut all: Vec<String> = Vec::new();
-    let image_own = image.env.iter().flatten().filter(|entry| !container.env.contains_key(&name(entry)));
-    all.extend(image_own.cloned());
-    all.extend(container.env.iter().map(|(name, value)| format!("{name}={value}")));
+    let mut said = input.devices.variables.clone();
+    said.extend(input.container.env.clone());
+    let image_own = input.image.env.iter().flatten().filter(|entry| !said.contains_key(&name(entry)));
+    let mut all: Vec<String> = image_own.cloned().collect();
+    all.extend(said.iter().map(|(name, value)| format!("{name}={value}")));
     if !all.iter().any(|entry| name(entry) == "PATH") {
         all.push(DEFAULT_PATH.to_owned());
     }
     if !all.iter().any(|entry| name(entry) == "HOSTNAME") {
-        all.push(format!("HOSTNAME={hostname}"));
+        all.push(format!("HOSTNAME={}", input.hostname));
     }
     all
 }
@@ -178,7 +183,7 @@ fn working_directory(container: &ContainerSpec, image: &RunConfig) -> Result<Pat
     }
 }
 
-fn limits(resources: &ResourceSpec, limits_swap: bool) -> Value {
+fn limits(resources: &ResourceSpec, limits_swap: bool, devices: Value) -> Value {
     let shares = (resources.reserve.cpu_millis * 1024 / 1000).clamp(2, 262_144);
     let mut memory = json!({"limit": resources.memory_bytes_max});
     if limits_swap {
@@ -191,7 +196,7 @@ fn limits(resources: &ResourceSpec, limits_swap: bool) -> Value {
         cpu["quota"] = json!((millis * CPU_PERIOD_US / 1000).max(CPU_QUOTA_US_MIN));
     }
     json!({
-        "devices": [{"allow": false, "access": "rwm"}],
+        "devices": devices,
         "memory": memory,
         "cpu": cpu,
         "pids": {"limit": resources.pids_max},
@@ -296,6 +301,7 @@ mod tests {
             image: &IMAGE,
             user,
             mounts: vec![json!({"destination": "/proc"})],
+            devices: Granted::default(),
             hostname: "web-1",
             netns: PathBuf::from("/run/netns/web-1"),
             cgroup: "/wherry/web-1.0".to_owned(),

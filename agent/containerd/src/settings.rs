@@ -1,6 +1,6 @@
 //! What the adapter is told about its node.
 
-use std::{fmt, path::PathBuf};
+use std::{collections::BTreeMap, fmt, path::PathBuf};
 
 use api_types::id::NodeId;
 
@@ -36,6 +36,10 @@ pub struct Settings {
     pub host_path_prefixes: Vec<PathBuf>,
     /// Capabilities beyond the default nine that this node lets a container have, without `CAP_`.
     pub capabilities_ceiling: Vec<String>,
+    /// Below here is a directory for each volume; it outlives all instances.
+    pub volumes_dir: PathBuf,
+    /// The node's devices by their names, each with its files; a thing that is only counted has none.
+    pub devices: BTreeMap<String, Vec<PathBuf>>,
 }
 
 impl Settings {
@@ -45,6 +49,7 @@ impl Settings {
             ("log_dir", &self.log_dir),
             ("run_dir", &self.run_dir),
             ("logger", &self.logger),
+            ("volumes_dir", &self.volumes_dir),
         ];
         let fault = |setting, problem: &str| Err(Error::Setting { setting, problem: problem.to_owned() });
         if let Some((setting, path)) = absolute.iter().find(|(_, path)| !path.is_absolute()) {

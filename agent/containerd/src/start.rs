@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use api_types::id::Name;
 use containerd_client::{
     services::v1::{
         Container, CreateContainerRequest, CreateTaskRequest, GetRequest, StartRequest as StartProcessRequest,
@@ -18,12 +19,14 @@ use serde_json::Value;
 use crate::{
     Containerd, StartRequest,
     connection::{LONG, SHORT, is_absent, is_present},
+    devices,
     error::{Error, ImageError, StartError},
     identity::{container_id, labels},
     images::ImageFacts,
     mounts,
     oci::{self, NodeLimits, SpecInput},
     own_files, percent, problem, signal, user,
+    volumes::{self, Volume},
 };
 
 const RUNTIME: &str = "io.containerd.runc.v2";
@@ -100,13 +103,20 @@ impl Containerd {
         let own = own_files::write(&settings.run_dir, &assignment.instance, request.address)?;
         let none = BTreeMap::new();
         let wanted_mounts = if container.mounts.is_empty() { &none } else { &container.mounts };
-        let mounts = mounts::all(&own, wanted_mounts, &settings.host_path_prefixes).map_err(StartError::Forbidden)?;
+        let user = user.map_err(StartError::Spec)?;
+        let volume = |name: &Name| {
+            let volume = Volume { workload: &assignment.workload, name, slot: assignment.slot };
+            volumes::ensure(&settings.volumes_dir, &volume, &user)
+        };
+        let mounts = mounts::all(&own, wanted_mounts, &settings.host_path_prefixes, &volume)?;
+        let devices = devices::resolve(&assignment.devices, &settings.devices).map_err(StartError::Forbidden)?;
         let input = SpecInput {
             container,
             resources: &assignment.resources,
             image: &facts.config,
-            user: user.map_err(StartError::Spec)?,
+            user,
             mounts,
+            devices,
             hostname: assignment.instance.as_str(),
             netns: request.netns.clone(),
             cgroup: self.inner.cgroups.path_of(id),

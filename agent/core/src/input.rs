@@ -1,6 +1,6 @@
 //! Everything that can happen to a node.
 
-use std::net::Ipv4Addr;
+use std::{collections::BTreeMap, net::Ipv4Addr};
 
 use api_types::{
     assignment::AssignmentSet, counter::Epoch, id::InstanceId, instance::Exit, service::ServiceTable, time::Timestamp,
@@ -113,6 +113,11 @@ pub enum Input {
         attempt: u32,
         /// `Ok`, or what was wrong in one line for people.
         outcome: Result<(), String>,
+    },
+    /// The node's devices were looked for. Comes again and again while one is missing, and once when none is any more.
+    DevicesSeen {
+        /// Those that the node's configuration names and that are not there, each with why, in one line for people.
+        missing: BTreeMap<String, String>,
     },
     /// The kernel balances as [`crate::effect::Effect::ProgramServices`] said.
     ServicesProgrammed {

@@ -133,6 +133,8 @@ pub(crate) struct Instance {
     pub(crate) restart: Restart,
     /// What the probes said.
     pub(crate) probes: Probes,
+    /// The attempt that misses a device which it was given, and why it is missing.
+    pub(crate) bereft: Option<(u32, String)>,
     /// What the service tables say of it since it is well.
     pub(crate) listing: Listing,
     /// What its last signal waits for; `None` while it shall not leave.
@@ -172,6 +174,7 @@ impl Instance {
             address_trouble: String::new(),
             restart: Restart::default(),
             probes: Probes::default(),
+            bereft: None,
             listing: Listing::default(),
             farewell: None,
             last_exit: None,
@@ -200,6 +203,14 @@ impl Instance {
             (number, Attempt::Running { pid, .. }) => Some((number, *pid)),
             (_, Attempt::Starting | Attempt::Stopping { .. } | Attempt::Ended)
             | (_, Attempt::Removing { .. } | Attempt::RemovalFailed { .. }) => None,
+        }
+    }
+
+    /// Why the process that runs misses a device; empty when it has all that it was given.
+    pub(crate) fn device_trouble(&self) -> &str {
+        match (&self.bereft, self.running()) {
+            (Some((attempt, trouble)), Some((running, _))) if *attempt == running => trouble,
+            (Some(_) | None, _) => "",
         }
     }
 

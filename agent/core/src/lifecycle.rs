@@ -1,6 +1,6 @@
 //! The life of one instance: facts change its books, and its books and what is wanted give the next wishes.
 
-use std::{net::Ipv4Addr, sync::Arc};
+use std::{collections::BTreeMap, net::Ipv4Addr, sync::Arc};
 
 use api_types::{assignment::Assignment, id::InstanceId, instance::Exit, time::Timestamp};
 
@@ -136,6 +136,22 @@ impl Instance {
             && let Some((number, _)) = self.running()
         {
             self.ended(settings, number, Exit::Unknown, now);
+        }
+    }
+
+    /// The devices were looked for. A process whose device is gone is unhealthy; once the device is back the process
+    /// counts as ended, as the kernel knows the device as another one by now, and the next attempt gets that one.
+    pub(crate) fn devices_seen(&mut self, settings: &Settings, missing: &BTreeMap<String, String>, now: Timestamp) {
+        let Claim::Run(assignment) = &self.claim else { return };
+        let trouble = assignment.devices.iter().find_map(|grant| {
+            let why = missing.get(&grant.device)?;
+            Some(format!("device {}: {why}", grant.device))
+        });
+        let Some((attempt, _)) = self.running() else { return };
+        match (trouble, self.bereft.take()) {
+            (Some(trouble), _) => self.bereft = Some((attempt, trouble)),
+            (None, Some((bereft, _))) if bereft == attempt => self.ended(settings, attempt, Exit::Unknown, now),
+            (None, _) => {}
         }
     }
 

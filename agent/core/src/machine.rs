@@ -228,6 +228,11 @@ impl Agent {
                 self.touch(&instance, |instance, settings| instance.removal_failed(settings, attempt, &reason, now));
             }
             Input::Probed { instance, attempt, outcome } => self.probed(now, &instance, attempt, outcome),
+            Input::DevicesSeen { missing } => {
+                for instance in self.instances.values_mut() {
+                    instance.devices_seen(&self.settings, &missing, now);
+                }
+            }
             Input::ServicesProgrammed { number } => self.balancing.programmed(number),
             Input::ServicesFailed { reason: _ } => self.balancing.failed(&self.settings, now),
         }

@@ -173,7 +173,9 @@ impl Instance {
             return &self.removal_trouble;
         }
         if state == InstanceState::Running {
-            return if health == Health::Healthy { "" } else { self.probes.trouble() };
+            let causes = [self.device_trouble(), self.probes.trouble()];
+            let cause = causes.into_iter().find(|cause| !cause.is_empty()).unwrap_or("");
+            return if health == Health::Healthy { "" } else { cause };
         }
         let network = match &self.network {
             Network::Failed { reason, .. } => reason.as_str(),

@@ -139,6 +139,9 @@ impl Agent {
         if instance.running().is_none() {
             return Health::Unknown;
         }
+        if !instance.device_trouble().is_empty() {
+            return Health::Unhealthy;
+        }
         let has_probe = instance.assignment().map(|assignment| assignment.probe.is_some());
         match (has_probe, instance.probes.verdict()) {
             (Some(false), _) => Health::Healthy,

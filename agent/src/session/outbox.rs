@@ -7,6 +7,7 @@ use std::{
 };
 
 use api_types::{
+    device::Device,
     id::InstanceId,
     instance::{InstanceStatus, InstanceUsage},
     node::{Condition, NodeFacts, NodeUsage},
@@ -119,6 +120,17 @@ impl Outbox {
         let mut waiting = self.lock();
         if waiting.facts.runtime_version != version {
             waiting.facts.runtime_version = version;
+            waiting.facts_changed = true;
+            drop(waiting);
+            self.changed.notify_one();
+        }
+    }
+
+    /// Notes the devices that are there.
+    pub(crate) fn devices(&self, devices: Vec<Device>) {
+        let mut waiting = self.lock();
+        if waiting.facts.devices != devices {
+            waiting.facts.devices = devices;
             waiting.facts_changed = true;
             drop(waiting);
             self.changed.notify_one();
@@ -238,6 +250,22 @@ mod tests {
 
         assert_eq!(first.conditions.map(|conditions| conditions.len()), Some(1));
         assert_eq!((second.conditions, second.facts, second.usage.cpu_millis), (None, None, 7));
+    }
+
+    #[tokio::test]
+    async fn a_device_that_appears_is_told_once_within_the_session() {
+        let outbox = Outbox::new(NodeFacts::default());
+        let camera = Device { name: "front".to_owned(), kind: "camera".to_owned(), model: String::new(), shares: 4 };
+        outbox.devices(Vec::new());
+        outbox.devices(vec![camera.clone()]);
+
+        let FromAgent::NodeReport(first) = outbox.next().await else { panic!("the device is news") };
+        outbox.devices(vec![camera.clone()]);
+        outbox.usage(NodeUsage::default(), BTreeMap::new());
+        let FromAgent::NodeReport(second) = outbox.next().await else { panic!("usage follows") };
+
+        assert_eq!(first.facts.map(|facts| facts.devices), Some(vec![camera]));
+        assert_eq!(second.facts, None);
     }
 
     fn id(name: &str) -> InstanceId {

@@ -77,7 +77,7 @@ pub struct NodeFacts {
 /// One thing that a node checks about itself.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Condition {
-    /// What (`runtime`, `balancing`, `ports`, `peers`, `identity`, `state`).
+    /// What (`runtime`, `balancing`, `ports`, `peers`, `identity`, `state`, `devices`).
     pub name: String,
     /// Whether it is well.
     pub ok: bool,

@@ -1,6 +1,7 @@
 //! What a test stands on: a containerd, a network namespace, the adapter, and an image of busybox.
 
 use std::{
+    collections::BTreeMap,
     fs,
     net::Ipv4Addr,
     path::{Path, PathBuf},
@@ -53,7 +54,12 @@ impl Bed {
 
     /// Starts containerd and takes in the image of busybox.
     pub(crate) async fn new() -> Self {
-        let bed = Self::empty().await;
+        Self::new_with(|_| {}).await
+    }
+
+    /// The same with changed settings.
+    pub(crate) async fn new_with(change: impl FnOnce(&mut Settings)) -> Self {
+        let bed = Self::with(change).await;
         bed.import(&Image::busybox().expect("busybox-static is installed"), IMAGE).await;
         bed
     }
@@ -125,7 +131,12 @@ impl Bed {
     ) -> (Exit, Vec<String>) {
         let mut assignment = assignment(name, &["/bin/sh", "-c", script]);
         change(&mut assignment.container);
-        self.start(&assignment, 0).await.expect("started");
+        self.run_assigned(&assignment).await
+    }
+
+    /// Runs an assignment to its end and gives how it ended and what it said.
+    pub(crate) async fn run_assigned(&self, assignment: &Assignment) -> (Exit, Vec<String>) {
+        self.start(assignment, 0).await.expect("started");
         let exit = self.adapter.wait(&assignment.instance, 0).await.expect("an exit");
         self.adapter.remove(&assignment.instance, 0).await.expect("removed");
         let lines = self.all_lines(&assignment.instance).await;
@@ -243,6 +254,8 @@ fn settings(name: &str, folder: &Path) -> Settings {
         registries: Vec::new(),
         host_path_prefixes: vec![folder.join("allowed")],
         capabilities_ceiling: vec!["SYS_TIME".to_owned()],
+        volumes_dir: folder.join("volumes"),
+        devices: BTreeMap::new(),
     }
 }
 

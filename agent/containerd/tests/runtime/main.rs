@@ -2,8 +2,10 @@
 
 mod bed;
 mod containers;
+mod devices;
 mod hardening;
 mod images;
 mod output;
 mod registries;
 mod restarts;
+mod volumes;

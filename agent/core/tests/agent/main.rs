@@ -4,4 +4,5 @@ mod node;
 mod properties;
 mod stories;
 mod stories_balancing;
+mod stories_devices;
 mod stories_recovery;

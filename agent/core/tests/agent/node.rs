@@ -11,6 +11,7 @@ use api_types::{
     assignment::{Assignment, AssignmentSet},
     container::{ContainerSpec, PortSpec, Protocol},
     counter::{Epoch, Generation, Revision},
+    device::DeviceGrant,
     id::{InstanceId, NodeId, WorkloadId},
     instance::{Desired, Exit, InstanceState, InstanceStatus},
     net::Cidr,
@@ -319,6 +320,12 @@ pub(crate) fn probed(instance: &str) -> Assignment {
         grace_ms: 0,
     };
     Assignment { probe: Some(probe), ..assignment(instance) }
+}
+
+/// An instance that was given half of the camera `front-door`.
+pub(crate) fn with_camera(instance: &str) -> Assignment {
+    let grant = DeviceGrant { device: "front-door".to_owned(), kind: "camera".to_owned(), millis: 500 };
+    Assignment { devices: vec![grant], ..assignment(instance) }
 }
 
 pub(crate) fn stopped(assignment: Assignment) -> Assignment {

@@ -10,7 +10,7 @@ use api_types::{
     time::Timestamp,
 };
 
-use crate::node::{Node, assignment, id, node_id, probed, set, stopped, table};
+use crate::node::{Node, assignment, id, node_id, probed, set, stopped, table, with_camera};
 
 /// A small seeded generator (splitmix64).
 struct Random(u64);
@@ -41,6 +41,9 @@ impl Random {
 fn wish(number: u64) -> Assignment {
     let name = format!("web-{number}");
     let mut wish = if number.is_multiple_of(3) { probed(&name) } else { assignment(&name) };
+    if number.is_multiple_of(5) {
+        wish = with_camera(&name);
+    }
     if number.is_multiple_of(4) {
         wish.container.image = "registry.lan/other:1".to_owned();
     }
@@ -68,7 +71,7 @@ fn any_input(random: &mut Random, node: &Node) -> Input {
     let pid = u32::try_from(random.below(5000)).expect("small");
     let exit = random.pick(&[Exit::Code(0), Exit::Code(137), Exit::OutOfMemory, Exit::Unknown]).clone();
     let generation = random.below(200);
-    match random.below(22) {
+    match random.below(23) {
         0 | 1 => Input::Tick,
         2 => node.list(),
         3 => Input::Observed { containers: Vec::new(), networks: Vec::new() },
@@ -88,6 +91,10 @@ fn any_input(random: &mut Random, node: &Node) -> Input {
         18 => Input::Removed { instance, attempt },
         19 => Input::RemoveFailed { instance, attempt, reason },
         20 => Input::Probed { instance, attempt, outcome: if random.chance(50) { Ok(()) } else { Err(reason) } },
+        21 => {
+            let gone = random.chance(50).then(|| ("front-door".to_owned(), reason));
+            Input::DevicesSeen { missing: gone.into_iter().collect() }
+        }
         _ => Input::ServicesFailed { reason },
     }
 }

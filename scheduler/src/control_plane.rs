@@ -5,13 +5,13 @@ use std::{sync::Arc, time::Duration};
 use api_server::control_plane::{After, BoxStream, ControlPlane, LogQuery, Subject, Target};
 use api_types::{
     counter::Revision,
-    id::{InstanceId, NodeId, WorkloadId},
+    id::{InstanceId, Name, NodeId, WorkloadId},
     join::{JoinReply, JoinRequest, NodeTokenRequest},
     node::Availability,
     time::Timestamp,
     view::{
-        ClusterView, Description, Event, Explanation, Forecast, ImageOutcome, InstanceView, JoinTokenView, List,
-        LogLine, NodeView, Plan, Problem, Question, WorkloadChange, WorkloadView,
+        ClusterView, Description, Done, Event, Explanation, Forecast, ImageOutcome, InstanceView, JoinTokenView, List,
+        LogLine, NodeView, Plan, Problem, Question, RebalancePlan, VolumeView, WorkloadChange, WorkloadView,
     },
     workload::WorkloadSpec,
 };
@@ -75,6 +75,15 @@ impl Port {
         match self.change(change).await? {
             Accepted::Workloads(changes) => Ok(changes),
             Accepted::Node(_) | Accepted::Done(_) => Err(problem::internal("the scheduler answered something else")),
+        }
+    }
+
+    async fn done(&self, change: Change) -> Result<Done, Problem> {
+        match self.change(change).await? {
+            Accepted::Done(message) => Ok(Done { message }),
+            Accepted::Workloads(_) | Accepted::Node(_) => {
+                Err(problem::internal("the scheduler answered something else"))
+            }
         }
     }
 
@@ -249,6 +258,26 @@ impl ControlPlane for Port {
 
     async fn set_availability(&self, node: NodeId, availability: Availability) -> Result<(), Problem> {
         self.change(Change::SetAvailability { node, availability }).await.map(drop)
+    }
+
+    async fn resume_site(&self, site: String) -> Result<Done, Problem> {
+        self.done(Change::ResumeSite { site }).await
+    }
+
+    async fn rebalance_plan(&self) -> Result<RebalancePlan, Problem> {
+        Err(problem::unavailable("this scheduler does not rebalance", ""))
+    }
+
+    async fn rebalance(&self) -> Result<Done, Problem> {
+        Err(problem::unavailable("this scheduler does not rebalance", ""))
+    }
+
+    async fn volumes(&self, _: After) -> Result<List<VolumeView>, Problem> {
+        Err(problem::unavailable("this scheduler does not know where data is", ""))
+    }
+
+    async fn forget_volume(&self, _: WorkloadId, _: Name, _: Option<u32>) -> Result<Done, Problem> {
+        Err(problem::unavailable("this scheduler does not know where data is", ""))
     }
 
     async fn node_token(&self, request: NodeTokenRequest) -> Result<JoinTokenView, Problem> {

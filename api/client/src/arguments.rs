@@ -6,7 +6,8 @@ use api_client::context::Overrides;
 use clap::{Args, Parser, Subcommand};
 
 use crate::commands::{
-    apply, availability, context, delete, describe, get, image, logs, node, plan, scale, top, validate, what_if, why,
+    apply, availability, context, delete, describe, get, image, logs, node, plan, rebalance, scale, site, top,
+    validate, volume, what_if, why,
 };
 
 /// What somebody new types first.
@@ -60,7 +61,7 @@ pub(crate) enum Command {
     Plan(plan::Plan),
     /// Check manifests without asking the scheduler
     Validate(validate::Validate),
-    /// List nodes, services, daemons, instances or events
+    /// List nodes, services, daemons, instances, events or volumes
     Get(get::Get),
     /// Show one thing with its instances and history
     Describe(describe::Describe),
@@ -80,6 +81,14 @@ pub(crate) enum Command {
     Cordon(availability::Node),
     /// Use a node again after cordon or drain
     Uncordon(availability::Node),
+    /// Move instances to where they would be better
+    Rebalance(rebalance::Rebalance),
+    /// Say what is known of a site
+    #[command(subcommand)]
+    Site(site::SiteCommand),
+    /// Give up data that stays on its node
+    #[command(subcommand)]
+    Volume(volume::VolumeCommand),
     /// Add and remove nodes
     #[command(subcommand)]
     Node(node::NodeCommand),

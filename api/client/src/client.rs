@@ -1,6 +1,7 @@
 //! The HTTP API as functions.
 
 mod explain;
+mod moves;
 
 use std::{fmt, marker::PhantomData};
 

@@ -12,10 +12,13 @@ pub(crate) mod manifests;
 pub(crate) mod node;
 pub(crate) mod plan;
 pub(crate) mod progress;
+pub(crate) mod rebalance;
 pub(crate) mod scale;
+pub(crate) mod site;
 pub(crate) mod top;
 pub(crate) mod validate;
 pub(crate) mod version;
+pub(crate) mod volume;
 pub(crate) mod what_if;
 pub(crate) mod why;
 

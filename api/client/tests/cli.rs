@@ -234,6 +234,31 @@ async fn explanations_and_forecasts() {
 }
 
 #[tokio::test]
+async fn sites_rebalancing_and_volumes() {
+    let site = Site::new().await;
+    let commands = [
+        "site resume berlin",
+        "site resume berlin --yes",
+        "site resume bonn --yes",
+        "rebalance",
+        "rebalance --plan",
+        "rebalance --plan --start",
+        "rebalance --start",
+        "rebalance --plan",
+        "rebalance --plan -o json",
+        "get volumes",
+        "get volumes prod/db:data -o name",
+        "get volumes nothing",
+        "volume forget prod/db data --slot 1",
+        "volume forget prod/db data --slot 1 --yes",
+        "volume forget prod/db logs --yes",
+        "help rebalance",
+        "site resume --help",
+    ];
+    site.golden("moves.txt", &commands).await;
+}
+
+#[tokio::test]
 async fn instances_nodes_and_events() {
     let site = Site::new().await;
     site.file("shop.toml", SHOP);

@@ -4,12 +4,12 @@ use std::{future::Future, pin::Pin};
 
 use api_types::{
     counter::Revision,
-    id::{InstanceId, NodeId, WorkloadId},
+    id::{InstanceId, Name, NodeId, WorkloadId},
     join::{JoinReply, JoinRequest, NodeTokenRequest},
     node::Availability,
     view::{
-        ClusterView, Description, Event, Explanation, Forecast, ImageOutcome, InstanceView, JoinTokenView, List,
-        LogLine, NodeView, Plan, Problem, Question, WorkloadChange, WorkloadView,
+        ClusterView, Description, Done, Event, Explanation, Forecast, ImageOutcome, InstanceView, JoinTokenView, List,
+        LogLine, NodeView, Plan, Problem, Question, RebalancePlan, VolumeView, WorkloadChange, WorkloadView,
     },
     workload::WorkloadSpec,
 };
@@ -114,6 +114,21 @@ pub trait ControlPlane: Clone + Send + Sync + 'static {
         node: NodeId,
         availability: Availability,
     ) -> impl Future<Output = Result<(), Problem>> + Send;
+    /// Gives up what is silent of a site: it is replaced now.
+    fn resume_site(&self, site: String) -> impl Future<Output = Result<Done, Problem>> + Send;
+    /// What a rebalancing would move. Changes nothing.
+    fn rebalance_plan(&self) -> impl Future<Output = Result<RebalancePlan, Problem>> + Send;
+    /// Begins to rebalance.
+    fn rebalance(&self) -> impl Future<Output = Result<Done, Problem>> + Send;
+    /// All data that stays on its node.
+    fn volumes(&self, after: After) -> impl Future<Output = Result<List<VolumeView>, Problem>> + Send;
+    /// Gives up data that stays on its node, of one slot or of all.
+    fn forget_volume(
+        &self,
+        workload: WorkloadId,
+        volume: Name,
+        slot: Option<u32>,
+    ) -> impl Future<Output = Result<Done, Problem>> + Send;
     /// Makes a join token.
     fn node_token(&self, request: NodeTokenRequest) -> impl Future<Output = Result<JoinTokenView, Problem>> + Send;
     /// Forgets a node.

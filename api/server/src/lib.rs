@@ -6,6 +6,7 @@ mod body;
 pub mod control_plane;
 mod explain;
 mod look;
+mod moves;
 mod problem;
 mod routes;
 mod streams;

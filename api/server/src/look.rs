@@ -20,7 +20,7 @@ const HIDDEN: &str = "(hidden)";
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Newer {
-    after: After,
+    pub(crate) after: After,
 }
 
 /// The query of what takes none.

@@ -13,7 +13,7 @@ use http::{Method, StatusCode, Uri};
 use crate::{
     auth::{Access, Declared, Gate, Rule, gate, method_not_allowed},
     control_plane::{ControlPlane, Role},
-    explain, look,
+    explain, look, moves,
     problem::{Refused, problem},
     streams, write,
 };
@@ -72,6 +72,11 @@ fn declared<C: ControlPlane>() -> Declared<C> {
         .route(Method::DELETE, "/v1/workloads/{*name}", deploys, delete(write::delete::<C>))
         .route(Method::POST, "/v1/images", stream, post(streams::load_image::<C>))
         .route(Method::POST, "/v1/nodes/{name}/availability", operates, post(write::set_availability::<C>))
+        .route(Method::POST, "/v1/sites/resume", operates, post(moves::resume_site::<C>))
+        .route(Method::GET, "/v1/rebalance", looks, get(moves::rebalance_plan::<C>))
+        .route(Method::POST, "/v1/rebalance", operates, post(moves::rebalance::<C>))
+        .route(Method::GET, "/v1/volumes", looks, get(moves::volumes::<C>))
+        .route(Method::POST, "/v1/volumes/forget", administers, post(moves::forget_volume::<C>))
         .route(Method::POST, "/v1/nodes", administers, post(write::node_token::<C>))
         .route(Method::DELETE, "/v1/nodes/{name}", administers, delete(write::remove_node::<C>))
         .route(Method::POST, "/v1/join", open, post(write::join::<C>))

@@ -138,6 +138,28 @@ async fn nodes_and_joining() {
 }
 
 #[tokio::test]
+async fn moves_and_volumes() {
+    let json = "application/json";
+    golden(
+        "moves.http",
+        &[
+            ("POST /v1/sites/resume", "WA1-operate", json, r#"{"site":"berlin"}"#),
+            ("POST /v1/sites/resume", "WA1-operate", json, r#"{"site":"bonn"}"#),
+            ("POST /v1/sites/resume", "WA1-operate", json, r#"{"city":"bonn"}"#),
+            ("POST /v1/sites/resume", "WA1-deploy", json, r#"{"site":"berlin"}"#),
+            ("GET /v1/rebalance", "WA1-view", "", ""),
+            ("POST /v1/rebalance", "WA1-view", "", ""),
+            ("POST /v1/rebalance", "WA1-operate", "", ""),
+            ("GET /v1/volumes", "WA1-view", "", ""),
+            ("POST /v1/volumes/forget", "WA1-operate", json, r#"{"workload":"prod/db","volume":"data"}"#),
+            ("POST /v1/volumes/forget", ADMIN, json, r#"{"workload":"prod/db","volume":"data","slot":1}"#),
+            ("POST /v1/volumes/forget", ADMIN, json, r#"{"workload":"prod/db","volume":"data","slot":2}"#),
+        ],
+    )
+    .await;
+}
+
+#[tokio::test]
 async fn refusals() {
     let (toml, json) = ("application/toml", "application/json");
     golden(

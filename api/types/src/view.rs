@@ -2,6 +2,7 @@
 
 mod explanation;
 mod forecast;
+mod moves;
 mod plan;
 
 use std::{collections::BTreeMap, net::Ipv4Addr};
@@ -22,6 +23,7 @@ use crate::{
 
 pub use explanation::{Explanation, NodeVerdict, PlacedInstance, Rejection, Remedy, ScorePart, VerdictGroup};
 pub use forecast::{Forecast, InstanceMove, NodeForecast, QUESTION_NODES_MAX, Question, WorkloadForecast};
+pub use moves::{Done, RebalanceMove, RebalancePlan, VolumeView};
 pub use plan::{Displaced, FieldChange, Plan, PlannedPlacement, PlannedStep, StepKind, WorkloadChange};
 
 /// A list and the version of the cluster's view it was read at. Ask with `?after=VERSION` to wait for a newer one.

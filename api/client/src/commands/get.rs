@@ -43,6 +43,8 @@ enum Kind {
     Instances,
     #[value(alias = "event")]
     Events,
+    #[value(alias = "volume")]
+    Volumes,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -67,6 +69,7 @@ impl Kind {
             Self::Workloads => "workloads",
             Self::Instances => "instances",
             Self::Events => "events",
+            Self::Volumes => "volumes",
         }
     }
 }
@@ -81,6 +84,7 @@ pub(crate) async fn run(session: &Session<'_>, arguments: &Get) -> Result<(), Fa
         Kind::Workloads => list(screen, asked, async |after| client.workloads(after).await).await,
         Kind::Instances => list(screen, asked, async |after| client.instances(after).await).await,
         Kind::Events => list(screen, asked, async |after| client.events(after).await).await,
+        Kind::Volumes => list(screen, asked, async |after| client.volumes(after).await).await,
     }
 }
 

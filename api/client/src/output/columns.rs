@@ -4,7 +4,7 @@ use api_types::{
     instance::{Exit, Health},
     node::{Availability, Liveness},
     time::Timestamp,
-    view::{Event, InstanceView, NodeView, WorkloadView},
+    view::{Event, InstanceView, NodeView, VolumeView, WorkloadView},
 };
 
 use crate::output::amounts::{age, bytes, cpus};
@@ -54,6 +54,31 @@ impl Listed for NodeView {
             ]);
         }
         row
+    }
+}
+
+impl Listed for VolumeView {
+    fn name(&self) -> String {
+        format!("{}:{}", self.workload, self.volume)
+    }
+
+    fn identity(&self) -> String {
+        format!("{}:{}", self.name(), self.slot)
+    }
+
+    fn headers(_: bool) -> Vec<&'static str> {
+        vec!["WORKLOAD", "VOLUME", "SLOT", "NODE", "INSTANCE", "REASON"]
+    }
+
+    fn row(&self, _: bool, _: Timestamp) -> Vec<String> {
+        vec![
+            self.workload.to_string(),
+            self.volume.to_string(),
+            self.slot.to_string(),
+            self.node.to_string(),
+            self.instance.as_ref().map(ToString::to_string).unwrap_or_default(),
+            self.reason.clone(),
+        ]
     }
 }
 

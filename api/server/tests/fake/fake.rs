@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::unwrap_in_result, reason = "a fake that cannot go on fails its test")]
 
 mod explain;
+mod moves;
 mod views;
 
 use std::{
@@ -14,13 +15,14 @@ use std::{
 use api_server::control_plane::{After, BoxStream, ControlPlane, LogQuery, Role, Subject, Target};
 use api_types::{
     counter::Revision,
-    id::{InstanceId, NodeId, WorkloadId},
+    id::{InstanceId, Name, NodeId, WorkloadId},
     join::{JoinReply, JoinRequest, NodeTokenRequest},
     node::{Availability, Liveness},
     time::Timestamp,
     view::{
-        ClusterView, Description, Event, Explanation, FieldChange, Forecast, ImageOutcome, InstanceView, JoinTokenView,
-        List, LogLine, NodeView, Plan, Problem, Question, WorkloadChange, WorkloadView,
+        ClusterView, Description, Done, Event, Explanation, FieldChange, Forecast, ImageOutcome, InstanceView,
+        JoinTokenView, List, LogLine, NodeView, Plan, Problem, Question, RebalancePlan, VolumeView, WorkloadChange,
+        WorkloadView,
     },
     workload::{WorkloadKind, WorkloadSpec},
 };
@@ -268,6 +270,30 @@ impl ControlPlane for Fake {
         self.called(format!("{node} {availability:?}"));
         self.state.lock().unwrap().availability.insert(node, availability);
         Ok(())
+    }
+
+    async fn resume_site(&self, site: String) -> Result<Done, Problem> {
+        self.called(format!("resume site {site}"));
+        moves::resume_site(&site)
+    }
+
+    async fn rebalance_plan(&self) -> Result<RebalancePlan, Problem> {
+        let begun = self.state.lock().unwrap().calls.iter().filter(|call| *call == "rebalance").count();
+        Ok(moves::rebalance_plan(if begun > 0 { 2 } else { 0 }))
+    }
+
+    async fn rebalance(&self) -> Result<Done, Problem> {
+        self.called("rebalance".into());
+        Ok(Done { message: "moves 2 instances, a few at a time".into() })
+    }
+
+    async fn volumes(&self, _: After) -> Result<List<VolumeView>, Problem> {
+        Ok(moves::volumes())
+    }
+
+    async fn forget_volume(&self, workload: WorkloadId, volume: Name, slot: Option<u32>) -> Result<Done, Problem> {
+        self.called(format!("forget {workload} {volume} {slot:?}"));
+        moves::forget_volume(&workload, &volume, slot)
     }
 
     async fn node_token(&self, request: NodeTokenRequest) -> Result<JoinTokenView, Problem> {

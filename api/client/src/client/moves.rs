@@ -1,0 +1,61 @@
+//! What an operator moves, or ties to a place.
+
+use api_types::{
+    id::{Name, WorkloadId},
+    view::{Done, List, RebalancePlan, VolumeView},
+};
+use http::Method;
+
+use crate::{
+    client::{Client, JSON},
+    error::ClientError,
+};
+
+impl Client {
+    /// Gives up what is silent of a site: it is replaced now.
+    ///
+    /// # Errors
+    /// See [`Self::cluster`].
+    pub async fn resume_site(&self, site: &str) -> Result<Done, ClientError> {
+        let body = serde_json::json!({ "site": site });
+        self.ask(Method::POST, "/v1/sites/resume", JSON, body.to_string().into_bytes()).await
+    }
+
+    /// What a rebalancing would move.
+    ///
+    /// # Errors
+    /// See [`Self::cluster`].
+    pub async fn rebalance_plan(&self) -> Result<RebalancePlan, ClientError> {
+        self.get("/v1/rebalance").await
+    }
+
+    /// Begins to rebalance.
+    ///
+    /// # Errors
+    /// See [`Self::cluster`].
+    pub async fn rebalance(&self) -> Result<Done, ClientError> {
+        self.ask(Method::POST, "/v1/rebalance", JSON, Vec::new()).await
+    }
+
+    /// All data that stays on its node; see [`Self::nodes`] for `after`.
+    ///
+    /// # Errors
+    /// See [`Self::cluster`].
+    pub async fn volumes(&self, after: Option<u64>) -> Result<List<VolumeView>, ClientError> {
+        self.list("volumes", after).await
+    }
+
+    /// Gives up data that stays on its node, of one slot or of all.
+    ///
+    /// # Errors
+    /// See [`Self::cluster`].
+    pub async fn forget_volume(
+        &self,
+        workload: &WorkloadId,
+        volume: &Name,
+        slot: Option<u32>,
+    ) -> Result<Done, ClientError> {
+        let body = serde_json::json!({ "workload": workload, "volume": volume, "slot": slot });
+        self.ask(Method::POST, "/v1/volumes/forget", JSON, body.to_string().into_bytes()).await
+    }
+}

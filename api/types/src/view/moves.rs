@@ -1,0 +1,59 @@
+//! What an operator moves, or ties to a place: rebalancing, sites given up, data on nodes.
+
+use serde::{Deserialize, Serialize};
+
+use crate::id::{InstanceId, Name, NodeId, WorkloadId};
+
+/// It was done.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Done {
+    /// What, in one line.
+    pub message: String,
+}
+
+/// What a rebalancing would move, and what it cannot make better.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RebalancePlan {
+    /// The moves, in the order in which they would begin.
+    pub moves: Vec<RebalanceMove>,
+    /// So many moves evenness alone asks for, were there room everywhere: fewer cannot do.
+    pub moves_min: u64,
+    /// What stays uneven, and why: one line each.
+    pub residuals: Vec<String>,
+    /// Moves of a rebalancing that goes on now and are not done yet; 0 = none goes on.
+    pub left: u32,
+}
+
+/// One instance that would be better elsewhere.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RebalanceMove {
+    /// Which.
+    pub instance: InstanceId,
+    /// Whose it is.
+    pub workload: WorkloadId,
+    /// Its slot.
+    pub slot: u32,
+    /// Where it is.
+    pub from: NodeId,
+    /// Where it would go.
+    pub to: NodeId,
+    /// What gets better by it.
+    pub gain: String,
+}
+
+/// Data of one slot of a workload that stays on its node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VolumeView {
+    /// Whose it is; the workload may be deleted since.
+    pub workload: WorkloadId,
+    /// The volume's name in it.
+    pub volume: Name,
+    /// The slot.
+    pub slot: u32,
+    /// Where the data is.
+    pub node: NodeId,
+    /// The instance that holds it now.
+    pub instance: Option<InstanceId>,
+    /// Why nobody can use it; empty when somebody can.
+    pub reason: String,
+}

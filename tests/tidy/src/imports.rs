@@ -204,6 +204,13 @@ pub const IMPORTS: &[Row] = &[
         tests: &["rcgen", "tests-support"],
     },
     Row {
+        package: "agent-names",
+        folder: "agent/names",
+        own: &["api-types"],
+        outside: &["domain", "socket2", "tokio", "tokio-util", "tracing"],
+        tests: &[],
+    },
+    Row {
         package: "agent-network",
         folder: "agent/network",
         own: &["api-types"],

@@ -28,6 +28,9 @@ const CGROUPS: &str = "/sys/fs/cgroup";
 /// Where runc keeps one folder for each containerd namespace.
 const RUNC: &str = "/run/containerd/runc";
 
+/// Where shims keep their sockets, of all containerds together.
+const SHIM_SOCKETS: &str = "/run/containerd/s/";
+
 /// What bears the name `name`, or `name.` and more, and what lies below `folder`.
 #[derive(Clone, Debug)]
 pub struct Ground {
@@ -204,11 +207,19 @@ pub fn clear_abandoned(prefix: &str) {
     }
 }
 
-/// The shims' sockets that a node's network namespace lists; a killed shim leaves its file behind.
+/// The shim's sockets that the process has open; a killed shim leaves its file behind. The table lists those of the whole
+/// network namespace, which other beds may share.
 fn shim_sockets(pid: u32) -> Vec<PathBuf> {
+    let links = entries(format!("/proc/{pid}/fd")).filter_map(|link| fs::read_link(link).ok());
+    let open: BTreeSet<PathBuf> = links.collect();
     let table = fs::read_to_string(format!("/proc/{pid}/net/unix")).unwrap_or_default();
-    let paths = table.lines().filter_map(|line| line.split_whitespace().nth(7));
-    paths.filter(|path| path.starts_with("/run/containerd/s/")).map(PathBuf::from).collect()
+    let socket = |line: &str| {
+        let mut words = line.split_whitespace().skip(6);
+        let (inode, path) = (words.next()?, words.next()?);
+        let own = path.starts_with(SHIM_SOCKETS) && open.contains(Path::new(&format!("socket:[{inode}]")));
+        own.then(|| PathBuf::from(path))
+    };
+    table.lines().filter_map(socket).collect()
 }
 
 fn entries(folder: impl AsRef<Path>) -> impl Iterator<Item = PathBuf> {

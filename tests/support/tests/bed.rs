@@ -45,6 +45,49 @@ fn a_container_runs_on_a_bare_bed_and_nothing_is_left() {
 }
 
 #[test]
+fn what_is_cleared_away_of_one_bed_is_no_other_beds() {
+    let beds = ["one", "other"].map(|which| {
+        let name = format!("wherry-{which}{}", process::id());
+        let folder = std::env::temp_dir().join(&name);
+        (Ground::new(&name, &folder), name, folder)
+    });
+    let _swept = beds.each_ref().map(|(ground, ..)| Sweep(ground));
+    // Both in the network namespace of the machine, where the kernel lists the sockets of all shims together.
+    let mut daemons = beds.each_ref().map(|(ground, name, folder)| {
+        ground.prepare().unwrap();
+        let daemon = Containerd::start(&folder.join("node"), None).unwrap();
+        let archive = folder.join("box.tar");
+        fs::write(&archive, Image::busybox().unwrap().archive("example.org/test/box:1").unwrap()).unwrap();
+        let cgroup = format!("/{name}.node/box");
+        let run = [
+            "run",
+            "--detach",
+            "--cgroup",
+            &cgroup,
+            "--net-host",
+            "example.org/test/box:1",
+            "box",
+            "/bin/sleep",
+            "1000",
+        ];
+        for arguments in [&["image", "import", &archive.to_string_lossy()][..], &run] {
+            let output = daemon.ctr(&format!("{name}.node"), arguments).unwrap();
+            assert!(output.status.success(), "ctr {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        }
+        daemon
+    });
+
+    beds[0].0.clear().unwrap();
+
+    // A containerd that begins anew looks for its shims by their sockets.
+    daemons[1].kill();
+    daemons[1] = Containerd::start(&beds[1].2.join("node"), None).unwrap();
+    let listed = daemons[1].ctr(&format!("{}.node", beds[1].1), &["task", "ls"]).unwrap();
+    let listed = String::from_utf8_lossy(&listed.stdout).into_owned();
+    assert!(listed.contains("RUNNING"), "{listed}\n{}", daemons[1].log());
+}
+
+#[test]
 fn a_member_without_its_plug_is_silent() {
     let name = format!("wherry-lan{}", process::id());
     let ground = Ground::new(&name, &std::env::temp_dir().join(&name));

@@ -3,12 +3,9 @@
 use std::path::{Component, PathBuf};
 
 use agent_containerd::DeviceFile;
-use api_types::device::{DEVICE_COUNT_MAX, Device, is_device_word};
+use api_types::device::{DEVICE_COUNT_MAX, DEVICES_PER_NODE_MAX, Device, is_device_word};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
-
-/// A node that has more is one that somebody mistyped.
-const DEVICES_MAX: usize = 1_000;
 
 /// One `[[device]]` of the configuration.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -75,8 +72,8 @@ pub fn read(sections: &[DeviceSection]) -> Result<Vec<OwnDevice>, DeviceProblem>
             let offer = Device { name, kind, model, shares: section.shares };
             devices.push(OwnDevice { offer, paths: section.paths.clone() });
         }
-        if devices.len() > DEVICES_MAX {
-            return fail(format!("a node has at most {DEVICES_MAX} devices"));
+        if devices.len() > DEVICES_PER_NODE_MAX {
+            return fail(format!("a node has at most {DEVICES_PER_NODE_MAX} devices"));
         }
     }
     devices.sort_by(|a, b| a.offer.name.cmp(&b.offer.name));

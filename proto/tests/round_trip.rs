@@ -6,7 +6,8 @@ use api_types::{
     assignment::{Assignment, AssignmentSet},
     container::{ContainerSpec, Mount, PortSpec, Protocol},
     counter::{Epoch, Generation, RequestId, Revision, SessionId},
-    id::{InstanceId, NodeId},
+    device::{Device, DeviceGrant, WHOLE_DEVICE_MILLIS},
+    id::{InstanceId, Name, NodeId},
     instance::{Desired, Exit, Health, InstanceState, InstanceStatus, InstanceUsage},
     node::{Condition, NodeFacts, NodeUsage},
     probe::{ProbeCheck, ProbeSpec},
@@ -135,6 +136,24 @@ fn a_message_that_cannot_be_read_names_its_field() {
 }
 
 #[test]
+fn devices_that_no_node_can_have_are_refused() {
+    let refused = |change: &dyn Fn(&mut Vec<v1::Device>)| {
+        let mut wire = v1::Hello::from(hello());
+        change(&mut wire.facts.as_mut().expect("facts").devices);
+        path_of(v1::from_agent::Message::Hello(wire))
+    };
+
+    assert_eq!(refused(&|devices| devices[0].shares = 0), "hello.facts.devices[0].shares");
+    assert_eq!(refused(&|devices| devices[1].shares = u32::MAX), "hello.facts.devices[1].shares");
+    assert_eq!(refused(&|devices| devices[0].kind.clear()), "hello.facts.devices[0].kind");
+    assert_eq!(refused(&|devices| devices[1].name = "a b".to_owned()), "hello.facts.devices[1].name");
+    assert_eq!(refused(&|devices| devices[0].model = "x".repeat(64)), "hello.facts.devices[0].model");
+    assert_eq!(refused(&|devices| devices.swap(0, 1)), "hello.facts.devices");
+    assert_eq!(refused(&|devices| devices.push(devices[1].clone())), "hello.facts.devices");
+    assert_eq!(refused(&|devices| *devices = vec![devices[0].clone(); 1001]), "hello.facts.devices");
+}
+
+#[test]
 fn a_long_reason_is_cut_before_it_is_sent() {
     let mut long = status("web-1", Exit::Unknown);
     long.reason = "ä".repeat(TEXT_BYTES_MAX);
@@ -195,7 +214,10 @@ fn instance(name: &str) -> InstanceId {
 
 fn facts() -> NodeFacts {
     NodeFacts {
-        devices: Vec::new(),
+        devices: vec![
+            Device { name: "front-door".to_owned(), kind: "camera".to_owned(), model: "c920".to_owned(), shares: 4 },
+            Device { name: "licence-1".to_owned(), kind: "licence".to_owned(), model: String::new(), shares: 1 },
+        ],
         arch: "arm64".to_owned(),
         os: "linux".to_owned(),
         kernel: "6.1".to_owned(),
@@ -247,9 +269,13 @@ fn assignment(name: &str) -> Assignment {
     let mounts = BTreeMap::from([
         ("/a".to_owned(), Mount::Host { path: "/srv/a".to_owned(), read_only: true }),
         ("/b".to_owned(), Mount::Tmpfs { bytes_max: 1 << 20 }),
+        ("/c".to_owned(), Mount::Volume { name: Name::new("data").expect("a name"), read_only: true }),
     ]);
     Assignment {
-        devices: Vec::new(),
+        devices: vec![
+            DeviceGrant { device: "front-door".to_owned(), kind: "camera".to_owned(), millis: 250 },
+            DeviceGrant { device: "gpu-0".to_owned(), kind: "gpu".to_owned(), millis: WHOLE_DEVICE_MILLIS },
+        ],
         instance: instance(name),
         workload: "shop/web".parse().expect("an id"),
         slot: 1,

@@ -12,6 +12,9 @@ pub const DEVICE_WORD_BYTES_MAX: usize = 63;
 /// The most of anything of one kind: devices that an instance asks for, and shares that a device has.
 pub const DEVICE_COUNT_MAX: u32 = 1_000;
 
+/// The most devices of one node.
+pub const DEVICES_PER_NODE_MAX: usize = 1_000;
+
 /// Whether this can be the name, kind or model of a device: letters, digits, `-`, `_` and `.`, 1 to 63.
 #[must_use]
 pub fn is_device_word(text: &str) -> bool {

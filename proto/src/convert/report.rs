@@ -1,7 +1,7 @@
 //! What agents observe. Everything here comes from a node and may be hostile: texts are bounded, names are parsed.
 
 use api_types::{
-    device::Device,
+    device::{DEVICE_COUNT_MAX, DEVICES_PER_NODE_MAX, Device, is_device_word},
     instance::{Exit, Health, InstanceState, InstanceStatus, InstanceUsage},
     node::{Condition, NodeFacts, NodeUsage},
     time::Timestamp,
@@ -171,19 +171,26 @@ impl TryFrom<v1::NodeFacts> for NodeFacts {
             runtime_version: bounded("runtime_version", wire.runtime_version)?,
             boot_id: bounded("boot_id", wire.boot_id)?,
             cgroup_version,
-            devices: list("devices", wire.devices)?,
+            devices: devices(wire.devices)?,
         })
     }
 }
 
+/// Reads a node's devices: each under a name of its own, sorted.
+fn devices(wire: Vec<v1::Device>) -> Result<Vec<Device>, ConvertError> {
+    if wire.len() > DEVICES_PER_NODE_MAX {
+        return Err(ConvertError::new("devices", format_args!("more than {DEVICES_PER_NODE_MAX}")));
+    }
+    let devices: Vec<Device> = list("devices", wire)?;
+    if !devices.is_sorted_by(|first, second| first.name < second.name) {
+        return Err(ConvertError::new("devices", "they are not in the order of their names, each there once"));
+    }
+    Ok(devices)
+}
+
 impl From<Device> for v1::Device {
     fn from(device: Device) -> Self {
-        Self {
-            name: shortened(device.name),
-            kind: shortened(device.kind),
-            model: shortened(device.model),
-            shares: device.shares,
-        }
+        Self { name: device.name, kind: device.kind, model: device.model, shares: device.shares }
     }
 }
 
@@ -191,10 +198,17 @@ impl TryFrom<v1::Device> for Device {
     type Error = ConvertError;
 
     fn try_from(wire: v1::Device) -> Result<Self, Self::Error> {
+        let word = |path: &str, text: String| {
+            let problem = "not 1 to 63 letters, digits, - _ and .";
+            if is_device_word(&text) { Ok(text) } else { Err(ConvertError::new(path, problem)) }
+        };
+        if !(1..=DEVICE_COUNT_MAX).contains(&wire.shares) {
+            return Err(ConvertError::new("shares", format_args!("{} is not 1 to {DEVICE_COUNT_MAX}", wire.shares)));
+        }
         Ok(Self {
-            name: bounded("name", wire.name)?,
-            kind: bounded("kind", wire.kind)?,
-            model: bounded("model", wire.model)?,
+            name: word("name", wire.name)?,
+            kind: word("kind", wire.kind)?,
+            model: if wire.model.is_empty() { wire.model } else { word("model", wire.model)? },
             shares: wire.shares,
         })
     }

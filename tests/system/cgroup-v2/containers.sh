@@ -7,4 +7,4 @@ binary=$(build | grep -o '"executable":"[^"]*/runtime-[^"]*"' | cut -d '"' -f 4)
 [ -x "$binary" ] || { echo "the tests of agent-containerd could not be built" >&2; exit 1; }
 # Not fifty_containers and containerds_end: they say nothing about control groups, and processes start slowly there.
 tests/system/cgroup-v2/run.sh 600 env CARGO_MANIFEST_DIR="$PWD/agent/containerd" "$binary" --test-threads=1 \
-    containers:: hardening::a_ restarts::a_ --skip fifty
+    containers:: devices:: hardening::a_ restarts::a_ --skip fifty

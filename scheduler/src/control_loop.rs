@@ -10,6 +10,7 @@ use std::{
 
 use api_daemon::{identity::pin::Pin, notify};
 use api_types::{
+    assignment::AssignmentSet,
     counter::{RequestId, SessionId},
     id::NodeId,
     node::NodeFacts,
@@ -17,7 +18,7 @@ use api_types::{
 };
 use scheduler_core::{
     Scheduler,
-    effect::{Accepted, Effect, Effects, RecordKey, Refusal},
+    effect::{Accepted, Effect, Effects, Refusal},
     input::{Change, Input},
 };
 use tokio::{
@@ -29,12 +30,15 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     clock::Clock,
     dispatcher::registry::Registry,
-    identity::{node_keys::NodeKeys, records::CORE_PREFIX},
-    store::{Store, StoreError, Write},
+    identity::node_keys::NodeKeys,
+    store::{Pending, Store, StoreError, Write},
 };
 
 /// The most messages in one batch, and so in one transaction.
 const BATCH_MAX: usize = 256;
+
+/// Milliseconds in which one batch ticks again and again while there is more to place.
+const TICKS_MS_MAX: u64 = 20;
 
 /// The most messages that wait; who brings more waits.
 const QUEUE_MAX: usize = 1024;
@@ -88,7 +92,7 @@ pub(crate) struct ControlLoop {
 /// What one batch leaves to do after its commit.
 #[derive(Default)]
 struct Batch {
-    writes: BTreeMap<String, Write>,
+    durable: Pending,
     replies: Vec<(oneshot::Sender<Outcome>, Outcome)>,
     opened: Vec<(NodeId, oneshot::Sender<bool>)>,
     kept: Vec<oneshot::Sender<()>>,
@@ -138,6 +142,17 @@ impl LoopHandle {
             }))
         })
         .await
+    }
+
+    /// A node's set as it is durable; `None` = the node is not registered any more.
+    pub(crate) async fn assignment_set(&self, node: NodeId) -> Result<Option<Arc<AssignmentSet>>, Stopped> {
+        self.query(move |scheduler, _| scheduler.assignment_set(&node)).await
+    }
+
+    /// Whether one of the node's assignments runs this image.
+    pub(crate) async fn runs_image(&self, node: NodeId, image: String) -> Result<bool, Stopped> {
+        let set = self.assignment_set(node).await?;
+        Ok(set.is_some_and(|set| set.assignments.iter().any(|assignment| assignment.container.image == image)))
     }
 
     /// The version of what a reader can see, and its changes.
@@ -204,13 +219,19 @@ impl ControlLoop {
             self.receive(message, &mut batch, &mut effects);
             self.collect(&mut effects, &mut batch);
         }
-        let now = self.clock.now();
-        if self.scheduler.next_deadline().is_some_and(|(due, _)| due <= now) {
+        // A large piece of work takes many ticks: several share a transaction, as long as nobody waits for long.
+        let began = self.clock.now();
+        let mut now = began;
+        while self.scheduler.next_deadline().is_some_and(|(due, _)| due <= now) {
             self.scheduler.step(now, Input::Tick, &mut effects);
             self.collect(&mut effects, &mut batch);
+            now = self.clock.now();
+            if now.since(began) >= TICKS_MS_MAX {
+                break;
+            }
         }
-        if !batch.writes.is_empty() {
-            let writes: Vec<Write> = std::mem::take(&mut batch.writes).into_values().collect();
+        let writes = batch.durable.take();
+        if !writes.is_empty() {
             self.store.commit(&writes)?;
         }
         self.publish(batch);
@@ -232,13 +253,13 @@ impl ControlLoop {
                 self.scheduler.step(now, Input::Request { request, change }, effects);
             }
             Message::Keep { writes, done } => {
-                batch.add(writes);
+                batch.durable.add(writes);
                 batch.kept.push(done);
             }
             Message::Renew { node, pin, known } => {
                 let renewed = self.keys.renew(&node, pin);
                 batch.renewed.push((known, renewed.is_some()));
-                batch.add(renewed.flatten());
+                batch.durable.add(renewed.flatten());
             }
             Message::Query(query) => batch.queries.push(query),
         }
@@ -247,12 +268,12 @@ impl ControlLoop {
     fn collect(&self, effects: &mut Effects, batch: &mut Batch) {
         for effect in effects.drain(..) {
             match effect {
-                Effect::Persist(record) => batch.add([Write::put(core_key(&record.key()), &record)]),
-                Effect::Forget(key) => batch.add([Write::remove(core_key(&key))]),
+                Effect::Persist(record) => batch.durable.persist(record),
+                Effect::Forget(key) => batch.durable.forget(key),
                 Effect::Reply { request, outcome } => {
                     let Some((with, reply)) = batch.waiting.remove(&request) else { continue };
                     if outcome.is_ok() {
-                        batch.add(with);
+                        batch.durable.add(with);
                     }
                     batch.replies.push((reply, outcome));
                 }
@@ -261,7 +282,7 @@ impl ControlLoop {
                 }
                 Effect::ServicesChanged => batch.services_changed = true,
                 Effect::NodeRemoved(node) => {
-                    batch.add([self.keys.forget(&node)]);
+                    batch.durable.add([self.keys.forget(&node)]);
                     batch.removed.push(node);
                 }
             }
@@ -271,15 +292,15 @@ impl ControlLoop {
     /// Everything here is durable.
     fn publish(&self, batch: Batch) {
         for node in &batch.changed {
-            self.registry.set_assignments(node, self.scheduler.assignment_set(node));
+            self.registry.set_assignments(node, self.scheduler.assignment_generation(node));
         }
         if batch.services_changed {
             self.registry.set_services(self.scheduler.service_table());
         }
         for (node, known) in batch.opened {
-            let set = self.scheduler.assignment_set(&node);
-            let registered = set.is_some();
-            self.registry.set_assignments(&node, set);
+            let generation = self.scheduler.assignment_generation(&node);
+            let registered = generation.is_some();
+            self.registry.set_assignments(&node, generation);
             known.send(registered).ok();
         }
         for node in &batch.removed {
@@ -302,17 +323,6 @@ impl ControlLoop {
             query(&self.scheduler, now);
         }
     }
-}
-
-impl Batch {
-    fn add(&mut self, writes: impl IntoIterator<Item = Write>) {
-        self.writes.extend(writes.into_iter().map(|write| (write.key.clone(), write)));
-    }
-}
-
-fn core_key(key: &RecordKey) -> String {
-    let key = serde_json::to_string(key).expect("keys are plain data");
-    format!("{CORE_PREFIX}{key}")
 }
 
 async fn tick(alive: &mut Option<tokio::time::Interval>) {

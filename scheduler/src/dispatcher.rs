@@ -111,7 +111,10 @@ impl Rpcs for RpcService {
         request: Request<v1::ImageArchiveRequest>,
     ) -> Result<Response<Self::ImageArchiveStream>, Status> {
         let peer = self.0.peer(&request)?;
-        let receiver = self.0.images.open(&peer.node, &request.into_inner().image).await?;
+        let (node, image) = (peer.node.clone(), request.into_inner().image);
+        // A node gets the images it shall run, and those that it is asked to load.
+        let runs = self.0.control.runs_image(node, image.clone()).await.map_err(session::stopping)?;
+        let receiver = self.0.images.open(&peer.node, &image, runs).await?;
         Ok(Response::new(ReceiverStream::new(receiver)))
     }
 

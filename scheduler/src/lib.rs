@@ -11,6 +11,7 @@ pub mod init;
 mod listener;
 mod problem;
 pub mod replay;
+pub mod sent;
 pub mod serve;
 mod shares;
 pub mod store;

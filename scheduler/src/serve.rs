@@ -35,13 +35,13 @@ use crate::{
         authority::{self, Authority, AuthorityError},
         node_keys::NodeKeys,
         records::{
-            API_TOKEN_PREFIX, AUTHORITY_KEY, CLUSTER_KEY, CORE_PREFIX, CertificateRecord, ClusterRecord, IMAGE_PREFIX,
+            API_TOKEN_PREFIX, AUTHORITY_KEY, CLUSTER_KEY, CertificateRecord, ClusterRecord, IMAGE_PREFIX,
             JOIN_TOKEN_PREFIX, NODE_KEYS_PREFIX, SERVER_KEY,
         },
         tokens::Tokens,
     },
     listener,
-    store::{Loaded, Store, StoreError, Write},
+    store::{CORE_PREFIX, Loaded, Store, StoreError, Write},
 };
 
 /// How often the age of the scheduler's own certificate is looked at.

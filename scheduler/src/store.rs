@@ -1,5 +1,7 @@
 //! Durable records: one SQLite file, one owner, one transaction for each batch; nothing is written while nothing changes.
 
+mod pending;
+
 use std::{
     collections::BTreeMap,
     fs,
@@ -11,6 +13,8 @@ use api_types::counter::Epoch;
 use rusqlite::{Connection, ErrorCode, FileControl, OpenFlags, params};
 use serde::{Serialize, de::DeserializeOwned};
 use thiserror::Error;
+
+pub use pending::{CORE_PREFIX, Pending};
 
 /// The file's name inside the state directory.
 const FILE: &str = "scheduler.db";

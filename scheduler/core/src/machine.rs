@@ -7,7 +7,7 @@ use std::{
 
 use api_types::{
     assignment::AssignmentSet,
-    counter::Epoch,
+    counter::{Epoch, Generation},
     id::{NodeId, WorkloadId},
     node::NodeSpec,
     service::ServiceTable,
@@ -134,6 +134,12 @@ impl Scheduler {
     pub fn assignment_set(&self, node: &NodeId) -> Option<Arc<AssignmentSet>> {
         let entry = self.cluster.nodes.get(node)?;
         Some(Arc::new(assignments::make(&self.cluster, self.epoch, entry)))
+    }
+
+    /// The version of a node's set, for who wants to know whether it changed; `None` if the node is not registered.
+    #[must_use]
+    pub fn assignment_generation(&self, node: &NodeId) -> Option<Generation> {
+        self.cluster.nodes.get(node).map(|entry| entry.set_generation)
     }
 
     /// How to balance; `None` while the scheduler warms up after a restart.

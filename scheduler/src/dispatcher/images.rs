@@ -166,14 +166,15 @@ impl Images {
         }
     }
 
-    /// Opens an archive for a node: one that it is asked to load, or one that holds an image it shall run.
+    /// Opens an archive for a node: one that it is asked to load, or one that holds an image that it `runs`.
     pub(crate) async fn open(
         &self,
         node: &NodeId,
         image: &str,
+        runs: bool,
     ) -> Result<mpsc::Receiver<Result<v1::Chunk, Status>>, Status> {
         let none = || Status::not_found(format!("no loaded archive holds `{image}`"));
-        let digest = self.digest_for(node, image).ok_or_else(none)?;
+        let digest = self.digest_for(node, image, runs).ok_or_else(none)?;
         let mut file = tokio::fs::File::open(self.path_of(&digest)).await.map_err(|_| none())?;
         let (sender, receiver) = mpsc::channel(1);
         tokio::spawn(async move {
@@ -194,14 +195,12 @@ impl Images {
         Ok(receiver)
     }
 
-    fn digest_for(&self, node: &NodeId, image: &str) -> Option<String> {
+    fn digest_for(&self, node: &NodeId, image: &str, runs: bool) -> Option<String> {
         let offered = self.loading().values().any(|loading| loading.digest == image && loading.waiting.contains(node));
         if offered {
             return Some(image.to_owned());
         }
-        let digest = self.known().get(image).cloned()?;
-        // A node gets the images it shall run, and no others.
-        self.registry.runs_image(node, image).then_some(digest)
+        if runs { self.known().get(image).cloned() } else { None }
     }
 
     /// Writes the archive to a draft; gives its digest when all of it is on disk.

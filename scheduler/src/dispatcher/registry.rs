@@ -8,7 +8,11 @@ use std::{
     },
 };
 
-use api_types::{assignment::AssignmentSet, counter::SessionId, id::NodeId, service::ServiceTable};
+use api_types::{
+    counter::{Generation, SessionId},
+    id::NodeId,
+    service::ServiceTable,
+};
 use proto::{limits::LOGS_PER_NODE_MAX, session::FromScheduler};
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -30,8 +34,8 @@ pub(crate) enum Ending {
 pub(crate) struct Subscription {
     /// Which session it is.
     pub(crate) session: SessionId,
-    /// The node's set; `None` = not known yet.
-    pub(crate) assignments: watch::Receiver<Option<Arc<AssignmentSet>>>,
+    /// The version of the node's set; `None` = not known yet. The set itself is made when it is sent.
+    pub(crate) assignments: watch::Receiver<Option<Generation>>,
     /// The table; `None` = not known yet.
     pub(crate) services: watch::Receiver<Option<Arc<ServiceTable>>>,
     /// Wishes to pass on.
@@ -51,7 +55,7 @@ pub(crate) struct Registry {
 #[derive(Debug)]
 struct Entry {
     session: SessionId,
-    assignments: watch::Sender<Option<Arc<AssignmentSet>>>,
+    assignments: watch::Sender<Option<Generation>>,
     wishes: mpsc::Sender<Box<FromScheduler>>,
     ending: oneshot::Sender<Ending>,
 }
@@ -98,10 +102,10 @@ impl Registry {
         }
     }
 
-    /// Lets a node's session see its set.
-    pub(crate) fn set_assignments(&self, node: &NodeId, set: Option<Arc<AssignmentSet>>) {
+    /// Lets a node's session see that there is another version of its set.
+    pub(crate) fn set_assignments(&self, node: &NodeId, generation: Option<Generation>) {
         if let Some(entry) = self.lock().get(node) {
-            entry.assignments.send_replace(set);
+            entry.assignments.send_replace(generation);
         }
     }
 
@@ -113,14 +117,6 @@ impl Registry {
     /// Passes a wish to a node; `false` = it is not connected, or takes no more.
     pub(crate) fn wish(&self, node: &NodeId, wish: FromScheduler) -> bool {
         self.lock().get(node).is_some_and(|entry| entry.wishes.try_send(Box::new(wish)).is_ok())
-    }
-
-    /// Whether one of the node's assignments runs this image.
-    pub(crate) fn runs_image(&self, node: &NodeId, image: &str) -> bool {
-        let runs = |set: &Option<Arc<AssignmentSet>>| {
-            set.as_ref().is_some_and(|set| set.assignments.iter().any(|assignment| assignment.container.image == image))
-        };
-        self.lock().get(node).is_some_and(|entry| runs(&entry.assignments.borrow()))
     }
 
     /// The nodes that are connected, sorted.

@@ -9,7 +9,7 @@ use api_types::{assignment::AssignmentSet, id::NodeId, service::ServiceTable};
 use proto::{
     limits::HELLO_TIMEOUT,
     session::{CurrentMarkers, FromAgent, FromScheduler, Hello, Welcome},
-    update::{assignments_marker, diff_assignments, diff_services, services_marker, whole_assignments, whole_services},
+    update::{assignments_marker, diff_services, services_marker, whole_services},
     v1,
 };
 use scheduler_core::input::Input;
@@ -21,7 +21,11 @@ use super::{
     Dispatcher,
     registry::{Ending, Subscription},
 };
-use crate::{clock, control_loop::Stopped};
+use crate::{
+    clock,
+    control_loop::Stopped,
+    sent::{SentSet, update_from},
+};
 
 /// What leaves a session; boxed, because a channel keeps room for many.
 pub(super) type Outgoing = Box<Result<v1::FromScheduler, Status>>;
@@ -32,7 +36,7 @@ struct Session<'a> {
     node: NodeId,
     subscription: Subscription,
     outgoing: mpsc::Sender<Outgoing>,
-    sent_assignments: Option<Arc<AssignmentSet>>,
+    sent_assignments: Option<SentSet>,
     sent_services: Option<Arc<ServiceTable>>,
     assignments_due: bool,
     services_due: bool,
@@ -128,7 +132,11 @@ impl Session<'_> {
                     None => return Ok(()),
                 },
                 permit = outgoing.reserve(), if due => match permit {
-                    Ok(permit) => permit.send(Box::new(Ok(self.next_change().into()))),
+                    Ok(permit) => {
+                        if let Some(change) = self.next_change().await? {
+                            permit.send(Box::new(Ok(change.into())));
+                        }
+                    }
                     Err(_) => return Ok(()),
                 },
                 Some(wish) = self.subscription.wishes.recv(), if !due => self.send(*wish).await?,
@@ -155,12 +163,13 @@ impl Session<'_> {
             scheduler_time: clock::wall_now(),
         };
         self.send(FromScheduler::Welcome(welcome)).await?;
-        let set = self.subscription.assignments.borrow_and_update().clone();
+        self.subscription.assignments.mark_unchanged();
+        let set = self.assignment_set().await?;
         let table = self.subscription.services.borrow_and_update().clone();
-        let current_set = set.filter(|set| Some(assignments_marker(set)) == assignments);
+        let current_set = set.filter(|set| Some(assignments_marker(set)) == assignments).map(|set| SentSet::of(&set));
         let current_table = table.filter(|table| Some(services_marker(table)) == services);
         let current = CurrentMarkers {
-            assignments: current_set.as_deref().map(assignments_marker),
+            assignments: current_set.as_ref().map(|sent| sent.marker),
             services: current_table.as_deref().map(services_marker),
         };
         self.assignments_due = current_set.is_none();
@@ -170,18 +179,18 @@ impl Session<'_> {
         self.send(FromScheduler::Current(current)).await
     }
 
-    /// Makes the change that is due, as of this moment; the set goes first.
-    fn next_change(&mut self) -> FromScheduler {
+    /// Makes the change that is due, as of this moment; the set goes first. `None` = it was sent with the one before.
+    async fn next_change(&mut self) -> Result<Option<FromScheduler>, Status> {
         // What is not due stays unseen, so that its change is noticed.
-        if std::mem::take(&mut self.assignments_due)
-            && let Some(set) = self.subscription.assignments.borrow_and_update().clone()
-        {
-            let update = match &self.sent_assignments {
-                Some(sent) => diff_assignments(sent, &set),
-                None => whole_assignments(&set),
-            };
-            self.sent_assignments = Some(set);
-            return FromScheduler::Assignments(update);
+        if std::mem::take(&mut self.assignments_due) {
+            // Seen first, then made: a change in between is due once more.
+            self.subscription.assignments.mark_unchanged();
+            let sent = self.sent_assignments.as_ref().map(|sent| sent.marker);
+            if let Some(set) = self.assignment_set().await?.filter(|set| Some(assignments_marker(set)) != sent) {
+                let update = update_from(self.sent_assignments.as_ref(), &set);
+                self.sent_assignments = Some(SentSet::of(&set));
+                return Ok(Some(FromScheduler::Assignments(update)));
+            }
         }
         if std::mem::take(&mut self.services_due)
             && let Some(table) = self.subscription.services.borrow_and_update().clone()
@@ -191,13 +200,14 @@ impl Session<'_> {
                 None => whole_services(&table),
             };
             self.sent_services = Some(table);
-            return FromScheduler::Services(update);
+            return Ok(Some(FromScheduler::Services(update)));
         }
-        // A node on its way out has no set any more; saying what it holds is harmless.
-        FromScheduler::Current(CurrentMarkers {
-            assignments: self.sent_assignments.as_deref().map(assignments_marker),
-            services: self.sent_services.as_deref().map(services_marker),
-        })
+        Ok(None)
+    }
+
+    /// The node's set as it is durable now.
+    async fn assignment_set(&self) -> Result<Option<Arc<AssignmentSet>>, Status> {
+        self.dispatcher.control.assignment_set(self.node.clone()).await.map_err(stopping)
     }
 
     async fn receive(&self, message: v1::FromAgent) -> Result<(), Status> {

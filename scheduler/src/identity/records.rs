@@ -19,8 +19,6 @@ pub(crate) const JOIN_TOKEN_PREFIX: &str = "join-token/";
 pub(crate) const NODE_KEYS_PREFIX: &str = "node-keys/";
 /// Keys of loaded archives' digests, before an image's reference.
 pub(crate) const IMAGE_PREFIX: &str = "image/";
-/// Keys of the core's records.
-pub(crate) const CORE_PREFIX: &str = "core/";
 
 /// What the cluster is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

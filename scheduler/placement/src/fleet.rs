@@ -1,6 +1,17 @@
 //! The nodes: their free amounts in dense columns, a slice for each class.
+//!
+//! A node that takes instances has a row in its class's slice; one that does not is set aside, so that no scan meets it.
+//! What few nodes have (ports held, devices, more given away than they have) stands in side tables.
 
-use crate::{amount::Amount, class::ClassId};
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::{
+    amount::Amount,
+    block::{Block, Candidate, LANES, Need, Row},
+    class::{ClassId, DomainKey, DomainValue},
+    demand::Port,
+    device::{self, Grant, Slot},
+};
 
 /// A node, as the fleet numbers them; numbers of removed ones are used again.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -19,17 +30,119 @@ pub struct NodeShape {
     pub available: bool,
 }
 
+/// The row of a node that is set aside.
+const ASIDE: u32 = u32::MAX;
+/// The class of a number that is free.
+const NOBODY: ClassId = ClassId(u32::MAX);
+
 /// Every node. It is changed through the [`Engine`](crate::Engine) only.
 #[derive(Clone, Debug, Default)]
 pub struct Fleet {
-    shapes: Vec<Option<(NodeShape, Amount)>>,
+    pub(crate) nodes: Vec<Handle>,
+    pub(crate) classes: Vec<Class>,
+    /// Numbers of removed nodes; the lowest is used first.
+    vacant: BTreeSet<u32>,
+    /// Nodes that take nothing now.
+    aside: BTreeMap<NodeIndex, Row>,
+    /// What was given away beyond a node's capacity.
+    excess: BTreeMap<NodeIndex, (u64, u64)>,
+    /// Who holds a port, with how many instances: one, but for ports of instances that outlived a change.
+    pub(crate) ports: BTreeMap<Port, BTreeMap<NodeIndex, u32>>,
+    /// The devices of the nodes that have any.
+    pub(crate) devices: BTreeMap<NodeIndex, Box<[Slot]>>,
+    /// The nodes with a free share of a kind of device.
+    pub(crate) open_devices: BTreeMap<u32, BTreeSet<NodeIndex>>,
+}
+
+/// Where a node's row is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Handle {
+    pub(crate) class: ClassId,
+    row: u32,
+    capacity: Amount,
+}
+
+/// The slice of one class.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Class {
+    pub(crate) domains: Box<[DomainValue]>,
+    pub(crate) blocks: Vec<Block>,
+    /// How many lanes hold a node.
+    pub(crate) rows: u32,
+    /// How much sought after it is, in the unit of imbalance.
+    pub(crate) scarcity: u32,
+    /// What all its nodes have, also those set aside.
+    pub(crate) capacity: (u64, u64),
+}
+
+impl Class {
+    /// Its value of a property.
+    pub(crate) fn value(&self, key: DomainKey) -> DomainValue {
+        self.domains.get(usize::from(key.0)).copied().unwrap_or_default()
+    }
+
+    pub(crate) fn need(&self, amount: Amount) -> Need {
+        Need { amount, scarcity: self.scarcity }
+    }
+
+    /// The candidate that one row is; `None` when it has no room or is closed.
+    pub(crate) fn candidate(&self, row: u32, need: Need) -> Option<Candidate> {
+        let (block, lane) = self.lane(row);
+        Some(Candidate { mark: block.mark(lane), key: block.key(lane, need)?, order: block.order(lane), row })
+    }
+
+    pub(crate) fn lane(&self, row: u32) -> (&Block, usize) {
+        (&self.blocks[row as usize / LANES], row as usize % LANES)
+    }
+
+    /// The node of a row.
+    pub(crate) fn node(&self, row: u32) -> NodeIndex {
+        let (block, lane) = self.lane(row);
+        block.node(lane)
+    }
+
+    /// Whether a mark is left.
+    pub(crate) fn has_marks(&self) -> bool {
+        self.blocks.iter().any(|block| (0..LANES).any(|lane| block.mark(lane) != 0))
+    }
+
+    pub(crate) fn lane_mut(&mut self, row: u32) -> (&mut Block, usize) {
+        (&mut self.blocks[row as usize / LANES], row as usize % LANES)
+    }
+
+    fn push(&mut self, row: Row) -> u32 {
+        let place = self.rows;
+        if place as usize / LANES == self.blocks.len() {
+            // An eighth at a time: half-empty columns would cost more than they save.
+            self.blocks.reserve_exact(self.blocks.len() / 8 + 1);
+            self.blocks.push(Block::EMPTY);
+        }
+        let (block, lane) = self.lane_mut(place);
+        block.set(lane, row);
+        self.rows += 1;
+        place
+    }
+
+    /// Takes a row out; the last one moves to its place and is returned.
+    fn swap_remove(&mut self, row: u32, last: Row) -> Option<NodeIndex> {
+        let end = self.rows - 1;
+        if row != end {
+            let (block, lane) = self.lane_mut(row);
+            block.set(lane, last);
+        }
+        let (block, lane) = self.lane_mut(end);
+        block.clear(lane);
+        self.rows = end;
+        self.blocks.truncate((end as usize).div_ceil(LANES));
+        (row != end).then_some(last.node)
+    }
 }
 
 impl Fleet {
     /// How many nodes there are, available or not.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.shapes.iter().flatten().count()
+        self.nodes.len() - self.vacant.len()
     }
 
     /// Whether there are none.
@@ -41,17 +154,285 @@ impl Fleet {
     /// What the owner said of a node; `None` = no such node.
     #[must_use]
     pub fn shape(&self, node: NodeIndex) -> Option<NodeShape> {
-        self.shapes.get(node.0 as usize)?.map(|(shape, _)| shape)
+        let handle = self.handle(node)?;
+        let row = self.row(node)?;
+        Some(NodeShape {
+            class: handle.class,
+            capacity: handle.capacity,
+            order: row.order,
+            available: handle.row != ASIDE,
+        })
     }
 
     /// What a node still has to give away; nothing where there is no such node.
     #[must_use]
     pub fn free(&self, node: NodeIndex) -> Amount {
-        self.shapes.get(node.0 as usize).copied().flatten().map(|(_, free)| free).unwrap_or_default()
+        self.row(node).map(|row| row.free).unwrap_or_default()
+    }
+
+    /// What it could give away if `freed` were given back; what was given away beyond its capacity is paid for first.
+    #[must_use]
+    pub fn free_if(&self, node: NodeIndex, freed: Amount) -> Amount {
+        let Some(row) = self.row(node) else { return Amount::default() };
+        let (cpu, memory) = self.taken(node, row);
+        Amount {
+            cpu_millis: left(row.capacity.cpu_millis, cpu.saturating_sub(freed.cpu_millis.into())),
+            memory_kib: left(row.capacity.memory_kib, memory.saturating_sub(freed.memory_kib.into())),
+        }
     }
 
     /// The nodes, in the order of their numbers.
     pub fn nodes(&self) -> impl Iterator<Item = NodeIndex> + '_ {
-        (0..).zip(&self.shapes).filter(|(_, shape)| shape.is_some()).map(|(index, _)| NodeIndex(index))
+        (0..).zip(&self.nodes).filter(|(_, handle)| handle.class != NOBODY).map(|(index, _)| NodeIndex(index))
     }
+
+    /// A node's devices, with what is used of each.
+    #[must_use]
+    pub fn devices(&self, node: NodeIndex) -> &[Slot] {
+        self.devices.get(&node).map(|slots| &**slots).unwrap_or_default()
+    }
+
+    /// How many classes there are, with and without nodes.
+    #[must_use]
+    pub fn class_count(&self) -> u32 {
+        u32::try_from(self.classes.len()).expect("classes are numbered in 32 bits")
+    }
+
+    /// A class's value of a property; zero where it has none.
+    #[must_use]
+    pub fn value(&self, class: ClassId, key: DomainKey) -> DomainValue {
+        self.classes.get(class.0 as usize).map(|class| class.value(key)).unwrap_or_default()
+    }
+
+    /// What was given away beyond what nodes have.
+    pub(crate) fn excess(&self) -> &BTreeMap<NodeIndex, (u64, u64)> {
+        &self.excess
+    }
+
+    pub(crate) fn handle(&self, node: NodeIndex) -> Option<Handle> {
+        self.nodes.get(node.0 as usize).copied().filter(|handle| handle.class != NOBODY)
+    }
+
+    /// The class and the row of a node that takes instances.
+    pub(crate) fn placed(&self, node: NodeIndex) -> Option<(ClassId, u32)> {
+        self.handle(node).filter(|handle| handle.row != ASIDE).map(|handle| (handle.class, handle.row))
+    }
+
+    pub(crate) fn class(&self, class: ClassId) -> &Class {
+        &self.classes[class.0 as usize]
+    }
+
+    pub(crate) fn class_mut(&mut self, class: ClassId) -> &mut Class {
+        &mut self.classes[class.0 as usize]
+    }
+
+    fn row(&self, node: NodeIndex) -> Option<Row> {
+        let handle = self.handle(node)?;
+        if handle.row == ASIDE {
+            return self.aside.get(&node).copied();
+        }
+        let (block, lane) = self.class(handle.class).lane(handle.row);
+        Some(Row { node, free: block.free(lane), capacity: handle.capacity, order: block.order(lane) })
+    }
+
+    pub(crate) fn add(&mut self, shape: NodeShape) -> NodeIndex {
+        let handle = Handle { class: shape.class, row: ASIDE, capacity: shape.capacity };
+        let node = match self.vacant.pop_first() {
+            Some(index) => NodeIndex(index),
+            None => {
+                let index = u32::try_from(self.nodes.len()).expect("nodes are numbered in 32 bits");
+                self.nodes.reserve_exact(if self.nodes.len() == self.nodes.capacity() {
+                    self.nodes.len() / 8 + 8
+                } else {
+                    0
+                });
+                self.nodes.push(handle);
+                NodeIndex(index)
+            }
+        };
+        self.nodes[node.0 as usize] = handle;
+        self.enter(shape, Row { node, free: shape.capacity, capacity: shape.capacity, order: shape.order });
+        node
+    }
+
+    pub(crate) fn remove(&mut self, node: NodeIndex) {
+        if self.leave(node).is_none() {
+            return;
+        }
+        self.nodes[node.0 as usize].class = NOBODY;
+        self.vacant.insert(node.0);
+        self.excess.remove(&node);
+        self.set_devices(node, Box::default());
+        self.ports.retain(|_, holders| {
+            holders.remove(&node);
+            !holders.is_empty()
+        });
+    }
+
+    /// Takes over a shape; what is given away stays.
+    pub(crate) fn reshape(&mut self, node: NodeIndex, shape: NodeShape) {
+        let Some(row) = self.leave(node) else { return };
+        let (taken_cpu, taken_memory) = self.taken(node, row);
+        let free = Amount {
+            cpu_millis: left(shape.capacity.cpu_millis, taken_cpu),
+            memory_kib: left(shape.capacity.memory_kib, taken_memory),
+        };
+        self.set_excess(
+            node,
+            taken_cpu.saturating_sub(shape.capacity.cpu_millis.into()),
+            taken_memory.saturating_sub(shape.capacity.memory_kib.into()),
+        );
+        self.enter(shape, Row { node, free, capacity: shape.capacity, order: shape.order });
+    }
+
+    /// What was given away of a node, in both.
+    fn taken(&self, node: NodeIndex, row: Row) -> (u64, u64) {
+        let (cpu, memory) = self.excess.get(&node).copied().unwrap_or_default();
+        (
+            u64::from(row.capacity.cpu_millis - row.free.cpu_millis) + cpu,
+            u64::from(row.capacity.memory_kib - row.free.memory_kib) + memory,
+        )
+    }
+
+    fn set_excess(&mut self, node: NodeIndex, cpu: u64, memory: u64) {
+        if (cpu, memory) == (0, 0) {
+            self.excess.remove(&node);
+        } else {
+            self.excess.insert(node, (cpu, memory));
+        }
+    }
+
+    /// Gives a node its row.
+    fn enter(&mut self, shape: NodeShape, row: Row) {
+        let class = self.class_mut(shape.class);
+        class.capacity.0 += u64::from(shape.capacity.cpu_millis);
+        class.capacity.1 += u64::from(shape.capacity.memory_kib);
+        let place = if shape.available {
+            class.push(row)
+        } else {
+            self.aside.insert(row.node, row);
+            ASIDE
+        };
+        self.nodes[row.node.0 as usize] = Handle { class: shape.class, row: place, capacity: shape.capacity };
+    }
+
+    /// Takes a node's row from it.
+    fn leave(&mut self, node: NodeIndex) -> Option<Row> {
+        let handle = self.handle(node)?;
+        let row = self.row(node)?;
+        if handle.row == ASIDE {
+            self.aside.remove(&node);
+        } else {
+            let end = self.class(handle.class).rows - 1;
+            let (block, lane) = self.class(handle.class).lane(end);
+            let last = block.node(lane);
+            let last = self.row(last)?;
+            if let Some(moved) = self.class_mut(handle.class).swap_remove(handle.row, last) {
+                self.nodes[moved.0 as usize].row = handle.row;
+            }
+        }
+        let class = self.class_mut(handle.class);
+        class.capacity.0 -= u64::from(handle.capacity.cpu_millis);
+        class.capacity.1 -= u64::from(handle.capacity.memory_kib);
+        Some(row)
+    }
+
+    /// Takes an amount from a node, `count` times.
+    pub(crate) fn take(&mut self, node: NodeIndex, amount: Amount, count: u32) {
+        let Some(row) = self.row(node) else { return };
+        let cpu = u64::from(amount.cpu_millis) * u64::from(count);
+        let memory = u64::from(amount.memory_kib) * u64::from(count);
+        let short_cpu = cpu.saturating_sub(row.free.cpu_millis.into());
+        let short_memory = memory.saturating_sub(row.free.memory_kib.into());
+        if short_cpu > 0 || short_memory > 0 {
+            let (excess_cpu, excess_memory) = self.excess.get(&node).copied().unwrap_or_default();
+            self.set_excess(node, excess_cpu + short_cpu, excess_memory + short_memory);
+        }
+        let free = Amount { cpu_millis: left(row.free.cpu_millis, cpu), memory_kib: left(row.free.memory_kib, memory) };
+        self.set_free(node, free);
+    }
+
+    /// Undoes [`Self::take`].
+    pub(crate) fn give_back(&mut self, node: NodeIndex, amount: Amount) {
+        let Some(row) = self.row(node) else { return };
+        let (mut cpu, mut memory) = (u64::from(amount.cpu_millis), u64::from(amount.memory_kib));
+        if let Some((excess_cpu, excess_memory)) = self.excess.get(&node).copied() {
+            self.set_excess(node, excess_cpu.saturating_sub(cpu), excess_memory.saturating_sub(memory));
+            cpu = cpu.saturating_sub(excess_cpu);
+            memory = memory.saturating_sub(excess_memory);
+        }
+        let back = |free: u32, amount: u64, capacity: u32| {
+            u32::try_from(u64::from(free) + amount).unwrap_or(u32::MAX).min(capacity)
+        };
+        let free = Amount {
+            cpu_millis: back(row.free.cpu_millis, cpu, row.capacity.cpu_millis),
+            memory_kib: back(row.free.memory_kib, memory, row.capacity.memory_kib),
+        };
+        self.set_free(node, free);
+    }
+
+    fn set_free(&mut self, node: NodeIndex, free: Amount) {
+        match self.placed(node) {
+            Some((class, row)) => {
+                let (block, lane) = self.class_mut(class).lane_mut(row);
+                block.set_free(lane, free);
+            }
+            None => {
+                if let Some(row) = self.aside.get_mut(&node) {
+                    row.free = free;
+                }
+            }
+        }
+    }
+
+    /// Gives up a port that a node holds for one instance.
+    pub(crate) fn free_port(&mut self, node: NodeIndex, port: Port) {
+        let Some(holders) = self.ports.get_mut(&port) else { return };
+        if let Some(count) = holders.get_mut(&node) {
+            *count -= 1;
+            if *count == 0 {
+                holders.remove(&node);
+            }
+        }
+        if holders.is_empty() {
+            self.ports.remove(&port);
+        }
+    }
+
+    /// Changes how many shares of a node's devices are used.
+    pub(crate) fn change_devices(&mut self, node: NodeIndex, grants: &[Grant], change: impl Fn(u32, u32) -> u32) {
+        if grants.is_empty() {
+            return;
+        }
+        let Some(mut slots) = self.devices.get(&node).cloned() else { return };
+        for grant in grants {
+            if let Some(slot) = slots.get_mut(grant.slot as usize) {
+                slot.used = change(slot.used, grant.shares);
+            }
+        }
+        self.set_devices(node, slots);
+    }
+
+    /// Replaces a node's devices.
+    pub(crate) fn set_devices(&mut self, node: NodeIndex, slots: Box<[Slot]>) {
+        for slot in self.devices.remove(&node).iter().flatten() {
+            if let Some(open) = self.open_devices.get_mut(&slot.kind) {
+                open.remove(&node);
+                if open.is_empty() {
+                    self.open_devices.remove(&slot.kind);
+                }
+            }
+        }
+        for kind in device::open_kinds(&slots) {
+            self.open_devices.entry(kind).or_default().insert(node);
+        }
+        if !slots.is_empty() {
+            self.devices.insert(node, slots);
+        }
+    }
+}
+
+/// What is left of a part when so much goes; nothing rather than less.
+fn left(part: u32, gone: u64) -> u32 {
+    u32::try_from(u64::from(part).saturating_sub(gone)).unwrap_or_default()
 }

@@ -6,17 +6,26 @@
 //! answers on every machine.
 
 mod amount;
+mod batch;
+mod block;
 mod check;
 mod class;
 mod demand;
 mod device;
 mod engine;
+mod fill;
 mod fleet;
 mod group;
 mod parked;
+mod rebuild;
+mod score;
+mod search;
+mod selection;
+mod single;
+mod tournament;
 
 pub use amount::Amount;
-pub use check::{Credit, Lack, Miss};
+pub use check::{Credit, Miss};
 pub use class::{ClassId, DomainKey, DomainValue, Selection, SelectionId};
 pub use demand::{Affinity, Demand, Over, Port, Protocol, Relation, Spread};
 pub use device::{DeviceAmount, DeviceAsk, Grant, Slot};
@@ -24,3 +33,4 @@ pub use engine::{Engine, Holding, Run};
 pub use fleet::{Fleet, NodeIndex, NodeShape};
 pub use group::{Count, Group, GroupIndex};
 pub use parked::Parked;
+pub use score::SPREADS_MAX;

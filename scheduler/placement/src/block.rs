@@ -1,0 +1,251 @@
+//! The columns: eight nodes of one class beside each other, and the scan that finds the best of them.
+//!
+//! The scan is plain code over fixed arrays of 32-bit integers without branches, which compilers turn into vector
+//! instructions. All values are integers, so every machine finds the same node.
+
+use crate::{amount::Amount, fleet::NodeIndex};
+
+/// Nodes per block.
+pub(crate) const LANES: usize = 8;
+/// The same as a number of rows.
+pub(crate) const ROWS: u32 = 8;
+/// A mark of a row that takes no more, for whatever reason.
+pub(crate) const CLOSED: u16 = u16::MAX;
+/// The key of a row that has no room.
+const NO_ROOM: u32 = u32::MAX;
+/// Memory is compared in units of so many KiB as a power of two, so that a reciprocal in 32 bits is exact enough.
+const MEMORY_SHIFT: u32 = 8;
+/// A share of one is so many bits where imbalance and scarcity are compared.
+pub(crate) const SHARE_BITS: u32 = 10;
+/// So many of those bits are too fine to count: below that the node with more room wins.
+const COARSE_SHIFT: u32 = 4;
+/// Bits of the key for how much of a node would be used.
+const USED_BITS: u32 = 20;
+
+/// Eight rows. A lane without a node has no free memory; every demand takes some.
+#[derive(Clone, Debug)]
+pub(crate) struct Block {
+    free_cpu: [u32; LANES],
+    free_memory: [u32; LANES],
+    cpu_factor: [u32; LANES],
+    memory_factor: [u32; LANES],
+    order: [u32; LANES],
+    node: [u32; LANES],
+    /// Scratch of one search: how many siblings are there, or [`CLOSED`]. All zero between searches.
+    marks: [u16; LANES],
+}
+
+/// A node as one row.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Row {
+    pub(crate) node: NodeIndex,
+    pub(crate) free: Amount,
+    pub(crate) capacity: Amount,
+    pub(crate) order: u32,
+}
+
+/// The best row of a scan; lower is better. `row` is its place in the class, not part of the order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Candidate {
+    pub(crate) mark: u16,
+    pub(crate) key: u32,
+    pub(crate) order: u32,
+    pub(crate) row: u32,
+}
+
+/// What a scan looks for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Need {
+    pub(crate) amount: Amount,
+    /// The scarcity of the class, in the same unit as imbalance.
+    pub(crate) scarcity: u32,
+}
+
+impl Block {
+    pub(crate) const EMPTY: Self = Self {
+        free_cpu: [0; LANES],
+        free_memory: [0; LANES],
+        cpu_factor: [0; LANES],
+        memory_factor: [0; LANES],
+        order: [u32::MAX; LANES],
+        node: [u32::MAX; LANES],
+        marks: [0; LANES],
+    };
+
+    pub(crate) fn set(&mut self, lane: usize, row: Row) {
+        self.free_cpu[lane] = row.free.cpu_millis;
+        self.free_memory[lane] = row.free.memory_kib;
+        self.cpu_factor[lane] = u32::MAX / row.capacity.cpu_millis.max(1);
+        self.memory_factor[lane] = u32::MAX / (row.capacity.memory_kib >> MEMORY_SHIFT).max(1);
+        self.order[lane] = row.order;
+        self.node[lane] = row.node.0;
+        self.marks[lane] = 0;
+    }
+
+    pub(crate) fn clear(&mut self, lane: usize) {
+        self.free_cpu[lane] = 0;
+        self.free_memory[lane] = 0;
+        self.cpu_factor[lane] = 0;
+        self.memory_factor[lane] = 0;
+        self.order[lane] = u32::MAX;
+        self.node[lane] = u32::MAX;
+        self.marks[lane] = 0;
+    }
+
+    pub(crate) fn free(&self, lane: usize) -> Amount {
+        Amount { cpu_millis: self.free_cpu[lane], memory_kib: self.free_memory[lane] }
+    }
+
+    pub(crate) fn set_free(&mut self, lane: usize, free: Amount) {
+        self.free_cpu[lane] = free.cpu_millis;
+        self.free_memory[lane] = free.memory_kib;
+    }
+
+    pub(crate) fn node(&self, lane: usize) -> NodeIndex {
+        NodeIndex(self.node[lane])
+    }
+
+    pub(crate) fn order(&self, lane: usize) -> u32 {
+        self.order[lane]
+    }
+
+    pub(crate) fn mark(&self, lane: usize) -> u16 {
+        self.marks[lane]
+    }
+
+    pub(crate) fn set_mark(&mut self, lane: usize, mark: u16) {
+        self.marks[lane] = mark;
+    }
+
+    /// Lane by lane: how bad each node would be after taking the amount; [`NO_ROOM`] where it does not fit.
+    ///
+    /// The high bits are the gap between the free shares of CPU and memory plus the class's scarcity, in coarse steps; the
+    /// low ones how much would be used of both.
+    #[inline(always)]
+    fn keys(&self, need: Need) -> [u32; LANES] {
+        let mut keys = [NO_ROOM; LANES];
+        for (lane, key) in keys.iter_mut().enumerate() {
+            let (free_cpu, free_memory) = (self.free_cpu[lane], self.free_memory[lane]);
+            let fits = (free_cpu >= need.amount.cpu_millis)
+                & (free_memory >= need.amount.memory_kib)
+                & (self.marks[lane] != CLOSED);
+            let cpu = free_cpu.wrapping_sub(need.amount.cpu_millis).wrapping_mul(self.cpu_factor[lane]);
+            let memory = (free_memory.wrapping_sub(need.amount.memory_kib) >> MEMORY_SHIFT)
+                .wrapping_mul(self.memory_factor[lane]);
+            let gap = cpu.max(memory) - cpu.min(memory);
+            let uneven = ((gap >> (32 - SHARE_BITS)) + need.scarcity) >> COARSE_SHIFT;
+            let used = (u32::MAX - (cpu >> 1) - (memory >> 1)) >> (32 - USED_BITS);
+            *key = if fits { uneven << USED_BITS | used } else { NO_ROOM };
+        }
+        keys
+    }
+
+    /// One lane's key; `None` when it has no room or is closed.
+    pub(crate) fn key(&self, lane: usize, need: Need) -> Option<u32> {
+        Some(self.keys(need)[lane]).filter(|key| *key != NO_ROOM)
+    }
+
+    /// How many more of an amount fit in a lane; none in a closed one.
+    pub(crate) fn room(&self, lane: usize, amount: Amount) -> u32 {
+        if self.marks[lane] == CLOSED {
+            return 0;
+        }
+        let memory = self.free_memory[lane] / amount.memory_kib.max(1);
+        self.free_cpu[lane].checked_div(amount.cpu_millis).map_or(memory, |cpu| cpu.min(memory))
+    }
+}
+
+/// The best row of consecutive blocks: fewest siblings, then lowest key, then lowest order. `first` is the row of the
+/// first lane.
+pub(crate) fn best(blocks: &[Block], first: u32, need: Need) -> Option<Candidate> {
+    let mut marks = [u32::MAX; LANES];
+    let mut keys = [NO_ROOM; LANES];
+    let mut orders = [u32::MAX; LANES];
+    let mut rows = [0_u32; LANES];
+    let mut row = first;
+    for block in blocks {
+        let found = block.keys(need);
+        for lane in 0..LANES {
+            // No room counts as more siblings than anybody has, so that it never wins.
+            let mark = if found[lane] == NO_ROOM { u32::MAX } else { u32::from(block.marks[lane]) };
+            let order = block.order[lane];
+            let better = (mark < marks[lane])
+                | ((mark == marks[lane])
+                    & ((found[lane] < keys[lane]) | ((found[lane] == keys[lane]) & (order < orders[lane]))));
+            marks[lane] = if better { mark } else { marks[lane] };
+            keys[lane] = if better { found[lane] } else { keys[lane] };
+            orders[lane] = if better { order } else { orders[lane] };
+            rows[lane] = if better { row } else { rows[lane] };
+        }
+        row = row.wrapping_add(ROWS);
+    }
+    (0_u32..)
+        .zip(0..LANES)
+        .filter(|(_, lane)| keys[*lane] != NO_ROOM)
+        .filter_map(|(offset, lane)| {
+            let mark = u16::try_from(marks[lane]).ok()?;
+            Some(Candidate { mark, key: keys[lane], order: orders[lane], row: rows[lane] + offset })
+        })
+        .min()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GIB: u32 = 1 << 20;
+
+    fn block(rows: &[(u32, u32)]) -> Block {
+        let mut block = Block::EMPTY;
+        for (lane, (cpu_millis, memory_kib)) in rows.iter().enumerate() {
+            let (index, free) =
+                (u32::try_from(lane).unwrap(), Amount { cpu_millis: *cpu_millis, memory_kib: *memory_kib });
+            let capacity = Amount { cpu_millis: 4_000, memory_kib: 16 * GIB };
+            block.set(lane, Row { node: NodeIndex(index), free, capacity, order: index });
+        }
+        block
+    }
+
+    fn need(cpu_millis: u32, memory_kib: u32) -> Need {
+        Need { amount: Amount { cpu_millis, memory_kib }, scarcity: 0 }
+    }
+
+    #[test]
+    fn the_node_that_stays_in_proportion_wins() {
+        let blocks = [block(&[(4_000, 4 * GIB), (2_000, 8 * GIB), (500, 16 * GIB)])];
+
+        let found = best(&blocks, 0, need(500, 2 * GIB)).map(|found| found.row);
+
+        assert_eq!(found, Some(1));
+    }
+
+    #[test]
+    fn equals_are_told_apart_by_order_and_siblings_count_first() {
+        let mut blocks = [block(&[(4_000, GIB); 8]), block(&[(4_000, GIB); 3])];
+        blocks[0].set_mark(0, 1);
+        blocks[0].set_mark(1, CLOSED);
+
+        assert_eq!(best(&blocks, 0, need(1, 1)).map(|found| found.row), Some(8), "its order is 0");
+        assert_eq!(best(&blocks[..1], 0, need(4_001, 1)), None, "nothing has room");
+        assert_eq!(best(&[Block::EMPTY], 0, need(0, 1)), None, "an empty lane has no room");
+    }
+
+    #[test]
+    fn room_is_what_both_amounts_allow() {
+        let block = block(&[(1_000, 10 * GIB)]);
+
+        assert_eq!(block.room(0, Amount { cpu_millis: 300, memory_kib: GIB }), 3);
+        assert_eq!(block.room(0, Amount { cpu_millis: 0, memory_kib: 4 * GIB }), 2);
+    }
+
+    #[test]
+    fn the_largest_node_has_a_sound_share() {
+        let mut block = Block::EMPTY;
+        let capacity = Amount { cpu_millis: u32::MAX, memory_kib: u32::MAX };
+        block.set(0, Row { node: NodeIndex(0), free: capacity, capacity, order: 0 });
+
+        let key = block.key(0, need(0, 1)).expect("it fits");
+
+        assert_eq!(key, 0, "all is free and in proportion");
+    }
+}

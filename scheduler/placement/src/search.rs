@@ -1,0 +1,274 @@
+//! What a search looks at: which classes and rows are open to a group, and the slices in which to look.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::{
+    block::{self, CLOSED, Candidate, ROWS},
+    check::View,
+    class::ClassId,
+    demand::{Affinity, Demand, Over, Relation},
+    fleet::{Fleet, NodeIndex},
+    group::{Count, Group, GroupIndex},
+    selection::Selections,
+};
+
+/// Blocks that one slice has at most: what is scanned again after a placement in it.
+const SLICE_BLOCKS_MAX: u32 = 64;
+/// Listed nodes that one slice has at most.
+const SLICE_NODES_MAX: usize = 64;
+
+/// Some rows of one class.
+#[derive(Clone, Debug)]
+pub(crate) struct Slice {
+    pub(crate) class: ClassId,
+    rows: Rows,
+}
+
+#[derive(Clone, Debug)]
+enum Rows {
+    /// Consecutive blocks.
+    Blocks(u32, u32),
+    /// Single rows.
+    Listed(Vec<u32>),
+}
+
+/// One group's look for nodes. Marks that it leaves in the columns are wiped by [`Search::finish`].
+#[derive(Debug)]
+pub(crate) struct Search<'e> {
+    pub(crate) fleet: &'e mut Fleet,
+    pub(crate) groups: &'e [Option<Group>],
+    pub(crate) selections: &'e Selections,
+    pub(crate) index: GroupIndex,
+    pub(crate) group: &'e Group,
+    /// Whether a rule is over nodes: then marks count siblings.
+    counts_nodes: bool,
+    marked: Vec<(ClassId, u32)>,
+    /// What was placed in this search, where marks do not say it.
+    seats: BTreeMap<NodeIndex, u32>,
+}
+
+impl<'e> Search<'e> {
+    pub(crate) fn new(
+        fleet: &'e mut Fleet,
+        groups: &'e [Option<Group>],
+        selections: &'e Selections,
+        index: GroupIndex,
+    ) -> Option<Self> {
+        let group = groups.get(index.0 as usize)?.as_ref()?;
+        let counts_nodes = group.demand.spread.iter().any(|rule| rule.over == Over::Node);
+        Some(Self { fleet, groups, selections, index, group, counts_nodes, marked: Vec::new(), seats: BTreeMap::new() })
+    }
+
+    pub(crate) fn view(&self) -> View<'_> {
+        View { fleet: self.fleet, groups: self.groups, selections: self.selections }
+    }
+
+    pub(crate) fn demand(&self) -> &'e Demand {
+        &self.group.demand
+    }
+
+    /// Wipes the marks.
+    pub(crate) fn finish(self) {
+        for (class, row) in self.marked {
+            let (block, lane) = self.fleet.class_mut(class).lane_mut(row);
+            block.set_mark(lane, 0);
+        }
+    }
+
+    pub(crate) fn mark(&mut self, class: ClassId, row: u32, mark: u16) {
+        let (block, lane) = self.fleet.class_mut(class).lane_mut(row);
+        if block.mark(lane) == 0 {
+            self.marked.push((class, row));
+        }
+        block.set_mark(lane, mark);
+    }
+
+    pub(crate) fn close(&mut self, node: NodeIndex) {
+        if let Some((class, row)) = self.fleet.placed(node) {
+            self.mark(class, row, CLOSED);
+        }
+    }
+
+    /// Whether the rules about other groups allow a class as a whole.
+    pub(crate) fn is_open(&self, class: ClassId) -> bool {
+        let class = self.fleet.class(class);
+        let total = |other: GroupIndex, over: Over| {
+            let Over::Domain(key) = over else { return None };
+            Some(self.view().group(other).map(|other| other.at(key, class.value(key)).total).unwrap_or_default())
+        };
+        let own = self.demand().affinities.iter().all(|rule| {
+            total(rule.group, rule.within).is_none_or(|there| View::holds(self.group, self.index, *rule, there))
+        });
+        own && self.group.named_by.iter().all(|(other, within, relation)| {
+            *relation == Relation::With || total(*other, *within).is_none_or(|there| there == 0)
+        })
+    }
+
+    /// The nodes that alone come into question: named ones, those beside another group; those with a device free, where they
+    /// are few.
+    pub(crate) fn listed(&self) -> Option<Vec<NodeIndex>> {
+        let demand = self.demand();
+        if let Some(nodes) = &demand.nodes {
+            return Some(nodes.clone());
+        }
+        let holders = |other: &Affinity| self.view().group(other.group).map(Group::holders).unwrap_or_default();
+        if let Some(rule) = self.beside().min_by_key(|rule| holders(rule)) {
+            let other = self.view().group(rule.group);
+            return Some(other.into_iter().flat_map(Group::nodes).map(|(node, _)| node).collect());
+        }
+        let open = |kind: u32| self.fleet.open_devices.get(&kind);
+        let kinds = demand.devices.iter().map(|ask| ask.kind);
+        let kind = kinds.min_by_key(|kind| open(*kind).map(BTreeSet::len).unwrap_or_default())?;
+        let nodes: Vec<NodeIndex> = open(kind).into_iter().flatten().copied().collect();
+        let is_few = (nodes.len() as u64) < self.selections.rows(demand.selection) / 8;
+        is_few.then_some(nodes)
+    }
+
+    /// The rules by which instances of another group must be on the very node.
+    fn beside(&self) -> impl Iterator<Item = &'e Affinity> {
+        let alone = self.group.total() == 0;
+        let index = self.index;
+        let rules = self.group.demand.affinities.iter();
+        rules.filter(move |rule| {
+            (rule.relation, rule.within) == (Relation::With, Over::Node) && !(rule.group == index && alone)
+        })
+    }
+
+    /// Whether instances of all groups are on a node that must be.
+    pub(crate) fn stands_beside(&self, node: NodeIndex) -> bool {
+        let Some((class, _)) = self.fleet.placed(node) else { return false };
+        let class = self.fleet.class(class);
+        let on = |rule: &Affinity| self.view().group(rule.group).is_some_and(|other| other.on(class, node).total > 0);
+        self.beside().all(on)
+    }
+
+    /// The slices of some nodes, in the order of their classes.
+    pub(crate) fn slices_of(&self, nodes: &[NodeIndex]) -> Vec<Slice> {
+        let selection = self.demand().selection;
+        let mut rows: Vec<(ClassId, u32)> = nodes.iter().filter_map(|node| self.fleet.placed(*node)).collect();
+        rows.retain(|(class, _)| self.selections.allows(selection, *class));
+        rows.sort_unstable();
+        let same = rows.chunk_by(|a, b| a.0 == b.0).filter(|rows| self.is_open(rows[0].0));
+        same.flat_map(|rows| rows.chunks(SLICE_NODES_MAX))
+            .map(|rows| Slice { class: rows[0].0, rows: Rows::Listed(rows.iter().map(|(_, row)| *row).collect()) })
+            .collect()
+    }
+
+    /// Adds the slices of a class, beginning at one of them and going round.
+    pub(crate) fn add_slices(&self, class: ClassId, start: u64, slices: &mut Vec<Slice>) {
+        let there = self.fleet.class(class);
+        if there.rows == 0 || !self.is_open(class) {
+            return;
+        }
+        let blocks = u32::try_from(there.blocks.len()).expect("rows are numbered in 32 bits");
+        let count = blocks.div_ceil(SLICE_BLOCKS_MAX);
+        let start = u32::try_from(start % u64::from(count)).expect("it is less than their count");
+        for part in (start..count).chain(0..start) {
+            let from = part * SLICE_BLOCKS_MAX;
+            slices.push(Slice { class, rows: Rows::Blocks(from, blocks.min(from + SLICE_BLOCKS_MAX)) });
+        }
+    }
+
+    /// How many rows a slice has.
+    pub(crate) fn len(&self, slice: &Slice) -> u32 {
+        match &slice.rows {
+            Rows::Blocks(from, to) => (to * ROWS).min(self.fleet.class(slice.class).rows) - from * ROWS,
+            Rows::Listed(rows) => u32::try_from(rows.len()).expect("a slice has few listed nodes"),
+        }
+    }
+
+    /// The rows of a slice.
+    pub(crate) fn rows(&self, slice: &Slice) -> Vec<u32> {
+        match &slice.rows {
+            Rows::Blocks(from, _) => (from * ROWS..from * ROWS + self.len(slice)).collect(),
+            Rows::Listed(rows) => rows.clone(),
+        }
+    }
+
+    /// The best row of a slice.
+    pub(crate) fn best(&self, slice: &Slice) -> Option<Candidate> {
+        let class = self.fleet.class(slice.class);
+        let need = class.need(self.demand().amount);
+        match &slice.rows {
+            Rows::Blocks(from, to) => block::best(&class.blocks[*from as usize..*to as usize], from * ROWS, need),
+            Rows::Listed(rows) => rows.iter().filter_map(|row| class.candidate(*row, need)).min(),
+        }
+    }
+
+    /// The mark of a node with siblings.
+    pub(crate) fn sibling_mark(&self, counted: u32, total: u32) -> u16 {
+        let demand = self.demand();
+        if demand.per_node_max.is_some_and(|most| total >= most) {
+            return CLOSED;
+        }
+        self.node_mark(counted)
+    }
+
+    /// So many siblings as a mark, where a rule asks for them.
+    fn node_mark(&self, counted: u32) -> u16 {
+        if self.counts_nodes { u16::try_from(counted).unwrap_or(CLOSED - 1).min(CLOSED - 1) } else { 0 }
+    }
+
+    /// Marks a node with siblings.
+    pub(crate) fn mark_sibling(&mut self, node: NodeIndex, count: Count) {
+        if let Some((class, row)) = self.fleet.placed(node) {
+            let mark = self.sibling_mark(count.counted, count.total);
+            self.mark(class, row, mark);
+        }
+    }
+
+    /// Marks those of some nodes that have siblings.
+    pub(crate) fn mark_listed(&mut self, nodes: &[NodeIndex]) {
+        for node in nodes {
+            let Some((class, _)) = self.fleet.placed(*node) else { continue };
+            let count = self.group.on(self.fleet.class(class), *node);
+            if count.total > 0 {
+                self.mark_sibling(*node, count);
+            }
+        }
+    }
+
+    /// Closes every node where another group or a port is in the way.
+    pub(crate) fn close_conflicts(&mut self) {
+        let own = self.demand().affinities.iter().filter(|rule| rule.relation == Relation::Without);
+        let own = own.filter(|rule| rule.within == Over::Node).map(|rule| rule.group);
+        let theirs = self
+            .group
+            .named_by
+            .iter()
+            .filter(|(_, within, relation)| (*within, *relation) == (Over::Node, Relation::Without));
+        let others: Vec<GroupIndex> = own.chain(theirs.map(|(other, ..)| *other)).collect();
+        for other in others {
+            let Some(other) = self.groups.get(other.0 as usize).and_then(Option::as_ref) else { continue };
+            other.nodes().for_each(|(node, _)| self.close(node));
+        }
+        for port in &self.demand().ports {
+            let holders: Vec<NodeIndex> =
+                self.fleet.ports.get(port).into_iter().flatten().map(|(node, _)| *node).collect();
+            holders.into_iter().for_each(|node| self.close(node));
+        }
+    }
+
+    /// Marks a row on which one more instance was placed; how many siblings that count it has now, where rules ask.
+    pub(crate) fn seated(&mut self, node: NodeIndex, class: ClassId, row: u32) -> u32 {
+        let demand = self.demand();
+        if !demand.ports.is_empty() {
+            self.mark(class, row, CLOSED);
+            return 1;
+        }
+        let there = self.fleet.class(class);
+        let (block, lane) = there.lane(row);
+        let mut counted = u32::from(block.mark(lane)) + 1;
+        if demand.per_node_max.is_some() {
+            let before = self.group.on(there, node);
+            let more = self.seats.entry(node).or_default();
+            *more += 1;
+            counted = before.counted + *more;
+            let mark = self.sibling_mark(counted, before.total + self.seats[&node]);
+            self.mark(class, row, mark);
+        } else if self.counts_nodes {
+            self.mark(class, row, u16::try_from(counted).unwrap_or(CLOSED - 1).min(CLOSED - 1));
+        }
+        counted
+    }
+}

@@ -1,0 +1,184 @@
+//! One more instance: the emptiest places first, an exact scan of their slices.
+
+use crate::{
+    block::Candidate,
+    check::{Credit, Miss},
+    class::DomainValue,
+    demand::Over,
+    fleet::NodeIndex,
+    group::domain,
+    score::Score,
+    search::{Search, Slice},
+};
+
+/// Of more nodes than this that are equally good for evenness, only so many are compared for the rest; which of them
+/// changes with each instance. It bounds one decision on a fleet of any size.
+const WINDOW_ROWS: u32 = 2_048;
+/// After so many misses, everything that is in the way is looked up at once.
+const MISSES_MAX: u32 = 8;
+
+/// The best node for one more instance.
+pub(crate) fn pick(search: &mut Search<'_>) -> Option<NodeIndex> {
+    if let Some(nodes) = search.listed() {
+        search.mark_listed(&nodes);
+        let slices = search.slices_of(&nodes);
+        return best_of(search, slices).map(|(_, found)| found.node);
+    }
+    by_places(search).map(|found| found.node)
+}
+
+/// A node that takes the instance.
+#[derive(Clone, Copy, Debug)]
+struct Found {
+    node: NodeIndex,
+    /// Whether no place could be emptier, apart from the leading one.
+    is_even: bool,
+}
+
+/// Looks at the places of the leading rule, the emptiest first.
+fn by_places(search: &mut Search<'_>) -> Option<Found> {
+    let (group, selections) = (search.group, search.selections);
+    let hosts = selections.hosts(group.demand.selection, group.lead)?;
+    let leads_first = group.demand.spread.first().is_some_and(|rule| domain(rule.over).is_some());
+    let seed = seed(search);
+    let pivot = hosts.last_key_value().map_or(0, |(last, _)| turn(seed, u64::from(*last) + 1));
+    let mut best: Option<(Score, Found)> = None;
+    let mut level = 0;
+    let mut window = Vec::new();
+    let mut rows = 0;
+    for (count, value) in places(search, pivot) {
+        if count != level {
+            keep(&mut best, best_of(search, std::mem::take(&mut window)));
+            rows = 0;
+            level = count;
+            if best.is_some() && (leads_first || best.as_ref().is_some_and(|(_, found)| found.is_even)) {
+                break;
+            }
+        }
+        for (node, count) in group.nodes_in(value) {
+            search.mark_sibling(node, count);
+        }
+        let Some(classes) = hosts.get(&value) else { continue };
+        let start = usize::try_from(seed % classes.len() as u64).expect("it is less than their count");
+        for class in classes[start..].iter().chain(&classes[..start]) {
+            let mut slices = Vec::new();
+            search.add_slices(*class, seed, &mut slices);
+            for slice in slices {
+                rows += search.len(&slice);
+                window.push(slice);
+                if rows >= WINDOW_ROWS {
+                    keep(&mut best, best_of(search, std::mem::take(&mut window)));
+                    rows = 0;
+                    if best.as_ref().is_some_and(|(_, found)| found.is_even) {
+                        return best.map(|(_, found)| found);
+                    }
+                }
+            }
+        }
+    }
+    keep(&mut best, best_of(search, window));
+    best.map(|(_, found)| found)
+}
+
+/// The places of the leading rule with how many siblings are in each, the emptiest first; equals from `pivot` on.
+fn places<'e>(search: &Search<'e>, pivot: DomainValue) -> impl Iterator<Item = (u32, DomainValue)> + use<'e> {
+    let group = search.group;
+    let hosts = search.selections.hosts(group.demand.selection, group.lead);
+    let tally = group.lead.and_then(|key| group.tally(key));
+    let all = hosts.into_iter().flat_map(move |hosts| hosts.range(pivot..).chain(hosts.range(..pivot)));
+    let empty = all
+        .map(|(value, _)| *value)
+        .filter(move |value| tally.is_none_or(|tally| tally.get(*value).counted == 0))
+        .map(|value| (0, value));
+    let mut above = 0;
+    let levels = std::iter::from_fn(move || {
+        above = tally?.levels.range((above + 1, 0)..).next()?.0;
+        Some(above)
+    });
+    let filled = levels.flat_map(move |count| {
+        let levels = tally.map(|tally| &tally.levels).into_iter();
+        levels.flat_map(move |levels| {
+            levels.range((count, pivot)..=(count, u32::MAX)).chain(levels.range((count, 0)..(count, pivot)))
+        })
+    });
+    empty.chain(filled.copied())
+}
+
+fn keep(best: &mut Option<(Score, Found)>, found: Option<(Score, Found)>) {
+    if let Some(found) = found.filter(|(score, _)| best.as_ref().is_none_or(|(lowest, _)| score < lowest)) {
+        *best = Some(found);
+    }
+}
+
+/// The best node of some slices that passes the check.
+fn best_of(search: &mut Search<'_>, slices: Vec<Slice>) -> Option<(Score, Found)> {
+    let mut open: Vec<(Slice, Option<(Score, Candidate)>)> = slices
+        .into_iter()
+        .map(|slice| {
+            let best = scored(search, &slice);
+            (slice, best)
+        })
+        .collect();
+    let mut misses = 0;
+    loop {
+        let (place, (score, candidate)) = (0_usize..)
+            .zip(&open)
+            .filter_map(|(place, (_, best))| Some((place, (*best)?)))
+            .min_by_key(|(_, (score, _))| *score)?;
+        let class_id = open[place].0.class;
+        let node = search.fleet.class(class_id).node(candidate.row);
+        match search.view().check(node, search.index, &Credit::default()) {
+            Ok(()) => return Some((score, Found { node, is_even: is_even(search, score) })),
+            Err(Miss::Spread(rule)) => {
+                // All of that place, or of the slice, would be as uneven.
+                let over = search.demand().spread[rule].over;
+                let value = |search: &Search<'_>, slice: &Slice| {
+                    domain(over).map(|key| search.fleet.class(slice.class).value(key))
+                };
+                let there = value(search, &open[place].0);
+                match over {
+                    Over::Domain(_) => open.retain(|(slice, _)| value(search, slice) != there),
+                    Over::Node => open[place].1 = None,
+                }
+            }
+            Err(_) => {
+                search.close(node);
+                misses += 1;
+                if misses == MISSES_MAX {
+                    search.close_conflicts();
+                    for (slice, best) in &mut open {
+                        *best = scored(search, slice);
+                    }
+                } else {
+                    open[place].1 = scored(search, &open[place].0);
+                }
+            }
+        }
+    }
+}
+
+fn scored(search: &Search<'_>, slice: &Slice) -> Option<(Score, Candidate)> {
+    let candidate = search.best(slice)?;
+    let rules = &search.demand().spread;
+    let at = |rule: usize, value: DomainValue| {
+        domain(rules[rule].over).map(|key| search.group.at(key, value).counted).unwrap_or_default()
+    };
+    Some((Score::new(rules, candidate, search.fleet.class(slice.class), at), candidate))
+}
+
+/// Whether the places of all rules but the leading one are empty: then none is better for evenness in this level.
+fn is_even(search: &Search<'_>, score: Score) -> bool {
+    let rules = &search.demand().spread;
+    let lead = rules.iter().position(|rule| domain(rule.over).is_some());
+    score.counts().iter().enumerate().all(|(place, count)| *count == 0 || Some(place) == lead)
+}
+
+/// Where a search begins: another place for each group and each of its instances, the same on every machine.
+fn seed(search: &Search<'_>) -> u64 {
+    let mixed = (search.group.total() ^ u64::from(search.index.0) << 32).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    mixed ^ mixed >> 29
+}
+
+fn turn(seed: u64, count: u64) -> u32 {
+    u32::try_from(seed % count.max(1)).unwrap_or_default()
+}

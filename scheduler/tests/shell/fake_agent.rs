@@ -3,6 +3,7 @@
 use std::{
     net::{Shutdown, TcpStream},
     sync::Arc,
+    time::Duration,
 };
 
 use api_daemon::identity::tls::{Credentials, certificates, session_client};
@@ -23,7 +24,10 @@ use proto::{
 };
 use rcgen::{CertificateParams, DnType, KeyPair};
 use serde_json::json;
-use tokio::{sync::mpsc, time::timeout};
+use tokio::{
+    sync::mpsc,
+    time::{interval, timeout},
+};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{
     Status, Streaming,
@@ -32,6 +36,9 @@ use tonic::{
 use tower::service_fn;
 
 use crate::cluster::{Cluster, LIMIT};
+
+/// The time between two heartbeats.
+const BEAT: Duration = Duration::from_millis(500);
 
 /// A node that joined: its key and what it was given.
 #[derive(Clone)]
@@ -92,6 +99,7 @@ impl Member {
         let (mut dispatcher, wire) = self.dial(cluster).await.map_err(Status::unavailable)?;
         let (to_scheduler, messages) = mpsc::channel(8);
         to_scheduler.send(first).await.expect("the stream is there");
+        tokio::spawn(beat(to_scheduler.downgrade()));
         let opened = timeout(LIMIT, dispatcher.session(ReceiverStream::new(messages))).await.expect("in time")?;
         Ok(Agent { dispatcher, set: None, table: None, wire, to_scheduler, from_scheduler: opened.into_inner() })
     }
@@ -185,6 +193,19 @@ impl Agent {
             if let Err(status) = self.next().await {
                 return status;
             }
+        }
+    }
+}
+
+/// Says that the agent is there, for as long as it is: a node that is silent for three seconds is taken out, and on a slow
+/// machine everything takes longer than that.
+async fn beat(to_scheduler: mpsc::WeakSender<v1::FromAgent>) {
+    let mut pace = interval(BEAT);
+    loop {
+        pace.tick().await;
+        let Some(session) = to_scheduler.upgrade() else { return };
+        if session.send(FromAgent::Heartbeat.into()).await.is_err() {
+            return;
         }
     }
 }

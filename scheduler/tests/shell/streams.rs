@@ -7,6 +7,7 @@ use proto::{
     v1,
 };
 use serde_json::json;
+use tests_support::wait::wait_until_async;
 use tokio::{io::AsyncWriteExt, sync::mpsc};
 use tokio_stream::{StreamExt, wrappers::ReceiverStream};
 use tonic::Code;
@@ -220,11 +221,10 @@ async fn lines_that_cannot_be_had_are_missed_after_those_that_can() {
         agent.until(|agent| agent.set.as_ref().is_some_and(|set| !set.assignments.is_empty())).await;
     }
     far.cut();
-    let gone =
-        || async { cluster.ask(Method::GET, "/v1/describe/node/edge-2", "").await.body["node"]["liveness"] != "ready" };
-    while !gone().await {
-        tokio::task::yield_now().await;
-    }
+    wait_until_async(LIMIT, async || {
+        cluster.ask(Method::GET, "/v1/describe/node/edge-2", "").await.body["node"]["liveness"] != "ready"
+    })
+    .await;
 
     let asked = cluster.stream(Method::GET, "/v1/logs/workload/web", "");
     let answered = async {

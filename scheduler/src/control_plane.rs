@@ -58,6 +58,8 @@ pub(crate) struct Parts {
     pub(crate) images: Arc<Images>,
     /// Joins go one by one, so that the uses of a token become durable in the order they were taken.
     pub(crate) joining: Mutex<()>,
+    /// Plans and forecasts go one by one, each on a copy of the state.
+    pub(crate) thinking: Mutex<()>,
 }
 
 impl Port {
@@ -93,6 +95,19 @@ impl Port {
     ) -> Result<T, Problem> {
         let seen = self.0.control.query(move |scheduler, _| look(scheduler)).await.map_err(problem::stopped)?;
         seen.map_err(|refusal| problem::refused(&refusal))
+    }
+
+    /// Answers from a copy of the state, beside the loop: decisions do not wait for it. One answer at a time, so that
+    /// copies do not pile up.
+    async fn think<T: Send + 'static>(
+        &self,
+        think: impl FnOnce(&Scheduler) -> Result<T, Refusal> + Send + 'static,
+    ) -> Result<T, Problem> {
+        let _one_by_one = self.0.thinking.lock().await;
+        let copy = self.look(|scheduler| Ok(scheduler.clone())).await?;
+        let thought = tokio::task::spawn_blocking(move || think(&copy)).await;
+        let thought = thought.map_err(|_| problem::internal("the answer broke off"))?;
+        thought.map_err(|refusal| problem::refused(&refusal))
     }
 
     async fn list<T: Send + 'static>(
@@ -187,8 +202,7 @@ impl ControlPlane for Port {
     }
 
     async fn plan(&self, specs: Vec<WorkloadSpec>) -> Result<Plan, Problem> {
-        let changes = self.look(move |scheduler| scheduler.plan(&specs)).await?;
-        Ok(Plan { changes, ..Plan::default() })
+        self.think(move |scheduler| scheduler.plan(&specs)).await
     }
 
     async fn scale(&self, workload: WorkloadId, replicas: u32) -> Result<Vec<WorkloadChange>, Problem> {
@@ -252,8 +266,8 @@ impl ControlPlane for Port {
         Err(problem::unavailable("this scheduler explains applied workloads only", "apply it, then ask"))
     }
 
-    async fn what_if(&self, _: Question) -> Result<Forecast, Problem> {
-        Err(problem::unavailable("this scheduler makes no forecasts", ""))
+    async fn what_if(&self, question: Question) -> Result<Forecast, Problem> {
+        self.think(move |scheduler| scheduler.what_if(&question)).await
     }
 
     async fn set_availability(&self, node: NodeId, availability: Availability) -> Result<(), Problem> {

@@ -31,6 +31,9 @@ pub(crate) fn refused(refusal: &Refusal) -> Problem {
     match refusal {
         Refusal::UnknownWorkload(_) => problem(404, "not_found", &title, "`wherry get services` shows what there is"),
         Refusal::UnknownNode(_) => problem(404, "not_found", &title, "`wherry get nodes` shows what there is"),
+        Refusal::MisspeltNode { asked, nearest } => {
+            problem(404, "not_found", &format!("there is no node `{asked}`"), &format!("did you mean `{nearest}`?"))
+        }
         Refusal::UnknownSite(_) => problem(404, "not_found", &title, "`wherry get nodes` shows the sites"),
         Refusal::UnknownInstance(_) => problem(404, "not_found", &title, "`wherry get instances` shows what there is"),
         Refusal::Conflict(_) => problem(409, "conflict", &title, ""),

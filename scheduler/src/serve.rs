@@ -173,6 +173,7 @@ pub async fn serve(config: Config, listeners: Listeners, stop: CancellationToken
         logs,
         images,
         joining: Mutex::new(()),
+        thinking: Mutex::new(()),
     });
 
     let mut supervisor = Supervisor::new(stop.clone());

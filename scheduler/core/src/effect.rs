@@ -131,6 +131,14 @@ pub enum Refusal {
     /// There is no such node.
     #[error("there is no node `{0}`")]
     UnknownNode(NodeId),
+    /// There is no such node, but one with a name like it.
+    #[error("there is no node `{asked}`: did you mean `{nearest}`?")]
+    MisspeltNode {
+        /// The name that was given.
+        asked: NodeId,
+        /// The name that was probably meant.
+        nearest: NodeId,
+    },
     /// There is no such site.
     #[error("there is no site `{0}`")]
     UnknownSite(String),

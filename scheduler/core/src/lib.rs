@@ -28,11 +28,14 @@ mod placement;
 mod plan;
 mod reconcile;
 mod recovery;
+mod rehearsal;
 mod requests;
 mod settings;
 mod timers;
 mod views;
+mod what_if;
 
+pub use assignments::{SetChange, SetOutline};
 pub use machine::Scheduler;
 pub use settings::{Settings, SystemReserve};
 pub use views::LivenessCounts;

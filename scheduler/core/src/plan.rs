@@ -1,74 +1,54 @@
 //! What an apply would do: the very same admission, reconcile and placement, played out on a copy.
 
+use std::collections::BTreeSet;
+
 use api_types::{
-    id::WorkloadId,
-    instance::{Health, InstanceState},
-    view::{PlannedPlacement, WorkloadChange},
+    id::{NodeId, WorkloadId},
+    instance::Instance,
+    view::{Displaced, Plan, PlannedPlacement, PlannedStep, StepKind},
     workload::{WorkloadKind, WorkloadSpec},
 };
 
 use crate::{
-    cluster::rows::Observation,
-    effect::{Effects, Refusal},
+    effect::Refusal,
     machine::Scheduler,
     reconcile::slots::free_slots,
+    rehearsal::{End, Moment, Rehearsal},
+    views::WARMING_UP,
 };
 
-/// How many rounds of a rollout are played out; of a longer one the beginning is shown.
-const ROUNDS_MAX: usize = 500;
+/// How many steps are told of; the rest is counted as cut.
+const STEPS_MAX: usize = 10_000;
 
 impl Scheduler {
-    /// What an apply would do and where instances would go, if every new one gets healthy. Changes nothing.
+    /// What an apply would do, where instances would go and in which order, if every new one gets healthy at once. Changes
+    /// nothing.
     ///
     /// # Errors
     /// What an apply would be refused for.
-    pub fn plan(&self, specs: &[WorkloadSpec]) -> Result<Vec<WorkloadChange>, Refusal> {
-        let mut copy = self.clone();
-        let first_new = self.cluster.counters.next_instance;
-        let mut changes = copy.apply(specs.to_vec(), None)?;
-        let planned: Vec<WorkloadId> =
-            changes.iter().filter(|change| change.action != "none").map(|change| change.workload.clone()).collect();
-        for _ in 0..ROUNDS_MAX {
-            copy.settle();
-            copy.emit(&mut Effects::new());
-            if !copy.play_round(&planned) {
-                break;
-            }
+    pub fn plan(&self, specs: &[WorkloadSpec]) -> Result<Plan, Refusal> {
+        let mut rehearsal = Rehearsal::new(self, BTreeSet::new());
+        let mut changes = rehearsal.scheduler.apply(specs.to_vec(), None)?;
+        let changed = changes.iter().filter(|change| change.action != "none");
+        let mut order = Order { planned: changed.map(|change| change.workload.clone()).collect(), ..Order::default() };
+        let mut end = End::Settled;
+        if !self.is_warming_up() && !order.planned.is_empty() {
+            // Longer than that nothing keeps a rollout waiting whose instances get well.
+            let patience_ms = self.settings.drain_delay_ms;
+            end = rehearsal.play(Some(patience_ms), &mut |rehearsal, moment| order.see(&rehearsal.scheduler, moment));
         }
         for change in changes.iter_mut().filter(|change| change.action != "none") {
-            change.placements = copy.placements_of(&change.workload, first_new);
-            if copy.is_warming_up() {
-                change.warnings.push("the scheduler has just started and waits for the nodes to report".to_owned());
+            change.placements = rehearsal.scheduler.placements_of(&change.workload, rehearsal.first_new);
+            if self.is_warming_up() {
+                change.warnings.push(WARMING_UP.to_owned());
             }
         }
-        Ok(changes)
-    }
-
-    /// Lets new instances get well and retired ones go; whether anything changed.
-    fn play_round(&mut self, planned: &[WorkloadId]) -> bool {
-        let nodes: Vec<_> =
-            self.cluster.nodes.iter().filter(|(_, node)| node.is_ready()).map(|(id, _)| id.clone()).collect();
-        for node in &nodes {
-            self.cluster.set_synced(node, true);
-        }
-        let mut changed = !self.cluster.touched.workloads.is_empty() && self.placements_left == 0;
-        for workload in planned {
-            for number in self.cluster.numbers_of(workload).to_vec() {
-                let Some(held) = self.cluster.held(number) else { continue };
-                if !held.is_wanted() {
-                    self.cluster.forget(number);
-                    changed = true;
-                } else if !held.is_well() && held.placed_at() == self.now {
-                    self.cluster.observe(number, Some(well(self.now)), self.now);
-                    changed = true;
-                }
-            }
-        }
-        changed
+        let cut = order.cut(end);
+        Ok(Plan { changes, displaced: order.displaced(&rehearsal), steps: order.steps, cut })
     }
 
     fn placements_of(&self, id: &WorkloadId, first_new: u64) -> Vec<PlannedPlacement> {
-        let placed = self.cluster.instances_of(id).filter(|held| held.number >= first_new);
+        let placed = self.cluster.instances_of(id).filter(|held| held.number >= first_new && held.is_wanted());
         let mut placements: Vec<PlannedPlacement> = placed
             .map(|held| PlannedPlacement {
                 slot: held.slot(),
@@ -94,15 +74,83 @@ impl Scheduler {
     }
 }
 
-fn well(now: api_types::time::Timestamp) -> Observation {
-    Observation {
-        state: InstanceState::Running,
-        health: Health::Healthy,
-        address: None,
-        pid: None,
-        restarts: 0,
-        last_exit: None,
-        reason: String::new(),
-        since: now,
+/// What starts and what ends, as it is played.
+#[derive(Debug, Default)]
+struct Order {
+    /// The workloads that change.
+    planned: BTreeSet<WorkloadId>,
+    round: u32,
+    steps: Vec<PlannedStep>,
+    left_out: usize,
+    /// Instances of other workloads that ended meanwhile.
+    others: Vec<Instance>,
+    /// Where instances of the planned workloads started.
+    taken: BTreeSet<(NodeId, WorkloadId)>,
+}
+
+impl Order {
+    fn see(&mut self, scheduler: &Scheduler, moment: &Moment) {
+        let mut steps = Vec::new();
+        let step = |workload: &WorkloadId, slot, node: &NodeId, does, instance| PlannedStep {
+            round: self.round + 1,
+            workload: workload.clone(),
+            slot,
+            does,
+            node: node.clone(),
+            instance,
+        };
+        let started = moment.started.iter().filter_map(|number| scheduler.cluster.held(*number));
+        for held in started.filter(|held| self.planned.contains(held.workload())) {
+            steps.push(step(held.workload(), held.slot(), held.node_id(), StepKind::Start, None));
+            self.taken.insert((held.node_id().clone(), held.workload().clone()));
+        }
+        for instance in &moment.ended {
+            if self.planned.contains(&instance.workload) {
+                let id = Some(instance.id.clone());
+                steps.push(step(&instance.workload, instance.slot, &instance.node, StepKind::End, id));
+            } else {
+                self.others.push(instance.clone());
+            }
+        }
+        if !steps.is_empty() {
+            steps.sort_by(|a, b| (&a.workload, a.slot).cmp(&(&b.workload, b.slot)));
+            self.round += 1;
+            let room = STEPS_MAX.saturating_sub(self.steps.len());
+            self.left_out += steps.len().saturating_sub(room);
+            self.steps.extend(steps.into_iter().take(room));
+        }
+    }
+
+    /// Instances of lower priority that ended where one of a planned workload started.
+    fn displaced(&self, rehearsal: &Rehearsal) -> Vec<Displaced> {
+        let scheduler = &rehearsal.scheduler;
+        let priority =
+            |id: &WorkloadId| scheduler.cluster.workloads.get(id).map(|entry| entry.spec().placement.priority);
+        let mut displaced = Vec::new();
+        for instance in &self.others {
+            let here = self.taken.iter().filter(|(node, _)| *node == instance.node).map(|(_, workload)| workload);
+            let above = here.filter(|workload| priority(workload) > priority(&instance.workload));
+            let Some(by) = above.max_by_key(|workload| priority(workload)) else { continue };
+            let again = scheduler.cluster.instances_of(&instance.workload);
+            let to = again
+                .filter(|held| held.slot() == instance.slot && held.number >= rehearsal.first_new && held.is_wanted())
+                .map(|held| held.node_id().clone());
+            displaced.push(Displaced {
+                instance: instance.id.clone(),
+                workload: instance.workload.clone(),
+                node: instance.node.clone(),
+                by: by.clone(),
+                to: to.last(),
+            });
+        }
+        displaced
+    }
+
+    fn cut(&self, end: End) -> String {
+        match (end, self.left_out) {
+            (End::TooLong | End::TooMuch, _) => "so much happens that only the beginning was played".to_owned(),
+            (End::Settled, 0) => String::new(),
+            (End::Settled, left_out) => format!("{left_out} more steps follow"),
+        }
     }
 }

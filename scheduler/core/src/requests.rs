@@ -117,7 +117,12 @@ impl Scheduler {
         }])
     }
 
-    fn admit_node(&mut self, id: NodeId, site: String, labels: BTreeMap<String, String>) -> Result<NodeSpec, Refusal> {
+    pub(crate) fn admit_node(
+        &mut self,
+        id: NodeId,
+        site: String,
+        labels: BTreeMap<String, String>,
+    ) -> Result<NodeSpec, Refusal> {
         admission::check_node(&site, &labels)?;
         let existing = self.cluster.nodes.get(&id).map(|entry| entry.spec.clone());
         let (message, spec) = match existing {
@@ -140,7 +145,7 @@ impl Scheduler {
         Ok(spec)
     }
 
-    fn set_availability(&mut self, id: &NodeId, availability: Availability) -> Result<NodeSpec, Refusal> {
+    pub(crate) fn set_availability(&mut self, id: &NodeId, availability: Availability) -> Result<NodeSpec, Refusal> {
         let entry = self.cluster.nodes.get(id).ok_or_else(|| Refusal::UnknownNode(id.clone()))?;
         let mut spec = entry.spec.clone();
         if spec.availability != availability {

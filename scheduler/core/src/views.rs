@@ -17,6 +17,7 @@ use crate::{
 };
 
 pub use nodes::LivenessCounts;
+pub(crate) use workloads::WARMING_UP;
 
 impl Scheduler {
     /// All nodes, sorted by name.

@@ -84,7 +84,7 @@ impl Scheduler {
     }
 
     /// How many nodes shall have an instance of a daemon and have none that shall go on.
-    pub(super) fn daemon_nodes_without(&self, entry: &WorkloadEntry) -> usize {
+    pub(crate) fn daemon_nodes_without(&self, entry: &WorkloadEntry) -> usize {
         let id = &entry.spec().id;
         let there: std::collections::BTreeSet<_> =
             self.cluster.instances_of(id).filter(|held| held.is_wanted()).map(|held| held.node_index()).collect();

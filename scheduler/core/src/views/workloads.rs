@@ -12,10 +12,10 @@ use crate::{
 };
 
 /// Why nothing is placed just after a restart.
-pub(super) const WARMING_UP: &str = "the scheduler has just started and waits for the nodes to report";
+pub(crate) const WARMING_UP: &str = "the scheduler has just started and waits for the nodes to report";
 
 impl Scheduler {
-    pub(super) fn workload_view(&self, entry: &WorkloadEntry) -> WorkloadView {
+    pub(crate) fn workload_view(&self, entry: &WorkloadEntry) -> WorkloadView {
         let (spec, workload) = (entry.spec(), &entry.workload);
         let number = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
         let (mut running, mut ready, mut old) = (0, 0, 0);
@@ -57,7 +57,7 @@ impl Scheduler {
     }
 
     /// Why not all instances have the node they should; `None` = they have.
-    pub(super) fn parked_reason(&self, entry: &WorkloadEntry) -> Option<String> {
+    pub(crate) fn parked_reason(&self, entry: &WorkloadEntry) -> Option<String> {
         let noted = entry.parked.as_ref()?;
         Some(match entry.spec().kind {
             // What was noted when it was parked says nothing of later changes that did not help.

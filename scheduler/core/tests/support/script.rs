@@ -1,5 +1,8 @@
 //! The language of the stories: a command a line, `#` begins a comment. What each command does stands beside its name.
 
+#[path = "explain.rs"]
+mod explain;
+
 use std::{collections::BTreeMap, fmt::Write as _};
 
 use api_types::{
@@ -47,8 +50,9 @@ fn command(fleet: &mut Fleet, line: &str) -> String {
         "apply" => apply(fleet, rest),
         "plan" => {
             let specs: Vec<WorkloadSpec> = rest.split(|word| *word == "+").map(spec).collect();
-            changes(fleet.scheduler.plan(&specs))
+            explain::plan(fleet.scheduler.plan(&specs))
         }
+        "what-if" => explain::what_if(&fleet.scheduler, rest),
         "scale" => {
             let change = Change::Scale { workload: id(rest[0]), replicas: rest[1].parse().expect("a number") };
             answer(fleet.request(change))
@@ -293,19 +297,7 @@ fn show(fleet: &Fleet, words: &[&str]) -> String {
                 line(&mut text, &[&event.subject, &event.kind, &event.message]);
             }
         }
-        ["why", workload] => match scheduler.explain(&id(workload)) {
-            Err(refusal) => line(&mut text, &[&refusal.to_string()]),
-            Ok(why) => {
-                line(&mut text, &[&why.summary]);
-                for verdict in why.nodes {
-                    line(
-                        &mut text,
-                        &[verdict.node.as_str(), &verdict.instances.to_string(), &verdict.filter, &verdict.reason],
-                    );
-                }
-                line(&mut text, &["hint:", &why.hint]);
-            }
-        },
+        ["why", workload] => text += &explain::why(scheduler.explain(&id(workload))),
         other => panic!("cannot show {other:?}"),
     }
     text

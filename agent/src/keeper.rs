@@ -31,6 +31,7 @@ pub(crate) struct Shelf {
 pub(crate) struct Place<T> {
     latest: watch::Sender<Option<Arc<T>>>,
     pauses: watch::Receiver<bool>,
+    wait_max: Duration,
 }
 
 /// The part that owns the files. Assignments and services keep their pace apart: neither waits for the other.
@@ -58,12 +59,12 @@ struct Pace<T> {
 
 impl Keeper {
     pub(crate) fn new(last: &LastAssignments) -> (Shelf, Self) {
-        Self::with_pause(last, PAUSE)
+        Self::with_times(last, PAUSE, WAIT_MAX)
     }
 
-    fn with_pause(last: &LastAssignments, pause: Duration) -> (Shelf, Self) {
-        let (to_assignments, assignments) = place(last, LastAssignments::keep_assignments, pause);
-        let (to_services, services) = place(last, LastAssignments::keep_services, pause);
+    fn with_times(last: &LastAssignments, pause: Duration, wait_max: Duration) -> (Shelf, Self) {
+        let (to_assignments, assignments) = place(last, LastAssignments::keep_assignments, pause, wait_max);
+        let (to_services, services) = place(last, LastAssignments::keep_services, pause, wait_max);
         (Shelf { assignments: to_assignments, services: to_services }, Self { assignments, services })
     }
 
@@ -74,10 +75,10 @@ impl Keeper {
     }
 }
 
-fn place<T>(last: &LastAssignments, write: Write<T>, pause: Duration) -> (Place<T>, Pace<T>) {
+fn place<T>(last: &LastAssignments, write: Write<T>, pause: Duration, wait_max: Duration) -> (Place<T>, Pace<T>) {
     let ((latest, wanted), (pauses, paused)) = (watch::channel(None), watch::channel(false));
     let pace = Pace { last: last.clone(), write, latest: wanted, written: None, pauses, pause };
-    (Place { latest, pauses: paused }, pace)
+    (Place { latest, pauses: paused, wait_max }, pace)
 }
 
 impl<T> Place<T> {
@@ -91,7 +92,7 @@ impl<T> Place<T> {
     pub(crate) async fn keep(&mut self, thing: Arc<T>) {
         let is_paused = *self.pauses.borrow();
         self.put(thing);
-        if !is_paused && timeout(WAIT_MAX, self.pauses.wait_for(|pauses| *pauses)).await.is_err() {
+        if !is_paused && timeout(self.wait_max, self.pauses.wait_for(|pauses| *pauses)).await.is_err() {
             tracing::warn!("the disk is slow: assignments take effect before they are kept");
         }
     }
@@ -163,7 +164,7 @@ mod tests {
     #[tokio::test]
     async fn a_set_is_durable_before_whoever_hands_it_over_goes_on() {
         let (last, directory) = open("durable");
-        let (mut shelf, keeper) = Keeper::with_pause(&last, LONG);
+        let (mut shelf, keeper) = Keeper::with_times(&last, LONG, LONG);
         let token = CancellationToken::new();
         let running = tokio::spawn(keeper.run(token.clone()));
 
@@ -178,7 +179,7 @@ mod tests {
     #[tokio::test]
     async fn of_sets_in_quick_succession_the_latest_is_written_and_nobody_waits() {
         let (last, directory) = open("latest");
-        let (mut shelf, keeper) = Keeper::with_pause(&last, LONG);
+        let (mut shelf, keeper) = Keeper::with_times(&last, LONG, LONG);
         let token = CancellationToken::new();
         let running = tokio::spawn(keeper.run(token.clone()));
 
@@ -198,7 +199,7 @@ mod tests {
     #[tokio::test]
     async fn what_came_in_the_pause_is_written_after_it() {
         let (last, directory) = open("after");
-        let (mut shelf, keeper) = Keeper::with_pause(&last, Duration::from_millis(1));
+        let (mut shelf, keeper) = Keeper::with_times(&last, Duration::from_millis(1), LONG);
         let token = CancellationToken::new();
         let running = tokio::spawn(keeper.run(token.clone()));
 

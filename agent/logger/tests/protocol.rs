@@ -12,7 +12,7 @@ use std::{
 
 use tests_support::wait::try_wait_for;
 
-const LIMIT: Duration = Duration::from_secs(20);
+const LIMIT: Duration = Duration::from_secs(120);
 
 /// A logger that was started, with the container's ends of its pipes.
 struct Logger {

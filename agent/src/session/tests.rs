@@ -26,7 +26,7 @@ use tonic::{Request, Response};
 
 use super::*;
 
-const LIMIT: Duration = Duration::from_secs(20);
+const LIMIT: Duration = Duration::from_secs(120);
 
 #[tokio::test]
 async fn a_session_brings_sets_down_and_reports_up() {
@@ -167,7 +167,8 @@ impl Bed {
 impl Drop for Bed {
     fn drop(&mut self) {
         self.token.cancel();
-        std::fs::remove_dir_all(&self.state).expect("ours");
+        // What the session still writes may be in the way: then a few files stay.
+        std::fs::remove_dir_all(&self.state).ok();
     }
 }
 

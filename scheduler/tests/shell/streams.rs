@@ -175,11 +175,11 @@ async fn an_archive_that_breaks_off_leaves_nothing() {
     let mut stream = cluster.dial_api().await;
     let head = format!("POST /v1/images HTTP/1.1\r\nHost: scheduler\r\nAuthorization: Bearer {}", cluster.admin);
     stream.write_all(format!("{head}\r\nContent-Length: 1000\r\n\r\nhalf of it").as_bytes()).await.expect("open");
-    until(|| files() == 1).await;
+    wait_until_async(LIMIT, async || files() == 1).await;
 
     drop(stream);
 
-    until(|| files() == 0).await;
+    wait_until_async(LIMIT, async || files() == 0).await;
 }
 
 #[tokio::test]
@@ -196,7 +196,7 @@ async fn an_archive_that_no_reference_leads_to_any_more_is_removed() {
         agent.say(FromAgent::ImageLoaded(ImageLoaded { request, images, error: String::new() })).await;
         assert!(next_line(&mut body, &mut Vec::new()).await.is_some());
     }
-    until(|| files(&cluster) == 1).await;
+    wait_until_async(LIMIT, async || files(&cluster) == 1).await;
     assert_eq!(fetch(&mut agent, "registry.lan/web:1").await.as_deref(), Ok("new".as_bytes()));
 
     // One that no node could use is known by no name.
@@ -206,7 +206,7 @@ async fn an_archive_that_no_reference_leads_to_any_more_is_removed() {
     agent.say(FromAgent::ImageLoaded(ImageLoaded { request, images: Vec::new(), error })).await;
     assert!(next_line(&mut body, &mut Vec::new()).await.is_some());
     cluster.restart().await;
-    until(|| files(&cluster) == 1).await;
+    wait_until_async(LIMIT, async || files(&cluster) == 1).await;
 }
 
 #[tokio::test]
@@ -239,16 +239,6 @@ async fn lines_that_cannot_be_had_are_missed_after_those_that_can() {
     assert_eq!(next_line(&mut body, &mut rest).await.expect("a line")["item"]["text"], "one");
     let last = next_line(&mut body, &mut rest).await.expect("what is missing");
     assert!(last["problem"]["title"].as_str().is_some_and(|title| title.contains("`edge-2`")), "{last}");
-}
-
-/// Waits for something that no message tells of.
-async fn until(holds: impl Fn() -> bool) {
-    let waiting = async {
-        while !holds() {
-            tokio::task::yield_now().await;
-        }
-    };
-    tokio::time::timeout(LIMIT, waiting).await.expect("in time");
 }
 
 async fn with_instance(cluster: &Cluster) -> (Agent, InstanceId) {

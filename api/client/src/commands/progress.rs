@@ -31,9 +31,13 @@ pub(crate) async fn wait_until_ready(
     wait_ms: u64,
 ) -> Result<(), Failure> {
     let deadline = Instant::now() + Duration::from_millis(wait_ms);
-    let (mut view, mut version) = (View::default(), None);
+    let (mut view, mut version, mut is_first) = (View::default(), None, true);
     loop {
-        match timeout_at(deadline, look(client, workloads, version)).await {
+        let look = look(client, workloads, version);
+        // The first look is never cut short: who gives up says what did not happen.
+        let looked = if is_first { Ok(look.await) } else { timeout_at(deadline, look).await };
+        is_first = false;
+        match looked {
             Err(_) => break,
             Ok(Ok(seen)) => {
                 version = Some(seen.version);

@@ -10,14 +10,13 @@ use std::{
 
 use api_daemon::{identity::pin::Pin, notify};
 use api_types::{
-    assignment::AssignmentSet,
     counter::{RequestId, SessionId},
     id::NodeId,
     node::NodeFacts,
     time::Timestamp,
 };
 use scheduler_core::{
-    Scheduler,
+    Scheduler, SetChange, SetOutline,
     effect::{Accepted, Effect, Effects, Refusal},
     input::{Change, Input},
 };
@@ -144,14 +143,23 @@ impl LoopHandle {
         .await
     }
 
-    /// A node's set as it is durable; `None` = the node is not registered any more.
-    pub(crate) async fn assignment_set(&self, node: NodeId) -> Result<Option<Arc<AssignmentSet>>, Stopped> {
-        self.query(move |scheduler, _| scheduler.assignment_set(&node)).await
+    /// What leads from an outline to a node's set as it is durable, with the outline of that; `None` = the node is not
+    /// registered any more.
+    pub(crate) async fn set_change(
+        &self,
+        node: NodeId,
+        mut outline: SetOutline,
+    ) -> Result<Option<(SetChange, SetOutline)>, Stopped> {
+        self.query(move |scheduler, _| {
+            let change = scheduler.set_change(&node, &mut outline)?;
+            Some((change, outline))
+        })
+        .await
     }
 
     /// Whether one of the node's assignments runs this image.
     pub(crate) async fn runs_image(&self, node: NodeId, image: String) -> Result<bool, Stopped> {
-        let set = self.assignment_set(node).await?;
+        let set = self.query(move |scheduler, _| scheduler.assignment_set(&node)).await?;
         Ok(set.is_some_and(|set| set.assignments.iter().any(|assignment| assignment.container.image == image)))
     }
 

@@ -11,7 +11,6 @@ pub mod init;
 mod listener;
 mod problem;
 pub mod replay;
-pub mod sent;
 pub mod serve;
 mod shares;
 pub mod store;

@@ -15,7 +15,7 @@ use api_types::{
 };
 
 use crate::{
-    assignments,
+    assignments::{self, SetChange, SetOutline},
     cluster::Cluster,
     effect::{Effect, Effects, Record, RecordKey},
     endpoints::Balancing,
@@ -134,6 +134,13 @@ impl Scheduler {
     pub fn assignment_set(&self, node: &NodeId) -> Option<Arc<AssignmentSet>> {
         let entry = self.cluster.nodes.get(node)?;
         Some(Arc::new(assignments::make(&self.cluster, self.epoch, entry)))
+    }
+
+    /// What leads from the outline of a node's set to the set as it is, and brings the outline up to date. Costs little where
+    /// little differs; `None` if the node is not registered.
+    #[must_use]
+    pub fn set_change(&self, node: &NodeId, outline: &mut SetOutline) -> Option<SetChange> {
+        Some(assignments::change(&self.cluster, self.cluster.nodes.get(node)?, outline))
     }
 
     /// The version of a node's set, for who wants to know whether it changed; `None` if the node is not registered.

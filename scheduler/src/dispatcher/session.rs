@@ -5,14 +5,14 @@
 
 use std::sync::Arc;
 
-use api_types::{assignment::AssignmentSet, id::NodeId, service::ServiceTable};
+use api_types::{counter::Generation, id::NodeId, service::ServiceTable};
 use proto::{
     limits::HELLO_TIMEOUT,
-    session::{CurrentMarkers, FromAgent, FromScheduler, Hello, Welcome},
-    update::{assignments_marker, diff_services, services_marker, whole_services},
+    session::{CurrentMarkers, FromAgent, FromScheduler, Hello, Marker, Welcome},
+    update::{AssignmentsUpdate, diff_services, services_marker, whole_services},
     v1,
 };
-use scheduler_core::input::Input;
+use scheduler_core::{SetChange, SetOutline, input::Input};
 use tokio::{sync::mpsc, time::timeout};
 use tokio_util::sync::CancellationToken;
 use tonic::{Status, Streaming};
@@ -21,11 +21,7 @@ use super::{
     Dispatcher,
     registry::{Ending, Subscription},
 };
-use crate::{
-    clock,
-    control_loop::Stopped,
-    sent::{SentSet, update_from},
-};
+use crate::{clock, control_loop::Stopped};
 
 /// What leaves a session; boxed, because a channel keeps room for many.
 pub(super) type Outgoing = Box<Result<v1::FromScheduler, Status>>;
@@ -36,7 +32,8 @@ struct Session<'a> {
     node: NodeId,
     subscription: Subscription,
     outgoing: mpsc::Sender<Outgoing>,
-    sent_assignments: Option<SentSet>,
+    /// An outline of the set that was last sent.
+    sent_assignments: SetOutline,
     sent_services: Option<Arc<ServiceTable>>,
     assignments_due: bool,
     services_due: bool,
@@ -97,7 +94,7 @@ async fn greet(
                 node: node.clone(),
                 subscription,
                 outgoing: outgoing.clone(),
-                sent_assignments: None,
+                sent_assignments: SetOutline::default(),
                 sent_services: None,
                 assignments_due: false,
                 services_due: false,
@@ -117,7 +114,7 @@ async fn greet(
 impl Session<'_> {
     async fn run(
         mut self,
-        held: (Option<proto::session::Marker>, Option<proto::session::Marker>),
+        held: (Option<Marker>, Option<Marker>),
         incoming: &mut Streaming<v1::FromAgent>,
         stop: &CancellationToken,
     ) -> Result<(), Status> {
@@ -152,10 +149,7 @@ impl Session<'_> {
     }
 
     /// Welcomes the agent, tells it what of the held things is current, and makes the rest due.
-    async fn welcome(
-        &mut self,
-        (assignments, services): (Option<proto::session::Marker>, Option<proto::session::Marker>),
-    ) -> Result<(), Status> {
+    async fn welcome(&mut self, (assignments, services): (Option<Marker>, Option<Marker>)) -> Result<(), Status> {
         let welcome = Welcome {
             epoch: self.dispatcher.epoch,
             session: self.subscription.session,
@@ -164,17 +158,17 @@ impl Session<'_> {
         };
         self.send(FromScheduler::Welcome(welcome)).await?;
         self.subscription.assignments.mark_unchanged();
-        let set = self.assignment_set().await?;
+        let mut outline = SetOutline::default();
+        let whole = self.set_change(&mut outline).await?;
         let table = self.subscription.services.borrow_and_update().clone();
-        let current_set = set.filter(|set| Some(assignments_marker(set)) == assignments).map(|set| SentSet::of(&set));
+        let current_set =
+            whole.map(|whole| self.marker(whole.generation)).filter(|marker| Some(*marker) == assignments);
         let current_table = table.filter(|table| Some(services_marker(table)) == services);
-        let current = CurrentMarkers {
-            assignments: current_set.as_ref().map(|sent| sent.marker),
-            services: current_table.as_deref().map(services_marker),
-        };
+        let current =
+            CurrentMarkers { assignments: current_set, services: current_table.as_deref().map(services_marker) };
         self.assignments_due = current_set.is_none();
         self.services_due = current_table.is_none() && self.subscription.services.borrow().is_some();
-        self.sent_assignments = current_set;
+        self.sent_assignments = current_set.map(|_| outline).unwrap_or_default();
         self.sent_services = current_table;
         self.send(FromScheduler::Current(current)).await
     }
@@ -185,11 +179,11 @@ impl Session<'_> {
         if std::mem::take(&mut self.assignments_due) {
             // Seen first, then made: a change in between is due once more.
             self.subscription.assignments.mark_unchanged();
-            let sent = self.sent_assignments.as_ref().map(|sent| sent.marker);
-            if let Some(set) = self.assignment_set().await?.filter(|set| Some(assignments_marker(set)) != sent) {
-                let update = update_from(self.sent_assignments.as_ref(), &set);
-                self.sent_assignments = Some(SentSet::of(&set));
-                return Ok(Some(FromScheduler::Assignments(update)));
+            let mut outline = std::mem::take(&mut self.sent_assignments);
+            let change = self.set_change(&mut outline).await?;
+            self.sent_assignments = outline;
+            if let Some(change) = change.filter(|change| change.base != Some(change.generation)) {
+                return Ok(Some(FromScheduler::Assignments(self.update(change))));
             }
         }
         if std::mem::take(&mut self.services_due)
@@ -205,9 +199,29 @@ impl Session<'_> {
         Ok(None)
     }
 
-    /// The node's set as it is durable now.
-    async fn assignment_set(&self) -> Result<Option<Arc<AssignmentSet>>, Status> {
-        self.dispatcher.control.assignment_set(self.node.clone()).await.map_err(stopping)
+    /// What leads from an outline to the node's set as it is durable now; `None` for a node on its way out.
+    async fn set_change(&self, outline: &mut SetOutline) -> Result<Option<SetChange>, Status> {
+        let held = std::mem::take(outline);
+        let made = self.dispatcher.control.set_change(self.node.clone(), held).await.map_err(stopping)?;
+        Ok(made.map(|(change, after)| {
+            *outline = after;
+            change
+        }))
+    }
+
+    fn update(&self, change: SetChange) -> AssignmentsUpdate {
+        AssignmentsUpdate {
+            base: change.base.map(|base| self.marker(base)),
+            marker: self.marker(change.generation),
+            node: self.node.clone(),
+            subnet: change.subnet,
+            upserts: change.upserts,
+            removals: change.removals,
+        }
+    }
+
+    fn marker(&self, generation: Generation) -> Marker {
+        Marker { epoch: self.dispatcher.epoch, generation }
     }
 
     async fn receive(&self, message: v1::FromAgent) -> Result<(), Status> {

@@ -15,7 +15,7 @@ use api_types::{
     time::Timestamp,
 };
 use scheduler_core::{
-    Scheduler, Settings,
+    Scheduler, SetOutline, Settings,
     effect::{Accepted, Effect, Effects, Record, RecordKey, Refusal},
     input::{Change, Input},
 };
@@ -30,6 +30,8 @@ pub(crate) struct Fleet {
     /// Where every instance ever seen was placed.
     pub(crate) homes: BTreeMap<InstanceId, NodeId>,
     generations: BTreeMap<NodeId, Generation>,
+    /// What sessions would note of each node's set.
+    outlines: BTreeMap<NodeId, SetOutline>,
     /// Each node's set as it was told last.
     told_sets: BTreeMap<NodeId, Arc<AssignmentSet>>,
     table_generation: Option<Generation>,
@@ -60,6 +62,7 @@ impl Fleet {
             records: BTreeMap::new(),
             homes: BTreeMap::new(),
             generations: BTreeMap::new(),
+            outlines: BTreeMap::new(),
             told_sets: BTreeMap::new(),
             table_generation,
             requests: 0,
@@ -260,6 +263,7 @@ impl Fleet {
             self.generations.insert(node, set.generation);
         }
         self.told_sets.clear();
+        self.outlines.clear();
         for agent in self.agents.values_mut() {
             agent.connected = false;
         }
@@ -294,6 +298,7 @@ impl Fleet {
                     if let Some(before) = before {
                         assert_eq!(set.generation, before.next(), "{node} skipped a generation");
                     }
+                    self.follow(&node, &set);
                     self.told_sets.insert(node.clone(), set);
                     self.deliver(&node);
                 }
@@ -307,9 +312,31 @@ impl Fleet {
                     self.agents.remove(&node);
                     self.generations.remove(&node);
                     self.told_sets.remove(&node);
+                    self.outlines.remove(&node);
                 }
             }
         }
+    }
+
+    /// The change from what was told last leads to the set.
+    fn follow(&mut self, node: &NodeId, set: &AssignmentSet) {
+        let told = self.told_sets.get(node).filter(|_| self.outlines.contains_key(node));
+        let mut assignments: BTreeMap<_, _> = told
+            .iter()
+            .flat_map(|told| {
+                told.assignments.iter().map(|assignment| (assignment.instance.clone(), assignment.clone()))
+            })
+            .collect();
+        let outline = self.outlines.entry(node.clone()).or_default();
+
+        let change = self.scheduler.set_change(node, outline).expect("a registered node has a set");
+
+        assert_eq!((change.base, change.generation), (told.map(|told| told.generation), set.generation));
+        for gone in &change.removals {
+            assert!(assignments.remove(gone).is_some(), "{gone} was not there");
+        }
+        assignments.extend(change.upserts.into_iter().map(|assignment| (assignment.instance.clone(), assignment)));
+        assert!(assignments.into_values().eq(set.assignments.iter().cloned()), "{node}: the change leads elsewhere");
     }
 
     fn deliver(&mut self, node: &NodeId) {

@@ -15,6 +15,7 @@ mod last_assignments;
 mod leave;
 mod machine_end;
 mod membership;
+mod names;
 mod observer;
 mod perform;
 mod probe_runner;

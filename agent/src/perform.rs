@@ -17,6 +17,7 @@ use tokio::sync::{Notify, Semaphore, mpsc, watch};
 use crate::{
     control_loop::Message,
     keeper::Shelf,
+    names::Names,
     probe_runner::ProbeRunner,
     session::{Link, outbox::Outbox},
 };
@@ -29,6 +30,7 @@ const PULLS_MAX: usize = 3;
 pub(crate) struct Tools {
     pub(crate) containerd: Containerd,
     pub(crate) network: Arc<Network>,
+    pub(crate) names: Arc<Names>,
     pub(crate) messages: mpsc::Sender<Message>,
     pub(crate) link: Link,
     pub(crate) archive_dir: PathBuf,
@@ -55,12 +57,12 @@ pub(crate) struct Performer {
 impl Tools {
     pub(crate) fn new(
         containerd: Containerd,
-        network: Arc<Network>,
+        (network, names): (Arc<Network>, Arc<Names>),
         messages: mpsc::Sender<Message>,
         link: Link,
         archive_dir: PathBuf,
     ) -> Self {
-        Self { containerd, network, messages, link, archive_dir, pulls: Arc::new(Semaphore::new(PULLS_MAX)) }
+        Self { containerd, network, names, messages, link, archive_dir, pulls: Arc::new(Semaphore::new(PULLS_MAX)) }
     }
 
     /// Tells the loop. It is gone only when the process ends.
@@ -85,7 +87,10 @@ impl Performer {
     pub(crate) async fn perform(&mut self, effect: Effect) {
         let tools = self.tools.clone();
         match effect {
-            Effect::KeepAssignments(set) => self.shelf.assignments.keep(set).await,
+            Effect::KeepAssignments(set) => {
+                self.tools.names.follow(set.subnet);
+                self.shelf.assignments.keep(set).await;
+            }
             Effect::KeepServices(table) => self.shelf.services.put(table),
             Effect::Observe => self.latest.observe.notify_one(),
             Effect::EnsureImage { image } => drop(tokio::spawn(images::ensure(tools, image))),

@@ -1,6 +1,6 @@
 //! Runs a node: disk first, then the parts side by side. No part needs the scheduler.
 
-use std::{io, sync::Arc};
+use std::{io, net::Ipv4Addr, sync::Arc};
 
 use agent_containerd::Containerd;
 use agent_core::{Agent, Settings};
@@ -27,6 +27,7 @@ use crate::{
     last_assignments::{LastAssignments, Recovered},
     machine_end,
     membership::{self, Membership, MembershipError},
+    names::Names,
     observer::Observer,
     perform::{Latest, Performer, Tools},
     session::{Held, Link, Session, archive, outbox::Outbox},
@@ -75,6 +76,8 @@ struct Node {
     network: Arc<Network>,
     system: System,
     devices: Watch,
+    /// Where other nodes reach this one.
+    address: Ipv4Addr,
 }
 
 /// Runs until SIGTERM or SIGINT; instances run on, unless the machine ends.
@@ -118,13 +121,13 @@ async fn node(config: &Config, disk: &Disk) -> Result<Node, RunError> {
     let mut devices = Watch::new(config.devices().map_err(ConfigProblem::from)?);
     outbox.devices(devices.look().offered);
     outbox.condition("state", if faults.is_empty() { Ok("readable".to_owned()) } else { Err(faults.join("; ")) });
-    Ok(Node { outbox, containerd, network, system, devices })
+    Ok(Node { outbox, containerd, network, system, devices, address })
 }
 
 /// Starts the parts; each says in its own file what it does.
 fn parts(config: &Config, disk: Disk, node: Node, token: &CancellationToken) -> Result<Supervisor, RunError> {
     let Disk { membership, last, recovered: Recovered { assignments, services, .. } } = disk;
-    let Node { outbox, containerd, network, system, devices } = node;
+    let Node { outbox, containerd, network, system, devices, address } = node;
     let archive_dir = config.agent.state_dir.join("archives");
     archive::prepare(&archive_dir)?;
     let (messages, inbox) = mpsc::channel(MESSAGES_MAX);
@@ -144,11 +147,17 @@ fn parts(config: &Config, disk: Disk, node: Node, token: &CancellationToken) -> 
         outbox: outbox.clone(),
         wanted: latest.observe.clone(),
     };
+    let names = Names::new(membership.node.clone(), address, latest.balancing.subscribe(), outbox.clone());
+    let names = Arc::new(names);
+    if let Some(set) = &assignments {
+        names.follow(set.subnet);
+    }
     let (state_dir, sent) = (config.agent.state_dir.clone(), messages.clone());
     let (runtime, told) = (containerd.clone(), outbox.clone());
     let sampler = Sampler { containerd: runtime, messages: sent, outbox: told, state_dir, system, devices };
     let core = Agent::new(Settings::new(membership.node.clone()), assignments.clone(), services.clone(), clock.now());
-    let tools = Tools::new(containerd.clone(), network, messages.clone(), link.clone(), archive_dir.clone());
+    let kernel = (network, names.clone());
+    let tools = Tools::new(containerd.clone(), kernel, messages.clone(), link.clone(), archive_dir.clone());
     let performer = Performer::new(tools, latest, shelf, outbox.clone());
     let control_loop = ControlLoop { core, clock, messages: inbox, performer, outbox: outbox.clone() };
     let floor = Arc::new(ClockFloor::new(membership.clock_floor()));
@@ -159,6 +168,7 @@ fn parts(config: &Config, disk: Disk, node: Node, token: &CancellationToken) -> 
     parts.spawn_once("control loop", control_loop.run(token.clone()));
     parts.spawn_once("observer", observer.run(token.clone()));
     parts.spawn_once("balancer", balancer.run(token.clone()));
+    parts.spawn_once("names", names.run(token.clone()));
     parts.spawn_once("keeper", keeper.run(token.clone()));
     parts.spawn_once("session", session.run(token.clone()));
     parts.spawn_once("sampler", sampler.run(token.clone()));

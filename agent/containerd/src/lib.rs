@@ -129,6 +129,8 @@ pub struct StartRequest<'a> {
     pub netns: PathBuf,
     /// The instance's address.
     pub address: Ipv4Addr,
+    /// Where it asks for names; `None` = the node's own name servers.
+    pub name_server: Option<Ipv4Addr>,
 }
 
 /// One reading of what an attempt uses.

@@ -100,7 +100,7 @@ impl Containerd {
         } else {
             user::resolve(wanted, self.image_accounts(facts).await?)
         };
-        let own = own_files::write(&settings.run_dir, &assignment.instance, request.address)?;
+        let own = own_files::write(&settings.run_dir, request)?;
         let none = BTreeMap::new();
         let wanted_mounts = if container.mounts.is_empty() { &none } else { &container.mounts };
         let user = user.map_err(StartError::Spec)?;

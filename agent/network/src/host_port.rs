@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    net::Ipv4Addr,
     os::fd::{AsRawFd, OwnedFd},
 };
 
@@ -25,14 +26,15 @@ pub(crate) enum Claim {
     Taken(u64),
 }
 
-/// Asks for a port on all addresses of the node.
-pub(crate) fn claim(protocol: Protocol, port: u16) -> Claim {
+/// Asks for a port on all addresses of the node but `own`, the one that nothing is published on.
+pub(crate) fn claim(protocol: Protocol, port: u16, own: Option<Ipv4Addr>) -> Claim {
     if let Ok(reserved) = reserve(protocol, port) {
         return Claim::Reserved(reserved);
     }
-    // A program on 127.0.0.1 alone keeps it: what is published never matches there.
-    let sockets: Vec<_> = listeners(protocol, port).into_iter().filter(|listener| !listener.on_loopback).collect();
-    match sockets.first() {
+    // A program on 127.0.0.1 or the node's own address alone keeps it: what is published never matches there.
+    let apart = |listener: &Listener| listener.on_loopback || (own.is_some() && listener.address == own);
+    let sockets = listeners(protocol, port);
+    match sockets.iter().find(|listener| !apart(listener)) {
         None => Claim::Free,
         Some(listener) => Claim::Taken(listener.inode),
     }
@@ -67,6 +69,8 @@ fn reserve(protocol: Protocol, port: u16) -> nix::Result<OwnedFd> {
 
 struct Listener {
     on_loopback: bool,
+    /// Where, if that is one address of version 4.
+    address: Option<Ipv4Addr>,
     inode: u64,
 }
 
@@ -97,7 +101,8 @@ fn listener(line: &str, port: u16, state: &str) -> Option<Listener> {
         _ if bytes == [0, 0, 0, 1] => address.starts_with(&"0".repeat(24)),
         _ => bytes[0] == 127 && address.starts_with("0000000000000000FFFF0000"),
     };
-    Some(Listener { on_loopback, inode: columns.get(COLUMN_INODE)?.parse().ok()? })
+    let address = (address.len() == 8).then(|| Ipv4Addr::from(bytes));
+    Some(Listener { on_loopback, address, inode: columns.get(COLUMN_INODE)?.parse().ok()? })
 }
 
 #[cfg(test)]

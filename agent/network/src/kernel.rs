@@ -143,6 +143,7 @@ impl Kernel {
         let outcomes = [
             self.balancer.remove(),
             self.remove_routes(),
+            self.remove_own_addresses(None),
             self.remove_links(),
             self.remove_namespaces(),
             sysctl::restore(&self.settings.netns_dir),
@@ -161,6 +162,7 @@ impl Kernel {
     fn sync(&mut self) -> Result<(bool, Programmed), Error> {
         let forwarding = sysctl::ensure(&self.settings.netns_dir)?;
         let source = self.source();
+        let address_changed = self.claim_address()?;
         let (stale, routes_changed, unreachable_peers) = self.set_routes(source)?;
         let port_conflicts = self.claim_ports();
         let Some(current) = &mut self.current else { return Err(Error::Unprogrammed) };
@@ -184,7 +186,7 @@ impl Kernel {
             self.routing.remove_route(route)?;
         }
         let port_conflicts = current.overlaps.iter().cloned().chain(port_conflicts).collect();
-        let changed = routes_changed || table_changed || !stale.is_empty();
+        let changed = address_changed || routes_changed || table_changed || !stale.is_empty();
         Ok((changed, Programmed { port_conflicts, unreachable_peers }))
     }
 
@@ -235,14 +237,14 @@ impl Kernel {
     /// Reserves every port of the plan, gives up the others, and names who holds what cannot be had.
     fn claim_ports(&mut self) -> Vec<PortConflict> {
         let Some(current) = &self.current else { return Vec::new() };
-        let ports = &current.wanted.ports;
+        let (ports, own) = (&current.wanted.ports, current.subnet.nth(1));
         self.reservations.retain(|port, _| ports.contains(port));
         let mut squatters = BTreeMap::new();
         for &(protocol, port) in ports {
             if self.reservations.contains_key(&(protocol, port)) {
                 continue;
             }
-            match host_port::claim(protocol, port) {
+            match host_port::claim(protocol, port, own) {
                 Claim::Reserved(socket) => {
                     self.reservations.insert((protocol, port), socket);
                 }
@@ -260,6 +262,32 @@ impl Kernel {
             owner: owner.clone(),
         };
         self.squatters.iter().map(conflict).collect()
+    }
+
+    /// The first address of the node's range is its own: name servers and the like are asked there.
+    fn claim_address(&self) -> Result<bool, Error> {
+        let own = self.current.as_ref().and_then(|current| current.subnet.nth(1));
+        let Some(own) = own else { return Ok(false) };
+        if local(own).is_some() {
+            return Ok(false);
+        }
+        self.remove_own_addresses(Some(own))?;
+        let loopback = self.routing.link("lo")?.unwrap_or(1);
+        self.routing.raise(loopback)?;
+        self.routing.add_own_address(loopback, own, &self.address_label())?;
+        Ok(true)
+    }
+
+    fn remove_own_addresses(&self, kept: Option<Ipv4Addr>) -> Result<(), Error> {
+        let loopback = self.routing.link("lo")?.unwrap_or(1);
+        let addresses = self.routing.own_addresses(&self.address_label())?;
+        let mut stale = addresses.into_iter().filter(|address| Some(*address) != kept);
+        stale.try_for_each(|address| self.routing.remove_own_address(loopback, address))
+    }
+
+    /// What our address is called: at most 15 bytes, the link's name first.
+    fn address_label(&self) -> String {
+        format!("lo:{}", self.settings.interface_prefix.trim_end_matches('-'))
     }
 
     fn remove_routes(&self) -> Result<(), Error> {

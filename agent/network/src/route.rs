@@ -15,6 +15,8 @@ const NEW_LINK: u16 = 16;
 const DELETE_LINK: u16 = 17;
 const GET_LINK: u16 = 18;
 const NEW_ADDRESS: u16 = 20;
+const DELETE_ADDRESS: u16 = 21;
+const GET_ADDRESS: u16 = 22;
 const NEW_ROUTE: u16 = 24;
 const DELETE_ROUTE: u16 = 25;
 const GET_ROUTE: u16 = 26;
@@ -35,6 +37,10 @@ const ROUTE_SOURCE: u16 = 7;
 const TABLE_MAIN: u8 = 254;
 const SCOPE_UNIVERSE: u8 = 0;
 const SCOPE_LINK: u8 = 253;
+const SCOPE_HOST: u8 = 254;
+const ADDRESS_HEADER_BYTES: usize = 8;
+const ADDRESS_LOCAL: u16 = 2;
+const ADDRESS_LABEL: u16 = 3;
 const UNICAST: u8 = 1;
 const UNREACHABLE: u8 = 7;
 const NEIGHBOUR_PERMANENT: u16 = 0x80;
@@ -181,15 +187,36 @@ impl Routing {
 
     /// Gives a link a /32 address; again: nothing.
     pub(crate) fn add_address(&self, index: u32, address: Ipv4Addr) -> Result<(), Error> {
-        let mut header = vec![FAMILY, 32, 0, SCOPE_UNIVERSE];
-        header.extend(index.to_ne_bytes());
-        let mut requests = Requests::default();
         let kind = (NEW_ADDRESS, flag::ACK | flag::CREATE | flag::EXCLUSIVE);
-        requests.push("add an address", kind, &header, |attributes| {
-            attributes.bytes(2, &address.octets());
-            attributes.bytes(1, &address.octets());
-        });
+        let requests = address_request("add an address", kind, (index, SCOPE_UNIVERSE), address, None);
         tolerate(self.socket.demand(&requests), &[libc::EEXIST])
+    }
+
+    /// Gives the node an address that it never asks from by itself, under a label by which it is found again.
+    pub(crate) fn add_own_address(&self, loopback: u32, address: Ipv4Addr, label: &str) -> Result<(), Error> {
+        let kind = (NEW_ADDRESS, flag::ACK | flag::CREATE | flag::EXCLUSIVE);
+        let requests = address_request("add the node's address", kind, (loopback, SCOPE_HOST), address, Some(label));
+        tolerate(self.socket.demand(&requests), &[libc::EEXIST])
+    }
+
+    /// Takes such an address away, if it is there.
+    pub(crate) fn remove_own_address(&self, loopback: u32, address: Ipv4Addr) -> Result<(), Error> {
+        let kind = (DELETE_ADDRESS, flag::ACK);
+        let requests = address_request("remove the node's address", kind, (loopback, SCOPE_HOST), address, None);
+        tolerate(self.socket.demand(&requests), &[libc::EADDRNOTAVAIL])
+    }
+
+    /// The addresses under a label.
+    pub(crate) fn own_addresses(&self, label: &str) -> Result<Vec<Ipv4Addr>, Error> {
+        let mut requests = Requests::default();
+        let header = [FAMILY, 0, 0, 0, 0, 0, 0, 0];
+        requests.push("list the addresses", (GET_ADDRESS, flag::DUMP), &header, |_| {});
+        self.socket.dump(&requests, |message| {
+            let body = message.payload.get(ADDRESS_HEADER_BYTES..)?;
+            let ours = attribute(body, ADDRESS_LABEL).map(text) == Some(label);
+            let octets = attribute(body, ADDRESS_LOCAL).filter(|_| ours)?;
+            <[u8; 4]>::try_from(octets).map(Ipv4Addr::from).ok()
+        })
     }
 
     /// Tells a link for good which hardware address a neighbour has: no ARP is asked, so none can lie.
@@ -242,6 +269,27 @@ fn link_header(index: u32, up: u32) -> Vec<u8> {
     header.extend(up.to_ne_bytes());
     header.extend(up.to_ne_bytes());
     header
+}
+
+/// `to` is the link's index and the scope.
+fn address_request(
+    what: &'static str,
+    kind: (u16, u16),
+    to: (u32, u8),
+    address: Ipv4Addr,
+    label: Option<&str>,
+) -> Requests {
+    let mut header = vec![FAMILY, 32, 0, to.1];
+    header.extend(to.0.to_ne_bytes());
+    let mut requests = Requests::default();
+    requests.push(what, kind, &header, |attributes| {
+        attributes.bytes(ADDRESS_LOCAL, &address.octets());
+        attributes.bytes(1, &address.octets());
+        if let Some(label) = label {
+            attributes.text(ADDRESS_LABEL, label);
+        }
+    });
+    requests
 }
 
 fn route_request(what: &'static str, kind: (u16, u16), route: &Route) -> Requests {

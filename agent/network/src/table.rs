@@ -157,8 +157,8 @@ pub(crate) fn write(requests: &mut Requests, table: &str, base: &Base) {
     }
     let chains = [
         ("unmatched", None, unmatched()),
-        ("nat_prerouting", Some(("nat", HOOK_PREROUTING, PRIORITY_DESTINATION_NAT)), translate()),
-        ("nat_output", Some(("nat", HOOK_OUTPUT, PRIORITY_DESTINATION_NAT)), translate()),
+        ("nat_prerouting", Some(("nat", HOOK_PREROUTING, PRIORITY_DESTINATION_NAT)), translate(base)),
+        ("nat_output", Some(("nat", HOOK_OUTPUT, PRIORITY_DESTINATION_NAT)), translate(base)),
         ("nat_postrouting", Some(("nat", HOOK_POSTROUTING, PRIORITY_SOURCE_NAT)), masquerade(base)),
         ("filter_forward", Some(("filter", HOOK_FORWARD, PRIORITY_FILTER)), forward(base)),
         ("filter_output", Some(("filter", HOOK_OUTPUT, PRIORITY_FILTER)), vec![untranslated(base)]),
@@ -179,15 +179,17 @@ fn port_slot(slots: u32) -> Rule {
     Rule::default().load_port_key().draw_behind_port_key(slots).translate_from(Collection::PortSlots.name())
 }
 
-fn translate() -> Vec<Rule> {
+fn translate(base: &Base) -> Vec<Rule> {
+    // A program that listens on 127.0.0.1 alone keeps its port there, and whoever is asked on the node's own address of its
+    // range (names) is not to be hidden by a published port.
+    let elsewhere = Rule::default().destined_here().range(Side::Destination, Must::Differ, LOOPBACK);
+    let elsewhere = match base.subnet.nth(1) {
+        Some(own) => elsewhere.address(Side::Destination, Must::Differ, own),
+        None => elsewhere,
+    };
     vec![
         Rule::default().load_service_key().verdict_from(Collection::Services.name()),
-        // A program that listens on 127.0.0.1 alone keeps its port there.
-        Rule::default()
-            .destined_here()
-            .range(Side::Destination, Must::Differ, LOOPBACK)
-            .load_port_key()
-            .verdict_from(Collection::Ports.name()),
+        elsewhere.load_port_key().verdict_from(Collection::Ports.name()),
     ]
 }
 

@@ -10,7 +10,7 @@ use super::Tools;
 
 pub(super) async fn start(tools: Tools, assignment: Arc<Assignment>, attempt: u32, address: Ipv4Addr) {
     let netns = tools.network.netns_path(&assignment.instance);
-    let request = StartRequest { assignment: &assignment, attempt, netns, address };
+    let request = StartRequest { assignment: &assignment, attempt, netns, address, name_server: tools.names.server() };
     let outcome = tools.containerd.start(&request).await;
     let instance = assignment.instance.clone();
     tools

@@ -13,6 +13,8 @@ mod intruders;
 mod nodes;
 #[path = "stories/operation.rs"]
 mod operation;
+#[path = "stories/placement.rs"]
+mod placement;
 #[path = "stories/stage.rs"]
 mod stage;
 
@@ -33,6 +35,7 @@ const STORIES: &[Story] = &[
     ("a_killed_process_is_started_again_in_place", operation::a_killed_process_is_started_again),
     ("scaling_up_and_down_moves_nothing_else", operation::scaling_moves_nothing_else),
     ("a_daemon_runs_once_on_each_matching_node", operation::a_daemon_runs_once_on_each_node),
+    ("names_are_found_from_inside_with_and_without_a_scheduler", operation::names_are_found_from_inside),
     ("a_drained_node_gives_everything_away", operation::a_drained_node_gives_everything_away),
     ("a_cordoned_node_takes_nothing_and_keeps_what_it_has", operation::a_cordoned_node_takes_nothing),
     ("every_look_is_answered_and_changes_nothing", operation::every_look_is_answered),
@@ -50,6 +53,12 @@ const STORIES: &[Story] = &[
     ("a_memory_limit_that_is_hit_is_named_until_it_is_raised", faults::a_memory_limit),
     ("a_workload_that_fits_nowhere_says_why_until_it_fits", faults::no_node_fits),
     ("a_port_that_is_taken_is_named_until_it_is_free", faults::a_port_is_taken),
+    (
+        "a_shared_device_is_given_where_it_is_and_missed_when_it_is_gone",
+        placement::a_shared_device_is_given_where_it_is,
+    ),
+    ("workloads_that_shun_each_other_never_share_a_node", placement::workloads_that_shun_each_other),
+    ("a_volume_keeps_its_data_and_its_replica_through_updates_and_reboots", placement::a_volume_stays),
     ("a_wrong_or_expired_join_token_lets_nobody_in", intruders::join_tokens),
     ("calls_without_a_token_and_bodies_over_the_limit_are_refused", intruders::calls),
     ("agents_and_schedulers_of_different_clusters_refuse_each_other", intruders::another_cluster),

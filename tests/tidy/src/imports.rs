@@ -141,7 +141,7 @@ pub const IMPORTS: &[Row] = &[
     Row {
         package: "agent",
         folder: "agent",
-        own: &["agent-containerd", "agent-core", "agent-network", "api-daemon", "api-types", "proto"],
+        own: &["agent-containerd", "agent-core", "agent-names", "agent-network", "api-daemon", "api-types", "proto"],
         outside: &[
             "bytes",
             "clap",

@@ -119,7 +119,7 @@ impl Bed {
     pub(crate) async fn start(&self, assignment: &Assignment, attempt: u32) -> Result<u32, StartError> {
         let netns = netns::path(&self.name);
         let address = Ipv4Addr::new(10, 42, 0, 7);
-        self.adapter.start(&StartRequest { assignment, attempt, netns, address }).await
+        self.adapter.start(&StartRequest { assignment, attempt, netns, address, name_server: None }).await
     }
 
     /// Runs a shell script to its end and gives how it ended and what it said.

@@ -1,14 +1,19 @@
 //! Balancing: who reaches whom through virtual addresses and published ports, and as whom.
 
-use std::{collections::BTreeMap, io::ErrorKind, net::SocketAddrV4, thread};
+use std::{
+    collections::BTreeMap,
+    io::ErrorKind,
+    net::{Ipv4Addr, SocketAddrV4, TcpListener, TcpStream},
+    thread,
+};
 
 use agent_network::{HostPort, Programmed, TableGuard};
 use api_types::container::Protocol;
-use tests_support::{program::within, wait::wait_until};
+use tests_support::{netns::inside, program::within, wait::wait_until};
 
 use crate::{
     server::{PATIENCE, PORT, Server, ask, ask_by_datagram, datagram_client},
-    world::{SERVICE, World, repeated_asks, service_address},
+    world::{PUBLISHED, SERVICE, World, repeated_asks, service_address},
 };
 
 #[test]
@@ -174,4 +179,28 @@ fn an_instance_reaches_the_world_outside_which_has_no_route_back() {
     let answer = ask(&client.netns, SocketAddrV4::new([10, 99, 0, 100].into(), PORT)).expect("an answer");
 
     assert_eq!((answer.server.as_str(), answer.client), ("far", node.address()));
+}
+
+#[test]
+fn the_first_address_of_the_range_is_the_nodes_own_whatever_is_published() {
+    let mut world = World::new();
+    let node = world.node(1, TableGuard::Watched);
+    let instance = node.start("web-1", 2);
+    let own = SocketAddrV4::new(Ipv4Addr::new(10, 42, 1, 1), PUBLISHED);
+    node.run("ip", &["address", "add", "10.42.1.1/32", "dev", "lo"]).expect("as it will be");
+    let listener = inside(&node.netns, || TcpListener::bind(own)).expect("enter").expect("our own address");
+
+    node.serve(&[&instance], &[]);
+    let (connected, accepted) = (
+        inside(&instance.netns, || TcpStream::connect(own)).expect("enter").expect("connected"),
+        listener.accept().expect("accepted").1,
+    );
+
+    assert_eq!(accepted.ip(), instance.address, "not the published port's instance answers, but the node");
+    drop((listener, connected));
+    node.run("ip", &["address", "del", "10.42.1.1/32", "dev", "lo"]).expect("taken away");
+    assert!(node.wait(node.network.verify()).expect("verified").repaired);
+    assert!(node.run("ip", &["-o", "address"]).expect("listed").contains("10.42.1.1/32"));
+    node.wait(node.network.remove_all()).expect("removed");
+    assert!(!node.run("ip", &["-o", "address"]).expect("listed").contains("10.42.1.1/32"));
 }

@@ -15,8 +15,7 @@ use crate::{
 const DOMAINS: &[&str] = &["label.NAME", "node", "site"];
 const PRIORITIES: [Priority; 4] = [Priority::Low, Priority::Normal, Priority::High, Priority::Critical];
 
-/// Reads the rules for the instances of `own`; `None` where its name is no name, which was said already.
-pub(crate) fn read(section: &Section<'_>, kind: Kind, namespace: &Name, own: Option<&Name>) -> PlacementSpec {
+pub(crate) fn read(section: &Section<'_>, kind: Kind, namespace: &Name) -> PlacementSpec {
     section.refuse_later(&["prefer"]);
     let mut placement = PlacementSpec::default();
     for entry in section.get("require").and_then(|entry| entry.items()).unwrap_or_default() {
@@ -31,10 +30,7 @@ pub(crate) fn read(section: &Section<'_>, kind: Kind, namespace: &Name, own: Opt
     for (key, relation) in [("with", Relation::With), ("without", Relation::Without)] {
         for item in for_services(section, key, kind).and_then(|entry| entry.items()).unwrap_or_default() {
             let Some(affinity) = affinity(&item, relation, namespace) else { continue };
-            if own == Some(&affinity.workload.name) && *namespace == affinity.workload.namespace {
-                let help = "use `per_node` and `spread` for instances of one workload";
-                item.invalid("own_name", format!("`{}` is this workload itself", affinity.workload), help);
-            } else if let Some(said) = said_before(&placement.affinities, &affinity) {
+            if let Some(said) = said_before(&placement.affinities, &affinity) {
                 item.invalid("duplicate", format!("there is already the rule `{said}`"), "keep one of the two");
             } else {
                 placement.affinities.push(affinity);

@@ -61,8 +61,7 @@ pub(crate) fn read(entry: &Entry<'_>, kind: Kind, namespace: &Name) -> Option<Re
         probe::read(&section, (ports.len() == ports_wanted).then_some(ports.as_slice()))
     });
     let place = section.get("place").and_then(|entry| entry.section());
-    let placement =
-        place.map_or_else(PlacementSpec::default, |section| placement::read(&section, kind, namespace, name.as_ref()));
+    let placement = place.map_or_else(PlacementSpec::default, |section| placement::read(&section, kind, namespace));
     let disconnect = section.get("disconnect").and_then(|entry| entry.section());
     let disconnect = disconnect.map_or_else(DisconnectPolicy::default, |section| self::disconnect(&section));
     section.refuse_unknown();

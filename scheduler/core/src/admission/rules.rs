@@ -17,7 +17,8 @@ const REPLICAS_MAX: u32 = 10_000;
 const PORTS_MAX: usize = 64;
 const CONSTRAINTS_MAX: usize = 64;
 const DEVICES_MAX: usize = 16;
-const SPREADS_MAX: usize = 8;
+/// The most rules of evenness.
+pub(crate) const SPREADS_MAX: usize = 8;
 const AFFINITIES_MAX: usize = 32;
 const MOUNTS_MAX: usize = 64;
 /// Bounds sums of reserves: a million instances of it still fit into 64 bits.
@@ -150,10 +151,6 @@ fn check_affinities(spec: &WorkloadSpec) -> Result<(), ValidationError> {
     let mut rules = BTreeSet::new();
     for affinity in affinities {
         check_domain(PATH, &affinity.within)?;
-        if affinity.workload == spec.id {
-            let problem = format!("`{affinity}` is this workload itself: use per_node_max and spread");
-            return fault(PATH, problem);
-        }
         if !rules.insert((&affinity.workload, &affinity.within)) {
             return fault(PATH, format!("`{affinity}`: there is a rule for these already"));
         }
@@ -290,7 +287,7 @@ mod tests {
             Spread { over: Domain::Label("rack".to_owned()), skew_max: Some(1) },
             Spread::soft(Domain::Label("power/feed".to_owned())),
         ];
-        spec.placement.affinities = vec![rule("prod/db", Relation::With), rule("web", Relation::Without)];
+        spec.placement.affinities = vec![rule("prod/db", Relation::With), rule("prod/web", Relation::Without)];
 
         assert_eq!(check(&spec), Ok(()));
     }
@@ -316,7 +313,6 @@ mod tests {
             spread(&[Spread::soft(Domain::Node), Spread { over: Domain::Node, skew_max: Some(2) }]),
             "placement.spread"
         );
-        assert_eq!(affinities(&[rule("prod/web", Relation::Without)]), "placement.affinities");
         assert_eq!(affinities(&[rule("db", Relation::With), rule("db", Relation::Without)]), "placement.affinities");
         assert_eq!(
             refused(&|spec| {

@@ -4,6 +4,15 @@
 //! after `cargo bench -p scheduler --bench scale --` run only those. Each section checks what was decided: a bench that
 //! places nonsense fails.
 
+mod fleet;
+mod memory;
+mod place;
+mod quality;
+mod rebalance;
+mod replan;
+mod shapes;
+mod timing;
+
 use tests_support::figures::Figures;
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
@@ -12,7 +21,16 @@ type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>
 type Section = (&'static str, fn(&mut Figures) -> Result<()>);
 
 /// All of it, in the order in which it runs.
-const SECTIONS: &[Section] = &[];
+const SECTIONS: &[Section] = &[
+    ("memory", memory::of_nodes),
+    ("services", place::million_services),
+    ("identical", place::million_alike),
+    ("singles", place::singles),
+    ("shapes", shapes::weak),
+    ("replan", replan::tenth_lost),
+    ("rebalance", rebalance::tenth_joined),
+    ("quality", quality::shares),
+];
 
 fn main() -> Result<()> {
     // `cargo test --benches` only wants to know that it builds and starts.

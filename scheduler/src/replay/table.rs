@@ -188,9 +188,11 @@ impl Row<'_> {
         format!("{}:{}: {fault}", self.path.display(), self.line)
     }
 
-    /// The cell in a column; empty where the header does not have it.
+    /// The cell in a column; empty where the header does not have it, or where it says `nan` and may be missing: so other
+    /// programs write that nothing is known.
     pub(crate) fn text(&self, column: usize) -> &str {
-        self.positions[column].map_or("", |position| self.cells[position].as_str())
+        let cell = self.positions[column].map_or("", |position| self.cells[position].as_str());
+        if cell == "nan" && !self.columns[column].required { "" } else { cell }
     }
 
     /// A whole number of at most `most`; `absent` where the cell is empty and the column may be missing.

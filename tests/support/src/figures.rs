@@ -4,7 +4,10 @@ use std::{
     collections::BTreeMap,
     fs, io,
     path::{Path, PathBuf},
+    time::Duration,
 };
+
+use nix::time::{ClockId, clock_gettime};
 
 /// Writes figures to a file in which those of other benches stay.
 #[derive(Debug)]
@@ -57,6 +60,34 @@ impl Figures {
             Err(error) => Err(error),
         }
     }
+}
+
+/// The CPU time of this thread since it was started: on a machine that others use too, work that never waits took so long.
+#[derive(Clone, Copy, Debug)]
+pub struct Stopwatch(Duration);
+
+impl Stopwatch {
+    /// Starts it.
+    ///
+    /// # Panics
+    /// If the kernel does not know the CPU time of a thread, which Linux does.
+    #[must_use]
+    pub fn start() -> Self {
+        Self(cpu_time())
+    }
+
+    /// The CPU time since then. Only in the thread that started it this means anything.
+    ///
+    /// # Panics
+    /// Like [`Self::start`].
+    #[must_use]
+    pub fn elapsed(&self) -> Duration {
+        cpu_time().saturating_sub(self.0)
+    }
+}
+
+fn cpu_time() -> Duration {
+    clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).expect("Linux counts the CPU time of threads").into()
 }
 
 /// The middle value; of an even number the lower of the two in the middle.

@@ -286,12 +286,12 @@ impl ControlPlane for Port {
         Err(problem::unavailable("this scheduler does not rebalance", ""))
     }
 
-    async fn volumes(&self, _: After) -> Result<List<VolumeView>, Problem> {
-        Err(problem::unavailable("this scheduler does not know where data is", ""))
+    async fn volumes(&self, after: After) -> Result<List<VolumeView>, Problem> {
+        self.list(after, Scheduler::volume_views).await
     }
 
-    async fn forget_volume(&self, _: WorkloadId, _: Name, _: Option<u32>) -> Result<Done, Problem> {
-        Err(problem::unavailable("this scheduler does not know where data is", ""))
+    async fn forget_volume(&self, workload: WorkloadId, volume: Name, slot: Option<u32>) -> Result<Done, Problem> {
+        self.done(Change::ForgetVolume { workload, volume, slot }).await
     }
 
     async fn node_token(&self, request: NodeTokenRequest) -> Result<JoinTokenView, Problem> {

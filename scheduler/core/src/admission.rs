@@ -19,7 +19,7 @@ use crate::{
 };
 
 pub(crate) use changes::change;
-pub(crate) use rules::check_node;
+pub(crate) use rules::{SPREADS_MAX, check_node};
 
 /// A port of a node and who claims it.
 #[derive(Debug, Default)]

@@ -9,6 +9,7 @@ pub(crate) mod ids;
 pub(crate) mod instances;
 pub(crate) mod nodes;
 pub(crate) mod rows;
+pub(crate) mod volumes;
 pub(crate) mod workloads;
 
 use std::{
@@ -26,6 +27,7 @@ use crate::{
         editions::Editions,
         nodes::Nodes,
         rows::Rows,
+        volumes::Homes,
         workloads::{EarlierRun, WorkloadEntry},
     },
     effect::{Counters, Effect, Effects, Record, RecordKey},
@@ -48,6 +50,8 @@ pub(crate) struct Cluster {
     pub(crate) earlier_runs: BTreeMap<(WorkloadId, Revision), EarlierRun>,
     /// The services' virtual addresses.
     pub(crate) addresses: BTreeMap<WorkloadId, Ipv4Addr>,
+    /// Where data is that stays on its node.
+    pub(crate) homes: Homes,
     /// Counters that must not repeat.
     pub(crate) counters: Counters,
     /// Whether the counters moved since they were last made durable.

@@ -6,7 +6,7 @@ use std::net::Ipv4Addr;
 
 use api_types::{
     counter::{RequestId, Revision},
-    id::{InstanceId, NodeId, WorkloadId},
+    id::{InstanceId, Name, NodeId, WorkloadId},
     instance::Instance,
     node::NodeSpec,
     view::WorkloadChange,
@@ -64,6 +64,17 @@ pub enum Record {
         /// Its address.
         address: Ipv4Addr,
     },
+    /// Data of a slot that stays on its node.
+    VolumeHome {
+        /// Whose it is.
+        workload: WorkloadId,
+        /// The slot.
+        slot: u32,
+        /// The volume's name.
+        volume: Name,
+        /// Where the data is.
+        node: NodeId,
+    },
     /// A workload as it was at an earlier revision (`runs_since`) that some instance still runs.
     Revision(Box<Workload>),
 }
@@ -84,6 +95,8 @@ pub enum RecordKey {
     Instance(InstanceId),
     /// See [`Record::ServiceAddress`].
     ServiceAddress(WorkloadId),
+    /// See [`Record::VolumeHome`].
+    VolumeHome(WorkloadId, u32, Name),
     /// See [`Record::Revision`]; the revision is the one since which it runs.
     Revision(WorkloadId, Revision),
 }
@@ -99,6 +112,9 @@ impl Record {
             Self::Instances(page) => RecordKey::Instances(page.number()),
             Self::Instance(instance) => RecordKey::Instance(instance.id.clone()),
             Self::ServiceAddress { workload, .. } => RecordKey::ServiceAddress(workload.clone()),
+            Self::VolumeHome { workload, slot, volume, .. } => {
+                RecordKey::VolumeHome(workload.clone(), *slot, volume.clone())
+            }
             Self::Revision(workload) => RecordKey::Revision(workload.spec.id.clone(), workload.runs_since),
         }
     }
@@ -139,6 +155,9 @@ pub enum Refusal {
         /// The name that was probably meant.
         nearest: NodeId,
     },
+    /// There is no such data.
+    #[error("{0}")]
+    UnknownVolume(String),
     /// There is no such site.
     #[error("there is no site `{0}`")]
     UnknownSite(String),

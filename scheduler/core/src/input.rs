@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use api_types::{
     counter::{RequestId, Revision, SessionId},
-    id::{InstanceId, NodeId, WorkloadId},
+    id::{InstanceId, Name, NodeId, WorkloadId},
     instance::{InstanceStatus, InstanceUsage},
     node::{Availability, Condition, NodeFacts, NodeUsage},
     workload::WorkloadSpec,
@@ -119,6 +119,15 @@ pub enum Change {
         node: NodeId,
         /// Even if it is ready.
         force: bool,
+    },
+    /// Give up data that stays on its node: its slots are placed anywhere, with none.
+    ForgetVolume {
+        /// Whose it is.
+        workload: WorkloadId,
+        /// The volume's name.
+        volume: Name,
+        /// Of this slot; `None` = of all.
+        slot: Option<u32>,
     },
     /// An operator knows that what is silent of a site is dead, not cut off: replace it now, frozen or not.
     ResumeSite {

@@ -2,9 +2,11 @@
 
 mod daemon;
 mod drain;
+mod order;
 mod scale_down;
 mod service;
 pub(crate) mod slots;
+pub(crate) mod volumes;
 
 use api_types::{
     id::{NodeId, WorkloadId},
@@ -56,7 +58,7 @@ impl Scheduler {
             if touched.is_empty() {
                 break;
             }
-            let mut left = touched.into_iter();
+            let mut left = self.in_order(touched).into_iter();
             for id in left.by_ref() {
                 self.reconcile(&id);
                 if self.placements_left == 0 {
@@ -65,7 +67,7 @@ impl Scheduler {
             }
             if self.placements_left == 0 {
                 // The rest waits for the next tick.
-                self.cluster.touched.workloads.append(&mut left.collect());
+                self.cluster.touched.workloads.extend(left);
                 break;
             }
         }
@@ -140,8 +142,9 @@ impl Scheduler {
         let fits = placement::check(&self.cluster, self.cluster.nodes.get(node)?, entry.spec());
         debug_assert!(fits.is_ok(), "planner and committer disagree on {node} for {id}: {fits:?}");
         fits.ok()?;
-        let allocatable = self.cluster.nodes.get(node)?.allocatable;
+        let (allocatable, spec) = (self.cluster.nodes.get(node)?.allocatable, entry.run.spec.clone());
         let instance = self.cluster.place(id, slot, node, self.now);
+        self.cluster.settle_volumes(&spec, slot, node);
         self.placements_left = self.placements_left.saturating_sub(1);
         if let Some(entry) = self.cluster.nodes.get_mut(node) {
             entry.allocatable_when_placed = Some(allocatable);
@@ -201,7 +204,11 @@ impl Scheduler {
     /// Notes that not all instances of a workload have a node, and tells people once.
     pub(crate) fn park(&mut self, id: &WorkloadId) {
         let Some(entry) = self.cluster.workloads.get(id) else { return };
-        let reason = explain::summary(&self.cluster, entry.spec());
+        let data = match entry.spec().kind {
+            WorkloadKind::Service { replicas } => self.waits_for_data(entry, replicas),
+            WorkloadKind::Daemon => None,
+        };
+        let reason = data.unwrap_or_else(|| explain::summary(&self.cluster, entry.spec()));
         self.park_because(id, reason);
     }
 

@@ -1,10 +1,10 @@
 //! Gives the cluster back from all that is durable.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use api_types::{
     counter::{Epoch, Generation, Revision},
-    id::WorkloadId,
+    id::{NodeId, WorkloadId},
     instance::Instance,
     time::Timestamp,
 };
@@ -49,6 +49,9 @@ impl Scheduler {
                 Record::ServiceAddress { workload, address } => {
                     cluster.addresses.insert(workload, address);
                 }
+                Record::VolumeHome { workload, slot, volume, node } => {
+                    cluster.homes.entry(workload).or_default().insert((slot, volume), node);
+                }
                 Record::Instances(page) => pages.push(page),
                 Record::Instance(instance) => singles.push(instance),
             }
@@ -62,6 +65,9 @@ impl Scheduler {
         for instance in singles {
             restore_single(&mut cluster, instance);
         }
+        let homes = cluster.homes.values().flat_map(|homes| homes.values());
+        let unknown: BTreeSet<NodeId> = homes.filter(|node| cluster.nodes.get(node).is_none()).cloned().collect();
+        cluster.forget_volumes(|_, _, _, node| unknown.contains(node));
         for (id, since) in cluster.earlier_runs.keys().cloned().collect::<Vec<_>>() {
             if cluster.earlier_runs.get(&(id.clone(), since)).is_some_and(|earlier| earlier.instances == 0) {
                 cluster.earlier_runs.remove(&(id.clone(), since));

@@ -31,6 +31,9 @@ impl Scheduler {
                 self.set_availability(&node, availability).map(Accepted::Node)
             }
             Change::RemoveNode { node, force } => self.remove_node(&node, force).map(Accepted::Node),
+            Change::ForgetVolume { workload, volume, slot } => {
+                self.forget_volume(&workload, &volume, slot).map(Accepted::Done)
+            }
             Change::ResumeSite { site } => self.resume_site(&site).map(Accepted::Done),
         };
         self.outbox.push(Effect::Reply { request, outcome });
@@ -173,13 +176,17 @@ impl Scheduler {
         for number in &instances {
             self.cluster.forget(*number);
         }
+        let given_up = self.cluster.forget_volumes(|_, _, _, home| home == id);
         self.cluster.remove_node(id);
         self.outbox.push(Effect::NodeRemoved(id.clone()));
         self.history.add(
             self.now,
             Subject::Node(id),
             "node-removed",
-            format!("forgotten with {} instances", instances.len()),
+            match given_up {
+                0 => format!("forgotten with {} instances", instances.len()),
+                count => format!("forgotten with {} instances and the data of {count} volumes", instances.len()),
+            },
         );
         self.check_warm_up();
         Ok(spec)

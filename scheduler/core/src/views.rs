@@ -2,6 +2,7 @@
 
 mod instances;
 mod nodes;
+mod volumes;
 mod workloads;
 
 use api_types::{

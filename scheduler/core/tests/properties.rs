@@ -60,7 +60,7 @@ fn is_as_wanted(fleet: &Fleet, seed: u64) {
         let explanation = fleet.scheduler.explain(&workload.name).expect("a known workload");
         if workload.reason.is_empty() {
             assert_eq!((workload.ready, workload.pending), (workload.wanted, 0), "{at}");
-        } else if workload.kind == "service" {
+        } else if workload.kind == "service" && !workload.reason.contains("waiting for the data") {
             let fits: Vec<_> = explanation.nodes.iter().filter(|verdict| verdict.filter.is_empty()).collect();
             assert!(fits.is_empty(), "{at}: but it fits on {fits:?}");
         }

@@ -6,10 +6,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use api_types::{
     id::{NodeId, WorkloadId},
     time::Timestamp,
+    workload::WorkloadKind,
 };
 
 use crate::{
-    cluster::Cluster,
+    cluster::{Cluster, held::Held},
     effect::Refusal,
     history::Subject,
     machine::Scheduler,
@@ -85,6 +86,14 @@ impl Scheduler {
             self.ladder.sites.entry(site.clone()).or_default().waiting.append(&mut nodes);
             self.give_turns(&site);
         }
+    }
+
+    /// Whether an instance would be replaced by now, were its node not waiting for its turn.
+    pub(crate) fn is_queued(&self, held: Held<'_>) -> bool {
+        let turns = self.ladder.sites.get(&held.node().spec.site);
+        turns.is_some_and(|turns| turns.waiting.iter().any(|(_, node)| node == held.node_id()))
+            && self.waits_its_turn(held.node_id(), held.spec().disconnect.replace_after_ms).is_some()
+            && matches!(held.spec().kind, WorkloadKind::Service { .. })
     }
 
     /// Gives up the nodes of a site whose turn has come, and sets a timer for the next.

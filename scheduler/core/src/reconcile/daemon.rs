@@ -50,9 +50,14 @@ impl Scheduler {
                 self.cluster.touched.workloads.insert(id.clone());
                 break;
             }
-            slot = (slot..).find(|slot| !slots.contains(slot)).expect("there are fewer instances than numbers");
-            slots.insert(slot);
-            self.commit(id, slot, node);
+            let own = self.slot_with_data(id, node).filter(|slot| !slots.contains(slot));
+            let chosen = own.unwrap_or_else(|| {
+                let is_free = |slot: &u32| !slots.contains(slot) && !self.has_data(id, *slot);
+                slot = (slot..).find(is_free).expect("there are fewer instances than numbers");
+                slot
+            });
+            slots.insert(chosen);
+            self.commit(id, chosen, node);
         }
         let mut to_renew = found.to_renew;
         to_renew.sort_by_key(|old| self.serves(*old));

@@ -1,10 +1,13 @@
-//! Which slots go when fewer are wanted: those that do not work, then old ones, then from where most are.
+//! Which slots go when fewer are wanted: those that do not work, then old ones, then from where most are, by every rule.
 
 use std::collections::BTreeMap;
 
-use api_types::id::WorkloadId;
+use api_types::{
+    id::WorkloadId,
+    placement::{Domain, Spread},
+};
 
-use crate::{machine::Scheduler, placement::score::spread_of, reconcile::slots::Slot};
+use crate::{admission::SPREADS_MAX, cluster::nodes::NodeEntry, machine::Scheduler, reconcile::slots::Slot};
 
 /// A slot that may go.
 #[derive(Debug)]
@@ -12,8 +15,41 @@ struct Victim {
     number: u32,
     serves: bool,
     is_current: bool,
-    site: usize,
-    node: usize,
+    /// Where it is, for each rule of evenness, as a place in its tally.
+    places: Vec<usize>,
+}
+
+/// How many slots there are in each place of one rule.
+#[derive(Debug, Default)]
+struct Tally<'c> {
+    names: BTreeMap<&'c str, usize>,
+    counts: Vec<u32>,
+}
+
+impl<'c> Tally<'c> {
+    fn add(&mut self, name: &'c str) -> usize {
+        let next = self.names.len();
+        let place = *self.names.entry(name).or_insert(next);
+        self.counts.resize(self.names.len(), 0);
+        self.counts[place] += 1;
+        place
+    }
+
+    /// Whether one less in a place is more uneven than the rule allows.
+    fn would_break(&self, rule: &Spread, place: usize) -> bool {
+        let fullest = self.counts.iter().copied().max().unwrap_or_default();
+        rule.skew_max.is_some_and(|skew| fullest.saturating_sub(self.counts[place] - 1) > skew)
+    }
+}
+
+/// What a rule calls the place of a node.
+fn place_name<'n>(over: &Domain, node: &'n NodeEntry) -> &'n str {
+    match over {
+        Domain::Site => &node.spec.site,
+        Domain::Node => node.spec.id.as_str(),
+        // No value of a label is empty and yet there.
+        Domain::Label(name) => node.spec.labels.get(name).map_or("", String::as_str),
+    }
 }
 
 impl Scheduler {
@@ -35,36 +71,34 @@ impl Scheduler {
 
     fn victims(&self, id: &WorkloadId, slots: &BTreeMap<u32, Slot>, count: usize) -> Vec<u32> {
         let Some(entry) = self.cluster.workloads.get(id) else { return Vec::new() };
-        let (mut site_names, mut node_names) = (BTreeMap::new(), BTreeMap::new());
+        let rules = &entry.spec().placement.spread;
+        let mut tallies: Vec<Tally<'_>> = rules.iter().map(|_| Tally::default()).collect();
         let mut candidates: Vec<Victim> = Vec::new();
         for (number, slot) in slots.iter().filter(|(_, slot)| slot.is_held()) {
             let main = slot.targets.first().or_else(|| slot.stale.first().map(|(instance, _)| instance));
             let Some(held) = main.and_then(|instance| self.cluster.held(*instance)) else { continue };
-            let site = held.node().spec.site.as_str();
-            let (sites, nodes) = (site_names.len(), node_names.len());
+            let names = rules.iter().map(|rule| place_name(&rule.over, held.node()));
             candidates.push(Victim {
                 number: *number,
                 serves: held.is_serving(),
                 is_current: !slot.targets.is_empty(),
-                site: *site_names.entry(site).or_insert(sites),
-                node: *node_names.entry(held.node_index()).or_insert(nodes),
+                places: names.zip(&mut tallies).map(|(name, tally)| tally.add(name)).collect(),
             });
-        }
-        let (mut at_site, mut on_node) = (vec![0_u32; site_names.len()], vec![0_u32; node_names.len()]);
-        for victim in &candidates {
-            at_site[victim.site] += 1;
-            on_node[victim.node] += 1;
         }
         let mut chosen = Vec::new();
         while chosen.len() < count {
             let worth = |victim: &Victim| {
-                let spread = spread_of(entry.spec(), at_site[victim.site], on_node[victim.node]);
-                (!victim.serves, !victim.is_current, spread, victim.number)
+                let at = || victim.places.iter().zip(&tallies);
+                let breaks = at().zip(rules).any(|((place, tally), rule)| tally.would_break(rule, *place));
+                let mut crowd = [0; SPREADS_MAX];
+                crowd.iter_mut().zip(at()).for_each(|(count, (place, tally))| *count = tally.counts[*place]);
+                (!victim.serves, !victim.is_current, !breaks, crowd, victim.number)
             };
             let Some((index, _)) = candidates.iter().enumerate().max_by_key(|(_, victim)| worth(victim)) else { break };
             let victim = candidates.swap_remove(index);
-            at_site[victim.site] -= 1;
-            on_node[victim.node] -= 1;
+            for (place, tally) in victim.places.iter().zip(&mut tallies) {
+                tally.counts[*place] -= 1;
+            }
             chosen.push(victim.number);
         }
         chosen

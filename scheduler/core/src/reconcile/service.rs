@@ -16,6 +16,7 @@ use crate::{
     reconcile::{
         ENDED_RETRY_MS, rollout_share,
         slots::{LIVE_PER_SLOT_MAX, Slot, Why, free_slots, is_stop_first},
+        volumes::Home,
     },
     timers::Timer,
 };
@@ -59,7 +60,7 @@ impl Scheduler {
             entry.is_steady = is_steady;
         }
         let before = self.placements_left;
-        let mut room = self.fill(id, &needs.now, &slots);
+        let mut room = self.fill(id, needs.now.clone(), &slots);
         room &= self.give_away(id, &needs.moves);
         // Who was stopped to make room for its successor is under way, too, until that is placed.
         let makes_room = |number: &&u32| slots.get(number).is_some_and(|slot| slot.is_ending && !slot.is_held());
@@ -174,24 +175,47 @@ impl Scheduler {
         }
     }
 
-    /// Places an instance into each of these slots; whether there was room for all.
-    fn fill(&mut self, id: &WorkloadId, wanted: &[u32], slots: &BTreeMap<u32, Slot>) -> bool {
-        let (picks, enough) = self.pick(id, wanted);
+    /// Places an instance into each of these slots; whether there was room for all. Those with data go to it first.
+    fn fill(&mut self, id: &WorkloadId, mut wanted: Vec<u32>, slots: &BTreeMap<u32, Slot>) -> bool {
+        let mut enough = true;
+        for number in self.take_out_those_with_data(id, &mut wanted) {
+            enough &= self.fill_at_home(id, number, slots);
+        }
+        let (picks, room) = self.pick(id, &wanted);
         for (number, node) in picks {
-            let Some(placed) = self.commit(id, number, &node) else { continue };
-            for (old, why) in slots.get(&number).map(|slot| slot.stale.as_slice()).unwrap_or_default() {
-                self.tell_replaced(*old, placed, *why);
-                if matches!(why, Why::Ended(_)) {
-                    self.retire(*old);
-                }
+            self.fill_slot(id, number, &node, slots);
+        }
+        enough && room
+    }
+
+    /// Places an instance into a slot whose data says where; whether it can go there.
+    fn fill_at_home(&mut self, id: &WorkloadId, number: u32, slots: &BTreeMap<u32, Slot>) -> bool {
+        if self.placements_left == 0 {
+            self.cluster.touched.workloads.insert(id.clone());
+            return true;
+        }
+        let home = self.cluster.workloads.get(id).map(|entry| self.home_of(entry.spec(), number));
+        let Some(Home::Ready(node)) = home else { return false };
+        self.fill_slot(id, number, &node, slots);
+        true
+    }
+
+    fn fill_slot(&mut self, id: &WorkloadId, number: u32, node: &NodeId, slots: &BTreeMap<u32, Slot>) {
+        let Some(placed) = self.commit(id, number, node) else { return };
+        // Once more, to see whether it is steady then.
+        self.cluster.touched.workloads.insert(id.clone());
+        for (old, why) in slots.get(&number).map(|slot| slot.stale.as_slice()).unwrap_or_default() {
+            self.tell_replaced(*old, placed, *why);
+            if matches!(why, Why::Ended(_)) {
+                self.retire(*old);
             }
         }
-        enough
     }
 
     /// Places successors of instances on draining nodes, a few at a time; whether there was room for all.
     fn give_away(&mut self, id: &WorkloadId, moves: &[(u32, u64)]) -> bool {
-        let allowed: Vec<u32> = self.allowed_moves(moves);
+        let mut allowed: Vec<u32> = self.allowed_moves(moves);
+        allowed.retain(|slot| !self.has_data(id, *slot));
         let (picks, enough) = self.pick(id, &allowed);
         for (number, node) in picks {
             let placed = self.commit(id, number, &node);
@@ -242,7 +266,8 @@ impl Scheduler {
             return false;
         };
         placement::check_instead_of(&self.cluster, held, entry.spec()).is_ok()
-            || self.cluster.nodes.values().any(|node| placement::check(&self.cluster, node, entry.spec()).is_ok())
+            || !self.has_data(id, held.slot())
+                && self.cluster.nodes.values().any(|node| placement::check(&self.cluster, node, entry.spec()).is_ok())
     }
 
     /// Picks a node for each of these slots, as far as this step may place; whether there was room. What this step may

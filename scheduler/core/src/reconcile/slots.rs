@@ -12,6 +12,7 @@ use api_types::{
 use crate::{
     cluster::{
         held::Held,
+        volumes::volumes,
         workloads::{WorkloadEntry, has_host_ports},
     },
     liveness::Silence,
@@ -71,7 +72,7 @@ pub(crate) fn free_slots(slots: &BTreeMap<u32, Slot>, count: usize) -> Vec<u32> 
 
 /// Whether an instance must be gone before its successor can be placed anywhere.
 pub(crate) fn is_stop_first(entry: &WorkloadEntry) -> bool {
-    has_host_ports(entry.spec())
+    has_host_ports(entry.spec()) || !volumes(entry.spec()).is_empty()
 }
 
 impl Scheduler {

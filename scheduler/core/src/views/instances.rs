@@ -113,6 +113,8 @@ impl Scheduler {
                 "; too many nodes of its site fell silent at once: nothing is replaced"
             } else if held.desired() == Desired::Stop {
                 "; it ends when the node returns"
+            } else if self.is_queued(held) {
+                "; many nodes of its site are silent: it waits for its turn to be replaced"
             } else {
                 ""
             };
@@ -137,7 +139,11 @@ impl Scheduler {
             return step;
         }
         if node.spec.availability == Availability::Draining {
-            return format!("{name} is being drained, waits for its successor");
+            return if self.has_data(held.workload(), held.slot()) {
+                format!("{name} is being drained, but its data is there: give it up with `wherry volume forget`")
+            } else {
+                format!("{name} is being drained, waits for its successor")
+            };
         }
         match self.cluster.workloads.get(held.workload()) {
             Some(entry) if !is_current(held, entry.workload.runs_since) => {

@@ -8,7 +8,7 @@ use crate::{
     endpoints,
     machine::Scheduler,
     placement::explain,
-    reconcile::slots::is_current,
+    reconcile::{slots::is_current, volumes::WAITING_FOR_DATA},
 };
 
 /// Why nothing is placed just after a restart.
@@ -61,7 +61,9 @@ impl Scheduler {
         let noted = entry.parked.as_ref()?;
         Some(match entry.spec().kind {
             // What was noted when it was parked says nothing of later changes that did not help.
-            WorkloadKind::Service { .. } => explain::summary(&self.cluster, entry.spec()),
+            WorkloadKind::Service { replicas } => {
+                self.waits_for_data(entry, replicas).unwrap_or_else(|| explain::summary(&self.cluster, entry.spec()))
+            }
             WorkloadKind::Daemon => noted.clone(),
         })
     }
@@ -86,6 +88,7 @@ impl Scheduler {
             parts.push(format!("revision {}: {ready} of {wanted} replaced", entry.workload.revision));
         }
         match self.parked_reason(entry) {
+            Some(reason) if reason.starts_with(WAITING_FOR_DATA) => parts.push(reason),
             Some(reason) if pending > 0 => parts.push(format!("{pending} wait for room: {reason}")),
             Some(reason) => parts.push(format!("waits for room: {reason}")),
             None => {}

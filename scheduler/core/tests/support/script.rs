@@ -2,13 +2,15 @@
 
 #[path = "explain.rs"]
 mod explain;
+#[path = "moves.rs"]
+mod moves;
 
 use std::{collections::BTreeMap, fmt::Write as _};
 
 use api_types::{
-    container::{PortSpec, Protocol},
+    container::{ContainerSpec, PortSpec, Protocol},
     counter::Revision,
-    id::{InstanceId, NodeId, WorkloadId},
+    id::{InstanceId, Name, NodeId, WorkloadId},
     instance::{Desired, Health, InstanceState},
     node::{Availability, Condition, NodeUsage},
     placement::{Constraint, ConstraintKey, Operator, PlacementSpec},
@@ -63,6 +65,11 @@ fn command(fleet: &mut Fleet, line: &str) -> String {
         "drain" => availability(fleet, rest[0], Availability::Draining),
         "remove" => {
             answer(fleet.request(Change::RemoveNode { node: name(rest[0]), force: rest.get(1) == Some(&"force") }))
+        }
+        "forget" => {
+            let slot = rest.get(2).map(|slot| slot.parse().expect("a number"));
+            let volume = Name::new(rest[1]).expect("a name");
+            answer(fleet.request(Change::ForgetVolume { workload: id(rest[0]), volume, slot }))
         }
         "resume" => answer(fleet.request(Change::ResumeSite { site: rest[0].to_owned() })),
         "condition" => condition(fleet, rest),
@@ -172,7 +179,13 @@ fn spec(words: &[&str]) -> WorkloadSpec {
         placement: PlacementSpec {
             constraints: get("constraint").map(constraint).into_iter().collect(),
             per_node_max: get("per_node").map(|n| n.parse().expect("a number")),
+            priority: get("priority").map(moves::priority).unwrap_or_default(),
+            spread: get("spread").map_or_else(|| PlacementSpec::default().spread, moves::spread),
             ..PlacementSpec::default()
+        },
+        container: ContainerSpec {
+            mounts: get("volume").into_iter().flat_map(moves::volumes).collect(),
+            ..spec.container
         },
         ports: port.into_iter().collect(),
         probe: options.contains_key("probe").then_some(ProbeSpec {
@@ -297,6 +310,7 @@ fn show(fleet: &Fleet, words: &[&str]) -> String {
                 line(&mut text, &[&event.subject, &event.kind, &event.message]);
             }
         }
+        ["volumes"] => text += &moves::show_volumes(scheduler),
         ["why", workload] => text += &explain::why(scheduler.explain(&id(workload))),
         other => panic!("cannot show {other:?}"),
     }

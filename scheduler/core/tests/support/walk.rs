@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 
 use api_types::{
-    container::{PortSpec, Protocol},
+    container::{Mount, PortSpec, Protocol},
     counter::SessionId,
-    id::{InstanceId, NodeId, WorkloadId},
+    id::{InstanceId, Name, NodeId, WorkloadId},
     instance::{Desired, Health, InstanceState, InstanceStatus},
     node::{Availability, NodeUsage},
-    placement::{Constraint, ConstraintKey, Operator, PlacementSpec},
+    placement::{Constraint, ConstraintKey, Operator, PlacementSpec, Priority},
     probe::{ProbeCheck, ProbeSpec},
     resources::{ResourceSpec, Resources},
     workload::{DisconnectPolicy, WorkloadSpec},
@@ -137,9 +137,25 @@ fn one_step(fleet: &mut Fleet, random: &mut Random) {
                 fleet.report_all(&node);
             }
         }
+        24 => know_better(fleet, random),
         20..=23 => stop_some(fleet, random),
         _ => run_some(fleet, random),
     }
+}
+
+/// What only a person knows: a silent site is dead, data is gone.
+fn know_better(fleet: &mut Fleet, random: &mut Random) {
+    let change = if random.one_in(2) {
+        Change::ResumeSite { site: if random.one_in(2) { "a" } else { "b" }.to_owned() }
+    } else {
+        let slot = random.one_in(2).then(|| u32::try_from(random.below(4)).expect("small"));
+        Change::ForgetVolume { workload: workload(random), volume: data(), slot }
+    };
+    let _ = fleet.request(change);
+}
+
+fn data() -> Name {
+    Name::new("data").expect("a name")
 }
 
 fn run_some(fleet: &mut Fleet, random: &mut Random) {
@@ -279,6 +295,10 @@ fn spec(random: &mut Random) -> WorkloadSpec {
     });
     let replicas = u32::try_from(random.below(9)).expect("small");
     let image = image(random);
+    let priority = random.pick(&[Priority::Low, Priority::Normal, Priority::High, Priority::Critical]);
+    let volume = random.one_in(6).then(|| ("/data".to_owned(), Mount::Volume { name: data(), read_only: false }));
+    let mut spec = if is_daemon { WorkloadSpec::daemon(id, image) } else { WorkloadSpec::service(id, image, replicas) };
+    spec.container.mounts.extend(volume);
     WorkloadSpec {
         resources: ResourceSpec {
             reserve: Resources { cpu_millis: 100 * (1 + random.below(5)), memory_bytes: (64 << 20) << random.below(4) },
@@ -288,6 +308,7 @@ fn spec(random: &mut Random) -> WorkloadSpec {
         placement: PlacementSpec {
             constraints: constraint.into_iter().collect(),
             per_node_max: random.one_in(6).then_some(1),
+            priority: priority.unwrap_or_default(),
             ..PlacementSpec::default()
         },
         ports: port.into_iter().collect(),
@@ -301,7 +322,7 @@ fn spec(random: &mut Random) -> WorkloadSpec {
         disconnect: DisconnectPolicy {
             replace_after_ms: random.pick(&[Some(10_000), Some(10_000), Some(1_000), Some(30_000), None]).flatten(),
         },
-        ..if is_daemon { WorkloadSpec::daemon(id, image) } else { WorkloadSpec::service(id, image, replicas) }
+        ..spec
     }
 }
 

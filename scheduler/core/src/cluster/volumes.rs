@@ -1,0 +1,75 @@
+//! Where data is that stays on its node: each slot's volumes have a home from the first placement on, whatever becomes of
+//! the instances and of the workload, until somebody gives the data up or removes the node.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use api_types::{
+    container::Mount,
+    id::{Name, NodeId, WorkloadId},
+    workload::WorkloadSpec,
+};
+
+use crate::{
+    cluster::Cluster,
+    effect::{Record, RecordKey},
+};
+
+/// The homes of each workload's volumes, by slot and name.
+pub(crate) type Homes = BTreeMap<WorkloadId, BTreeMap<(u32, Name), NodeId>>;
+
+/// The volumes that a spec mounts.
+pub(crate) fn volumes(spec: &WorkloadSpec) -> BTreeSet<&Name> {
+    let named = spec.container.mounts.values().filter_map(|mount| match mount {
+        Mount::Volume { name, .. } => Some(name),
+        Mount::Host { .. } | Mount::Tmpfs { .. } => None,
+    });
+    named.collect()
+}
+
+impl Cluster {
+    /// The nodes with data of a slot that `spec` mounts: one, or none before the first placement. More only after a change
+    /// brought volumes together that were apart.
+    pub(crate) fn homes_of(&self, spec: &WorkloadSpec, slot: u32) -> BTreeSet<&NodeId> {
+        let homes = self.homes.get(&spec.id);
+        volumes(spec).into_iter().filter_map(|volume| homes?.get(&(slot, volume.clone()))).collect()
+    }
+
+    /// Notes where the data of a slot is from now on, as far as it has no home yet.
+    pub(crate) fn settle_volumes(&mut self, spec: &WorkloadSpec, slot: u32, node: &NodeId) {
+        for volume in volumes(spec) {
+            let homes = self.homes.entry(spec.id.clone()).or_default();
+            if homes.contains_key(&(slot, volume.clone())) {
+                continue;
+            }
+            homes.insert((slot, volume.clone()), node.clone());
+            self.persist(Record::VolumeHome {
+                workload: spec.id.clone(),
+                slot,
+                volume: volume.clone(),
+                node: node.clone(),
+            });
+            self.touched.seen = true;
+        }
+    }
+
+    /// Gives up the data for which `gives_up` says so; how much that was.
+    pub(crate) fn forget_volumes(&mut self, gives_up: impl Fn(&WorkloadId, u32, &Name, &NodeId) -> bool) -> usize {
+        let mut gone = Vec::new();
+        for (workload, homes) in &mut self.homes {
+            homes.retain(|(slot, volume), node| {
+                let goes = gives_up(workload, *slot, volume, node);
+                if goes {
+                    gone.push((workload.clone(), *slot, volume.clone()));
+                }
+                !goes
+            });
+        }
+        self.homes.retain(|_, homes| !homes.is_empty());
+        for (workload, slot, volume) in &gone {
+            self.touched.workloads.insert(workload.clone());
+            self.unpersist(RecordKey::VolumeHome(workload.clone(), *slot, volume.clone()));
+        }
+        self.touched.seen |= !gone.is_empty();
+        gone.len()
+    }
+}

@@ -3,6 +3,8 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 export PATH := $(PATH):$(HOME)/.cargo/bin
+# A download that breaks off is tried again.
+export CARGO_NET_RETRY ?= 10
 # Where cargo puts what it builds.
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
@@ -36,6 +38,8 @@ lint: deps-build
 
 test: deps-test root
 	@begin=$$SECONDS; \
+	umask 022; \
+	! findmnt -no OPTIONS -T "$${TMPDIR:-/tmp}" | grep -qw noexec || export TMPDIR=/var/tmp; \
 	step() { echo "== $$*"; "$$@" || { echo "FAILED: $$*"; exit 1; }; }; \
 	step $(MAKE) --no-print-directory lint; \
 	step cargo build --locked --workspace --bins; \

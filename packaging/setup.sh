@@ -46,8 +46,10 @@ install_packages() {
         as_root="sudo"
     fi
     echo "setup: installing$1"
+    # The lists of a new machine are empty, mirrors stumble, and right after the boot others hold apt's lock.
     # shellcheck disable=SC2086 # a list of packages is meant to be split
-    get install $1 2>/dev/null || { get update && get install $1; } || {
+    get install $1 2>/dev/null || { get update && get install $1; } ||
+        { sleep 10; get update && get install $1; } || { sleep 30; get update && get install $1; } || {
         echo "setup: apt-get could not install:$1" >&2
         exit 1
     }
@@ -58,7 +60,8 @@ install_packages() {
 }
 
 get() {
-    $as_root env DEBIAN_FRONTEND=noninteractive apt-get "$@" -y -q --no-install-recommends >/dev/null
+    $as_root env DEBIAN_FRONTEND=noninteractive apt-get -o Acquire::Retries=5 -o DPkg::Lock::Timeout=300 \
+        "$@" -y -q --no-install-recommends >/dev/null
 }
 
 # Built into some kernels, modules in others; the programs say so themselves if one is really missing.

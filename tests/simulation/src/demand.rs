@@ -2,16 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use api_types::{
-    container::{ContainerSpec, PortSpec, Protocol},
-    counter::RequestId,
-    id::WorkloadId,
-    node::Availability,
-    placement::{Constraint, ConstraintKey, Operator},
-    probe::{ProbeCheck, ProbeSpec},
-    resources::{ResourceSpec, Resources},
-    workload::{WorkloadKind, WorkloadSpec},
-};
+use api_types::{counter::RequestId, id::WorkloadId, node::Availability};
 use scheduler_core::{
     effect::Refusal,
     input::{Change, Input},
@@ -19,17 +10,23 @@ use scheduler_core::{
 
 use crate::{
     event::{Event, NodeIndex, Wish},
+    random::Random,
+    shape::{Shape, labels_of},
+    story::Deed,
     world::World,
 };
 
 /// Milliseconds after which a person asks again.
 const PATIENCE_MS: u64 = 4000;
 
+/// How many workloads people want at most.
+const WORKLOADS_MAX: usize = 40;
+
 /// What people want, and what they were told.
 #[derive(Debug, Default)]
 pub struct Demand {
     /// What is wanted, as of the last wish that was uttered.
-    pub wanted: BTreeMap<WorkloadId, WorkloadSpec>,
+    pub wanted: BTreeMap<WorkloadId, Shape>,
     /// Wishes that wait for their turn.
     pub queue: VecDeque<Wish>,
     /// The wish that waits for its answer.
@@ -39,23 +36,33 @@ pub struct Demand {
     /// How many wishes were granted.
     pub granted: u64,
     requests: u64,
-    /// Counts services that were ever made.
+    /// Counts services that were ever made up.
     services: u64,
 }
 
 impl World {
-    /// Queues what makes a cluster: its nodes, and the first workloads.
+    /// Queues what makes a cluster: its nodes, and, where the story is made up, the first workloads.
     pub fn want_cluster(&mut self) {
         for node in 0..self.nodes.len() {
             self.demand.queue.push_back(Wish::Admit(node));
         }
-        for daemon in ["collector", "watcher"] {
-            let spec = self.daemon(daemon);
-            self.demand.queue.push_back(Wish::Apply(Box::new(spec)));
-        }
-        for _ in 0..(self.nodes.len() / 10).clamp(3, 30) {
-            let spec = self.service();
-            self.demand.queue.push_back(Wish::Apply(Box::new(spec)));
+        let services = (self.nodes.len() / 10).clamp(3, 30);
+        let nodes = self.nodes.len();
+        if let Some(random) = self.story.random() {
+            let mut first = vec![daemon(random, "collector"), daemon(random, "watcher")];
+            for _ in 0..services {
+                self.demand.services += 1;
+                first.push(service(random, self.demand.services, nodes));
+            }
+            for shape in first {
+                self.story.told.push((0, Deed::Apply(Box::new(shape.clone()))));
+                self.demand.queue.push_back(Wish::Apply(Box::new(shape)));
+            }
+        } else {
+            while let Some(deed) = self.story.take(true, 0) {
+                self.grant(deed);
+            }
+            self.await_written(true);
         }
         self.ask();
     }
@@ -65,43 +72,65 @@ impl World {
         if self.calm {
             return;
         }
-        let pause = self.random.between(500, 20_000);
-        self.after(pause, Event::Demand);
-        let known: Vec<WorkloadId> = self.demand.wanted.keys().cloned().collect();
-        if known.is_empty() {
-            return;
+        let (now, nodes) = (self.elapsed(), self.nodes.len());
+        let deed = match self.story.random() {
+            Some(random) => {
+                // Some minutes are busier than others: demand grows, and goes.
+                let growing = (now / 240_000).is_multiple_of(2);
+                let pause = random.between(500, if growing { 12_000 } else { 20_000 });
+                let deed = make_up(random, &mut self.demand, nodes, growing);
+                self.after(pause, Event::Demand);
+                deed
+            }
+            None => {
+                let deed = self.story.take(true, now);
+                self.await_written(true);
+                deed
+            }
+        };
+        if let Some(deed) = deed {
+            self.story.told.push((now, deed.clone()));
+            self.grant(deed);
+            self.ask();
         }
-        let chosen = known[self.random.index(known.len())].clone();
-        let spec = self.demand.wanted[&chosen].clone();
-        let is_service = matches!(spec.kind, WorkloadKind::Service { .. });
-        let replicas = u32::try_from(self.random.between(0, 30)).expect("small");
-        let wish = match self.random.between(0, 10) {
-            0 | 1 if is_service => Wish::Scale(chosen, replicas),
-            2 | 3 => Wish::Apply(Box::new(self.changed(spec))),
-            4 if is_service && known.len() > 5 => Wish::Delete(chosen),
-            5 => Wish::Apply(Box::new(spec)),
-            8 if self.random.per_mille(300) => {
-                let node = self.random.index(self.nodes.len());
-                let away_ms = self.random.between(1000, 60_000);
-                self.after(away_ms, Event::Rejoin(node));
+    }
+
+    /// Queues what a deed of a person wants.
+    fn grant(&mut self, deed: Deed) {
+        let is_node = |node: NodeIndex| node < self.nodes.len();
+        let id = |workload: &str| workload.parse::<WorkloadId>().ok();
+        let wish = match deed {
+            Deed::Apply(shape) => Wish::Apply(shape),
+            Deed::Scale { workload, replicas } => {
+                let Some(id) = id(&workload) else { return };
+                Wish::Scale(id, replicas)
+            }
+            Deed::Delete { workload } => {
+                let Some(id) = id(&workload) else { return };
+                Wish::Delete(id)
+            }
+            Deed::Cordon { node, for_ms } if is_node(node) => {
+                self.after(for_ms, Event::Uncordon(node));
+                Wish::Availability(node, Availability::Cordoned)
+            }
+            Deed::Drain { node, for_ms } if is_node(node) => {
+                self.after(for_ms, Event::Uncordon(node));
+                Wish::Availability(node, Availability::Draining)
+            }
+            Deed::Forget { node, for_ms } if is_node(node) => {
+                self.after(for_ms, Event::Rejoin(node));
                 self.demand.removed.insert(node);
                 Wish::Remove(node)
             }
-            6 | 7 => {
-                let node = self.random.index(self.nodes.len());
-                let drains = self.random.per_mille(500);
-                let for_ms = self.random.between(5000, 60_000);
-                self.after(for_ms, Event::Uncordon(node));
-                Wish::Availability(node, if drains { Availability::Draining } else { Availability::Cordoned })
-            }
-            _ if known.len() < 40 => {
-                let spec = self.service();
-                Wish::Apply(Box::new(spec))
-            }
-            _ => return,
+            Deed::Cordon { .. } | Deed::Drain { .. } | Deed::Forget { .. } => return,
+            Deed::SchedulerDies { .. } | Deed::SchedulerFreezes { .. } | Deed::SlowDisk { .. } => return,
+            Deed::BlackOut { .. } | Deed::RegistryAway { .. } | Deed::AgentDies { .. } => return,
+            Deed::AgentFreezes { .. } | Deed::PowerOff { .. } | Deed::ContainerdDies { .. } => return,
+            Deed::ContainerdHangs { .. } | Deed::Cut { .. } | Deed::Break { .. } => return,
+            Deed::DiskForgets { .. } | Deed::RemoveContainer { .. } => return,
+            Deed::Ghost { .. } | Deed::Replay { .. } | Deed::Look { .. } => return,
         };
         self.demand.queue.push_back(wish);
-        self.ask();
     }
 
     /// A node takes instances again.
@@ -120,25 +149,24 @@ impl World {
 
     /// Utters the next wish, if none waits for its answer.
     pub fn ask(&mut self) {
-        if self.demand.asked.is_some() {
-            return;
-        }
-        let Some(wish) = self.demand.queue.pop_front() else { return };
-        match &wish {
-            Wish::Apply(spec) => {
-                self.demand.wanted.insert(spec.id.clone(), (**spec).clone());
-            }
-            Wish::Scale(workload, replicas) => {
-                if let Some(spec) = self.demand.wanted.get_mut(workload) {
-                    spec.kind = WorkloadKind::Service { replicas: *replicas };
+        while self.demand.asked.is_none() {
+            let Some(wish) = self.demand.queue.pop_front() else { return };
+            match &wish {
+                Wish::Apply(shape) => {
+                    self.demand.wanted.insert(shape.id(), (**shape).clone());
                 }
+                Wish::Scale(workload, replicas) => {
+                    // A story that lost its beginning may scale what never was.
+                    let Some(shape) = self.demand.wanted.get_mut(workload) else { continue };
+                    shape.replicas = shape.replicas.and(Some(*replicas));
+                }
+                Wish::Delete(workload) => {
+                    self.demand.wanted.remove(workload);
+                }
+                Wish::Admit(_) | Wish::Remove(_) | Wish::Availability(..) => {}
             }
-            Wish::Delete(workload) => {
-                self.demand.wanted.remove(workload);
-            }
-            Wish::Admit(_) | Wish::Remove(_) | Wish::Availability(..) => {}
+            self.utter(wish);
         }
-        self.utter(wish);
     }
 
     /// The scheduler answered.
@@ -163,7 +191,7 @@ impl World {
                 self.nodes[node].disk = (None, None);
                 self.after(500, Event::AgentStart(node));
             }
-            let pause = self.random.between(0, 3000);
+            let pause = self.nodes[node].random.between(0, 3000);
             self.after(pause, Event::PowerOn(node));
         }
         self.ask();
@@ -186,9 +214,9 @@ impl World {
             Wish::Admit(node) => Change::AdmitNode {
                 node: node_id(node),
                 site: format!("site-{}", self.nodes[node].site),
-                labels: BTreeMap::from([("disk".to_owned(), if node % 3 == 0 { "ssd" } else { "sd" }.to_owned())]),
+                labels: labels_of(node),
             },
-            Wish::Apply(spec) => Change::Apply { specs: vec![*spec], expect: None },
+            Wish::Apply(shape) => Change::Apply { specs: vec![shape.spec()], expect: None },
             Wish::Scale(workload, replicas) => Change::Scale { workload, replicas },
             Wish::Delete(workload) => Change::Delete { workload },
             Wish::Remove(node) => Change::RemoveNode { node: node_id(node), force: true },
@@ -198,80 +226,74 @@ impl World {
         self.after(PATIENCE_MS, Event::DemandTimeout { request: request.0 });
         self.step_scheduler(Input::Request { request, change });
     }
-
-    fn service(&mut self) -> WorkloadSpec {
-        self.demand.services += 1;
-        let name = format!("service-{}", self.demand.services);
-        let replicas = u32::try_from(self.random.between(1, 25)).expect("small");
-        let mut spec = self.spec(&name, WorkloadKind::Service { replicas });
-        if self.random.per_mille(300) {
-            spec.placement.constraints.push(equal(ConstraintKey::Arch, "amd64"));
-        }
-        if self.random.per_mille(100) {
-            spec.disconnect.replace_after_ms = None;
-        }
-        if self.random.per_mille(150) {
-            spec.ports[0].host = Some(20_000 + u16::try_from(self.demand.services).expect("few services"));
-        }
-        if self.random.per_mille(150) {
-            spec.placement.per_node_max = Some(u32::try_from(self.random.between(1, 3)).expect("small"));
-        }
-        spec
-    }
-
-    fn daemon(&mut self, name: &str) -> WorkloadSpec {
-        let mut spec = self.spec(name, WorkloadKind::Daemon);
-        if name == "watcher" {
-            spec.placement.constraints.push(equal(ConstraintKey::Label("disk".to_owned()), "ssd"));
-        }
-        spec
-    }
-
-    /// The same with another image.
-    fn changed(&mut self, mut spec: WorkloadSpec) -> WorkloadSpec {
-        spec.container.image = format!("registry.lan/{}:{}", spec.id.name, self.random.between(2, 9));
-        spec
-    }
-
-    fn spec(&mut self, name: &str, kind: WorkloadKind) -> WorkloadSpec {
-        let probe = ProbeSpec {
-            check: ProbeCheck::Tcp { port: 8080 },
-            interval_ms: 2000,
-            timeout_ms: 1000,
-            failures: 2,
-            grace_ms: 5000,
-        };
-        let port = PortSpec {
-            name: "http".to_owned(),
-            container: 8080,
-            protocol: Protocol::Tcp,
-            service: 80,
-            publish: None,
-            host: None,
-        };
-        let container =
-            ContainerSpec { stop_grace_ms: 5000, ..ContainerSpec::of_image(format!("registry.lan/{name}:1")) };
-        WorkloadSpec {
-            ports: if kind == WorkloadKind::Daemon { Vec::new() } else { vec![port] },
-            resources: ResourceSpec {
-                reserve: Resources { cpu_millis: 20, memory_bytes: 16 << 20 },
-                ..ResourceSpec::default()
-            },
-            probe: self.random.per_mille(400).then_some(probe),
-            ..WorkloadSpec::of_kind(name.parse().expect("a name"), kind, container)
-        }
-    }
 }
 
-fn equal(key: ConstraintKey, value: &str) -> Constraint {
-    Constraint { key, operator: Operator::Equal, values: vec![value.to_owned()] }
+/// Makes up what a person wants next.
+fn make_up(random: &mut Random, demand: &mut Demand, nodes: usize, growing: bool) -> Option<Deed> {
+    let known: Vec<&Shape> = demand.wanted.values().collect();
+    if known.is_empty() {
+        return None;
+    }
+    let shape = known[random.index(known.len())].clone();
+    let is_service = shape.replicas.is_some();
+    let (workload, count) = (shape.name.clone(), known.len());
+    let node = random.index(nodes);
+    Some(match random.between(0, 10) {
+        0 | 1 if is_service => {
+            let most = if growing { 60 } else { 12 };
+            Deed::Scale { workload, replicas: number(random, 0, most) }
+        }
+        2 | 3 => Deed::Apply(Box::new(Shape { version: random.between(2, 9), ..shape })),
+        4 if is_service && count > if growing { 20 } else { 5 } => Deed::Delete { workload },
+        5 => Deed::Apply(Box::new(shape)),
+        6 => Deed::Drain { node, for_ms: random.between(5000, 60_000) },
+        7 => Deed::Cordon { node, for_ms: random.between(5000, 60_000) },
+        8 if random.per_mille(300) => Deed::Forget { node, for_ms: random.between(1000, 60_000) },
+        _ if count < if growing { WORKLOADS_MAX } else { 8 } => {
+            demand.services += 1;
+            Deed::Apply(Box::new(service(random, demand.services, nodes)))
+        }
+        _ => return None,
+    })
+}
+
+fn service(random: &mut Random, number_of: u64, nodes: usize) -> Shape {
+    let mut shape = Shape::new(&format!("service-{number_of}"), Some(number(random, 1, 25)));
+    shape.probe = random.per_mille(400);
+    shape.arch = random.per_mille(300).then(|| "amd64".to_owned());
+    shape.never_replaced = random.per_mille(100);
+    shape.flaps = random.per_mille(30);
+    if random.per_mille(150) {
+        shape.host_port = Some(20_000 + u16::try_from(number_of % 40_000).expect("below the highest port"));
+    }
+    if random.per_mille(150) {
+        shape.per_node = Some(number(random, 1, 3));
+    }
+    if random.per_mille(150) {
+        // Some are so large that not all of them have room.
+        shape.cpu_millis = random.between(200, 1500);
+        shape.memory_mib = random.between(64, 1024);
+        shape.replicas = Some(number(random, 1, u64::try_from(nodes).unwrap_or(1).min(40)));
+    }
+    shape
+}
+
+fn daemon(random: &mut Random, name: &str) -> Shape {
+    let mut shape = Shape::new(name, None);
+    shape.probe = random.per_mille(400);
+    shape.disk = (name == "watcher").then(|| "ssd".to_owned());
+    shape
+}
+
+fn number(random: &mut Random, low: u64, high: u64) -> u32 {
+    u32::try_from(random.between(low, high)).expect("small")
 }
 
 fn describe(wish: &Wish) -> String {
     match wish {
         Wish::Admit(node) => format!("admit edge-{node}"),
         Wish::Remove(node) => format!("remove edge-{node}"),
-        Wish::Apply(spec) => format!("apply {} {:?} {}", spec.id, spec.kind, spec.container.image),
+        Wish::Apply(shape) => format!("apply {shape}"),
         Wish::Scale(workload, replicas) => format!("scale {workload} to {replicas}"),
         Wish::Delete(workload) => format!("delete {workload}"),
         Wish::Availability(node, availability) => format!("edge-{node} shall be {availability:?}"),

@@ -10,9 +10,10 @@ use api_types::{
     instance::Exit,
     node::{Availability, Condition, NodeFacts},
     service::ServiceTable,
-    workload::WorkloadSpec,
 };
 use scheduler_core::effect::Refusal;
+
+use crate::shape::Shape;
 
 /// The number of a node in the world.
 pub type NodeIndex = usize;
@@ -43,6 +44,8 @@ pub enum Event {
     SchedulerNotices(ConnectionId),
     /// The agent notices that a connection is broken.
     AgentNotices(ConnectionId),
+    /// One end of a connection has waited long enough for the other, which is stopped.
+    GiveUp(ConnectionId),
     /// An agent dials.
     Dial(NodeIndex),
     /// An agent says that it is alive.
@@ -62,6 +65,18 @@ pub enum Event {
     },
     /// An agent dies, and starts soon after.
     AgentDies(NodeIndex),
+    /// A stopped agent goes on.
+    AgentThaws {
+        /// Where.
+        node: NodeIndex,
+        /// In which life of the agent it was stopped.
+        life: u64,
+    },
+    /// The stopped scheduler goes on.
+    SchedulerThaws {
+        /// Which run was stopped.
+        epoch: Epoch,
+    },
     /// Power is back.
     PowerOn(NodeIndex),
     /// containerd is back.
@@ -184,7 +199,7 @@ pub enum Wish {
     /// A node is forgotten, whatever it does.
     Remove(NodeIndex),
     /// A workload shall be like this.
-    Apply(Box<WorkloadSpec>),
+    Apply(Box<Shape>),
     /// So many replicas.
     Scale(WorkloadId, u32),
     /// A workload shall go.

@@ -2,17 +2,26 @@
 
 pub mod checkers;
 pub mod demand;
+pub mod disk;
 pub mod event;
 pub mod fault;
+pub mod freeze;
 pub mod network;
 pub mod node;
 pub mod random;
 pub mod runtime;
+pub mod scenario;
 pub mod scheduler;
+pub mod shape;
+pub mod shrink;
+pub mod story;
 pub mod trace;
 pub mod world;
 
+use std::{fmt, sync::Arc};
+
 use event::Event;
+use scenario::Scenario;
 use world::{START, World};
 
 /// Virtual minutes after the last fault within which everything must be as wanted. A small service is rolled out slot by slot.
@@ -30,6 +39,8 @@ pub struct Options {
     pub nodes: usize,
     /// How many virtual minutes with faults.
     pub minutes: u64,
+    /// What is done to the world, and when; `None` = the seed makes it up.
+    pub scenario: Option<Arc<Scenario>>,
     /// Lines of the trace that hold this text are printed as they come.
     pub watch: Option<String>,
 }
@@ -53,31 +64,69 @@ pub struct Outcome {
     pub settled_after_s: u64,
 }
 
+/// What a simulation with a failure saw.
+#[derive(Clone, Debug)]
+pub struct Failure {
+    /// What was wrong, in one line.
+    pub what: String,
+    /// The last lines of the trace.
+    pub tail: String,
+    /// The story so far.
+    pub scenario: Scenario,
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Scenario { seed, nodes, minutes, .. } = self.scenario;
+        write!(f, "{}seed {seed}, {nodes} nodes, {minutes} minutes: {}", self.tail, self.what)
+    }
+}
+
+impl Options {
+    /// A story that the seed makes up.
+    #[must_use]
+    pub fn of_seed(seed: u64, nodes: usize, minutes: u64) -> Self {
+        Self { seed, nodes, minutes, scenario: None, watch: None }
+    }
+
+    /// A story that was written down.
+    #[must_use]
+    pub fn of_scenario(scenario: Scenario) -> Self {
+        let Scenario { seed, nodes, minutes, .. } = scenario;
+        Self { seed, nodes, minutes, scenario: Some(Arc::new(scenario)), watch: None }
+    }
+}
+
 /// Runs one simulation.
 ///
 /// # Errors
 /// What was wrong, when, and the last lines of the trace.
-pub fn run(options: &Options) -> Result<Outcome, String> {
-    let mut world = World::new(options);
+pub fn run(options: &Options) -> Result<Outcome, Box<Failure>> {
+    run_in(&mut World::new(options))
+}
+
+/// Runs the simulation of a new world, which can be looked at afterwards.
+///
+/// # Errors
+/// As [`run`].
+pub fn run_in(world: &mut World) -> Result<Outcome, Box<Failure>> {
     world.start_scheduler();
     world.want_cluster();
     world.after(0, Event::Sweep);
-    world.after(20_000, Event::Demand);
-    world.after(30_000, Event::Fault);
-    let faults_end = START + options.minutes * 60_000;
+    if world.options.scenario.is_none() {
+        world.after(20_000, Event::Demand);
+        world.after(30_000, Event::Fault);
+    } else {
+        world.await_written(false);
+    }
+    let faults_end = START + world.options.minutes * 60_000;
     world.run_until(faults_end);
     if world.failure.is_none() {
-        settle(&mut world);
+        settle(world);
     }
     let settled_after_s = world.settled_at.since(faults_end) / 1000;
-    match &world.failure {
-        Some(failure) => Err(format!(
-            "{}seed {}, {} nodes, {} minutes: {failure}",
-            world.trace.tail(),
-            options.seed,
-            options.nodes,
-            options.minutes
-        )),
+    match world.failure.take() {
+        Some(what) => Err(Box::new(Failure { what, tail: world.trace.tail(), scenario: world.scenario() })),
         None => Ok(Outcome {
             hash: world.trace.hash(),
             lines: world.trace.count(),

@@ -1,24 +1,34 @@
-//! `cargo sim -- --seed S --nodes N --minutes M [--count C] [--watch TEXT]`: simulations from a seed on.
+//! `cargo sim`: simulations from a seed on, or of a scenario; a story that fails is made shorter and written down.
 
-use std::{process::ExitCode, time::SystemTime};
+mod arguments;
+mod soak;
 
-use tests_simulation::{Options, run};
+use std::{fs, path::PathBuf, process::ExitCode, time::Duration};
+
+use tests_simulation::{Failure, Options, run, shrink::shrink};
+
+use crate::arguments::{Arguments, USAGE};
 
 #[expect(clippy::print_stdout, clippy::print_stderr, reason = "this is what the program is for")]
 fn main() -> ExitCode {
-    let (options, count) = match read_arguments() {
+    let arguments = match Arguments::read() {
         Ok(read) => read,
         Err(problem) => {
-            eprintln!("{problem}\nusage: cargo sim -- [--seed S] [--nodes N] [--minutes M] [--count C] [--watch TEXT]");
+            eprintln!("{problem}\n{USAGE}");
             return ExitCode::from(2);
         }
     };
-    for seed in (0..count).map(|index| options.seed.wrapping_add(index)) {
+    if arguments.jobs > 1 || arguments.done.is_some() {
+        return soak::run(&arguments);
+    }
+    for seed in (0..arguments.count).map(|index| arguments.options.seed.wrapping_add(index)) {
+        let options = Options { seed, ..arguments.options.clone() };
         println!("seed {seed}, {} nodes, {} minutes", options.nodes, options.minutes);
-        match run(&Options { seed, ..options.clone() }) {
+        match run(&options) {
             Ok(outcome) => println!("{outcome:?}"),
             Err(failure) => {
                 eprintln!("{failure}");
+                write_down(failure, arguments.shrink_s, &arguments.folder);
                 return ExitCode::FAILURE;
             }
         }
@@ -26,23 +36,25 @@ fn main() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// What the command line says; a seed of its own from the clock.
-fn read_arguments() -> Result<(Options, u64), String> {
-    let fresh = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
-    let mut options = Options { seed: fresh, nodes: 200, minutes: 10, watch: None };
-    let mut count = 1;
-    let mut arguments = std::env::args().skip(1);
-    while let Some(argument) = arguments.next() {
-        let value = arguments.next().ok_or_else(|| format!("`{argument}` needs a value"))?;
-        let number = || value.parse::<u64>().map_err(|_| format!("`{value}` is not a number"));
-        match argument.as_str() {
-            "--seed" => options.seed = number()?,
-            "--nodes" => options.nodes = usize::try_from(number()?.clamp(1, 8000)).unwrap_or(1),
-            "--minutes" => options.minutes = number()?,
-            "--count" => count = number()?,
-            "--watch" => options.watch = Some(value),
-            _ => return Err(format!("`{argument}` is not known")),
-        }
+/// Makes the story shorter and writes it where `--scenario` finds it.
+#[expect(clippy::print_stderr, reason = "somebody waits for it")]
+fn write_down(failure: Box<Failure>, most_s: u64, folder: &PathBuf) {
+    let told = failure.scenario.deeds.len();
+    if most_s > 0 {
+        eprintln!("making the story of {told} deeds shorter, for {most_s} s at most");
     }
-    Ok((options, count))
+    let (scenario, failure, tries) = shrink(failure, Duration::from_secs(most_s));
+    let path = folder.join(format!("seed-{}.scenario", scenario.seed));
+    let text = scenario.write(&failure.what);
+    match fs::create_dir_all(folder).and_then(|()| fs::write(&path, text)) {
+        Ok(()) => eprintln!(
+            "{} deeds on {} nodes are left after {tries} tries: {}\n{}\ntell it again: cargo sim -- --scenario {}",
+            scenario.deeds.len(),
+            scenario.nodes,
+            failure.what,
+            path.display(),
+            path.display()
+        ),
+        Err(error) => eprintln!("{} cannot be written: {error}", path.display()),
+    }
 }

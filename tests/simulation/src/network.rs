@@ -30,7 +30,7 @@ impl World {
             return;
         }
         if sim.cut_up || sim.cut_down || self.scheduler.core.is_none() || !self.is_registered(node) {
-            let pause = self.random.between(200, 3000);
+            let pause = self.nodes[node].random.between(200, 3000);
             self.after(pause, Event::Dial(node));
             return;
         }
@@ -48,13 +48,9 @@ impl World {
 
     /// Sends to the scheduler.
     pub fn send_up(&mut self, id: ConnectionId, message: Up) {
-        let delay = self.delay();
-        let lost = self.random.per_mille(self.loss_per_mille());
         let down = self.scheduler.core.is_none();
+        let Some((delay, lost)) = self.carry(id) else { return };
         let Some(connection) = self.connections.get_mut(&id) else { return };
-        if connection.broken {
-            return;
-        }
         if lost || down || self.nodes[connection.node].cut_up {
             self.break_connection(id);
             return;
@@ -66,12 +62,8 @@ impl World {
 
     /// Sends to an agent.
     pub fn send_down(&mut self, id: ConnectionId, message: Down) {
-        let delay = self.delay();
-        let lost = self.random.per_mille(self.loss_per_mille());
+        let Some((delay, lost)) = self.carry(id) else { return };
         let Some(connection) = self.connections.get_mut(&id) else { return };
-        if connection.broken {
-            return;
-        }
         if lost || self.nodes[connection.node].cut_down {
             self.break_connection(id);
             return;
@@ -88,8 +80,9 @@ impl World {
             return;
         }
         connection.broken = true;
-        let scheduler_after = self.random.between(0, 20_000);
-        let agent_after = self.random.between(0, 6000);
+        let random = &mut self.nodes[connection.node].random;
+        let scheduler_after = random.between(0, 20_000);
+        let agent_after = random.between(0, 6000);
         self.after(scheduler_after, Event::SchedulerNotices(id));
         self.after(agent_after, Event::AgentNotices(id));
     }
@@ -108,22 +101,16 @@ impl World {
         self.nodes[node].connection = None;
         self.nodes[node].session_since = None;
         self.step_agent(node, agent_core::input::Input::SessionClosed);
-        let pause = self.random.between(50, 2000);
+        let pause = self.nodes[node].random.between(50, 2000);
         self.after(pause, Event::Dial(node));
     }
 
-    /// Cuts a node off, in one direction or both.
-    pub fn cut(&mut self, node: NodeIndex, up: bool, down: bool) {
-        self.nodes[node].cut_up |= up;
-        self.nodes[node].cut_down |= down;
-    }
-
-    /// Milliseconds that a message takes.
-    fn delay(&mut self) -> u64 {
-        if self.random.per_mille(10) { self.random.between(100, 900) } else { self.random.between(1, 40) }
-    }
-
-    fn loss_per_mille(&self) -> u64 {
-        if self.calm { 0 } else { self.loss }
+    /// How many milliseconds a message takes, and whether it is lost; `None` = the connection is broken.
+    fn carry(&mut self, id: ConnectionId) -> Option<(u64, bool)> {
+        let connection = self.connections.get(&id).filter(|connection| !connection.broken)?;
+        let loss = if self.calm { 0 } else { self.loss };
+        let random = &mut self.nodes[connection.node].random;
+        let delay = if random.per_mille(10) { random.between(100, 900) } else { random.between(1, 40) };
+        Some((delay, random.per_mille(loss)))
     }
 }

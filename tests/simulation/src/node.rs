@@ -4,11 +4,12 @@ use std::{collections::BTreeMap, net::Ipv4Addr, sync::Arc};
 
 use agent_core::{
     Agent, Settings,
-    effect::{Balancing, Effect},
+    effect::{Balancing, Effect, Report},
     input::Input,
 };
 use api_types::{
     assignment::AssignmentSet,
+    counter::SessionId,
     id::NodeId,
     instance::Desired,
     node::{Condition, NodeFacts},
@@ -16,10 +17,11 @@ use api_types::{
     service::ServiceTable,
     time::Timestamp,
 };
-use scheduler_core::effect::{Record, RecordKey};
 
 use crate::{
     event::{ConnectionId, Down, Event, Kept, NodeIndex, Up},
+    fault::SITES,
+    random::Random,
     runtime::SimRuntime,
     world::World,
 };
@@ -27,12 +29,16 @@ use crate::{
 /// A node: its agent's daemon, its disk, its kernel and its containerd.
 #[derive(Debug)]
 pub struct SimNode {
+    /// Its number.
+    pub index: NodeIndex,
     /// Its name.
     pub id: NodeId,
     /// Its site.
     pub site: usize,
     /// What it says it is.
     pub facts: NodeFacts,
+    /// What it last said it is.
+    pub told: Option<NodeFacts>,
     /// The core, while the daemon runs.
     pub agent: Option<Agent>,
     /// Counts the starts of the daemon: what an earlier life waited for, a later one does not get.
@@ -52,7 +58,7 @@ pub struct SimNode {
     /// When the scheduler last heard of it.
     pub last_heard: Timestamp,
     /// The set and the table on its disk.
-    pub disk: (Option<AssignmentSet>, Option<ServiceTable>),
+    pub disk: (Option<Arc<AssignmentSet>>, Option<Arc<ServiceTable>>),
     /// What its kernel was asked to do, and has not done yet.
     pub programming: Option<(u64, Arc<Balancing>)>,
     /// Whether its kernel did in time what it was asked; not before this life of the agent asked for something.
@@ -61,15 +67,29 @@ pub struct SimNode {
     pub balancing: Option<Arc<Balancing>>,
     /// Its containerd and its networks.
     pub runtime: SimRuntime,
+    /// What chance brings here, whatever happens elsewhere.
+    pub random: Random,
+    /// How wrong the agent's clock is, in milliseconds; it is read when the agent starts.
+    pub clock_ms: i64,
+    /// What waits for the agent while it is stopped.
+    pub frozen: Option<Vec<Event>>,
+    /// Until when the agent was stopped, last.
+    pub stood_still_until: Timestamp,
+    /// The newest session that the scheduler gave it.
+    pub session: Option<SessionId>,
+    /// A report of an earlier session, to arrive once more.
+    pub said: Option<(SessionId, Report)>,
     /// Who is probed, and how often in milliseconds.
     pub probes: BTreeMap<crate::event::Key, u64>,
     tick_at: Option<Timestamp>,
+    /// How wrong the clock is that this life of the agent read.
+    offset_ms: i64,
 }
 
 impl SimNode {
     /// A machine without power.
     #[must_use]
-    pub fn new(index: NodeIndex, site: usize, now: Timestamp) -> Self {
+    pub fn new(index: NodeIndex, seed: u64, now: Timestamp) -> Self {
         let id = NodeId::new(&format!("edge-{index}")).expect("letters, a hyphen and digits");
         let number = u32::try_from(index).expect("fewer nodes than addresses");
         let facts = NodeFacts {
@@ -81,9 +101,11 @@ impl SimNode {
             ..NodeFacts::default()
         };
         Self {
+            index,
             id,
-            site,
+            site: index % SITES,
             facts,
+            told: None,
             agent: None,
             life: 0,
             joined: false,
@@ -98,10 +120,29 @@ impl SimNode {
             kernel_is_well: true,
             balancing: None,
             runtime: SimRuntime::default(),
+            random: Random::new(seed ^ (u64::from(number) + 1).wrapping_mul(0xD6E8_FEB8_6659_FD93)),
+            clock_ms: 0,
+            frozen: None,
+            stood_still_until: now,
+            session: None,
+            said: None,
             probes: BTreeMap::new(),
             tick_at: None,
+            offset_ms: 0,
         }
     }
+
+    /// A moment, as the agent's clock shows it.
+    #[must_use]
+    pub fn by_its_clock(&self, at: Timestamp) -> Timestamp {
+        shift(at, self.offset_ms)
+    }
+}
+
+/// A moment on a clock that is so many milliseconds wrong.
+#[must_use]
+pub fn shift(at: Timestamp, by_ms: i64) -> Timestamp {
+    Timestamp(at.0.saturating_add_signed(by_ms))
 }
 
 impl World {
@@ -114,12 +155,15 @@ impl World {
         sim.life += 1;
         sim.tick_at = None;
         sim.kernel_is_well = false;
-        let (set, table) = sim.disk.clone();
-        sim.agent = Some(Agent::new(Settings::new(sim.id.clone()), set, table, self.now));
+        sim.offset_ms = sim.clock_ms;
+        let set = sim.disk.0.as_deref().cloned();
+        let table = sim.disk.1.as_deref().cloned();
+        let now = sim.by_its_clock(self.now);
+        sim.agent = Some(Agent::new(Settings::new(sim.id.clone()), set, table, now));
         let line = format!("{}: agent starts", sim.id);
         self.note(&line);
         self.look(index);
-        let pause = self.random.between(10, 300);
+        let pause = self.nodes[index].random.between(10, 300);
         self.after(pause, Event::Dial(index));
         self.arm_agent(index);
     }
@@ -131,6 +175,7 @@ impl World {
             return;
         }
         sim.life += 1;
+        sim.frozen = None;
         sim.session_since = None;
         sim.programming = None;
         sim.probes.clear();
@@ -170,17 +215,19 @@ impl World {
 
     /// Gives the core an input, and performs what it wishes.
     pub fn step_agent(&mut self, index: NodeIndex, input: Input) {
+        let now = self.nodes[index].by_its_clock(self.now);
         let Some(agent) = &mut self.nodes[index].agent else { return };
-        let mut effects = Vec::new();
-        agent.step(self.now, input, &mut effects);
+        let mut effects = std::mem::take(&mut self.agent_effects);
+        agent.step(now, input, &mut effects);
         self.steps += 1;
         if let Err(broken) = agent.check_invariants() {
             let line = format!("{}: {broken}", self.nodes[index].id);
             self.fail(line);
         }
-        for effect in effects {
+        for effect in effects.drain(..) {
             self.perform(index, effect);
         }
+        self.agent_effects = effects;
         self.arm_agent(index);
     }
 
@@ -189,7 +236,8 @@ impl World {
         let now = self.now;
         let sim = &mut self.nodes[index];
         sim.tick_at = sim.tick_at.filter(|at| *at > now);
-        let due = sim.agent.as_ref().and_then(Agent::next_deadline).is_some_and(|(at, _)| at <= now);
+        let local = sim.by_its_clock(now);
+        let due = sim.agent.as_ref().and_then(Agent::next_deadline).is_some_and(|(at, _)| at <= local);
         if due {
             self.step_agent(index, Input::Tick);
         } else {
@@ -217,8 +265,8 @@ impl World {
             Down::Assignments(set) => {
                 self.step_agent(index, Input::Assigned((*set).clone()));
                 // The worst moment to die: it acts on what it may not have kept.
-                if self.random.per_mille(5) {
-                    let pause = self.random.between(0, 400);
+                if self.noise.failures && self.nodes[index].random.per_mille(5) {
+                    let pause = self.nodes[index].random.between(0, 400);
                     self.after(pause, Event::AgentDies(index));
                 }
             }
@@ -232,13 +280,14 @@ impl World {
         if !connection.agent_open || self.nodes[connection.node].connection != Some(id) {
             return;
         }
-        let away = self.nodes[connection.node].runtime.away;
+        let index = connection.node;
+        let away = self.nodes[index].runtime.away;
         self.send_up(id, Up::Heartbeat);
-        if self.random.per_mille(200) {
+        if self.nodes[index].random.per_mille(200) {
             let (name, reason) = ("runtime".to_owned(), "connection refused".to_owned());
             self.send_up(id, Up::NodeReport(vec![Condition { name, ok: !away, reason }]));
         }
-        let interval = self.random.between(900, 1100);
+        let interval = self.nodes[index].random.between(900, 1100);
         self.after(interval, Event::Heartbeat(id));
     }
 
@@ -250,9 +299,9 @@ impl World {
                 self.moves += 1;
                 self.nodes[index].programming = Some((number, balancing));
                 let life = self.nodes[index].life;
-                let hangs = !self.calm && self.random.per_mille(20);
+                let hangs = self.is_noisy() && self.nodes[index].random.per_mille(20);
                 self.nodes[index].kernel_is_well &= !hangs;
-                let takes = if hangs { 3000 } else { self.random.between(1, 40) };
+                let takes = if hangs { 3000 } else { self.nodes[index].random.between(1, 40) };
                 self.after(takes, Event::Programmed { node: index, life });
             }
             Effect::Report(report) => {
@@ -282,7 +331,7 @@ impl World {
     /// Writes take their time; an agent that dies before loses the last one.
     fn keep(&mut self, index: NodeIndex, what: Kept) {
         let life = self.nodes[index].life;
-        let takes = self.random.between(1, 150);
+        let takes = self.nodes[index].random.between(1, 150);
         self.after(takes, Event::Kept { node: index, life, what });
     }
 
@@ -296,13 +345,13 @@ impl World {
             Kept::Assignments(set) => {
                 let held = sim.disk.0.as_ref().map(|held| (held.epoch, held.generation));
                 if held < Some((set.epoch, set.generation)) {
-                    sim.disk.0 = Some((*set).clone());
+                    sim.disk.0 = Some(set);
                 }
             }
             Kept::Services(table) => {
                 let held = sim.disk.1.as_ref().map(|held| (held.epoch, held.generation));
                 if held < Some((table.epoch, table.generation)) {
-                    sim.disk.1 = Some((*table).clone());
+                    sim.disk.1 = Some(table);
                 }
             }
         }
@@ -314,7 +363,7 @@ impl World {
             return;
         }
         let Some((number, balancing)) = self.nodes[index].programming.take() else { return };
-        let fails = !self.calm && self.random.per_mille(5);
+        let fails = self.is_noisy() && self.nodes[index].random.per_mille(5);
         self.nodes[index].kernel_is_well = !fails;
         let input = if fails {
             Input::ServicesFailed { reason: "netlink: device or resource busy".to_owned() }
@@ -322,28 +371,28 @@ impl World {
             self.nodes[index].balancing = Some(balancing);
             Input::ServicesProgrammed { number }
         };
-        let takes = self.random.between(1, 5);
+        let takes = self.nodes[index].random.between(1, 5);
         self.after(takes, Event::Answer { node: index, life, input });
     }
 
     fn start_probe(&mut self, index: NodeIndex, key: crate::event::Key, probe: &api_types::probe::ProbeSpec) {
         let life = self.nodes[index].life;
         self.nodes[index].probes.insert(key.clone(), probe.interval_ms);
-        let pause = self.random.between(1, 250);
+        let pause = self.nodes[index].random.between(1, 250);
         self.after(pause, Event::Probe { node: index, life, key });
     }
 
     /// Whether the scheduler's disk says that this instance shall run on this node.
     pub fn is_wanted(&self, index: NodeIndex, instance: &api_types::id::InstanceId) -> bool {
-        let held = self.scheduler.records.get(&RecordKey::Instance(instance.clone()));
-        matches!(held, Some(Record::Instance(held)) if held.desired == Desired::Run && held.node == self.nodes[index].id)
+        let held = self.scheduler.disk.instances.get(instance);
+        held.is_some_and(|held| held.desired == Desired::Run && held.node == self.nodes[index].id)
     }
 
     fn arm_agent(&mut self, index: NodeIndex) {
         let now = self.now;
         let sim = &mut self.nodes[index];
         let Some((at, _)) = sim.agent.as_ref().and_then(Agent::next_deadline) else { return };
-        let at = at.max(now);
+        let at = shift(at, -sim.offset_ms).max(now);
         if sim.tick_at.is_none_or(|armed| at < armed) {
             sim.tick_at = Some(at);
             self.at(at, Event::AgentTick(index));

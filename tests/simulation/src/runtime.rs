@@ -13,6 +13,7 @@ use api_types::{id::InstanceId, instance::Exit, time::Timestamp};
 
 use crate::{
     event::{Event, Key, NodeIndex},
+    shape::FLAPS,
     world::World,
 };
 
@@ -21,6 +22,8 @@ use crate::{
 pub struct SimRuntime {
     /// Whether containerd does not answer.
     pub away: bool,
+    /// Until when what it is told to do hangs.
+    pub hangs_until: Timestamp,
     /// Containers.
     pub containers: BTreeMap<Key, SimContainer>,
     /// Networks.
@@ -68,7 +71,7 @@ impl World {
         let networks =
             networks.map(|(instance, address)| ObservedNetwork { instance: instance.clone(), address: *address });
         let input = Input::Observed { containers: containers.collect(), networks: networks.collect() };
-        let takes = self.random.between(5, 60);
+        let takes = self.nodes[index].random.between(5, 60);
         self.answer(index, takes, input);
     }
 
@@ -80,16 +83,18 @@ impl World {
         self.note(&format!("{}: {}", self.nodes[index].id, describe(&effect)));
         let takes = match &effect {
             Effect::EnsureImage { image } if self.nodes[index].runtime.images.contains(image) => 3,
-            Effect::EnsureImage { .. } => self.random.between(200, 4000),
-            Effect::Start { .. } => self.random.between(30, 200),
-            Effect::Stop { grace_ms, .. } if self.random.per_mille(50) => *grace_ms,
-            Effect::Stop { .. } => self.random.between(5, 800),
+            Effect::EnsureImage { .. } => self.nodes[index].random.between(200, 4000),
+            Effect::Start { .. } => self.nodes[index].random.between(30, 200),
+            Effect::Stop { grace_ms, .. } if self.nodes[index].random.per_mille(50) => *grace_ms,
+            Effect::Stop { .. } => self.nodes[index].random.between(5, 800),
             Effect::EnsureNetwork { .. } | Effect::RemoveNetwork { .. } | Effect::Remove { .. } => {
-                self.random.between(5, 60)
+                self.nodes[index].random.between(5, 60)
             }
             Effect::KeepAssignments(_) | Effect::KeepServices(_) | Effect::Observe | Effect::StartProbe { .. } => 0,
             Effect::StopProbe { .. } | Effect::ProgramServices { .. } | Effect::Report(_) => 0,
         };
+        let hangs = matches!(effect, Effect::Start { .. } | Effect::Stop { .. } | Effect::Remove { .. });
+        let takes = if hangs { takes + self.nodes[index].runtime.hangs_until.since(self.now) } else { takes };
         self.check_stop(index, &effect);
         self.operation_count += 1;
         let operation = self.operation_count;
@@ -100,7 +105,10 @@ impl World {
     /// An operation ends: well, or not.
     pub fn done(&mut self, index: NodeIndex, operation: u64) {
         let Some(effect) = self.nodes[index].runtime.operations.remove(&operation) else { return };
-        let fails = !self.calm && self.random.per_mille(15);
+        let mut fails = self.is_noisy() && self.nodes[index].random.per_mille(15);
+        if let Effect::EnsureImage { image } = &effect {
+            fails |= self.now < self.registry_away_until && !self.nodes[index].runtime.images.contains(image);
+        }
         let reason = || "the disk is tired".to_owned();
         let input = match (&effect, fails) {
             (Effect::EnsureImage { image }, true) => Input::ImageFailed { image: image.clone(), reason: reason() },
@@ -118,14 +126,14 @@ impl World {
                 None => return,
             },
         };
-        let takes = self.random.between(0, 10);
+        let takes = self.nodes[index].random.between(0, 10);
         self.answer(index, takes, input);
     }
 
     /// What was being done is cut off: it happened, or it did not, and nobody is told.
     pub fn abort_operations(&mut self, index: NodeIndex) {
         for effect in std::mem::take(&mut self.nodes[index].runtime.operations).into_values() {
-            match self.random.between(0, 2) {
+            match self.nodes[index].random.between(0, 2) {
                 0 => {}
                 1 => drop(self.complete(index, &effect)),
                 _ => self.half_complete(index, &effect),
@@ -159,8 +167,14 @@ impl World {
         self.died_at.insert(key.0.clone(), self.now);
         self.note(&format!("{}: {} exits by itself", self.nodes[index].id, key.0));
         if !away {
-            let takes = self.random.between(1, 20);
-            self.answer(index, takes, Input::Exited { instance: key.0.clone(), attempt: key.1, exit });
+            let takes = self.nodes[index].random.between(1, 20);
+            let input = Input::Exited { instance: key.0.clone(), attempt: key.1, exit };
+            // Both the event and the wait for the process tell of it: the second time may be late.
+            if self.nodes[index].random.per_mille(100) {
+                let again = self.nodes[index].random.between(1, 2000);
+                self.answer(index, again, input.clone());
+            }
+            self.answer(index, takes, input);
         }
     }
 
@@ -255,14 +269,20 @@ impl World {
         self.check_spawn(index, &key);
         self.pid_count += 1;
         let pid = self.pid_count;
-        let ready_at = self.now + self.random.between(0, 2500);
-        let process = SimProcess { pid, started_at: self.now, ready_at };
+        let ready_at = self.now + self.nodes[index].random.between(0, 2500);
+        // By the clock of the node, whatever that shows.
+        let started_at = self.nodes[index].by_its_clock(self.now);
+        let process = SimProcess { pid, started_at, ready_at };
         let container = SimContainer { image: image.to_owned(), process: Some(process), exit: Exit::Unknown };
         self.nodes[index].runtime.containers.insert(key.clone(), container);
         self.died_at.remove(&key.0);
-        if !self.calm {
-            let crashes = self.random.per_mille(60);
-            let lives = if crashes { self.random.between(1, 8000) } else { self.random.between(20_000, 1_800_000) };
+        if self.is_noisy() {
+            let random = &mut self.nodes[index].random;
+            let lives = match random.between(0, 999) {
+                _ if image.contains(FLAPS) => random.between(1, 500),
+                0..=59 => random.between(1, 8000),
+                _ => random.between(20_000, 1_800_000),
+            };
             self.after(lives, Event::Exit { node: index, key, pid, exit: Exit::Code(1) });
         }
         pid

@@ -1,16 +1,16 @@
-//! The real scheduler core in a simulated daemon: its disk, its sessions, its crashes.
+//! The real scheduler core in a simulated daemon: its disk and its crashes.
+
+mod sessions;
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     sync::Arc,
 };
 
-use agent_core::Version;
 use api_types::{
     assignment::AssignmentSet,
-    counter::{Epoch, RequestId, SessionId},
+    counter::{Epoch, RequestId},
     id::NodeId,
-    node::NodeUsage,
     service::ServiceTable,
     time::Timestamp,
 };
@@ -21,7 +21,10 @@ use scheduler_core::{
 };
 
 use crate::{
-    event::{ConnectionId, Down, Event, NodeIndex, Up},
+    disk::Disk,
+    event::{ConnectionId, Down, Event, NodeIndex},
+    node::shift,
+    scheduler::sessions::Session,
     world::World,
 };
 
@@ -35,38 +38,56 @@ pub struct SimScheduler {
     /// Since when it runs.
     pub up_since: Timestamp,
     /// What is durable.
-    pub records: BTreeMap<RecordKey, Record>,
+    pub disk: Disk,
+    /// What will be, once all that was decided is durable.
+    pub decided: Disk,
     /// The settings of every run.
     pub settings: Settings,
     /// When its disk is quick again.
     pub slow_until: Timestamp,
+    /// When it dies by itself.
+    pub doom: Option<Doom>,
+    /// What waits for it while it is stopped.
+    pub frozen: Option<Vec<Event>>,
+    /// How wrong its clock will be after its next start, in milliseconds.
+    pub next_clock_ms: i64,
+    clock_ms: i64,
     /// A transaction on its way to the disk: then nothing else is done, and nothing of it is visible.
     pending: Option<Batch>,
+    /// The nodes that the disk knows.
+    registered: BTreeSet<NodeIndex>,
     /// What sessions may send: as of the last transaction that is durable.
     sets: BTreeMap<NodeIndex, Arc<AssignmentSet>>,
     table: Option<Arc<ServiceTable>>,
-    /// Sets of long ago, for the ghost of an earlier scheduler to send.
-    pub ghosts: BTreeMap<NodeIndex, Arc<AssignmentSet>>,
+    /// Sets and tables of long ago, for the ghost of an earlier scheduler to send.
+    pub ghosts: BTreeMap<NodeIndex, Ghost>,
     inbox: VecDeque<Input>,
     sessions: BTreeMap<NodeIndex, Session>,
     session_count: u64,
     tick_at: Option<Timestamp>,
 }
 
-#[derive(Debug)]
+/// What an earlier scheduler once sent.
+pub type Ghost = (Option<Arc<AssignmentSet>>, Option<Arc<ServiceTable>>);
+
+/// A death between two effects.
+#[derive(Clone, Copy, Debug)]
+pub struct Doom {
+    /// How many effects are still done; writing a transaction is one.
+    pub effects: u64,
+    /// For how many milliseconds it is dead.
+    pub down_ms: u64,
+}
+
+/// The most inputs that are stepped before one transaction.
+const BATCH_MAX: usize = 256;
+
+#[derive(Debug, Default)]
 struct Batch {
     writes: Vec<Effect>,
     visible: Vec<Effect>,
-    /// The node whose session begins with it.
-    opened: Option<NodeId>,
-}
-
-#[derive(Debug)]
-struct Session {
-    connection: ConnectionId,
-    set: Option<Version>,
-    table: Option<Version>,
-    pumping: bool,
+    /// The nodes whose sessions begin with it.
+    opened: Vec<NodeId>,
 }
 
 impl SimScheduler {
@@ -77,10 +98,16 @@ impl SimScheduler {
             core: None,
             epoch: Epoch(0),
             up_since: now,
-            records: BTreeMap::new(),
+            disk: Disk::default(),
+            decided: Disk::default(),
             settings,
             slow_until: now,
+            doom: None,
+            frozen: None,
+            next_clock_ms: 0,
+            clock_ms: 0,
             pending: None,
+            registered: BTreeSet::new(),
             sets: BTreeMap::new(),
             table: None,
             ghosts: BTreeMap::new(),
@@ -102,8 +129,11 @@ impl World {
         scheduler.epoch = scheduler.epoch.next();
         scheduler.up_since = self.now;
         scheduler.tick_at = None;
-        let records = scheduler.records.values().cloned().collect();
-        let core = Scheduler::recover(scheduler.settings.clone(), scheduler.epoch, records, self.now);
+        scheduler.clock_ms = std::mem::take(&mut scheduler.next_clock_ms);
+        let records = scheduler.disk.records.values().cloned().collect();
+        let now = shift(self.now, scheduler.clock_ms);
+        let core = Scheduler::recover(scheduler.settings.clone(), scheduler.epoch, records, now);
+        scheduler.decided = scheduler.disk.clone();
         scheduler.sets.clear();
         scheduler.table = core.service_table();
         scheduler.core = Some(core);
@@ -120,6 +150,8 @@ impl World {
         if self.scheduler.core.take().is_none() {
             return;
         }
+        self.scheduler.doom = None;
+        self.scheduler.frozen = None;
         let arrived = self.random.per_mille(500);
         if let Some(batch) = self.scheduler.pending.take()
             && arrived
@@ -142,37 +174,64 @@ impl World {
         self.drain_inbox();
     }
 
-    fn drain_inbox(&mut self) {
-        while self.scheduler.pending.is_none() {
-            let Some(input) = self.scheduler.inbox.pop_front() else { break };
-            let Some(core) = &mut self.scheduler.core else {
+    /// Steps all that waits, as one transaction: nothing of it is visible before all of it is durable.
+    pub fn drain_inbox(&mut self) {
+        if self.scheduler.frozen.is_some() {
+            return;
+        }
+        while self.scheduler.pending.is_none() && !self.scheduler.inbox.is_empty() {
+            if self.scheduler.core.is_none() {
                 self.scheduler.inbox.clear();
                 return;
-            };
-            let opened = match &input {
-                Input::SessionOpened { node, .. } => Some(node.clone()),
-                Input::Tick | Input::Request { .. } | Input::SessionClosed { .. } | Input::Heartbeat { .. } => None,
-                Input::Reported { .. } | Input::NodeReported { .. } => None,
-            };
+            }
+            let batch = self.decide();
+            if batch.writes.is_empty() {
+                self.show(batch);
+                continue;
+            }
+            let slow = self.now < self.scheduler.slow_until;
+            let takes = if slow { self.random.between(100, 1500) } else { self.random.between(1, 8) };
+            self.scheduler.pending = Some(batch);
+            let epoch = self.scheduler.epoch;
+            self.after(takes, Event::Committed { epoch });
+            // What is written may still arrive, or not.
+            self.is_doomed();
+        }
+        self.arm_scheduler();
+    }
+
+    fn decide(&mut self) -> Batch {
+        let mut batch = Batch::default();
+        let now = shift(self.now, self.scheduler.clock_ms);
+        for _ in 0..BATCH_MAX {
+            let (Some(core), Some(input)) = (&mut self.scheduler.core, self.scheduler.inbox.pop_front()) else { break };
+            if let Input::SessionOpened { node, .. } = &input {
+                batch.opened.push(node.clone());
+            }
             let mut effects = Vec::new();
-            core.step(self.now, input, &mut effects);
+            core.step(now, input, &mut effects);
             self.steps += 1;
             self.check_scheduler(!effects.is_empty());
             self.check_causes(&effects);
-            let (writes, visible): (Vec<_>, Vec<_>) =
-                effects.into_iter().partition(|effect| matches!(effect, Effect::Persist(_) | Effect::Forget(_)));
-            let batch = Batch { writes, visible, opened };
-            if batch.writes.is_empty() {
-                self.show(batch);
-            } else {
-                let slow = self.now < self.scheduler.slow_until;
-                let takes = if slow { self.random.between(100, 1500) } else { self.random.between(1, 8) };
-                self.scheduler.pending = Some(batch);
-                let epoch = self.scheduler.epoch;
-                self.after(takes, Event::Committed { epoch });
+            self.check_placements(&effects);
+            for effect in effects {
+                let is_write = matches!(effect, Effect::Persist(_) | Effect::Forget(_));
+                if is_write { &mut batch.writes } else { &mut batch.visible }.push(effect);
             }
         }
-        self.arm_scheduler();
+        batch
+    }
+
+    /// Whether the scheduler dies now, one effect later than a moment ago.
+    fn is_doomed(&mut self) -> bool {
+        let Some(doom) = &mut self.scheduler.doom else { return false };
+        doom.effects = doom.effects.saturating_sub(1);
+        let (left, down_ms) = (doom.effects, doom.down_ms);
+        if left == 0 {
+            self.note("scheduler: is to die between two effects");
+            self.scheduler_dies(down_ms);
+        }
+        left == 0
     }
 
     /// The transaction is durable: it becomes visible, and the next input is taken.
@@ -182,8 +241,10 @@ impl World {
         }
         let Some(mut batch) = self.scheduler.pending.take() else { return };
         self.write(std::mem::take(&mut batch.writes));
-        self.show(batch);
-        self.drain_inbox();
+        if !self.is_doomed() {
+            self.show(batch);
+            self.drain_inbox();
+        }
     }
 
     /// A deadline may be due.
@@ -191,111 +252,21 @@ impl World {
         if self.scheduler.tick_at.is_some_and(|at| at <= self.now) {
             self.scheduler.tick_at = None;
         }
+        let now = shift(self.now, self.scheduler.clock_ms);
         let Some(core) = &self.scheduler.core else { return };
-        if self.scheduler.pending.is_none() && core.next_deadline().is_some_and(|(at, _)| at <= self.now) {
+        if self.scheduler.pending.is_none() && core.next_deadline().is_some_and(|(at, _)| at <= now) {
             self.step_scheduler(Input::Tick);
         } else {
             self.arm_scheduler();
         }
     }
 
-    /// A message of an agent arrives.
-    pub fn up(&mut self, id: ConnectionId, message: Up) {
-        let Some(connection) = self.connections.get(&id).filter(|connection| !connection.broken) else { return };
-        let (index, session) = (connection.node, connection.session);
-        if self.scheduler.core.is_none() || self.nodes[index].cut_up {
-            self.break_connection(id);
-            return;
-        }
-        let node = self.nodes[index].id.clone();
-        if !self.is_registered(index) {
-            self.break_connection(id);
-            return;
-        }
-        match (message, session) {
-            (Up::Hello { facts, held }, _) => {
-                self.scheduler.session_count += 1;
-                let session = SessionId(self.scheduler.session_count);
-                let (set, table) = held;
-                let state = Session { connection: id, set, table, pumping: false };
-                if let Some(older) = self.scheduler.sessions.insert(index, state) {
-                    self.break_connection(older.connection);
-                }
-                if let Some(connection) = self.connections.get_mut(&id) {
-                    connection.session = Some(session);
-                }
-                self.note(&format!("{node}: session {session} opens"));
-                self.nodes[index].last_heard = self.now;
-                self.step_scheduler(Input::SessionOpened { node, session, facts });
-            }
-            (Up::Heartbeat, Some(session)) => {
-                self.nodes[index].last_heard = self.now;
-                self.step_scheduler(Input::Heartbeat { node, session });
-            }
-            (Up::Report(report), Some(session)) => {
-                self.nodes[index].last_heard = self.now;
-                let (statuses, gone, complete) = (report.statuses, report.gone, report.complete);
-                self.step_scheduler(Input::Reported { node, session, statuses, gone, complete });
-            }
-            (Up::NodeReport(conditions), Some(session)) => {
-                self.nodes[index].last_heard = self.now;
-                self.step_scheduler(Input::NodeReported {
-                    node,
-                    session,
-                    conditions: Some(conditions),
-                    facts: None,
-                    usage: NodeUsage::default(),
-                    instances: BTreeMap::new(),
-                });
-            }
-            (Up::Heartbeat | Up::Report(_) | Up::NodeReport(_), None) => {}
-        }
-    }
-
-    /// The scheduler's end of a connection closes.
-    pub fn scheduler_notices(&mut self, id: ConnectionId) {
-        let Some(connection) = self.connections.get_mut(&id) else { return };
-        let (index, session) = (connection.node, connection.session.take());
-        if !connection.agent_open {
-            self.connections.remove(&id);
-        }
-        let Some(session) = session else { return };
-        if self.scheduler.sessions.get(&index).is_some_and(|state| state.connection == id) {
-            self.scheduler.sessions.remove(&index);
-        }
-        let node = self.nodes[index].id.clone();
-        if self.scheduler.core.is_some() {
-            self.step_scheduler(Input::SessionClosed { node, session });
-        }
-    }
-
-    /// A session sends what its node does not have: what is so now, not what was so when it was asked to.
-    pub fn pump(&mut self, id: ConnectionId) {
-        let Some(index) = self.connections.get(&id).map(|connection| connection.node) else { return };
-        let SimScheduler { sessions, sets, table, .. } = &mut self.scheduler;
-        let Some(session) = sessions.get_mut(&index).filter(|held| held.connection == id) else { return };
-        session.pumping = false;
-        let mut messages = Vec::new();
-        if let Some(set) = sets.get(&index)
-            && session.set != Some((set.epoch, set.generation))
-        {
-            session.set = Some((set.epoch, set.generation));
-            messages.push(Down::Assignments(set.clone()));
-        }
-        if let Some(table) = table
-            && session.table != Some((table.epoch, table.generation))
-        {
-            session.table = Some((table.epoch, table.generation));
-            messages.push(Down::Services(table.clone()));
-        }
-        for message in messages {
-            self.send_down(id, message);
-        }
-    }
-
     /// Lets be seen what is durable: the core is at the end of the batch, and nowhere else.
     fn show(&mut self, batch: Batch) {
         for effect in batch.visible {
+            if self.is_doomed() {
+                return;
+            }
             match effect {
                 Effect::Persist(_) | Effect::Forget(_) => {}
                 Effect::Reply { request, outcome } => self.show_reply(request, outcome),
@@ -316,17 +287,13 @@ impl World {
                 Effect::NodeRemoved(node) => self.show_removed(&node),
             }
         }
-        let Some(node) = batch.opened else { return };
-        if let Some(connection) = self.index.get(&node).and_then(|index| self.scheduler.sessions.get(index)) {
-            let (id, epoch) = (connection.connection, self.scheduler.epoch);
-            self.send_down(id, Down::Welcome { epoch });
+        for node in batch.opened {
+            if let Some(connection) = self.index.get(&node).and_then(|index| self.scheduler.sessions.get(index)) {
+                let (id, epoch) = (connection.connection, self.scheduler.epoch);
+                self.send_down(id, Down::Welcome { epoch });
+            }
+            self.publish_set(&node);
         }
-        self.publish_set(&node);
-    }
-
-    /// Whether the scheduler's disk knows the node: nobody else gets a session.
-    pub fn is_registered(&self, index: NodeIndex) -> bool {
-        self.scheduler.records.contains_key(&RecordKey::Node(self.nodes[index].id.clone()))
     }
 
     fn show_removed(&mut self, node: &NodeId) {
@@ -338,21 +305,6 @@ impl World {
         if let Some(session) = self.scheduler.sessions.remove(&index) {
             self.break_connection(session.connection);
         }
-    }
-
-    fn publish_set(&mut self, node: &NodeId) {
-        let Some(&index) = self.index.get(node) else { return };
-        let set = self.scheduler.core.as_ref().and_then(|core| core.assignment_set(node));
-        let before = match set {
-            Some(set) => self.scheduler.sets.insert(index, set),
-            None => self.scheduler.sets.remove(&index),
-        };
-        if let Some(before) = before
-            && self.random.per_mille(100)
-        {
-            self.scheduler.ghosts.insert(index, before);
-        }
-        self.pump_soon(index);
     }
 
     fn show_reply(&mut self, request: RequestId, outcome: Result<Accepted, Refusal>) {
@@ -368,27 +320,17 @@ impl World {
 
     fn write(&mut self, writes: Vec<Effect>) {
         for effect in writes {
-            match effect {
-                Effect::Persist(record) => {
-                    self.scheduler.records.insert(record.key(), *record);
-                }
-                Effect::Forget(key) => {
-                    self.scheduler.records.remove(&key);
-                }
-                Effect::Reply { .. } | Effect::AssignmentsChanged(_) => {}
-                Effect::ServicesChanged | Effect::NodeRemoved(_) => {}
+            if let Effect::Persist(record) = &effect
+                && let Record::Node(node) = &**record
+            {
+                self.scheduler.registered.extend(self.index.get(&node.id));
             }
-        }
-    }
-
-    fn pump_soon(&mut self, index: NodeIndex) {
-        let pause = self.random.between(1, 20);
-        if let Some(session) = self.scheduler.sessions.get_mut(&index)
-            && !session.pumping
-        {
-            session.pumping = true;
-            let connection = session.connection;
-            self.after(pause, Event::Pump(connection));
+            if let Effect::Forget(RecordKey::Node(node)) = &effect
+                && let Some(index) = self.index.get(node)
+            {
+                self.scheduler.registered.remove(index);
+            }
+            self.scheduler.disk.write(effect);
         }
     }
 
@@ -397,7 +339,7 @@ impl World {
             return;
         }
         let Some((at, _)) = self.scheduler.core.as_ref().and_then(Scheduler::next_deadline) else { return };
-        let at = at.max(self.now);
+        let at = shift(at, -self.scheduler.clock_ms).max(self.now);
         if self.scheduler.tick_at.is_none_or(|armed| at < armed) {
             self.scheduler.tick_at = Some(at);
             self.at(at, Event::SchedulerTick);

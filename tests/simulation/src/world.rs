@@ -16,7 +16,9 @@ use crate::{
     network::Connection,
     node::SimNode,
     random::Random,
+    scenario::{Noise, Scenario},
     scheduler::SimScheduler,
+    story::Story,
     trace::Trace,
 };
 
@@ -33,8 +35,12 @@ pub struct World {
     pub options: Options,
     /// The time.
     pub now: Timestamp,
-    /// The only source of chance.
+    /// What chance brings the scheduler; each node has its own.
     pub random: Random,
+    /// How much goes wrong by chance.
+    pub noise: Noise,
+    /// What is done to it from outside.
+    pub story: Story,
     /// The scheduler's daemon.
     pub scheduler: SimScheduler,
     /// The nodes.
@@ -53,6 +59,8 @@ pub struct World {
     pub calm: bool,
     /// When all was as wanted after that.
     pub settled_at: Timestamp,
+    /// Until when no image can be had.
+    pub registry_away_until: Timestamp,
     /// Messages lost, of a thousand.
     pub loss: u64,
     /// How many connections there were.
@@ -69,7 +77,9 @@ pub struct World {
     pub trace: Trace,
     /// The first thing that was wrong.
     pub failure: Option<String>,
-    queue: BTreeMap<(Timestamp, u64), Event>,
+    /// Kept for its memory.
+    pub agent_effects: Vec<agent_core::effect::Effect>,
+    queue: BTreeMap<(Timestamp, bool, u64), Event>,
     sequence: u64,
     steps_at_moment: u64,
 }
@@ -79,17 +89,24 @@ impl World {
     #[must_use]
     pub fn new(options: &Options) -> Self {
         let mut random = Random::new(options.seed);
-        let nodes: Vec<SimNode> = (0..options.nodes).map(|index| SimNode::new(index, index % 4, START)).collect();
+        let seed = options.seed;
+        let nodes: Vec<SimNode> = (0..options.nodes).map(|index| SimNode::new(index, seed, START)).collect();
         let settings = Settings {
             cluster_range: "10.32.0.0/11".parse().expect("a range"),
             service_range: "10.64.0.0/16".parse().expect("a range"),
             ..Settings::default()
+        };
+        let (noise, story) = match &options.scenario {
+            Some(scenario) => (scenario.noise, Story::of_scenario(scenario)),
+            None => (Noise { loss: None, failures: true }, Story::of_seed(seed)),
         };
         let loss = random.between(0, 3);
         Self {
             options: options.clone(),
             now: START,
             random,
+            noise,
+            story,
             scheduler: SimScheduler::new(settings, START),
             index: nodes.iter().enumerate().map(|(index, node)| (node.id.clone(), index)).collect(),
             nodes,
@@ -99,7 +116,8 @@ impl World {
             died_at: BTreeMap::new(),
             calm: false,
             settled_at: START,
-            loss,
+            registry_away_until: START,
+            loss: noise.loss.unwrap_or(loss),
             connection_count: 0,
             operation_count: 0,
             pid_count: 0,
@@ -107,6 +125,7 @@ impl World {
             steps: 0,
             trace: Trace::new(options.watch.clone()),
             failure: None,
+            agent_effects: Vec::new(),
             queue: BTreeMap::new(),
             sequence: 0,
             steps_at_moment: 0,
@@ -116,7 +135,9 @@ impl World {
     /// Lets something happen at a time.
     pub fn at(&mut self, at: Timestamp, event: Event) {
         self.sequence += 1;
-        self.queue.insert((at.max(self.now), self.sequence), event);
+        // What is done from outside goes first: so a scenario happens as the seed's own story did.
+        let is_later = !matches!(event, Event::Fault | Event::Demand);
+        self.queue.insert((at.max(self.now), is_later, self.sequence), event);
     }
 
     /// Lets something happen after so many milliseconds.
@@ -127,11 +148,10 @@ impl World {
     /// Lets time pass until `end`, or until something is wrong.
     pub fn run_until(&mut self, end: Timestamp) {
         while self.failure.is_none() {
-            let Some((&(at, sequence), _)) = self.queue.first_key_value() else { break };
-            if at > end {
+            if self.queue.first_key_value().is_none_or(|((at, ..), _)| *at > end) {
                 break;
             }
-            let Some(event) = self.queue.remove(&(at, sequence)) else { break };
+            let Some(((at, ..), event)) = self.queue.pop_first() else { break };
             if at > self.now {
                 self.now = at;
                 self.steps_at_moment = self.steps;
@@ -155,7 +175,39 @@ impl World {
         self.trace.add(self.now, line);
     }
 
+    /// Lets things happen that waited.
+    pub fn run(&mut self, waited: Vec<Event>) {
+        for event in waited {
+            self.happen(event);
+        }
+    }
+
+    /// The story so far, as a scenario that tells it again.
+    #[must_use]
+    pub fn scenario(&self) -> Scenario {
+        Scenario {
+            seed: self.options.seed,
+            nodes: self.options.nodes,
+            minutes: self.options.minutes,
+            noise: self.noise,
+            deeds: self.story.told.clone(),
+        }
+    }
+
+    /// Milliseconds since the start.
+    #[must_use]
+    pub fn elapsed(&self) -> u64 {
+        self.now.since(START)
+    }
+
+    /// Whether things go wrong by chance.
+    #[must_use]
+    pub fn is_noisy(&self) -> bool {
+        self.noise.failures && !self.calm
+    }
+
     fn happen(&mut self, event: Event) {
+        let Some(event) = self.hold_back(event) else { return };
         match event {
             Event::SchedulerTick => self.scheduler_tick(),
             Event::Committed { epoch } => self.committed(epoch),
@@ -165,6 +217,7 @@ impl World {
             Event::Down(connection, message) => self.down(connection, message),
             Event::SchedulerNotices(connection) => self.scheduler_notices(connection),
             Event::AgentNotices(connection) => self.agent_notices(connection),
+            Event::GiveUp(connection) => self.give_up(connection),
             Event::Dial(node) => self.dial(node),
             Event::Heartbeat(connection) => self.heartbeat(connection),
             Event::AgentTick(node) => self.agent_tick(node),
@@ -174,8 +227,18 @@ impl World {
             Event::AgentDies(node) => {
                 if !self.calm {
                     self.crash_agent(node);
-                    let pause = self.random.between(100, 15_000);
+                    let pause = self.nodes[node].random.between(100, 15_000);
                     self.after(pause, Event::AgentStart(node));
+                }
+            }
+            Event::AgentThaws { node, life } => {
+                if self.nodes[node].life == life {
+                    self.thaw_agent(node);
+                }
+            }
+            Event::SchedulerThaws { epoch } => {
+                if self.scheduler.epoch == epoch {
+                    self.thaw_scheduler();
                 }
             }
             Event::PowerOn(node) => self.power_on(node),
@@ -184,7 +247,7 @@ impl World {
             Event::Kept { node, life, what } => self.kept(node, life, what),
             Event::Answer { node, life, input } => self.answered(node, life, input),
             Event::Exit { node, key, pid, exit } => {
-                if !self.calm {
+                if self.is_noisy() {
                     self.exit(node, &key, pid, exit);
                 }
             }

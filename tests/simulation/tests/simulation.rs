@@ -2,6 +2,8 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    fs,
+    path::Path,
     time::SystemTime,
 };
 
@@ -10,17 +12,14 @@ use tests_simulation::{
     Options, Outcome,
     event::Wish,
     run,
+    scenario::Scenario,
     world::{START, World},
 };
-
-fn options(seed: u64, nodes: usize, minutes: u64) -> Options {
-    Options { seed, nodes, minutes, watch: None }
-}
 
 #[expect(clippy::print_stdout, reason = "a seed is printed before it is run")]
 fn simulate(seed: u64, nodes: usize, minutes: u64) -> Outcome {
     println!("seed {seed}, {nodes} nodes, {minutes} minutes");
-    match run(&options(seed, nodes, minutes)) {
+    match run(&Options::of_seed(seed, nodes, minutes)) {
         Ok(outcome) => {
             println!("{outcome:?}");
             outcome
@@ -60,9 +59,39 @@ fn equal_seeds_give_equal_stories_and_others_do_not() {
     assert_ne!(one.hash, other.hash);
 }
 
+#[test]
+fn a_story_that_was_written_down_is_told_again_as_it_was() {
+    let mut world = World::new(&Options::of_seed(79, 12, 4));
+    let first = tests_simulation::run_in(&mut world).expect("nothing is wrong");
+
+    let written = world.scenario().write("");
+    let read = Scenario::read(&written).expect("it was written by us");
+    let again = run(&Options::of_scenario(read)).expect("nothing is wrong");
+
+    assert_eq!(first, again);
+}
+
+#[test]
+fn every_scenario_ends_well() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios");
+    let files = fs::read_dir(folder).expect("there are scenarios").map(|file| file.expect("it can be read").path());
+    let mut files: Vec<_> = files.filter(|path| path.extension().is_some_and(|name| name == "scenario")).collect();
+    files.sort();
+
+    assert!(!files.is_empty());
+    for path in files {
+        let scenario = Scenario::read(&fs::read_to_string(&path).expect("it is text"));
+        let scenario = scenario.unwrap_or_else(|wrong| panic!("{}: {wrong}", path.display()));
+
+        let outcome = run(&Options::of_scenario(scenario));
+
+        assert!(outcome.is_ok(), "{}: {}", path.display(), outcome.expect_err("it is no success"));
+    }
+}
+
 /// A small cluster without faults, some minutes after its start.
 fn calm_cluster() -> World {
-    let mut world = World::new(&options(5, 10, 0));
+    let mut world = World::new(&Options::of_seed(5, 10, 0));
     world.start_scheduler();
     world.want_cluster();
     world.calm_down();

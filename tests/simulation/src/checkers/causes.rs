@@ -1,14 +1,13 @@
 //! Nothing that is well is stopped, moved or restarted without a cause: every stop is held against what happened before it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use agent_core::effect::Effect as AgentEffect;
 use api_types::{
-    id::{InstanceId, WorkloadId},
-    instance::Desired,
+    id::{InstanceId, NodeId, WorkloadId},
     time::Timestamp,
 };
-use scheduler_core::effect::{Effect, Record, RecordKey};
+use scheduler_core::effect::Effect;
 
 use crate::{
     event::{Key, NodeIndex, Wish},
@@ -34,30 +33,27 @@ impl Causes {
     /// A person wants something that may move instances.
     pub fn wish(&mut self, now: Timestamp, wish: &Wish, nodes: &[SimNode], scheduler: &SimScheduler) {
         match wish {
-            Wish::Apply(spec) => {
+            Wish::Apply(shape) => {
                 // An equal spec is no cause.
-                let key = RecordKey::Workload(spec.id.clone());
-                let same = matches!(scheduler.records.get(&key), Some(Record::Workload(held)) if held.spec == **spec);
-                if !same {
-                    self.workloads.insert(spec.id.clone(), now);
+                let (id, spec) = (shape.id(), shape.spec());
+                if scheduler.disk.workload(&id).is_none_or(|held| held.spec != spec) {
+                    self.workloads.insert(id, now);
                 }
             }
             Wish::Scale(workload, _) | Wish::Delete(workload) => {
                 self.workloads.insert(workload.clone(), now);
             }
-            Wish::Availability(node, _) | Wish::Remove(node) => self.node(now, &nodes[*node], scheduler),
+            Wish::Availability(node, _) | Wish::Remove(node) => {
+                self.on_nodes(now, &BTreeSet::from([&nodes[*node].id]), scheduler);
+            }
             Wish::Admit(_) => {}
         }
     }
 
-    /// Something happened to a node that may move its instances.
-    fn node(&mut self, now: Timestamp, node: &SimNode, scheduler: &SimScheduler) {
-        for record in scheduler.records.values() {
-            if let Record::Instance(instance) = record
-                && instance.node == node.id
-            {
-                self.slots.insert((instance.workload.clone(), instance.slot), now);
-            }
+    /// Something happened to nodes that may move their instances.
+    fn on_nodes(&mut self, now: Timestamp, nodes: &BTreeSet<&NodeId>, scheduler: &SimScheduler) {
+        for held in scheduler.disk.instances.values().filter(|held| nodes.contains(&held.node)) {
+            self.slots.insert((held.workload.clone(), held.slot), now);
         }
     }
 
@@ -73,37 +69,26 @@ impl World {
         if self.scheduler.core.is_none() {
             return;
         }
-        for index in 0..self.nodes.len() {
-            if self.now.since(self.nodes[index].last_heard) >= SILENCE_MS {
-                self.causes.node(self.now, &self.nodes[index], &self.scheduler);
-            }
+        let silent = self.nodes.iter().filter(|node| self.now.since(node.last_heard) >= SILENCE_MS);
+        let silent: BTreeSet<&NodeId> = silent.map(|node| &node.id).collect();
+        if !silent.is_empty() {
+            self.causes.on_nodes(self.now, &silent, &self.scheduler);
         }
     }
 
     /// The scheduler stops or forgets an instance: only with a cause.
     pub fn check_causes(&mut self, effects: &[Effect]) {
-        for effect in effects {
-            let key = match effect {
-                Effect::Persist(record) => {
-                    let ends = matches!(&**record, Record::Instance(instance) if instance.desired == Desired::Stop);
-                    ends.then(|| record.key())
-                }
-                Effect::Forget(key) => matches!(key, RecordKey::Instance(_)).then(|| key.clone()),
-                Effect::Reply { .. } | Effect::AssignmentsChanged(_) => None,
-                Effect::ServicesChanged | Effect::NodeRemoved(_) => None,
-            };
-            let Some(key) = key else { continue };
-            let Some(Record::Instance(held)) = self.scheduler.records.get(&key) else { continue };
-            let workload = self.scheduler.records.get(&RecordKey::Workload(held.workload.clone()));
+        let disk = &self.scheduler.decided;
+        for held in effects.iter().flat_map(|effect| disk.ended_by(effect)) {
             // A rollout may take long, and explains the end of what it replaces as long as it takes.
-            let outdated =
-                !matches!(workload, Some(Record::Workload(held_workload)) if held.revision >= held_workload.runs_since);
-            if held.desired == Desired::Run && !outdated && !self.causes.explain(self.now, &held.workload, held.slot) {
+            let is_outdated = disk.workload(&held.workload).is_none_or(|wanted| held.revision < wanted.runs_since);
+            if !is_outdated && !self.causes.explain(self.now, &held.workload, held.slot) {
                 let what = format!(
                     "the scheduler ends {} (slot {} of {}) on {} without a cause",
                     held.id, held.slot, held.workload, held.node
                 );
                 self.fail(what);
+                return;
             }
         }
     }

@@ -5,13 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use api_types::{
     id::{InstanceId, WorkloadId},
     instance::Desired,
-    placement::ConstraintKey,
     service::Service,
     workload::{WorkloadKind, WorkloadSpec},
 };
-use scheduler_core::effect::{Record, RecordKey};
 
-use crate::{node::SimNode, world::World};
+use crate::{checkers::oracle, node::SimNode, world::World};
 
 /// A process that runs somewhere.
 struct Running<'a> {
@@ -29,17 +27,19 @@ impl World {
         if self.demand.asked.is_some() || !self.demand.queue.is_empty() {
             return Err(format!("a wish is not granted: {:?}", self.demand.asked));
         }
-        let leaving = self.scheduler.records.values().find_map(|record| match record {
-            Record::Instance(held) => (held.desired == Desired::Stop).then_some(&held.id),
-            Record::Counters(_) | Record::Node(_) | Record::Workload(_) => None,
-            Record::Revision(_) | Record::ServiceAddress { .. } => None,
-        });
-        if let Some(leaving) = leaving {
-            return Err(format!("{leaving} shall end, and is still on the books"));
+        if let Some(leaving) = self.scheduler.disk.instances.values().find(|held| held.desired == Desired::Stop) {
+            return Err(format!("{} shall end, and is still on the books", leaving.id));
+        }
+        let is_heard = |node: &&SimNode| {
+            let connection = node.connection.and_then(|id| self.connections.get(&id));
+            connection.is_some_and(|connection| !connection.broken && connection.session.is_some())
+        };
+        if let Some(node) = self.nodes.iter().find(|node| !is_heard(node)) {
+            return Err(format!("{} is not connected", node.id));
         }
         let by_workload = self.running()?;
-        for (id, spec) in &self.demand.wanted {
-            self.check_workload(spec, by_workload.get(id).map_or(&[], Vec::as_slice))?;
+        for (id, shape) in &self.demand.wanted {
+            self.check_workload(&shape.spec(), by_workload.get(id).map_or(&[], Vec::as_slice))?;
         }
         if let Some(surplus) = by_workload.keys().find(|id| !self.demand.wanted.contains_key(*id)) {
             return Err(format!("{surplus} is not wanted and runs"));
@@ -53,8 +53,7 @@ impl World {
         for node in &self.nodes {
             let mut instances = BTreeSet::new();
             for ((instance, attempt), container) in &node.runtime.containers {
-                let Some(Record::Instance(held)) = self.scheduler.records.get(&RecordKey::Instance(instance.clone()))
-                else {
+                let Some(held) = self.scheduler.disk.instances.get(instance) else {
                     return Err(format!("{}: {instance} is on nobody's books", node.id));
                 };
                 if held.node != node.id {
@@ -83,24 +82,31 @@ impl World {
                 old.instance, old.node.id, old.image, spec.container.image
             ));
         }
-        if let Some(misplaced) = running.iter().find(|running| !matches(running.node, spec)) {
+        if let Some(misplaced) = running.iter().find(|running| !oracle::meets_constraints(running.node, spec)) {
             return Err(format!("{} is on {}, against a constraint", misplaced.instance, misplaced.node.id));
         }
         let expected = match spec.kind {
-            WorkloadKind::Service { replicas } => {
-                let has_host_port = spec.ports.iter().any(|port| port.host.is_some());
-                let per_node = if has_host_port { Some(1) } else { spec.placement.per_node_max };
-                let eligible = self.nodes.iter().filter(|node| matches(node, spec)).count() as u64;
-                let room = per_node.map_or(u64::MAX, |limit| eligible.saturating_mul(u64::from(limit)));
-                room.min(u64::from(replicas))
+            WorkloadKind::Service { replicas } => u64::from(replicas),
+            WorkloadKind::Daemon => {
+                self.nodes.iter().filter(|node| oracle::meets_constraints(node, spec)).count() as u64
             }
-            WorkloadKind::Daemon => self.nodes.iter().filter(|node| matches(node, spec)).count() as u64,
         };
-        if running.len() as u64 != expected {
-            return Err(format!("{}: {} run, {expected} are wanted", spec.id, running.len()));
+        let count = running.len() as u64;
+        let placed = self.scheduler.disk.instances.values().filter(|held| held.workload == spec.id).count() as u64;
+        if count != placed {
+            return Err(format!("{}: {count} run, {placed} are placed", spec.id));
+        }
+        if count > expected {
+            return Err(format!("{}: {count} run, {expected} are wanted", spec.id));
+        }
+        // The oracle: something is missing only if there is no room for it anywhere.
+        if count < expected
+            && let Some(node) = self.node_with_room(spec)
+        {
+            return Err(format!("{}: {count} run, {expected} are wanted, and {node} has room", spec.id));
         }
         let nodes: BTreeSet<_> = running.iter().map(|running| &running.node.id).collect();
-        if spec.kind == WorkloadKind::Daemon && nodes.len() as u64 != expected {
+        if spec.kind == WorkloadKind::Daemon && nodes.len() as u64 != count {
             return Err(format!("{} runs twice on one node", spec.id));
         }
         Ok(())
@@ -110,7 +116,7 @@ impl World {
     fn check_tables(&self, by_workload: &BTreeMap<WorkloadId, Vec<Running<'_>>>) -> Result<(), String> {
         let Some(core) = &self.scheduler.core else { return Err("there is no scheduler".to_owned()) };
         let Some(table) = core.service_table() else { return Err("there is no service table".to_owned()) };
-        let with_ports = self.demand.wanted.values().filter(|spec| !spec.ports.is_empty()).count();
+        let with_ports = self.demand.wanted.values().filter(|shape| shape.replicas.is_some()).count();
         if table.services.len() != with_ports {
             return Err(format!("{} services in the table, {with_ports} are wanted", table.services.len()));
         }
@@ -145,11 +151,12 @@ impl World {
         by_workload: &BTreeMap<WorkloadId, Vec<Running<'_>>>,
     ) -> BTreeSet<(u16, Option<std::net::Ipv4Addr>)> {
         let mut ports = BTreeSet::new();
-        for (id, spec) in &self.demand.wanted {
+        for (id, shape) in &self.demand.wanted {
+            let Some(port) = shape.host_port else { continue };
             let here = by_workload.get(id).into_iter().flatten().filter(|running| running.node.id == node.id);
             for running in here {
                 let address = node.runtime.networks.get(running.instance).copied();
-                ports.extend(spec.ports.iter().filter_map(|port| Some((port.host?, address))));
+                ports.insert((port, address));
             }
         }
         ports
@@ -173,23 +180,4 @@ fn check_service(service: &Service, running: &[Running<'_>]) -> Result<(), Strin
         ));
     }
     Ok(())
-}
-
-/// Whether the node meets the constraints that the simulation uses.
-fn matches(node: &SimNode, spec: &WorkloadSpec) -> bool {
-    spec.placement.constraints.iter().all(|constraint| {
-        let disk = if node.id.as_str()["edge-".len()..].parse::<usize>().is_ok_and(|index| index.is_multiple_of(3)) {
-            "ssd"
-        } else {
-            "sd"
-        };
-        let value = match &constraint.key {
-            ConstraintKey::Arch => Some(node.facts.arch.as_str()),
-            ConstraintKey::Os => Some(node.facts.os.as_str()),
-            ConstraintKey::Node => Some(node.id.as_str()),
-            ConstraintKey::Label(name) => (name == "disk").then_some(disk),
-            ConstraintKey::Site => None,
-        };
-        constraint.is_met_by(value)
-    })
 }

@@ -1,10 +1,10 @@
 //! What must hold at any moment: the scheduler's own invariants, acknowledged wishes, endpoints that are alive.
 
 use api_types::workload::WorkloadSpec;
-use scheduler_core::effect::{Record, RecordKey};
 
 use crate::{
     event::{NodeIndex, Wish},
+    shape::Shape,
     world::World,
 };
 
@@ -14,10 +14,22 @@ const DEAD_ENDPOINT_MS: u64 = 12_000;
 /// Of steps that decided nothing, every so-many-th is checked.
 const QUIET_STEPS: u64 = 256;
 
+/// In a world with more nodes, a rebuild of everything after each step would take all the time there is.
+const CHECKED_NODES_MAX: usize = 50;
+
+/// There every so-many-th of the steps that decided something is checked.
+const LARGE_STEPS: u64 = 64;
+
 impl World {
     /// Checks the scheduler after a step; all steps that decided something, and some of the others.
     pub fn check_scheduler(&mut self, decided: bool) {
-        if !decided && !self.steps.is_multiple_of(QUIET_STEPS) {
+        let every = match (decided, self.nodes.len() > CHECKED_NODES_MAX) {
+            (true, false) => 1,
+            (true, true) => LARGE_STEPS,
+            (false, false) => QUIET_STEPS,
+            (false, true) => QUIET_STEPS * LARGE_STEPS,
+        };
+        if !self.steps.is_multiple_of(every) {
             return;
         }
         let Some(core) = &self.scheduler.core else { return };
@@ -29,14 +41,13 @@ impl World {
     /// Checks, once a scheduler started, that nothing was forgotten that a person was told is done.
     pub fn check_acknowledged(&mut self) {
         let in_flight = match &self.demand.asked {
-            Some((_, Wish::Apply(spec))) => Some(spec.id.clone()),
+            Some((_, Wish::Apply(shape))) => Some(shape.id()),
             Some((_, Wish::Scale(workload, _) | Wish::Delete(workload))) => Some(workload.clone()),
             Some((_, Wish::Admit(_) | Wish::Remove(_) | Wish::Availability(..))) | None => None,
         };
-        let wanted: Vec<WorkloadSpec> = self.demand.wanted.values().cloned().collect();
+        let wanted: Vec<WorkloadSpec> = self.demand.wanted.values().map(Shape::spec).collect();
         for spec in wanted.into_iter().filter(|spec| Some(&spec.id) != in_flight.as_ref()) {
-            let held = self.scheduler.records.get(&RecordKey::Workload(spec.id.clone()));
-            if !matches!(held, Some(Record::Workload(held)) if held.spec == spec) {
+            if self.scheduler.disk.workload(&spec.id).is_none_or(|held| held.spec != spec) {
                 self.fail(format!("{} was acknowledged, and a restart forgot it", spec.id));
             }
         }
@@ -61,7 +72,9 @@ impl World {
         let node = &self.nodes[index];
         let hears = node.session_since.is_some_and(|since| self.now.since(since) >= DEAD_ENDPOINT_MS)
             && node.connection.and_then(|id| self.connections.get(&id)).is_some_and(|held| !held.broken);
-        if !hears || node.cut_up || node.cut_down || self.now < self.scheduler.slow_until + DEAD_ENDPOINT_MS {
+        let stands_still = node.frozen.is_some() || self.now < node.stood_still_until + DEAD_ENDPOINT_MS;
+        let is_slow = self.scheduler.frozen.is_some() || self.now < self.scheduler.slow_until + DEAD_ENDPOINT_MS;
+        if !hears || node.cut_up || node.cut_down || stands_still || is_slow {
             return;
         }
         let services = node.balancing.iter().flat_map(|balancing| &balancing.services);

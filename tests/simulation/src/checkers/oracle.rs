@@ -1,0 +1,111 @@
+//! A slow, obvious placement beside the real one, from what is durable and what the nodes are: where is room?
+
+use std::collections::BTreeSet;
+
+use api_types::{
+    id::NodeId,
+    instance::{Desired, Instance},
+    node::Availability,
+    placement::ConstraintKey,
+    resources::Resources,
+    workload::{WorkloadKind, WorkloadSpec},
+};
+use scheduler_core::effect::Effect;
+
+use crate::{node::SimNode, shape::labels_of, world::World};
+
+/// Milliseconds of silence after which nothing may be placed on a node, however late the scheduler looks.
+const SILENT_MS: u64 = 10_000;
+
+impl World {
+    /// The first node that could take one more instance of a workload, by the records alone.
+    #[must_use]
+    pub fn node_with_room(&self, spec: &WorkloadSpec) -> Option<&NodeId> {
+        self.nodes.iter().find(|node| self.check_room(node, spec, 1).is_ok()).map(|node| &node.id)
+    }
+
+    /// Everything that a step places is where it may be, judged when all of the step is done.
+    pub fn check_placements(&mut self, effects: &[Effect]) {
+        let placed: Vec<Instance> =
+            effects.iter().flat_map(|effect| self.scheduler.decided.placed_by(effect)).collect();
+        for effect in effects {
+            self.scheduler.decided.write(effect.clone());
+        }
+        for instance in placed {
+            if let Err(wrong) = self.check_placement(&instance) {
+                self.fail(format!("{} is placed on {}: {wrong}", instance.id, instance.node));
+                return;
+            }
+        }
+    }
+
+    fn check_placement(&self, instance: &Instance) -> Result<(), String> {
+        let workload = self.scheduler.decided.run_of(instance).ok_or("nobody knows what it shall run")?;
+        let index = self.index.get(&instance.node).ok_or("there is no such node")?;
+        let node = &self.nodes[*index];
+        let judged_since = self.scheduler.up_since.max(self.scheduler.slow_until) + SILENT_MS;
+        if self.now.since(node.last_heard) > SILENT_MS && self.now > judged_since + SILENT_MS {
+            return Err("it is silent".to_owned());
+        }
+        self.check_room(node, &workload.spec, 0)
+    }
+
+    /// Whether a node may hold so many more instances of a workload than it does.
+    fn check_room(&self, node: &SimNode, spec: &WorkloadSpec, more: usize) -> Result<(), String> {
+        let decided = &self.scheduler.decided;
+        let registered = decided.node(&node.id).ok_or("it is not registered")?;
+        if registered.availability != Availability::Active {
+            return Err(format!("it is {:?}", registered.availability));
+        }
+        if !meets_constraints(node, spec) {
+            return Err("it does not meet a constraint".to_owned());
+        }
+        let here: Vec<&Instance> = decided.instances.values().filter(|held| held.node == node.id).collect();
+        let runs = |held: &&&Instance| held.workload == spec.id && (more > 0 || held.desired == Desired::Run);
+        let siblings = here.iter().filter(runs).count() + more;
+        let most = match spec.kind {
+            WorkloadKind::Daemon => 1,
+            WorkloadKind::Service { .. } => spec.placement.per_node_max.map_or(usize::MAX, |most| most as usize),
+        };
+        if siblings > most {
+            return Err(format!("it has {siblings} of at most {most}"));
+        }
+        let held = here.iter().filter_map(|held| Some(&decided.run_of(held)?.spec));
+        let all: Vec<&WorkloadSpec> = held.chain(std::iter::repeat_n(spec, more)).collect();
+        if let Some(port) = port_held_twice(&all) {
+            return Err(format!("port {port} is held twice"));
+        }
+        let given = all.iter().map(|held| held.resources.reserve).fold(Resources::default(), add);
+        let told = node.told.as_ref().ok_or("it never said what it is")?;
+        let whole = self.scheduler.settings.system_reserve.allocatable(told.capacity);
+        if whole.fits(given) { Ok(()) } else { Err(format!("it gave away {given:?} of {whole:?}")) }
+    }
+}
+
+/// Whether a node has what the constraints of a workload ask for.
+#[must_use]
+pub fn meets_constraints(node: &SimNode, spec: &WorkloadSpec) -> bool {
+    let labels = labels_of(node.index);
+    let facts = node.told.as_ref().unwrap_or(&node.facts);
+    let site = format!("site-{}", node.site);
+    spec.placement.constraints.iter().all(|constraint| {
+        let value = match &constraint.key {
+            ConstraintKey::Arch => Some(facts.arch.as_str()),
+            ConstraintKey::Os => Some(facts.os.as_str()),
+            ConstraintKey::Node => Some(node.id.as_str()),
+            ConstraintKey::Label(name) => labels.get(name).map(String::as_str),
+            ConstraintKey::Site => Some(site.as_str()),
+        };
+        constraint.is_met_by(value)
+    })
+}
+
+fn port_held_twice(held: &[&WorkloadSpec]) -> Option<u16> {
+    let mut taken = BTreeSet::new();
+    let ports = held.iter().flat_map(|spec| &spec.ports).filter_map(|port| Some((port.host?, port.protocol)));
+    ports.into_iter().find(|port| !taken.insert(*port)).map(|(port, _)| port)
+}
+
+fn add(one: Resources, other: Resources) -> Resources {
+    Resources { cpu_millis: one.cpu_millis + other.cpu_millis, memory_bytes: one.memory_bytes + other.memory_bytes }
+}

@@ -1,0 +1,101 @@
+//! The scheduler's disk: a transaction is there whole or not at all, and what was acknowledged is there for good.
+
+use std::collections::BTreeMap;
+
+use api_types::{
+    counter::Revision,
+    id::{InstanceId, NodeId, WorkloadId},
+    instance::{Desired, Instance},
+    node::NodeSpec,
+    workload::Workload,
+};
+use scheduler_core::effect::{Effect, Record, RecordKey};
+
+/// All that is durable, with the instances that the records name.
+#[derive(Clone, Debug, Default)]
+pub struct Disk {
+    /// The records.
+    pub records: BTreeMap<RecordKey, Record>,
+    /// The instances in them.
+    pub instances: BTreeMap<InstanceId, Instance>,
+    by_record: BTreeMap<RecordKey, Vec<InstanceId>>,
+}
+
+impl Disk {
+    /// Writes or forgets one record; anything else is not for the disk.
+    pub fn write(&mut self, effect: Effect) {
+        let Some((key, instances)) = instances_after(&effect) else { return };
+        for id in self.by_record.remove(&key).unwrap_or_default() {
+            self.instances.remove(&id);
+        }
+        if !instances.is_empty() {
+            self.by_record.insert(key.clone(), instances.iter().map(|held| held.id.clone()).collect());
+            self.instances.extend(instances.into_iter().map(|held| (held.id.clone(), held)));
+        }
+        match effect {
+            Effect::Persist(record) => drop(self.records.insert(key, *record)),
+            Effect::Forget(_) => drop(self.records.remove(&key)),
+            Effect::Reply { .. } | Effect::AssignmentsChanged(_) => {}
+            Effect::ServicesChanged | Effect::NodeRemoved(_) => {}
+        }
+    }
+
+    /// The instances that shall run, and will not once this effect is done.
+    #[must_use]
+    pub fn ended_by(&self, effect: &Effect) -> Vec<&Instance> {
+        let Some((key, after)) = instances_after(effect) else { return Vec::new() };
+        let goes_on = |id: &InstanceId| after.iter().any(|held| held.id == *id && held.desired == Desired::Run);
+        let before = self.by_record.get(&key).into_iter().flatten().filter_map(|id| self.instances.get(id));
+        before.filter(|held| held.desired == Desired::Run && !goes_on(&held.id)).collect()
+    }
+
+    /// The instances that this effect places.
+    #[must_use]
+    pub fn placed_by(&self, effect: &Effect) -> Vec<Instance> {
+        let after = instances_after(effect).map(|(_, after)| after).unwrap_or_default();
+        after
+            .into_iter()
+            .filter(|held| held.desired == Desired::Run && !self.instances.contains_key(&held.id))
+            .collect()
+    }
+
+    /// A workload, as it is wanted.
+    #[must_use]
+    pub fn workload(&self, id: &WorkloadId) -> Option<&Workload> {
+        let record = self.records.get(&RecordKey::Workload(id.clone()))?;
+        if let Record::Workload(workload) = record { Some(workload) } else { None }
+    }
+
+    /// A node, as it is registered.
+    #[must_use]
+    pub fn node(&self, id: &NodeId) -> Option<&NodeSpec> {
+        let record = self.records.get(&RecordKey::Node(id.clone()))?;
+        if let Record::Node(node) = record { Some(node) } else { None }
+    }
+
+    /// The workload that an instance was placed with: the newest that runs since its revision or before.
+    #[must_use]
+    pub fn run_of(&self, instance: &Instance) -> Option<&Workload> {
+        let newest = self.workload(&instance.workload).filter(|workload| workload.runs_since <= instance.revision);
+        newest.or_else(|| {
+            let first = RecordKey::Revision(instance.workload.clone(), Revision(0));
+            let last = RecordKey::Revision(instance.workload.clone(), instance.revision);
+            let record = self.records.range(first..=last).next_back().map(|(_, record)| record)?;
+            if let Record::Revision(earlier) = record { Some(earlier) } else { None }
+        })
+    }
+}
+
+/// The record that an effect concerns, and the instances in it afterwards.
+fn instances_after(effect: &Effect) -> Option<(RecordKey, Vec<Instance>)> {
+    match effect {
+        Effect::Persist(record) => Some((record.key(), instances_in(record))),
+        Effect::Forget(key) => Some((key.clone(), Vec::new())),
+        Effect::Reply { .. } | Effect::AssignmentsChanged(_) => None,
+        Effect::ServicesChanged | Effect::NodeRemoved(_) => None,
+    }
+}
+
+fn instances_in(record: &Record) -> Vec<Instance> {
+    if let Record::Instances(page) = record { page.instances().collect() } else { Vec::new() }
+}

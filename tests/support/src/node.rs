@@ -164,6 +164,12 @@ impl Node {
         fs::read_to_string(self.folder.join("agent.log")).unwrap_or_default()
     }
 
+    /// Everything that containerd said.
+    #[must_use]
+    pub fn containerd_log(&self) -> String {
+        fs::read_to_string(self.folder.join("containerd/log")).unwrap_or_default()
+    }
+
     /// Where the agent's configuration is.
     #[must_use]
     pub fn config(&self) -> PathBuf {

@@ -115,6 +115,7 @@ pub fn state(bed: &Bed) -> String {
     tail("the scheduler", &bed.scheduler_log());
     for node in bed.nodes() {
         tail(node.name(), &node.agent_log());
+        tail(&format!("containerd of {}", node.name()), &node.containerd_log());
     }
     text
 }

@@ -26,6 +26,7 @@ use std::{
 };
 
 use stage::{Outcome, Stage};
+use tests_system::cluster::state;
 
 /// One story: what it shows, and how.
 type Story = (&'static str, fn(&mut Stage) -> Outcome);
@@ -75,7 +76,8 @@ fn main() -> ExitCode {
     for (name, story) in &stories {
         let begin = Instant::now();
         let result = catch_unwind(AssertUnwindSafe(|| tell(*story, &mut stage)));
-        let result = result.unwrap_or_else(|_| Err("it panicked".into()));
+        let seen = |stage: &Option<Stage>| stage.as_ref().map(|stage| state(&stage.bed)).unwrap_or_default();
+        let result = result.unwrap_or_else(|_| Err(format!("it panicked\n{}", seen(&stage)).into()));
         let word = if result.is_ok() { "ok" } else { "FAILED" };
         println!("story {name} ... {word} ({:.1} s)", begin.elapsed().as_secs_f64());
         if let Err(error) = result {

@@ -41,7 +41,8 @@ pub(crate) fn a_missing_command(stage: &mut Stage) -> Outcome {
 }
 
 pub(crate) fn a_memory_limit(stage: &mut Stage) -> Outcome {
-    // `tail` keeps all of an endless line: 24 MiB of it do not fit below the first limit, and fit below the second.
+    // What doubles without end fits below no limit; 24 MiB, which `tail` keeps of an endless line, fit below the second.
+    // The first leaves room for the runtime, whose own start counts too.
     let manifest = |limit: &str| {
         let command = "head -c 25165824 /dev/zero | tail -c 25165824 > /dev/null; exec sleep 100000";
         format!(
@@ -51,7 +52,7 @@ pub(crate) fn a_memory_limit(stage: &mut Stage) -> Outcome {
         )
     };
     let eats_itself = "i=x; while true; do i=$i$i; done";
-    let greedy = manifest("16MiB")
+    let greedy = manifest("32MiB")
         .replace("head -c 25165824 /dev/zero | tail -c 25165824 > /dev/null; exec sleep 100000", eats_itself);
     stage.apply(&greedy)?;
 

@@ -59,7 +59,7 @@ pub(crate) fn join_tokens(stage: &mut Stage) -> Outcome {
 pub(crate) fn calls(stage: &mut Stage) -> Outcome {
     let url = format!("https://{SCHEDULER}:7443/v1/nodes");
     let curl = |arguments: &[&str]| -> std::io::Result<Output> {
-        let always = ["curl", "--silent", "--insecure", "--max-time", "20", "--write-out", " %{http_code}"];
+        let always = ["curl", "--silent", "--insecure", "--max-time", "150", "--write-out", " %{http_code}"];
         program::within(Some(&stage.bed.netns("visitor")), &[&always, arguments].concat()).output()
     };
     let said = |arguments: &[&str]| curl(arguments).map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
@@ -81,8 +81,10 @@ pub(crate) fn calls(stage: &mut Stage) -> Outcome {
     let (bearer, body) = (format!("Authorization: Bearer {token}"), format!("@{}", huge.display()));
     let apply = format!("https://{SCHEDULER}:7443/v1/apply");
     // Debian 12's curl takes an HTTP/2 answer that comes before the whole body was sent for a broken one.
-    let toml = ["--http1.1", "--header", "Content-Type: application/toml", "--header", &bearer];
-    let answer = said(&[&toml, ["--data-binary", &body, &apply].as_slice()].concat())?;
+    // It asks before it sends; if it then went on without an answer, the end of the connection could overtake the answer.
+    let patient = ["--http1.1", "--expect100-timeout", "120", "--header", "Expect: 100-continue"];
+    let toml = [&patient[..], &["--header", "Content-Type: application/toml", "--header", &bearer]].concat();
+    let answer = said(&[&toml[..], ["--data-binary", &body, &apply].as_slice()].concat())?;
     stage.must(answer.ends_with(" 413") && answer.contains("too_large"), || {
         format!("a body over the limit: {answer}")
     })?;
@@ -98,7 +100,7 @@ pub(crate) fn calls(stage: &mut Stage) -> Outcome {
 }
 
 pub(crate) fn another_cluster(stage: &mut Stage) -> Outcome {
-    let before = stage.run_web(3)?;
+    let before = stage.run_lasting_web(3)?;
 
     // The scheduler of another cluster comes up at the address of ours, and our agents meet it.
     stage.bed.kill_scheduler();

@@ -18,7 +18,6 @@ pub(crate) fn a_power_cut_is_survived(stage: &mut Stage) -> Outcome {
     let lost: Vec<InstanceView> = before.iter().filter(|view| on(view, "edge-3")).cloned().collect();
 
     stage.bed.cut_power("edge-3")?;
-    stage.until("the dead endpoint is out", || stage.bed.service("web").is_ok_and(|web| web.endpoints == 2))?;
     until_node(&stage.bed, "edge-3", Liveness::Lost, LIMIT)?;
     let replaced = |instances: &[InstanceView]| {
         let gone = instances.iter().all(|view| !on(view, "edge-3") && lost.iter().all(|old| old.name != view.name));
@@ -46,14 +45,15 @@ pub(crate) fn a_power_cut_is_survived(stage: &mut Stage) -> Outcome {
 }
 
 pub(crate) fn an_agent_restarts_nothing(stage: &mut Stage) -> Outcome {
-    let before = stage.run_web(3)?;
+    let before = stage.run_lasting_web(3)?;
     let server = published(&stage.bed, "edge-2", shop::PUBLISHED);
     stage.until_answered_by("visitor", server, 3)?;
 
     stage.bed.node_mut("edge-2").kill_agent();
     let answers = stage.bed.count_answers("visitor", server, 50)?;
     stage.must(answers.len() == 3 && !answers.contains_key(""), || format!("without an agent: {answers:?}"))?;
-    until_node(&stage.bed, "edge-2", Liveness::Unreachable, LIMIT)?;
+    // Unreachable, and some seconds later lost: a slow look may find either.
+    stage.until("the node is missed", || stage.liveness("edge-2").is_some_and(|seen| seen != Liveness::Ready))?;
     stage.bed.node_mut("edge-2").start_agent()?;
     until_node(&stage.bed, "edge-2", Liveness::Ready, LIMIT)?;
     stage.prove_command()?;
@@ -64,7 +64,7 @@ pub(crate) fn an_agent_restarts_nothing(stage: &mut Stage) -> Outcome {
 }
 
 pub(crate) fn containerd_restarts_nothing(stage: &mut Stage) -> Outcome {
-    let before = stage.run_web(3)?;
+    let before = stage.run_lasting_web(3)?;
     let server = published(&stage.bed, "edge-1", shop::PUBLISHED);
 
     stage.bed.node_mut("edge-1").kill_containerd();
@@ -95,11 +95,12 @@ pub(crate) fn a_removed_container_comes_again(stage: &mut Stage) -> Outcome {
 
     let ctr = |arguments: &[&str]| -> Outcome {
         let output = stage.bed.node("edge-1").ctr(arguments)?;
-        stage.must(output.status.success(), || String::from_utf8_lossy(&output.stderr).into_owned())
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        // The agent may be quicker than the hand: what it has cleared away already is gone as wished.
+        stage.must(output.status.success() || said.contains("not found"), || said)
     };
-    // The agent may be quicker than the hand: what it has cleared away already is gone as wished.
     ctr(&["tasks", "delete", "--force", container])?;
-    let _perhaps_gone = ctr(&["containers", "delete", container]);
+    ctr(&["containers", "delete", container])?;
 
     let again = |views: &[InstanceView]| {
         views.len() == 3

@@ -156,10 +156,18 @@ pub(crate) fn one_by_one_watching<'b>(
 ) -> Result<(Vec<Duration>, Books<'b>)> {
     let mut engine = begun.fleet.engine.clone();
     let (mut times, mut answers) = (Vec::with_capacity(rest.len()), Vec::with_capacity(rest.len()));
+    // A service that found no place waits until room becomes free, which never happens here: it is not asked for again.
+    let mut waiting = BTreeSet::new();
     for shape in rest {
+        if waiting.contains(shape) {
+            continue;
+        }
         let begin = Stopwatch::start();
         let runs = engine.place(begun.groups[*shape], 1);
         times.push(begin.elapsed());
+        if runs.is_empty() {
+            waiting.insert(*shape);
+        }
         answers.push((*shape, runs));
     }
     let mut books = Books::new(&begun.fleet);

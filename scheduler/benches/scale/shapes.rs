@@ -130,7 +130,7 @@ fn by_replica(case: &Case) -> Result<Vec<f64>> {
     let mut rates = Vec::new();
     for _ in 0..ROUNDS {
         let (times, books) = one_by_one_watching(&begun, &rest, &ruled)?;
-        rates.push(rate(rest.len() as u64, times.iter().sum()));
+        rates.push(rate(times.len() as u64, times.iter().sum()));
         check_rules(&books, &ruled)?;
     }
     Ok(rates)

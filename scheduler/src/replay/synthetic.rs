@@ -1,7 +1,7 @@
 //! Made-up fleets and requests of a mixed edge: the same for the same seed on every machine.
 //!
 //! Nodes have 2, 4, 8, 16 or 64 CPUs (25, 35, 25, 10 and 5 % of them), 2 GiB a CPU (a third) or 4 GiB (two thirds), of which 6 % of
-//! the CPUs and 256 MiB + 3 % of the memory stay with the system. Small ones are mostly arm64, large ones amd64; 3 % of those
+//! the CPUs and 256 MiB + 3 % of the memory stay with the system. Small ones are mostly arm64, large ones amd64, so that arm64 has a quarter of the CPUs; 3 % of those
 //! to 8 CPUs and 40 % of the larger ones have a GPU; each is of one of four tiers. Zones hold equally many nodes.
 //!
 //! A shape takes 0.05 to 2.6 CPUs and 1 to 8 GiB a CPU, each octave equally likely; then all CPU is scaled so that what is asked
@@ -17,7 +17,7 @@ use crate::replay::{
 
 /// CPUs, how many of a hundred nodes, how many of a hundred of those are arm64, and have a GPU.
 const SIZES: &[(u32, u32, u32, u32)] =
-    &[(2, 25, 70, 3), (4, 35, 50, 3), (8, 25, 20, 3), (16, 10, 10, 40), (64, 5, 10, 40)];
+    &[(2, 25, 70, 3), (4, 35, 50, 3), (8, 25, 30, 3), (16, 10, 20, 40), (64, 5, 10, 40)];
 /// The bounds of a shape's CPU in thousandths, and how likely each step is: as wide as its logarithm.
 const CPU_STEPS: &[(u32, u32, u32)] =
     &[(50, 100, 10), (100, 200, 10), (200, 400, 10), (400, 800, 10), (800, 1_600, 10), (1_600, 2_600, 7)];

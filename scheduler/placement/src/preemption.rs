@@ -8,8 +8,9 @@ mod search;
 use crate::{
     amount::Amount,
     check::Miss,
-    demand::{Demand, Relation},
-    engine::{Engine, Holding},
+    demand::{Demand, Port, Relation},
+    device::Grant,
+    engine::Engine,
     fleet::NodeIndex,
     group::GroupIndex,
     preemption::search::Search,
@@ -35,16 +36,22 @@ struct Below {
 }
 
 /// An instance that may have to give way.
-#[derive(Clone, Copy, Debug)]
-pub struct Victim<'v> {
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Victim {
     /// Which, as the owner numbers them: the youngest has the greatest number.
     pub key: u64,
     /// Its group.
     pub group: GroupIndex,
     /// Its priority.
     pub priority: u8,
-    /// What it holds.
-    pub holding: Holding<'v>,
+    /// What it holds of CPU and memory.
+    pub amount: Amount,
+    /// The ports that it holds.
+    pub ports: Vec<Port>,
+    /// The devices that it holds.
+    pub devices: Vec<Grant>,
+    /// Whether it counts for evenness.
+    pub counted: bool,
     /// Whether it ends anyway: its room is waited for before somebody else must go.
     pub leaves: bool,
 }
@@ -144,11 +151,11 @@ fn difference(held: Amount, amount: Amount) -> Amount {
 ///
 /// The best of the [`LOOKS_MAX`] nodes that lack least of what gives way first; the search on a node with very many
 /// different instances ends early with a plan from which nobody can be spared.
-pub fn preempt<'v>(
+pub fn preempt(
     engine: &Engine,
     displaceable: &Displaceable,
     group: GroupIndex,
-    victims_on: impl Fn(NodeIndex) -> Vec<Victim<'v>>,
+    victims_on: impl Fn(NodeIndex) -> Vec<Victim>,
 ) -> Option<Preemption> {
     let demand = engine.group(group)?.demand();
     let mut prospects: Vec<Prospect> =
@@ -190,8 +197,8 @@ fn prospect(
 }
 
 /// Those who may give way for a demand: of lower priority, and not somebody whom it wants to be with.
-fn candidates<'v>(demand: &Demand, group: GroupIndex, mut victims: Vec<Victim<'v>>) -> Vec<Victim<'v>> {
-    let company = |victim: &Victim<'_>| {
+fn candidates(demand: &Demand, group: GroupIndex, mut victims: Vec<Victim>) -> Vec<Victim> {
+    let company = |victim: &Victim| {
         demand.affinities.iter().any(|rule| rule.relation == Relation::With && rule.group == victim.group)
     };
     victims.retain(|victim| {

@@ -62,13 +62,16 @@ impl Fleet {
         self.placed.push(Placed { key, node, group, priority, amount, ports, leaves: false });
     }
 
-    fn victims_on(&self, node: NodeIndex) -> Vec<Victim<'_>> {
+    fn victims_on(&self, node: NodeIndex) -> Vec<Victim> {
         let here = self.placed.iter().filter(|placed| placed.node == node);
         here.map(|placed| Victim {
             key: placed.key,
             group: placed.group,
             priority: placed.priority,
-            holding: Holding { amount: placed.amount, ports: &placed.ports, devices: &[], counted: true },
+            amount: placed.amount,
+            ports: placed.ports.clone(),
+            devices: Vec::new(),
+            counted: true,
             leaves: placed.leaves,
         })
         .collect()

@@ -14,7 +14,7 @@ const BRANCHES_MAX: u32 = 1_000;
 /// Instances that are alike in all that matters, the youngest first.
 #[derive(Debug)]
 struct Kind<'v> {
-    like: Victim<'v>,
+    like: &'v Victim,
     keys: Vec<u64>,
     place: usize,
 }
@@ -35,7 +35,7 @@ pub(super) struct Search<'e, 'v> {
     group: GroupIndex,
     prospect: Prospect,
     /// What leaves anyway.
-    leaving: Vec<Victim<'v>>,
+    leaving: Vec<&'v Victim>,
     /// The highest priority first, in it the largest first.
     kinds: Vec<Kind<'v>>,
     rest: Vec<Rest>,
@@ -51,7 +51,7 @@ impl<'e, 'v> Search<'e, 'v> {
         engine: &'e Engine,
         group: GroupIndex,
         prospect: Prospect,
-        victims: &[Victim<'v>],
+        victims: &'v [Victim],
     ) -> Option<(Cost, Vec<u64>)> {
         let mut search = Self::new(engine, group, prospect, victims)?;
         if search.fits() {
@@ -64,16 +64,15 @@ impl<'e, 'v> Search<'e, 'v> {
         Some((cost, ended.copied().collect()))
     }
 
-    fn new(engine: &'e Engine, group: GroupIndex, prospect: Prospect, victims: &[Victim<'v>]) -> Option<Self> {
+    fn new(engine: &'e Engine, group: GroupIndex, prospect: Prospect, victims: &'v [Victim]) -> Option<Self> {
         let wanted = engine.group(group)?.demand().amount;
-        let leaving: Vec<_> = victims.iter().filter(|victim| victim.leaves).copied().collect();
-        let freed = leaving
-            .iter()
-            .fold(engine.fleet().free(prospect.node), |sum, victim| sum.saturating_add(victim.holding.amount));
+        let leaving: Vec<_> = victims.iter().filter(|victim| victim.leaves).collect();
+        let freed =
+            leaving.iter().fold(engine.fleet().free(prospect.node), |sum, victim| sum.saturating_add(victim.amount));
         let kinds = kinds(victims.iter().filter(|victim| !victim.leaves));
         let mut rest = vec![Rest { place: LEVELS - 1, ..Rest::default() }; kinds.len() + 1];
         for (index, kind) in kinds.iter().enumerate().rev() {
-            let (after, amount) = (rest[index + 1], kind.like.holding.amount);
+            let (after, amount) = (rest[index + 1], kind.like.amount);
             let total = kind.keys.iter().fold(after.total, |sum, _| sum.saturating_add(amount));
             let largest = Amount {
                 cpu_millis: after.largest.cpu_millis.max(amount.cpu_millis),
@@ -100,7 +99,7 @@ impl<'e, 'v> Search<'e, 'v> {
         let mut order: Vec<usize> = (0..self.kinds.len()).collect();
         order.sort_by_key(|index| {
             let kind = &self.kinds[*index];
-            (kind.place, weight(kind.like.holding.amount), *index)
+            (kind.place, weight(kind.like.amount), *index)
         });
         for index in order {
             while self.chosen[index] > 0 {
@@ -128,7 +127,7 @@ impl<'e, 'v> Search<'e, 'v> {
             }
             return;
         }
-        let (amount, count) = (self.kinds[index].like.holding.amount, self.kinds[index].keys.len());
+        let (amount, count) = (self.kinds[index].like.amount, self.kinds[index].keys.len());
         let mut freed = freed;
         for chosen in 0..=count {
             self.chosen[index] = chosen;
@@ -157,7 +156,7 @@ impl<'e, 'v> Search<'e, 'v> {
         for (kind, chosen) in self.kinds.iter().zip(&self.chosen) {
             let count = u32::try_from(*chosen).unwrap_or(u32::MAX);
             cost.counts[kind.place] += count;
-            cost.weight += u64::from(count) * weight(kind.like.holding.amount);
+            cost.weight += u64::from(count) * weight(kind.like.amount);
         }
         cost
     }
@@ -167,21 +166,17 @@ impl<'e, 'v> Search<'e, 'v> {
         let mut credit = Credit::default();
         self.leaving.iter().for_each(|victim| add(&mut credit, victim));
         for (kind, chosen) in self.kinds.iter().zip(&self.chosen) {
-            (0..*chosen).for_each(|_| add(&mut credit, &kind.like));
+            (0..*chosen).for_each(|_| add(&mut credit, kind.like));
         }
         self.engine.check_with(self.prospect.node, self.group, &credit).is_ok()
     }
 }
 
 /// Puts together what is alike.
-fn kinds<'v>(victims: impl Iterator<Item = impl std::borrow::Borrow<Victim<'v>>>) -> Vec<Kind<'v>> {
+fn kinds<'v>(victims: impl Iterator<Item = &'v Victim>) -> Vec<Kind<'v>> {
     let mut kinds: Vec<Kind<'v>> = Vec::new();
     for victim in victims {
-        let victim = *victim.borrow();
-        let alike = |kind: &&mut Kind<'v>| {
-            let like = &kind.like;
-            (like.priority, like.group, like.holding) == (victim.priority, victim.group, victim.holding)
-        };
+        let alike = |kind: &&mut Kind<'v>| *kind.like == Victim { key: kind.like.key, ..victim.clone() };
         match kinds.iter_mut().find(alike) {
             Some(kind) => kind.keys.push(victim.key),
             None => {
@@ -191,16 +186,15 @@ fn kinds<'v>(victims: impl Iterator<Item = impl std::borrow::Borrow<Victim<'v>>>
         }
     }
     kinds.iter_mut().for_each(|kind| kind.keys.sort_unstable_by(|a, b| b.cmp(a)));
-    kinds.sort_by_key(|kind| (kind.place, std::cmp::Reverse(weight(kind.like.holding.amount)), kind.keys[0]));
+    kinds.sort_by_key(|kind| (kind.place, std::cmp::Reverse(weight(kind.like.amount)), kind.keys[0]));
     kinds
 }
 
-fn add(credit: &mut Credit, victim: &Victim<'_>) {
-    let holding = &victim.holding;
-    credit.amount = credit.amount.saturating_add(holding.amount);
-    credit.ports.extend(holding.ports);
-    credit.devices.extend(holding.devices);
-    let counted = u32::from(holding.counted);
+fn add(credit: &mut Credit, victim: &Victim) {
+    credit.amount = credit.amount.saturating_add(victim.amount);
+    credit.ports.extend(&victim.ports);
+    credit.devices.extend(&victim.devices);
+    let counted = u32::from(victim.counted);
     match credit.groups.iter_mut().find(|(group, _)| *group == victim.group) {
         Some((_, count)) => *count = Count { counted: count.counted + counted, total: count.total + 1 },
         None => credit.groups.push((victim.group, Count { counted, total: 1 })),

@@ -8,7 +8,7 @@ export CARGO_NET_RETRY ?= 10
 # Where cargo puts what it builds.
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: help build demo clean-demo test lint bench bench-scale deps-build deps-demo deps-test deps-bench root
+.PHONY: help build demo clean-demo test lint bench bench-scale soak mutate deps-build deps-demo deps-test deps-bench root
 
 help:
 	@echo "make build       build the programs (release) into target/release"
@@ -18,6 +18,8 @@ help:
 	@echo "make lint        the first half of that: no root needed"
 	@echo "make bench       the figures of README.md, beside their floors (as root)"
 	@echo "make bench-scale the figures of placement at scale: no root, no nodes, less than ten minutes"
+	@echo "make soak        10,000 simulated cluster-hours of 200 nodes under faults (SOAK_HOURS, SOAK_SEED, JOBS); goes on where it ended"
+	@echo "make mutate      plants each listed bug in a copy of the tree and sees that tests or simulation notice it"
 
 build: deps-build
 	cargo build --release --locked --workspace --bins
@@ -53,6 +55,18 @@ bench: deps-bench root
 
 bench-scale: deps-build
 	cargo bench --locked -p scheduler --bench scale
+
+# Each seed is one cluster-hour. What is done is in target/simulation/done.txt.
+SOAK_HOURS := 10000
+SOAK_SEED := 1
+JOBS := $(shell nproc)
+
+soak: deps-build
+	cargo sim --seed $(SOAK_SEED) --count $(SOAK_HOURS) --nodes 200 --hours 1 --jobs $(JOBS) \
+		--done target/simulation/done.txt --folder target/simulation
+
+mutate: deps-build
+	cargo mutate
 
 deps-build deps-demo deps-test deps-bench: deps-%:
 	@packaging/setup.sh $*

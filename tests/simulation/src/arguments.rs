@@ -38,7 +38,8 @@ impl Arguments {
             jobs: 1,
             done: None,
         };
-        let mut words = std::env::args().skip(1);
+        // The alias ends with `--`, and people write another one.
+        let mut words = std::env::args().skip(1).filter(|word| word != "--");
         while let Some(name) = words.next() {
             let value = words.next().ok_or_else(|| format!("`{name}` needs a value"))?;
             read.take(&name, &value)?;

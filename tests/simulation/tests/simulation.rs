@@ -2,8 +2,6 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs,
-    path::Path,
     time::SystemTime,
 };
 
@@ -69,24 +67,6 @@ fn a_story_that_was_written_down_is_told_again_as_it_was() {
     let again = run(&Options::of_scenario(read)).expect("nothing is wrong");
 
     assert_eq!(first, again);
-}
-
-#[test]
-fn every_scenario_ends_well() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios");
-    let files = fs::read_dir(folder).expect("there are scenarios").map(|file| file.expect("it can be read").path());
-    let mut files: Vec<_> = files.filter(|path| path.extension().is_some_and(|name| name == "scenario")).collect();
-    files.sort();
-
-    assert!(!files.is_empty());
-    for path in files {
-        let scenario = Scenario::read(&fs::read_to_string(&path).expect("it is text"));
-        let scenario = scenario.unwrap_or_else(|wrong| panic!("{}: {wrong}", path.display()));
-
-        let outcome = run(&Options::of_scenario(scenario));
-
-        assert!(outcome.is_ok(), "{}: {}", path.display(), outcome.expect_err("it is no success"));
-    }
 }
 
 /// A small cluster without faults, some minutes after its start.

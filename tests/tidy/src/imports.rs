@@ -225,6 +225,7 @@ pub const IMPORTS: &[Row] = &[
         outside: &["nix", "serde", "serde_json", "sha2", "tar", "tokio"],
         tests: &[],
     },
+    Row { package: "tests-mutation", folder: "tests/mutation", own: &[], outside: &[], tests: &[] },
     Row {
         package: "tests-simulation",
         folder: "tests/simulation",

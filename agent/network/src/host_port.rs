@@ -35,7 +35,8 @@ pub(crate) fn claim(protocol: Protocol, port: u16, own: Option<Ipv4Addr>) -> Cla
     let apart = |listener: &Listener| listener.on_loopback || (own.is_some() && listener.address == own);
     let sockets = listeners(protocol, port);
     match sockets.iter().find(|listener| !apart(listener)) {
-        None => Claim::Free,
+        // Who kept it may have gone between the two looks.
+        None => reserve(protocol, port).map_or(Claim::Free, Claim::Reserved),
         Some(listener) => Claim::Taken(listener.inode),
     }
 }

@@ -58,7 +58,7 @@ pub(crate) struct Parts {
     pub(crate) images: Arc<Images>,
     /// Joins go one by one, so that the uses of a token become durable in the order they were taken.
     pub(crate) joining: Mutex<()>,
-    /// Plans and forecasts go one by one, each on a copy of the state.
+    /// Explanations, plans and forecasts go one by one, each on a copy of the state.
     pub(crate) thinking: Mutex<()>,
 }
 
@@ -255,15 +255,16 @@ impl ControlPlane for Port {
         .await
     }
 
-    async fn why(&self, target: Target, _: bool) -> Result<Explanation, Problem> {
+    async fn why(&self, target: Target, all: bool) -> Result<Explanation, Problem> {
         match target {
-            Target::Workload(workload) => self.look(move |scheduler| scheduler.explain(&workload)).await,
-            Target::Instance(_) | Target::Node(_) => Err(problem::invalid("ask for a workload", "")),
+            Target::Workload(workload) => self.think(move |scheduler| scheduler.explain(&workload, all)).await,
+            Target::Instance(instance) => self.think(move |scheduler| scheduler.explain_instance(&instance, all)).await,
+            Target::Node(_) => Err(problem::invalid("a node is not placed", "ask for a workload or an instance")),
         }
     }
 
-    async fn why_specs(&self, _: Vec<WorkloadSpec>, _: bool) -> Result<Vec<Explanation>, Problem> {
-        Err(problem::unavailable("this scheduler explains applied workloads only", "apply it, then ask"))
+    async fn why_specs(&self, specs: Vec<WorkloadSpec>, all: bool) -> Result<Vec<Explanation>, Problem> {
+        self.think(move |scheduler| scheduler.explain_specs(&specs, all)).await
     }
 
     async fn what_if(&self, question: Question) -> Result<Forecast, Problem> {

@@ -5,6 +5,7 @@
 
 pub(crate) mod explain;
 pub(crate) mod filters;
+pub(crate) mod rank;
 pub(crate) mod score;
 
 use std::collections::BTreeMap;

@@ -1,21 +1,18 @@
 //! What people and programs see: made from the state when asked for.
 
+mod explanation;
 mod instances;
 mod nodes;
+mod remedies;
 mod volumes;
 mod workloads;
 
 use api_types::{
     id::{InstanceId, NodeId, WorkloadId},
-    view::{Description, Event, Explanation, InstanceView, NodeVerdict, NodeView, WorkloadView},
-    workload::WorkloadKind,
+    view::{Description, Event, InstanceView, NodeView, WorkloadView},
 };
 
-use crate::{
-    effect::Refusal,
-    machine::Scheduler,
-    placement::{self, explain, filters::Miss},
-};
+use crate::{effect::Refusal, machine::Scheduler};
 
 pub use nodes::LivenessCounts;
 pub(crate) use workloads::WARMING_UP;
@@ -93,52 +90,6 @@ impl Scheduler {
             instances: vec![self.instance_view(held)],
             events: self.history.of_instance(instance),
         })
-    }
-
-    /// Why a workload's instances are where they are, or nowhere: what every node says to one more.
-    ///
-    /// # Errors
-    /// When there is no such workload.
-    pub fn explain(&self, workload: &WorkloadId) -> Result<Explanation, Refusal> {
-        let entry = self.cluster.workloads.get(workload).ok_or_else(|| Refusal::UnknownWorkload(workload.clone()))?;
-        let spec = entry.spec();
-        let view = self.workload_view(entry);
-        let placed = view.wanted.saturating_sub(view.pending);
-        let mut summary = format!("{placed} of {} placed", view.wanted);
-        if let Some(reason) = self.parked_reason(entry) {
-            summary = format!("{summary}; {reason}");
-        } else if view.pending > 0 && self.is_warming_up() {
-            summary = format!("{summary}; {}", workloads::WARMING_UP);
-        }
-        let mut explanation = Explanation {
-            workload: workload.clone(),
-            summary,
-            instances: Vec::new(),
-            groups: Vec::new(),
-            nodes: Vec::new(),
-            nodes_left_out: 0,
-            counts: std::collections::BTreeMap::new(),
-            remedies: Vec::new(),
-            hint: if view.pending > 0 { explain::hint(&self.cluster, spec) } else { String::new() },
-        };
-        for (id, node) in &self.cluster.nodes {
-            let instances = placement::instances_there(&self.cluster, node, spec);
-            let miss = placement::check(&self.cluster, node, spec).err();
-            // A daemon's own instance is no reason against its node.
-            let miss = miss.filter(|miss| !(spec.kind == WorkloadKind::Daemon && matches!(miss, Miss::PerNode(_))));
-            if let Some(miss) = &miss {
-                *explanation.counts.entry(miss.filter().to_owned()).or_default() += 1;
-            }
-            explanation.nodes.push(NodeVerdict {
-                node: id.clone(),
-                filter: miss.as_ref().map(|miss| miss.filter().to_owned()).unwrap_or_default(),
-                reason: miss.as_ref().map(|miss| explain::reason(&self.cluster, node, miss)).unwrap_or_default(),
-                also: Vec::new(),
-                instances,
-                score: Vec::new(),
-            });
-        }
-        Ok(explanation)
     }
 
     /// How many nodes are how.

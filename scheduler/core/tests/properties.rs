@@ -4,6 +4,8 @@ use scheduler_core::{Scheduler, effect::Effects};
 
 #[path = "support/fleet.rs"]
 mod fleet;
+#[path = "properties/forecasts.rs"]
+mod forecasts;
 #[path = "properties/steps.rs"]
 mod steps;
 #[path = "support/walk.rs"]
@@ -57,7 +59,7 @@ fn is_as_wanted(fleet: &Fleet, seed: u64) {
         let at = format!("seed {seed}, {}: {}", workload.name, workload.reason);
         let own: Vec<_> = instances.iter().filter(|instance| instance.workload == workload.name).collect();
         assert_eq!(own.len(), workload.wanted as usize, "{at}\n{own:#?}");
-        let explanation = fleet.scheduler.explain(&workload.name).expect("a known workload");
+        let explanation = fleet.scheduler.explain(&workload.name, true).expect("a known workload");
         if workload.reason.is_empty() {
             assert_eq!((workload.ready, workload.pending), (workload.wanted, 0), "{at}");
         } else if workload.kind == "service" && !workload.reason.contains("waiting for the data") {

@@ -54,10 +54,14 @@ pub(crate) async fn run(session: &Session<'_>, arguments: &Why) -> Result<(), Fa
     }
     let texts: Vec<String> = explanations.iter().map(|explanation| text(explanation, session.screen.width)).collect();
     session.screen.data(&texts.join("\n"));
-    let left_out = explanations.iter().map(|explanation| explanation.nodes_left_out).max().unwrap_or(0);
-    if left_out > 0 {
-        let nodes = counted(usize::try_from(left_out).unwrap_or(usize::MAX), "more node");
-        session.screen.say(&format!("{nodes} in this cluster: --all shows every one"));
+    let most = |count: fn(&Explanation) -> u32| explanations.iter().map(count).max().unwrap_or(0);
+    let left_out = [
+        (most(|explanation| explanation.nodes_left_out), "more node"),
+        (most(|explanation| explanation.instances_left_out), "more instance"),
+    ];
+    for (count, noun) in left_out.into_iter().filter(|(count, _)| *count > 0 && !arguments.all) {
+        let them = counted(usize::try_from(count).unwrap_or(usize::MAX), noun);
+        session.screen.say(&format!("{them}: --all shows them"));
     }
     Ok(())
 }

@@ -118,6 +118,7 @@ fn explanation(workload: WorkloadId) -> Explanation {
         workload,
         summary: "2 of 3 placed; no node fits one more".into(),
         instances: vec![placed("web-0a", 0, "n1"), placed("web-1a", 1, "n2")],
+        instances_left_out: 0,
         groups: vec![
             group(&away, 2, &["n3", "n4"]),
             group(&arch, 1, &["n2"]),

@@ -16,8 +16,10 @@ pub struct Explanation {
     pub workload: WorkloadId,
     /// One line: `3 of 3 placed`, or what keeps the rest from being placed.
     pub summary: String,
-    /// The instances that have a node, by slot, and what speaks for it now; empty for a workload that is not applied.
+    /// The first instances that have a node, by slot, and what speaks for it now; none for a workload that is not applied.
     pub instances: Vec<PlacedInstance>,
+    /// How many more instances have a node than `instances` holds.
+    pub instances_left_out: u32,
     /// What the nodes say to one more instance, in groups of the same reason, the most nodes first; those that fit are not
     /// in a group.
     pub groups: Vec<VerdictGroup>,
@@ -56,7 +58,7 @@ pub struct PlacedInstance {
 /// One part of a node's score. Nodes are compared part by part; the lower value wins, then the node's name.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ScorePart {
-    /// `spread`, `balance`, `scarcity`, `use`.
+    /// `spread`, `balance`, `scarcity`, `use`, ...
     pub name: String,
     /// What is compared.
     pub value: u64,

@@ -90,7 +90,7 @@ pub(crate) fn hint(cluster: &Cluster, spec: &WorkloadSpec) -> String {
 }
 
 /// The node that lacks least of those where nothing but resources is missing.
-fn nearest<'a>(misses: &[(&'a NodeEntry, &Miss<'_>)]) -> Option<(&'a NodeEntry, Resources)> {
+pub(crate) fn nearest<'a>(misses: &[(&'a NodeEntry, &Miss<'_>)]) -> Option<(&'a NodeEntry, Resources)> {
     let lacks = misses.iter().filter_map(|(node, miss)| match miss {
         Miss::Resources(lack) => Some((*node, *lack)),
         Miss::Cordoned
@@ -111,7 +111,7 @@ fn nearest<'a>(misses: &[(&'a NodeEntry, &Miss<'_>)]) -> Option<(&'a NodeEntry, 
 }
 
 /// What `count` nodes do, without the number.
-fn sentence(miss: &Miss<'_>, count: usize) -> String {
+pub(crate) fn sentence(miss: &Miss<'_>, count: usize) -> String {
     let by_number = |one: &str, many: &str| if count == 1 { one.to_owned() } else { many.to_owned() };
     match miss {
         Miss::Cordoned => "cordoned".to_owned(),

@@ -1,8 +1,8 @@
 //! Which of the nodes that fit is best: integers, compared one after the other, lower is better. Never random.
 
-use api_types::{placement::Domain, workload::WorkloadSpec};
+use api_types::{placement::Domain, view::ScorePart, workload::WorkloadSpec};
 
-use crate::placement::filters::Offer;
+use crate::{cluster::nodes::NodeEntry, placement::filters::Offer};
 
 /// Shares are counted in thousandths.
 const WHOLE: u64 = 1_000;
@@ -34,6 +34,27 @@ impl Score {
             imbalance: cpu.abs_diff(memory) / IMBALANCE_STEP,
             used: 2 * WHOLE - cpu - memory,
         }
+    }
+
+    /// What is compared, the most important first, also in words.
+    pub(crate) fn parts(&self, spec: &WorkloadSpec, node: &NodeEntry) -> Vec<ScorePart> {
+        let part = |name: &str, value: u64, words: String| ScorePart { name: name.to_owned(), value, words };
+        let mut parts = Vec::new();
+        for (count, rule) in self.spread.iter().zip(&spec.placement.spread) {
+            let place = match &rule.over {
+                Domain::Site => format!("at site {}", node.spec.site),
+                Domain::Node => "on it".to_owned(),
+                Domain::Label(_) => continue,
+            };
+            parts.push(part("spread", (*count).into(), format!("{count} {place}")));
+        }
+        parts.push(part(
+            "balance",
+            self.imbalance,
+            format!("free CPU and memory {} % apart", self.imbalance * IMBALANCE_STEP / 10),
+        ));
+        parts.push(part("use", self.used, format!("{} % used", self.used / 20)));
+        parts
     }
 }
 

@@ -310,8 +310,15 @@ fn show(fleet: &Fleet, words: &[&str]) -> String {
                 line(&mut text, &[&event.subject, &event.kind, &event.message]);
             }
         }
+        ["why", instance] if instance.contains('-') => {
+            text += &explain::why(scheduler.explain_instance(&InstanceId::new(instance).expect("an instance"), false));
+        }
+        ["why-spec", rest @ ..] => match scheduler.explain_specs(&[spec(rest)], false) {
+            Ok(explanations) => explanations.into_iter().for_each(|one| text += &explain::why(Ok(one))),
+            Err(refusal) => text += &explain::why(Err(refusal)),
+        },
         ["volumes"] => text += &moves::show_volumes(scheduler),
-        ["why", workload] => text += &explain::why(scheduler.explain(&id(workload))),
+        ["why", workload] => text += &explain::why(scheduler.explain(&id(workload), false)),
         other => panic!("cannot show {other:?}"),
     }
     text

@@ -261,6 +261,9 @@ fn service(random: &mut Random, number_of: u64, nodes: usize) -> Shape {
     let mut shape = Shape::new(&format!("service-{number_of}"), Some(number(random, 1, 25)));
     shape.probe = random.per_mille(400);
     shape.arch = random.per_mille(300).then(|| "amd64".to_owned());
+    shape.tier = random.per_mille(100).then(|| number(random, 1, 2));
+    shape.racks = random.per_mille(200);
+    shape.volume = random.per_mille(80);
     shape.never_replaced = random.per_mille(100);
     shape.flaps = random.per_mille(30);
     if random.per_mille(150) {

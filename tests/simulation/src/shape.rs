@@ -3,9 +3,9 @@
 use std::{collections::BTreeMap, fmt};
 
 use api_types::{
-    container::{ContainerSpec, PortSpec, Protocol},
+    container::{ContainerSpec, Mount, PortSpec, Protocol},
     id::WorkloadId,
-    placement::{Constraint, ConstraintKey, Operator},
+    placement::{Constraint, ConstraintKey, Domain, Operator, Spread},
     probe::{ProbeCheck, ProbeSpec},
     resources::{ResourceSpec, Resources},
     workload::{WorkloadKind, WorkloadSpec},
@@ -33,10 +33,16 @@ pub struct Shape {
     pub arch: Option<String>,
     /// The only kind of disk it may be beside.
     pub disk: Option<String>,
+    /// The lowest tier it may be on.
+    pub tier: Option<u32>,
     /// A port of its nodes.
     pub host_port: Option<u16>,
     /// Most of its instances on one node.
     pub per_node: Option<u32>,
+    /// Whether it is spread over racks before all else.
+    pub racks: bool,
+    /// Whether it has data that stays.
+    pub volume: bool,
     /// Whether its health is probed.
     pub probe: bool,
     /// Whether what falls silent is never replaced.
@@ -57,8 +63,11 @@ impl Shape {
             memory_mib: 16,
             arch: None,
             disk: None,
+            tier: None,
             host_port: None,
             per_node: None,
+            racks: false,
+            volume: false,
             probe: false,
             never_replaced: false,
             flaps: false,
@@ -97,6 +106,18 @@ impl Shape {
         let label = |name: &str| ConstraintKey::Label(name.to_owned());
         spec.placement.constraints.extend(self.arch.iter().map(|arch| equal(ConstraintKey::Arch, arch)));
         spec.placement.constraints.extend(self.disk.iter().map(|disk| equal(label("disk"), disk)));
+        spec.placement.constraints.extend(self.tier.map(|tier| Constraint {
+            key: label("tier"),
+            operator: Operator::AtLeast,
+            values: vec![tier.to_string()],
+        }));
+        if self.racks {
+            spec.placement.spread.insert(0, Spread::soft(Domain::Label("rack".to_owned())));
+        }
+        if self.volume {
+            let name = "data".parse().expect("a name");
+            spec.container.mounts.insert("/data".to_owned(), Mount::Volume { name, read_only: false });
+        }
         spec.placement.per_node_max = self.per_node;
         spec.probe = self.probe.then_some(ProbeSpec {
             check: ProbeCheck::Tcp { port: 8080 },
@@ -123,8 +144,11 @@ impl Shape {
             memory_mib: words.required("memory")?,
             arch: words.optional("arch")?,
             disk: words.optional("disk")?,
+            tier: words.optional("tier")?,
             host_port: words.optional("host-port")?,
             per_node: words.optional("per-node")?,
+            racks: words.flag("racks"),
+            volume: words.flag("volume"),
             probe: words.flag("probe"),
             never_replaced: words.flag("never-replaced"),
             flaps: words.flag("flaps"),
@@ -140,9 +164,16 @@ impl fmt::Display for Shape {
         write!(f, " version={} cpu={} memory={}", self.version, self.cpu_millis, self.memory_mib)?;
         word(f, "arch", self.arch.as_ref())?;
         word(f, "disk", self.disk.as_ref())?;
+        word(f, "tier", self.tier.as_ref())?;
         word(f, "host-port", self.host_port.as_ref())?;
         word(f, "per-node", self.per_node.as_ref())?;
-        let flags = [("probe", self.probe), ("never-replaced", self.never_replaced), ("flaps", self.flaps)];
+        let flags = [
+            ("racks", self.racks),
+            ("volume", self.volume),
+            ("probe", self.probe),
+            ("never-replaced", self.never_replaced),
+            ("flaps", self.flaps),
+        ];
         flags.iter().filter(|(_, is_set)| *is_set).try_for_each(|(name, _)| write!(f, " {name}"))
     }
 }
@@ -151,7 +182,11 @@ impl fmt::Display for Shape {
 #[must_use]
 pub fn labels_of(node: usize) -> BTreeMap<String, String> {
     let disk = if node.is_multiple_of(3) { "ssd" } else { "sd" };
-    BTreeMap::from([("disk".to_owned(), disk.to_owned())])
+    BTreeMap::from([
+        ("disk".to_owned(), disk.to_owned()),
+        ("rack".to_owned(), format!("rack-{}", node % 7)),
+        ("tier".to_owned(), (node % 4).to_string()),
+    ])
 }
 
 fn word(f: &mut fmt::Formatter<'_>, name: &str, value: Option<&impl fmt::Display>) -> fmt::Result {

@@ -6,10 +6,10 @@ use api_types::{
     id::{InstanceId, WorkloadId},
     instance::Desired,
     service::Service,
-    workload::{WorkloadKind, WorkloadSpec},
+    workload::WorkloadKind,
 };
 
-use crate::{checkers::oracle, node::SimNode, world::World};
+use crate::{checkers::oracle, node::SimNode, shape::Shape, world::World};
 
 /// A process that runs somewhere.
 struct Running<'a> {
@@ -39,7 +39,7 @@ impl World {
         }
         let by_workload = self.running()?;
         for (id, shape) in &self.demand.wanted {
-            self.check_workload(&shape.spec(), by_workload.get(id).map_or(&[], Vec::as_slice))?;
+            self.check_workload(shape, by_workload.get(id).map_or(&[], Vec::as_slice))?;
         }
         if let Some(surplus) = by_workload.keys().find(|id| !self.demand.wanted.contains_key(*id)) {
             return Err(format!("{surplus} is not wanted and runs"));
@@ -75,7 +75,8 @@ impl World {
         Ok(by_workload)
     }
 
-    fn check_workload(&self, spec: &WorkloadSpec, running: &[Running<'_>]) -> Result<(), String> {
+    fn check_workload(&self, shape: &Shape, running: &[Running<'_>]) -> Result<(), String> {
+        let spec = &shape.spec();
         if let Some(old) = running.iter().find(|running| running.image != spec.container.image) {
             return Err(format!(
                 "{} on {} runs {}, not {}",
@@ -100,7 +101,10 @@ impl World {
             return Err(format!("{}: {count} run, {expected} are wanted", spec.id));
         }
         // The oracle: something is missing only if there is no room for it anywhere.
+        // A slot with data waits for its own node, however much room there is elsewhere.
+        let has_data = shape.volume;
         if count < expected
+            && !has_data
             && let Some(node) = self.node_with_room(spec)
         {
             return Err(format!("{}: {count} run, {expected} are wanted, and {node} has room", spec.id));

@@ -9,6 +9,7 @@ use std::{
 
 use api_types::counter::Epoch;
 use scheduler::store::{Loaded, Store, StoreError, Write};
+use scheduler_core::effect::Record;
 
 /// Set in the child that writes until it is killed: the state directory.
 const WRITER: &str = "STORE_TEST_WRITER";
@@ -112,6 +113,34 @@ fn a_flipped_bit_is_seen_and_named() {
 
     let error = Store::open(&state.0).expect_err("it is damaged");
     assert!(matches!(&error, StoreError::Damaged { key, .. } if key == "the-key"), "{error}");
+}
+
+#[test]
+fn a_page_of_instances_that_is_not_one_is_refused_whatever_it_says() {
+    let page = r#"{"instances":{"v":1,"page":20,"nodes":["n0","n1"],"runs":[{"at":3,"workload":"web","revision":1,"slot":0,
+        "placed_at":9,"nodes":[0,1,0]},{"at":8,"workload":"prod/api","revision":2,"slot":7,"placed_at":9,"stop":true,
+        "nodes":[1],"devices":{"8":[{"device":"cam-1","kind":"camera","millis":1000}]}}]}}"#;
+    let read = |bytes: &[u8]| serde_json::from_slice::<Record>(bytes);
+    let Ok(Record::Instances(whole)) = read(page.as_bytes()) else { panic!("the page is one") };
+    assert_eq!(whole.instances().count(), 4);
+    let written = serde_json::to_vec(&Record::Instances(whole.clone())).expect("plain data");
+    assert_eq!(read(&written).expect("readable"), Record::Instances(whole));
+
+    // Every byte replaced by several others: refused, or a page that can be read to its end.
+    let mut refused = 0;
+    for at in 0..written.len() {
+        for byte in [b'0', b'9', b'"', b'}', b',', b'-', 0xff] {
+            let mut bytes = written.clone();
+            bytes[at] = byte;
+            match read(&bytes) {
+                Ok(Record::Instances(page)) => assert!(page.instances().count() <= 64),
+                Ok(_) => {}
+                Err(_) => refused += 1,
+            }
+        }
+        assert!(read(&written[..at]).is_err(), "cut after {at} bytes");
+    }
+    assert!(refused > written.len(), "{refused}");
 }
 
 #[test]

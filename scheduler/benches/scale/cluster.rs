@@ -100,7 +100,8 @@ impl Cluster {
         self.scheduler.step(NOW, Input::Request { request: RequestId(1), change }, &mut self.effects);
         let refused = self.effects.iter().find_map(|effect| match effect {
             Effect::Reply { outcome: Err(refusal), .. } => Some(refusal.to_string()),
-            _ => None,
+            Effect::Reply { outcome: Ok(_), .. } | Effect::Persist(_) | Effect::Forget(_) => None,
+            Effect::AssignmentsChanged(_) | Effect::ServicesChanged | Effect::NodeRemoved(_) => None,
         });
         self.collect();
         refused.map_or(Ok(()), |refusal| Err(refusal.into()))
@@ -178,7 +179,8 @@ pub(crate) fn node_id(index: u32) -> Result<NodeId> {
 
 fn node_spec(index: u32) -> Result<NodeSpec> {
     // The first subnet is left out, as the scheduler does.
-    let subnet = Cidr { address: (u32::from(std::net::Ipv4Addr::new(10, 0, 0, 0)) + ((index + 1) << 8)).into(), prefix: 24 };
+    let subnet =
+        Cidr { address: (u32::from(std::net::Ipv4Addr::new(10, 0, 0, 0)) + ((index + 1) << 8)).into(), prefix: 24 };
     Ok(NodeSpec {
         id: node_id(index)?,
         site: format!("site-{:02}", index % 50),

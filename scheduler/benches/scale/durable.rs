@@ -48,7 +48,8 @@ pub(crate) fn million(figures: &mut Figures) -> Result<()> {
     if cluster.placed() != ALL {
         return Err(format!("{} of {ALL} replicas are placed", cluster.placed()).into());
     }
-    let store_bytes: u64 = fs::read_dir(&cluster.state.0)?.map(|file| Ok(file?.metadata()?.len())).sum::<Result<u64>>()?;
+    let store_bytes: u64 =
+        fs::read_dir(&cluster.state.0)?.map(|file| Ok(file?.metadata()?.len())).sum::<Result<u64>>()?;
     figures.note("c1m_store_mib", number(store_bytes) / number(1 << 20))?;
     let before = sets(&cluster.scheduler)?;
 

@@ -4,6 +4,10 @@
 //! after `cargo bench -p scheduler --bench scale --` run only those. Each section checks what was decided: a bench that
 //! places nonsense fails.
 
+mod acknowledge;
+mod cluster;
+mod counting;
+mod durable;
 mod fleet;
 mod memory;
 mod place;
@@ -14,6 +18,9 @@ mod shapes;
 mod timing;
 
 use tests_support::figures::Figures;
+
+#[global_allocator]
+static ALLOCATOR: counting::Counting = counting::Counting;
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
@@ -30,6 +37,8 @@ const SECTIONS: &[Section] = &[
     ("replan", replan::tenth_lost),
     ("rebalance", rebalance::tenth_joined),
     ("quality", quality::shares),
+    ("durable", durable::million),
+    ("acknowledge", acknowledge::million),
 ];
 
 fn main() -> Result<()> {

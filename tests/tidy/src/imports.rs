@@ -134,7 +134,7 @@ pub const IMPORTS: &[Row] = &[
             "tower",
             "tracing",
         ],
-        tests: &["tests-support", "x509-parser"],
+        tests: &["prost", "tests-support", "x509-parser"],
     },
     Row { package: "scheduler-placement", folder: "scheduler/placement", own: &[], outside: &[], tests: &[] },
     Row { package: "scheduler-core", folder: "scheduler/core", own: &["api-types"], outside: PURE, tests: &[] },

@@ -12,7 +12,7 @@ use api_types::{
 };
 use scheduler_core::{
     Settings,
-    effect::{Effect, Effects},
+    effect::{Effect, Effects, Record},
     input::{Change, Input},
 };
 
@@ -90,6 +90,29 @@ fn what_is_durable_comes_before_what_is_visible() {
     let first_visible = effects.iter().position(|effect| !durable(effect)).unwrap();
     assert!(effects[first_visible..].iter().all(|effect| !durable(effect)), "{effects:#?}");
     assert_eq!(effects[..first_visible].len(), 4, "counters, workload, address, a page of instances: {effects:#?}");
+}
+
+#[test]
+fn instances_of_the_schema_before_are_read_and_become_pages() {
+    let mut fleet = fleet_of(3, Settings::default());
+    fleet.request(Change::Apply { specs: vec![service(8)], expect: None }).unwrap();
+    assert!(fleet.settle());
+    let before: Vec<_> = fleet.told_sets.values().map(|set| set.assignments.clone()).collect();
+    let pages = fleet.records.clone();
+
+    let singles = |record: &Record| match record {
+        Record::Instances(page) => page.instances().map(Record::Instance).collect(),
+        other => vec![other.clone()],
+    };
+    let old = pages.values().flat_map(singles).map(|record| (record.key(), record));
+    fleet.records = old.collect();
+    assert!(fleet.records.len() > pages.len(), "a record for each instance");
+    fleet.restart();
+    fleet.step(Input::Tick);
+
+    let sets = fleet.agents.keys().map(|node| fleet.scheduler.assignment_set(node).unwrap().assignments.clone());
+    assert_eq!(sets.collect::<Vec<_>>(), before);
+    assert_eq!(fleet.records, pages);
 }
 
 #[test]

@@ -33,7 +33,7 @@ pub(crate) struct Fleet {
     /// What sessions would note of each node's set.
     outlines: BTreeMap<NodeId, SetOutline>,
     /// Each node's set as it was told last.
-    told_sets: BTreeMap<NodeId, Arc<AssignmentSet>>,
+    pub(crate) told_sets: BTreeMap<NodeId, Arc<AssignmentSet>>,
     table_generation: Option<Generation>,
     requests: u64,
     sessions: u64,

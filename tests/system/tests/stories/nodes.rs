@@ -1,6 +1,10 @@
 //! Stories of a node in trouble: no power, no agent, no containerd, a meddling hand.
 
-use api_types::{node::Liveness, view::InstanceView};
+use api_types::{
+    id::NodeId,
+    node::Liveness,
+    view::{Forecast, InstanceView},
+};
 use nix::sys::signal::Signal;
 use tests_support::{load::Load, program};
 use tests_system::{
@@ -17,6 +21,9 @@ pub(crate) fn a_power_cut_is_survived(stage: &mut Stage) -> Outcome {
     let load = Load::start(&stage.bed.netns("visitor"), survivor, 2);
     let lost: Vec<InstanceView> = before.iter().filter(|view| on(view, "edge-3")).cloned().collect();
 
+    let forecast = stage.wherry(&["what-if", "node-loss", "edge-3", "-o", "json"])?;
+    let forecast: Forecast = serde_json::from_str(&forecast)?;
+
     stage.bed.cut_power("edge-3")?;
     until_node(&stage.bed, "edge-3", Liveness::Lost, LIMIT)?;
     let replaced = |instances: &[InstanceView]| {
@@ -24,6 +31,11 @@ pub(crate) fn a_power_cut_is_survived(stage: &mut Stage) -> Outcome {
         instances.len() == 3 && gone && instances.iter().all(is_healthy)
     };
     let (after, _) = until(&stage.bed, "web", LIMIT, replaced)?;
+    let slots = lost.iter().map(|old| old.slot);
+    let places: Vec<_> = slots.map(|slot| (slot, place_of(&after, slot))).collect();
+    let moves = forecast.moves.iter().filter(|moved| moved.workload.name.as_str() == "web");
+    let foreseen: Vec<_> = moves.map(|moved| (moved.slot, moved.to.clone())).collect();
+    stage.must(!places.is_empty() && places == foreseen, || format!("forecast {foreseen:?}, happened {places:?}"))?;
     stage.until_answered_by("visitor", survivor, 3)?;
     let tally = load.finish()?;
     // Requests may fail between the cut and the moment in which the balancers know; after that, none.
@@ -42,6 +54,11 @@ pub(crate) fn a_power_cut_is_survived(stage: &mut Stage) -> Outcome {
     let (returned, _) = until_healthy(&stage.bed, "web", 3, LIMIT)?;
     stage.must(pids(&after) == pids(&returned), || "the return restarted something".to_owned())?;
     stage.until_answered_by("visitor", published(&stage.bed, "edge-3", shop::PUBLISHED), 3)
+}
+
+/// The node of a slot's instance.
+fn place_of(views: &[InstanceView], slot: u32) -> Option<NodeId> {
+    views.iter().find(|view| view.slot == slot)?.node.clone()
 }
 
 pub(crate) fn an_agent_restarts_nothing(stage: &mut Stage) -> Outcome {

@@ -171,11 +171,13 @@ pub(crate) fn every_look_is_answered(stage: &mut Stage) -> Outcome {
     let manifest = shop::manifest(&stage.image, 4);
     let file = stage.file("four.toml", manifest.as_bytes())?;
     let file = file.to_string_lossy();
-    let looks: [(&[&str], &str); 8] = [
+    let looks: [(&[&str], &str); 10] = [
         (&["describe", "node", "edge-1"], "edge-1"),
         (&["describe", "service", "web"], &instances[0].name),
         (&["describe", "instance", &instances[1].name], "10.42."),
         (&["why", "web"], "3 of 3"),
+        (&["what-if", "node-loss", "edge-3"], "If edge-3 loses its power"),
+        (&["what-if", "join", "--like", "edge-1", "--count", "2"], "2 nodes like edge-1 join"),
         (&["top", "nodes"], "edge-3"),
         (&["get", "events"], "placed"),
         (&["plan", "-f", &file], "replicas"),

@@ -118,6 +118,20 @@ mod tests {
     }
 
     #[test]
+    fn nothing_starts_before_its_pause_is_over() {
+        let (mut restart, now) = (Restart::default(), Timestamp(1_000_000));
+        let begun_at_once = restart.take_due(now);
+        restart.exited(&settings(), now, 100, &Exit::Code(1), 1);
+        let once = restart.take_due(now);
+
+        restart.exited(&settings(), now, 100, &Exit::Code(1), 2);
+
+        assert!(begun_at_once && once);
+        assert!(!restart.take_due(now) && !restart.take_due(now + 999));
+        assert!(restart.take_due(now + 1000));
+    }
+
+    #[test]
     fn the_reason_says_how_it_ended_and_when_it_goes_on() {
         let mut restart = Restart::default();
 

@@ -31,6 +31,7 @@ use crate::{
         workloads::{EarlierRun, WorkloadEntry},
     },
     effect::{Counters, Effect, Effects, Record, RecordKey},
+    placement::ledger::Ledger,
 };
 
 /// Every table.
@@ -48,6 +49,8 @@ pub(crate) struct Cluster {
     pub(crate) by_workload: BTreeMap<WorkloadId, Vec<u64>>,
     /// What instances run that were placed before their workload last changed.
     pub(crate) earlier_runs: BTreeMap<(WorkloadId, Revision), EarlierRun>,
+    /// What placement knows of all this, kept in step.
+    pub(crate) ledger: Ledger,
     /// The services' virtual addresses.
     pub(crate) addresses: BTreeMap<WorkloadId, Ipv4Addr>,
     /// Where data is that stays on its node.

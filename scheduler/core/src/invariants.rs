@@ -20,7 +20,8 @@ impl Scheduler {
         self.check_indexes()?;
         self.check_counts()?;
         self.check_addresses()?;
-        self.check_endpoints()
+        self.check_endpoints()?;
+        self.cluster.check_ledger()
     }
 
     /// The indexes of a node equal a rebuild, and nothing is promised twice.

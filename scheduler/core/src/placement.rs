@@ -1,107 +1,116 @@
-//! Choosing a node: filter, score, pick; or say why none fits.
+//! Choosing a node, by the engine of `scheduler/placement`; or saying why none takes an instance.
 //!
-//! [`filters::check`] decides whether a node takes one more instance, for the pick, for the commit and for people alike.
-//! Rows are built once per workload and pass; a pick then is one scan over them.
+//! [`ledger`] keeps the engine in step with the tables, [`catalog`] turns names into its numbers, [`compile`] specs into its
+//! demands. Planner, committer and people ask one question, the engine's check; [`filters`] gives the answer in names.
 
+pub(crate) mod catalog;
+pub(crate) mod compile;
 pub(crate) mod explain;
 pub(crate) mod filters;
+pub(crate) mod holdings;
+pub(crate) mod ledger;
 pub(crate) mod rank;
-pub(crate) mod score;
 
-use std::collections::BTreeMap;
-
-use api_types::{id::NodeId, workload::WorkloadSpec};
+use api_types::{id::WorkloadId, workload::WorkloadSpec};
+use scheduler_placement::{Count, Credit, Grant, Miss as EngineMiss, NodeIndex};
 
 use crate::{
     cluster::{Cluster, held::Held, nodes::NodeEntry},
-    placement::{
-        filters::{Miss, Offer},
-        score::Score,
-    },
+    placement::{filters::Miss, holdings::Taken},
 };
 
-/// The nodes on which a workload may be, with what is left of each while instances are being given out.
+/// A place that was taken for an instance that is about to be put into the table.
 #[derive(Clone, Debug)]
-pub(crate) struct Candidates<'c> {
-    spec: &'c WorkloadSpec,
-    /// Sorted by node name, so that the first of equals is the one every time.
-    rows: Vec<Row<'c>>,
-    /// How many counted instances each site has.
-    site_counts: Vec<u32>,
+pub(crate) struct Seat {
+    /// The index of the node.
+    pub(crate) node: u32,
+    /// The devices it gets.
+    pub(crate) devices: Vec<Grant>,
 }
 
-#[derive(Clone, Debug)]
-struct Row<'c> {
-    offer: Offer<'c>,
-    site: usize,
-    /// How many instances on it count for the spread.
-    counted: u32,
-}
-
-impl<'c> Candidates<'c> {
-    /// Collects the nodes that could ever take an instance of `spec`. `counts` tells which instances of the workload
-    /// count for its spread: those that go away anyway do not.
-    pub(crate) fn new(cluster: &'c Cluster, spec: &'c WorkloadSpec, counts: &dyn Fn(Held<'_>) -> bool) -> Self {
-        let mut there: BTreeMap<u32, (u32, u32)> = BTreeMap::new();
-        for held in cluster.instances_of(&spec.id) {
-            let (all, counted) = there.entry(held.node_index()).or_default();
-            *all += 1;
-            *counted += u32::from(counts(held));
-        }
-        let mut sites: BTreeMap<&str, usize> = BTreeMap::new();
-        let mut site_counts = Vec::new();
-        let mut rows = Vec::new();
-        for (index, node) in cluster.nodes.indexed() {
-            let (all, counted) = there.get(&index).copied().unwrap_or_default();
-            let site = *sites.entry(&node.spec.site).or_insert_with(|| {
-                site_counts.push(0);
-                site_counts.len() - 1
-            });
-            site_counts[site] += counted;
-            let offer = Offer::new(node, all);
-            if filters::check_fixed(&offer, spec).is_ok() {
-                rows.push(Row { offer, site, counted });
-            }
-        }
-        Self { spec, rows, site_counts }
+impl Cluster {
+    /// Takes places for up to `count` more instances of a workload, the best first; fewer when not all have room.
+    pub(crate) fn reserve(&mut self, id: &WorkloadId, count: usize) -> Vec<Seat> {
+        let Some(group) = self.ledger.group(id) else { return Vec::new() };
+        let count = u32::try_from(count).unwrap_or(u32::MAX);
+        let runs = self.ledger.engine.place(group, count);
+        let seats = runs.into_iter().flat_map(|run| {
+            let seat = Seat { node: run.node.0, devices: run.devices };
+            std::iter::repeat_n(seat, run.count as usize)
+        });
+        seats.collect()
     }
 
-    /// Picks the best node for one more instance and counts it there; `None` when none fits.
-    pub(crate) fn pick(&mut self) -> Option<NodeId> {
-        let mut best: Option<(Score, usize)> = None;
-        for (index, row) in self.rows.iter().enumerate() {
-            if filters::check_room(&row.offer, self.spec).is_err() {
-                continue;
-            }
-            let score = Score::new(self.spec, &row.offer, self.site_counts[row.site], row.counted);
-            if best.as_ref().is_none_or(|(lowest, _)| score < *lowest) {
-                best = Some((score, index));
-            }
-        }
-        let (_, index) = best?;
-        let row = &mut self.rows[index];
-        row.offer.take(self.spec);
-        row.counted += 1;
-        self.site_counts[row.site] += 1;
-        Some(row.offer.node.spec.id.clone())
+    /// Takes a place on one node, if it takes one more instance.
+    pub(crate) fn reserve_on(&mut self, id: &WorkloadId, node: u32) -> Option<Seat> {
+        let (group, place) = (self.ledger.group(id)?, NodeIndex(node));
+        self.ledger.engine.check(place, group).ok()?;
+        let devices = self.ledger.engine.grant(place, group).ok()?;
+        let demand = self.ledger.engine.group(group)?.demand();
+        let taken = Taken { amount: demand.amount, ports: demand.ports.clone(), devices, counted: true };
+        self.ledger.engine.take(place, group, taken.holding());
+        Some(Seat { node, devices: taken.devices })
+    }
+
+    /// What a node holds of a workload.
+    pub(crate) fn count_on(&self, node: &NodeEntry, id: &WorkloadId) -> Count {
+        let index = self.nodes.index_of(&node.spec.id);
+        let found = index.zip(self.ledger.group(id));
+        found.map(|(index, group)| self.ledger.engine.count(NodeIndex(index), group)).unwrap_or_default()
     }
 }
 
-/// Whether `node` takes one more instance of `spec`.
-pub(crate) fn check<'s>(cluster: &Cluster, node: &NodeEntry, spec: &'s WorkloadSpec) -> Result<(), Miss<'s>> {
-    filters::check(&Offer::new(node, instances_there(cluster, node, spec)), spec)
+/// Whether `node` takes one more instance of a workload that is wanted with this spec.
+pub(crate) fn check<'s>(cluster: &'s Cluster, node: &NodeEntry, spec: &'s WorkloadSpec) -> Result<(), Miss<'s>> {
+    check_with(cluster, node, spec, &Credit::default())
 }
 
 /// Whether the node of `held` would take one more instance of `spec` if `held` were not there.
-pub(crate) fn check_instead_of<'s>(cluster: &Cluster, held: Held<'_>, spec: &'s WorkloadSpec) -> Result<(), Miss<'s>> {
-    let node = held.node();
-    filters::check(&Offer::new(node, instances_there(cluster, node, spec)).without(held), spec)
+pub(crate) fn check_instead_of<'s>(
+    cluster: &'s Cluster,
+    held: Held<'_>,
+    spec: &'s WorkloadSpec,
+) -> Result<(), Miss<'s>> {
+    check_with(cluster, held.node(), spec, &credit(cluster, [held]))
+}
+
+/// What would be free on a node if instances of it were not there.
+pub(crate) fn credit<'c>(cluster: &Cluster, gone: impl IntoIterator<Item = Held<'c>>) -> Credit {
+    let mut credit = Credit::default();
+    for held in gone {
+        let taken = Taken::of(held);
+        credit.amount = credit.amount.saturating_add(taken.amount);
+        credit.ports.extend(taken.ports);
+        credit.devices.extend(taken.devices);
+        let count = Count { counted: u32::from(taken.counted), total: 1 };
+        credit.groups.extend(cluster.ledger.group(held.workload()).map(|group| (group, count)));
+    }
+    credit
+}
+
+/// Whether `node` takes one more instance if what `credit` says were free.
+pub(crate) fn check_with<'s>(
+    cluster: &'s Cluster,
+    node: &NodeEntry,
+    spec: &'s WorkloadSpec,
+    credit: &Credit,
+) -> Result<(), Miss<'s>> {
+    let place = cluster.nodes.index_of(&node.spec.id).map(NodeIndex);
+    let Some((place, group)) = place.zip(cluster.ledger.group(&spec.id)) else { return Err(Miss::Lost) };
+    cluster.ledger.engine.check_with(place, group, credit).map_err(|miss| match miss {
+        EngineMiss::Unavailable => filters::unavailable(node),
+        EngineMiss::Class | EngineMiss::Node => filters::unsuited(node, spec),
+        EngineMiss::Affinity(rule) => Miss::Affinity(&spec.placement.affinities[rule]),
+        EngineMiss::AvoidedBy(other) => cluster.ledger.name(other).map_or(Miss::Lost, Miss::AvoidedBy),
+        EngineMiss::Spread(rule) => Miss::Spread(&spec.placement.spread[rule]),
+        EngineMiss::Port(port) => filters::port(port),
+        EngineMiss::PerNode(limit) => Miss::PerNode(limit),
+        EngineMiss::Device(request) => Miss::Device(&spec.devices[request]),
+        EngineMiss::Resources(lack) => filters::resources(lack),
+    })
 }
 
 /// How many instances of the workload a node holds.
 pub(crate) fn instances_there(cluster: &Cluster, node: &NodeEntry, spec: &WorkloadSpec) -> u32 {
-    let (few, many) = (cluster.numbers_of(&spec.id), node.instances.as_slice());
-    let (few, many) = if few.len() < many.len() { (few, many) } else { (many, few) };
-    let count = few.iter().filter(|number| many.binary_search(number).is_ok()).count();
-    u32::try_from(count).unwrap_or(u32::MAX)
+    cluster.count_on(node, &spec.id).total
 }

@@ -21,7 +21,7 @@ use crate::{
     endpoints,
     history::Subject,
     machine::Scheduler,
-    placement::{self, explain},
+    placement::{Seat, explain},
     timers::Timer,
 };
 
@@ -121,37 +121,38 @@ impl Scheduler {
                 self.cluster.touched.workloads.insert(id.clone());
             }
         }
-        for id in &self.parked {
-            let Some(entry) = self.cluster.workloads.get(id) else { continue };
-            let helps = |index: &u32| {
-                // One that holds an instance may have room for its successor.
-                self.cluster.nodes.at(*index).is_some_and(|node| {
-                    placement::check(&self.cluster, node, entry.spec()).is_ok()
-                        || placement::instances_there(&self.cluster, node, entry.spec()) > 0
-                })
-            };
-            if fewer_nodes || room.iter().any(helps) {
-                self.cluster.touched.workloads.insert(id.clone());
+        if fewer_nodes {
+            self.cluster.touched.workloads.extend(self.parked.iter().cloned());
+        } else if !self.parked.is_empty() {
+            for index in room {
+                let woken = self.cluster.wake(index);
+                self.cluster.touched.workloads.extend(woken);
             }
         }
     }
 
-    /// Places an instance on a node that was picked for it; the committer asks the same question as the planner.
+    /// Places an instance on a node, if that takes it.
     pub(crate) fn commit(&mut self, id: &WorkloadId, slot: u32, node: &NodeId) -> Option<u64> {
-        let entry = self.cluster.workloads.get(id)?;
-        let fits = placement::check(&self.cluster, self.cluster.nodes.get(node)?, entry.spec());
-        debug_assert!(fits.is_ok(), "planner and committer disagree on {node} for {id}: {fits:?}");
-        fits.ok()?;
-        let (allocatable, spec) = (self.cluster.nodes.get(node)?.allocatable, entry.run.spec.clone());
-        let instance = self.cluster.place(id, slot, node, self.now);
-        self.cluster.settle_volumes(&spec, slot, node);
+        let index = self.cluster.nodes.index_of(node)?;
+        let seat = self.cluster.reserve_on(id, index)?;
+        Some(self.commit_to(id, slot, &seat))
+    }
+
+    /// Places an instance where a place was taken for it, by the check that the committer asks as well.
+    pub(crate) fn commit_to(&mut self, id: &WorkloadId, slot: u32, seat: &Seat) -> u64 {
+        let instance = self.cluster.place(id, slot, seat, self.now);
+        let run = self.cluster.workloads.get(id).map(|entry| entry.run.spec.clone());
+        let node = self.cluster.nodes.at(seat.node).map(|node| node.spec.id.clone());
+        if let (Some(spec), Some(node)) = (run, node) {
+            self.cluster.settle_volumes(&spec, slot, &node);
+        }
         self.placements_left = self.placements_left.saturating_sub(1);
-        if let Some(entry) = self.cluster.nodes.get_mut(node) {
-            entry.allocatable_when_placed = Some(allocatable);
+        if let Some(entry) = self.cluster.nodes.at_mut(seat.node) {
+            entry.allocatable_when_placed = Some(entry.allocatable);
             entry.drained = false;
         }
         self.tell_placed(id, instance);
-        Some(instance)
+        instance
     }
 
     /// Tells people what was placed: the first few of a step one by one, the rest of a workload in one sentence.
@@ -221,11 +222,13 @@ impl Scheduler {
         self.cluster.touched.seen |= entry.parked.as_ref() != Some(&reason);
         entry.parked = Some(reason);
         self.parked.insert(id.clone());
+        self.cluster.note_parked(id);
     }
 
     /// Notes that a workload waits for no room.
     pub(crate) fn unpark(&mut self, id: &WorkloadId) {
         if self.parked.remove(id) {
+            self.cluster.note_unparked(id);
             self.cluster.touched.seen = true;
         }
         if let Some(entry) = self.cluster.workloads.get_mut(id) {

@@ -57,6 +57,7 @@ impl Scheduler {
             }
         }
         cluster.counters.next_instance = cluster.counters.next_instance.max(FIRST_INSTANCE);
+        cluster.rebuild_ledger();
         // By number: indexes are then only appended to.
         pages.sort_unstable_by_key(InstancePage::number);
         for page in &pages {

@@ -155,6 +155,19 @@ impl Block {
     }
 }
 
+/// How uneven and how used a node would be after taking an amount.
+pub(crate) fn parts(free: Amount, capacity: Amount, need: Need) -> (u32, u32) {
+    let mut block = Block::EMPTY;
+    // What does not fit would wrap round: it is looked upon as just fitting.
+    let free = Amount {
+        cpu_millis: free.cpu_millis.max(need.amount.cpu_millis),
+        memory_kib: free.memory_kib.max(need.amount.memory_kib),
+    };
+    block.set(0, Row { node: NodeIndex(0), free, capacity, order: 0 });
+    let [key, ..] = block.keys(need);
+    (key >> USED_BITS, key & ((1 << USED_BITS) - 1))
+}
+
 /// The best row of consecutive blocks: fewest siblings, then lowest key, then lowest order. `first` is the row of the
 /// first lane.
 pub(crate) fn best(blocks: &[Block], first: u32, need: Need) -> Option<Candidate> {

@@ -7,6 +7,7 @@ use crate::{
     engine::Engine,
     fleet::{Class, Fleet, NodeIndex},
     group::{Count, Group, GroupIndex},
+    score::Judgement,
     selection::Selections,
 };
 
@@ -73,6 +74,7 @@ struct Asked<'e> {
     class: &'e Class,
     index: GroupIndex,
     group: &'e Group,
+    demand: &'e Demand,
     credit: &'e Credit,
 }
 
@@ -91,6 +93,20 @@ impl Engine {
     /// The first rule that it breaks.
     pub fn check_with(&self, node: NodeIndex, group: GroupIndex, credit: &Credit) -> Result<(), Miss> {
         self.view().check(node, group, credit)
+    }
+
+    /// How good a node would be for one more instance if `credit` were freed there; of two the lesser is better. It is not
+    /// asked whether there is room. `None` = no such node or group.
+    #[must_use]
+    pub fn judge(&self, node: NodeIndex, index: GroupIndex, credit: &Credit) -> Option<Judgement> {
+        let group = self.group(index)?;
+        let shape = self.fleet().shape(node)?;
+        let class = self.fleet().class(shape.class);
+        let gone = credit.of(index).counted;
+        let there = |over| there(group, over, class, node).saturating_sub(gone);
+        let counts = group.demand().spread.iter().map(|rule| there(rule.over)).collect();
+        let free = self.fleet().free_if(node, credit.amount);
+        Some(Judgement::new(counts, free, &shape, class.need(group.demand().amount)))
     }
 
     /// The devices that an instance of a group would be given on a node.
@@ -126,7 +142,7 @@ impl<'e> View<'e> {
         if demand.nodes.as_ref().is_some_and(|nodes| nodes.binary_search(&node).is_err()) {
             return Err(Miss::Node);
         }
-        let asked = Asked { view: self, node, class: self.fleet.class(class), index, group, credit };
+        let asked = Asked { view: self, node, class: self.fleet.class(class), index, group, demand, credit };
         asked.affinities()?;
         asked.evenness()?;
         asked.ports()?;
@@ -208,7 +224,7 @@ impl Asked<'_> {
     }
 
     fn affinities(&self) -> Result<(), Miss> {
-        for (place, rule) in self.group.demand.affinities.iter().enumerate() {
+        for (place, rule) in self.demand.affinities.iter().enumerate() {
             if !View::holds(self.group, self.index, *rule, self.others(rule.group, rule.within).total) {
                 return Err(Miss::Affinity(place));
             }
@@ -222,7 +238,7 @@ impl Asked<'_> {
     }
 
     fn evenness(&self) -> Result<(), Miss> {
-        for (place, rule) in self.group.demand.spread.iter().enumerate() {
+        for (place, rule) in self.demand.spread.iter().enumerate() {
             let Spread { over, skew_max: Some(skew) } = *rule else { continue };
             let there = self.there(over).counted;
             let floor = self.view.floor(self.group, over).min(there);
@@ -239,20 +255,20 @@ impl Asked<'_> {
             let gone = self.credit.ports.iter().filter(|freed| freed == port).count();
             held.unwrap_or_default() as usize > gone
         };
-        self.group.demand.ports.iter().find(taken).map_or(Ok(()), |port| Err(Miss::Port(*port)))
+        self.demand.ports.iter().find(taken).map_or(Ok(()), |port| Err(Miss::Port(*port)))
     }
 
     fn devices(&self) -> Result<(), Miss> {
-        if self.group.demand.devices.is_empty() {
+        if self.demand.devices.is_empty() {
             return Ok(());
         }
-        granted(self.view.fleet.devices(self.node), &self.group.demand, self.credit).map(|_| ())
+        granted(self.view.fleet.devices(self.node), self.demand, self.credit).map(|_| ())
     }
 
     fn resources(&self) -> Result<(), Miss> {
         // More may have been given away than there is; what is freed pays for that first.
         let free = self.view.fleet.free_if(self.node, self.credit.amount);
-        let wanted = self.group.demand.amount;
+        let wanted = self.demand.amount;
         if free.fits(wanted) { Ok(()) } else { Err(Miss::Resources(wanted.saturating_sub(free))) }
     }
 }

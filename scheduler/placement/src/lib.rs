@@ -37,4 +37,4 @@ pub use group::{Count, Group, GroupIndex};
 pub use parked::Parked;
 pub use preemption::{Displaceable, Preemption, Victim, preempt};
 pub use rebalance::{Gain, Move, Rebalance, RebalancePlan, Residual, rebalance};
-pub use score::SPREADS_MAX;
+pub use score::{Judgement, SPREADS_MAX};

@@ -1,6 +1,12 @@
 //! How good a node is for one more instance: integers, compared one after the other, lower is better. Never random.
 
-use crate::{block::Candidate, demand::Spread, fleet::Class, group::domain};
+use crate::{
+    amount::Amount,
+    block::{self, Candidate, Need},
+    demand::Spread,
+    fleet::{Class, NodeShape},
+    group::domain,
+};
 
 /// The most rules of evenness that a demand has; further ones steer nothing, but hard ones are still checked.
 pub const SPREADS_MAX: usize = 8;
@@ -29,5 +35,26 @@ impl Score {
     /// The counts of the rules' places.
     pub(crate) fn counts(&self) -> &[u32; SPREADS_MAX] {
         &self.counts
+    }
+}
+
+/// A score with its parts named, for people. It is compared as the engine compares.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Judgement {
+    /// How many siblings that count are in the place of each rule of evenness.
+    pub counts: Vec<u32>,
+    /// How far apart the free shares of CPU and memory would be, plus how sought after its class is, in coarse steps of a
+    /// 64th of a whole.
+    pub uneven: u32,
+    /// How much of both would be used: a whole is 2^20.
+    pub used: u32,
+    /// The node's order.
+    pub order: u32,
+}
+
+impl Judgement {
+    pub(crate) fn new(counts: Vec<u32>, free: Amount, shape: &NodeShape, need: Need) -> Self {
+        let (uneven, used) = block::parts(free, shape.capacity, need);
+        Self { counts, uneven, used, order: shape.order }
     }
 }

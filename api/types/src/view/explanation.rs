@@ -55,7 +55,7 @@ pub struct PlacedInstance {
     pub reason: String,
 }
 
-/// One part of a node's score. Nodes are compared part by part; the lower value wins, then the node's name.
+/// One part of a node's score. Nodes are compared part by part; the lower value wins, then the node's subnet.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ScorePart {
     /// `spread`, `balance`, `scarcity`, `use`, ...

@@ -16,7 +16,7 @@ use crate::cluster::{
     editions::Edition,
     ids::{instance_id, is_named_after, number_in},
     nodes::NodeEntry,
-    rows::{ENDED, LEAVING, Observation, Observed, Row, STOPPING},
+    rows::{COUNTED, ENDED, LEAVING, Observation, Observed, Row, STOPPING},
 };
 
 /// A placed instance and all that is known of it: a view that is made when somebody looks.
@@ -119,6 +119,11 @@ impl<'c> Held<'c> {
     /// When its node said that it ended for good.
     pub(crate) fn ended_at(&self) -> Option<Timestamp> {
         if self.row.flags & ENDED == 0 { None } else { self.cluster.rows.rare(self.number)?.ended_at }
+    }
+
+    /// Whether it counts for its workload's evenness, as was looked at last.
+    pub(crate) fn is_counted(&self) -> bool {
+        self.row.flags & COUNTED != 0
     }
 
     /// Whether it ended for good.

@@ -11,10 +11,11 @@ use crate::{
         Cluster,
         held::Held,
         nodes::NodeEntry,
-        rows::{ENDED, LEAVING, Observation, Observed, Row, STOPPING},
+        rows::{COUNTED, ENDED, LEAVING, Observation, Observed, Row, STOPPING},
         workloads::Run,
     },
     effect::{InstancePage, PAGE_NUMBERS, PageEntry},
+    placement::{Seat, holdings::named},
 };
 
 impl Cluster {
@@ -38,16 +39,21 @@ impl Cluster {
         self.by_workload.get(workload).map_or(&[], Vec::as_slice)
     }
 
-    /// Places a new instance and gives its number. The caller has checked that the node takes it.
-    pub(crate) fn place(&mut self, workload: &WorkloadId, slot: u32, node: &NodeId, now: Timestamp) -> u64 {
+    /// Places a new instance where a place was taken for it, and gives its number.
+    pub(crate) fn place(&mut self, workload: &WorkloadId, slot: u32, seat: &Seat, now: Timestamp) -> u64 {
         let entry = self.workloads.get(workload).expect("only instances of known workloads are placed");
         let (revision, run) = (entry.workload.revision, entry.run.clone());
-        let node = self.nodes.index_of(node).expect("only known nodes are picked");
+        let node = seat.node;
+        let devices = named(self.nodes.at(node).expect("only known nodes are picked"), &seat.devices);
         let number = self.counters.next_instance;
         self.counters.next_instance += 1;
         self.counted = true;
         let edition = self.editions.take(workload, revision, &run);
-        self.insert(number, Row { placed_at: now, edition, node, slot, flags: 0 });
+        self.insert(number, Row { placed_at: now, edition, node, slot, flags: COUNTED });
+        if !devices.is_empty() {
+            self.rows.change_rare(number, |rare| rare.devices = devices);
+        }
+        self.touch_followers(workload);
         self.pages.insert(number / PAGE_NUMBERS);
         self.touch_set(node);
         self.touched.seen = true;
@@ -57,11 +63,12 @@ impl Cluster {
     /// Puts an instance back that is durable.
     pub(crate) fn restore(&mut self, entry: &PageEntry<'_>, node: u32, run: &Run) {
         let edition = self.editions.take(entry.workload, entry.revision, run);
-        let flags = if entry.desired == Desired::Stop { STOPPING } else { 0 };
+        let flags = if entry.desired == Desired::Stop { STOPPING } else { COUNTED };
         self.insert(entry.number, Row { placed_at: entry.placed_at, edition, node, slot: entry.slot, flags });
         if !entry.devices.is_empty() {
             self.rows.change_rare(entry.number, |rare| rare.devices = entry.devices.to_vec());
         }
+        self.enter_instance(entry.number);
     }
 
     /// Puts an instance into the table and its indexes.
@@ -87,6 +94,7 @@ impl Cluster {
 
     /// Takes an instance out of the service table, to be told to stop at `at`.
     pub(crate) fn leave(&mut self, number: u64, at: Timestamp) {
+        self.set_counted(number, false);
         let Some(row) = self.rows.get_mut(number) else { return };
         row.flags |= LEAVING;
         self.rows.change_rare(number, |rare| rare.leaves_at = Some(at));
@@ -95,6 +103,7 @@ impl Cluster {
 
     /// Tells an instance to stop.
     pub(crate) fn stop(&mut self, number: u64) {
+        self.set_counted(number, false);
         let Some(row) = self.rows.get_mut(number).filter(|row| row.flags & STOPPING == 0) else { return };
         let was_leaving = row.flags & LEAVING != 0;
         row.flags = (row.flags | STOPPING) & !LEAVING;
@@ -113,6 +122,7 @@ impl Cluster {
         let (instance, reserve, since) = (held.instance(), held.reserve(), held.runs_since());
         let workload = &instance.workload;
         self.touch_instance(number);
+        self.leave_instance(number);
         let row = self.rows.remove(number)?;
         if let Some(node) = self.nodes.at_mut(row.node) {
             remove_sorted(&mut node.instances, number);
@@ -188,6 +198,13 @@ impl Cluster {
             devices: held.devices(),
         });
         Some(InstancePage::new(page, entries))
+    }
+
+    /// Notes that workloads whose instances must be beside those of another may find room.
+    fn touch_followers(&mut self, workload: &WorkloadId) {
+        let group = self.ledger.group(workload).and_then(|group| self.ledger.engine.group(group));
+        let followers = group.into_iter().flat_map(|group| group.followers());
+        self.touched.workloads.extend(followers.filter_map(|group| self.ledger.name(group).cloned()));
     }
 
     /// Notes that an instance is not what it was.

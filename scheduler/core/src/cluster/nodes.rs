@@ -1,6 +1,6 @@
 //! The table of nodes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use api_types::{
     container::Protocol,
@@ -66,7 +66,8 @@ pub(crate) struct NodeEntry {
 pub(crate) struct Nodes {
     by_name: BTreeMap<NodeId, u32>,
     entries: Vec<Option<NodeEntry>>,
-    free: Vec<u32>,
+    /// Indexes of removed nodes; the lowest is used first, as the placement engine does.
+    free: BTreeSet<u32>,
 }
 
 impl Nodes {
@@ -100,6 +101,11 @@ impl Nodes {
         self.by_name.len()
     }
 
+    /// One more than the greatest index that was ever given.
+    pub(crate) fn width(&self) -> u32 {
+        u32::try_from(self.entries.len()).expect("fewer nodes than subnets")
+    }
+
     /// Whether there are none.
     pub(crate) fn is_empty(&self) -> bool {
         self.by_name.is_empty()
@@ -129,7 +135,7 @@ impl Nodes {
     pub(crate) fn insert(&mut self, entry: NodeEntry) -> u32 {
         let name = entry.spec.id.clone();
         debug_assert!(!self.by_name.contains_key(&name), "{name} is there already");
-        let index = match self.free.pop() {
+        let index = match self.free.pop_first() {
             Some(index) => {
                 self.entries[index as usize] = Some(entry);
                 index
@@ -146,7 +152,7 @@ impl Nodes {
     /// Takes a node out that holds nothing any more.
     pub(crate) fn remove(&mut self, node: &NodeId) -> Option<NodeEntry> {
         let index = self.by_name.remove(node)?;
-        self.free.push(index);
+        self.free.insert(index);
         self.entries[index as usize].take()
     }
 }
@@ -195,11 +201,6 @@ impl NodeEntry {
         self.last_seen.or(self.expected_from)
     }
 
-    /// What placement can still give away.
-    pub(crate) fn free(&self) -> Resources {
-        self.allocatable.saturating_sub(self.allocated)
-    }
-
     /// Why its container runtime cannot be used, if so.
     pub(crate) fn runtime_trouble(&self) -> Option<&str> {
         let condition =
@@ -222,6 +223,7 @@ impl Cluster {
             entry.set_differs |= entry.spec.subnet != spec.subnet;
             entry.spec = spec;
         }
+        self.enter_node(index);
         self.touched.sets.insert(index);
         self.touched.peers = true;
         self.touched.room.insert(index);
@@ -235,7 +237,11 @@ impl Cluster {
             self.nodes.get(node).is_none_or(|entry| entry.instances.is_empty()),
             "forget its instances first"
         );
+        let index = self.nodes.index_of(node);
         self.nodes.remove(node);
+        if let Some(index) = index {
+            self.leave_node(index);
+        }
         self.unpersist(RecordKey::Node(node.clone()));
         self.touched.peers = true;
         self.touched.liveness = true;
@@ -285,6 +291,8 @@ impl Cluster {
 
     /// Notes that a node may take more than before.
     fn touch_room(&mut self, node: &NodeId) {
-        self.touched.room.extend(self.nodes.index_of(node));
+        let Some(index) = self.nodes.index_of(node) else { return };
+        self.enter_node(index);
+        self.touched.room.insert(index);
     }
 }

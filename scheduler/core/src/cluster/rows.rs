@@ -17,6 +17,8 @@ pub(crate) const STOPPING: u8 = 1;
 pub(crate) const LEAVING: u8 = 2;
 /// Ended for good.
 pub(crate) const ENDED: u8 = 4;
+/// Counts for its workload's evenness, as was looked at last.
+pub(crate) const COUNTED: u8 = 8;
 
 /// What was decided of an instance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,7 +31,7 @@ pub(crate) struct Row {
     pub(crate) node: u32,
     /// Its slot.
     pub(crate) slot: u32,
-    /// [`STOPPING`], [`LEAVING`], [`ENDED`].
+    /// [`STOPPING`], [`LEAVING`], [`ENDED`], [`COUNTED`].
     pub(crate) flags: u8,
 }
 

@@ -91,12 +91,14 @@ impl Cluster {
                 }
             }
         }
+        self.enter_workload(&id);
         self.touch_workload(&id);
     }
 
     /// Forgets a workload; what its instances run is kept until they are gone.
     pub(crate) fn delete_workload(&mut self, id: &WorkloadId) {
         let Some(entry) = self.workloads.remove(id) else { return };
+        self.leave_workload(id);
         self.keep_run(entry);
         self.unpersist(RecordKey::Workload(id.clone()));
         self.touch_workload(id);

@@ -2,7 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use api_types::{resources::Resources, workload::WorkloadSpec};
+use api_types::{
+    device::{DeviceAmount, DeviceRequest},
+    placement::{Affinity, Domain, Relation},
+    resources::Resources,
+    workload::WorkloadSpec,
+};
 
 use crate::{
     cluster::{Cluster, nodes::NodeEntry},
@@ -60,7 +65,12 @@ pub(crate) fn reason(cluster: &Cluster, node: &NodeEntry, miss: &Miss<'_>) -> St
             }
             None => format!("port {port}/{} is taken", protocol.as_str()),
         },
+        Miss::NoDevice(request) => format!("has no {}", kind(request)),
+        Miss::Affinity(rule) => company(rule, "there"),
+        Miss::AvoidedBy(other) => format!("{other} is there and keeps it away"),
+        Miss::Spread(rule) => format!("would exceed `{rule}`"),
         Miss::PerNode(limit) => format!("holds {limit} of at most {limit}"),
+        Miss::Device(request) => format!("has not {request} free"),
         Miss::Resources(lack) => format!("lacks {}", amount(*lack)),
     }
 }
@@ -85,6 +95,14 @@ pub(crate) fn hint(cluster: &Cluster, spec: &WorkloadSpec) -> String {
             format!("add a node that meets `{constraint}`, or drop the constraint")
         }
         Some((_, Miss::HostPort(port, _))) => format!("free port {port} on a node or add a node"),
+        Some((_, Miss::NoDevice(request))) => format!("add a node with a {}", kind(request)),
+        Some((_, Miss::Device(request))) => format!("free {request} on a node or add a node with one"),
+        Some((_, Miss::Affinity(rule))) if rule.relation == Relation::With => {
+            format!("make room beside {}, or drop the rule", rule.workload)
+        }
+        Some((_, Miss::Affinity(rule))) => format!("add a node away from {}, or drop the rule", rule.workload),
+        Some((_, Miss::AvoidedBy(other))) => format!("add a node away from {other}, or drop its rule"),
+        Some((_, Miss::Spread(rule))) => format!("make room where fewest are, or raise the skew of `{rule}`"),
         Some((_, Miss::PerNode(_) | Miss::Resources(_))) => "add a node or raise per_node_max".to_owned(),
     }
 }
@@ -101,8 +119,13 @@ pub(crate) fn nearest<'a>(misses: &[(&'a NodeEntry, &Miss<'_>)]) -> Option<(&'a 
         | Miss::RuntimeAway
         | Miss::Architecture(_)
         | Miss::Constraint(_)
+        | Miss::NoDevice(_)
+        | Miss::Affinity(_)
+        | Miss::AvoidedBy(_)
+        | Miss::Spread(_)
         | Miss::HostPort(..)
-        | Miss::PerNode(_) => None,
+        | Miss::PerNode(_)
+        | Miss::Device(_) => None,
     });
     // One CPU weighs as much as 4 GiB, the usual shape of a machine.
     lacks.min_by_key(|(_, lack)| {
@@ -126,7 +149,17 @@ pub(crate) fn sentence(miss: &Miss<'_>, count: usize) -> String {
         Miss::HostPort(port, protocol) => {
             format!("{} port {port}/{} taken", by_number("has", "have"), protocol.as_str())
         }
+        Miss::NoDevice(request) => format!("{} no {}", by_number("has", "have"), kind(request)),
+        Miss::Affinity(rule) => company(rule, if count == 1 { "there" } else { "at them" }),
+        Miss::AvoidedBy(other) => format!("kept free by {other}"),
+        Miss::Spread(rule) => format!("would exceed `{rule}`"),
         Miss::PerNode(limit) => format!("{} {limit} of at most {limit}", by_number("holds", "hold")),
+        Miss::Device(request) => match request.amount {
+            DeviceAmount::Whole(1) => format!("{} no free {}", by_number("has", "have"), kind(request)),
+            DeviceAmount::Whole(_) | DeviceAmount::Millis(_) | DeviceAmount::Share => {
+                format!("{} not {request} free", by_number("has", "have"))
+            }
+        },
         Miss::Resources(lack) => {
             let what = match (lack.cpu_millis > 0, lack.memory_bytes > 0) {
                 (true, true) => "CPU and memory",
@@ -135,6 +168,26 @@ pub(crate) fn sentence(miss: &Miss<'_>, count: usize) -> String {
             };
             format!("{} {what}", by_number("lacks", "lack"))
         }
+    }
+}
+
+/// What is wrong with the company.
+fn company(rule: &Affinity, there: &str) -> String {
+    let place = match &rule.within {
+        Domain::Node => there.to_owned(),
+        other @ (Domain::Site | Domain::Label(_)) => format!("on one {other}"),
+    };
+    match rule.relation {
+        Relation::With => format!("without {} {place}", rule.workload),
+        Relation::Without => format!("with {} {place}", rule.workload),
+    }
+}
+
+/// A kind of device, with the model if one is asked for.
+fn kind(request: &DeviceRequest) -> String {
+    match &request.model {
+        Some(model) => format!("{}/{model}", request.kind),
+        None => request.kind.clone(),
     }
 }
 

@@ -1,61 +1,21 @@
-//! The filters, in the order in which a node is asked. A new one is a file, a line in a list and a script.
-
-mod architecture;
-mod availability;
-mod constraints;
-mod host_ports;
-mod per_node;
-mod resources;
+//! Why a node does not take an instance, in names: what the engine says in numbers, and what only the tables know.
 
 use api_types::{
     container::Protocol,
-    placement::{Constraint, ConstraintKey},
+    device::DeviceRequest,
+    id::WorkloadId,
+    node::{Availability, Liveness},
+    placement::{Affinity, Constraint, ConstraintKey, Spread},
     resources::Resources,
     workload::WorkloadSpec,
 };
+use scheduler_placement::{Amount, Port};
 
-use crate::cluster::{held::Held, nodes::NodeEntry};
+use crate::cluster::nodes::NodeEntry;
 
-/// A node and what it has left.
-#[derive(Clone, Debug)]
-pub(crate) struct Offer<'n> {
-    /// The node.
-    pub(crate) node: &'n NodeEntry,
-    /// What it can still give away.
-    pub(crate) free: Resources,
-    /// How many instances of the workload it holds.
-    pub(crate) there: u32,
-    /// The number of an instance that is looked upon as gone.
-    without: Option<u64>,
-    /// Whether one more instance of the workload was given to it since the node was looked at.
-    given: bool,
-}
-
-impl<'n> Offer<'n> {
-    /// What a node has to offer now.
-    pub(crate) fn new(node: &'n NodeEntry, there: u32) -> Self {
-        Self { node, free: node.free(), there, without: None, given: false }
-    }
-
-    /// The same if an instance of the workload were not there.
-    pub(crate) fn without(mut self, held: Held<'_>) -> Self {
-        let allocated = self.node.allocated.saturating_sub(held.reserve());
-        self.free = self.node.allocatable.saturating_sub(allocated);
-        self.there = self.there.saturating_sub(1);
-        self.without = Some(held.number);
-        self
-    }
-
-    /// Counts one more instance of `spec`.
-    pub(crate) fn take(&mut self, spec: &WorkloadSpec) {
-        self.free = self.free.saturating_sub(spec.resources.reserve);
-        self.there += 1;
-        self.given = true;
-    }
-}
-
-/// Why a node does not take an instance.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+/// Why a node does not take an instance, in the order in which a node is asked. Resources last: a node that misses only
+/// these is the nearest miss.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Miss<'s> {
     /// An operator cordoned it.
     Cordoned,
@@ -73,42 +33,93 @@ pub(crate) enum Miss<'s> {
     Architecture(&'s Constraint),
     /// It does not meet a constraint.
     Constraint(&'s Constraint),
+    /// It has no device of the kind at all.
+    NoDevice(&'s DeviceRequest),
+    /// An instance of another workload is missing, or in the way.
+    Affinity(&'s Affinity),
+    /// An instance of this workload, whose rules keep others away, is in the same place.
+    AvoidedBy(&'s WorkloadId),
+    /// It would be more uneven than a rule allows.
+    Spread(&'s Spread),
     /// Another instance holds this port of the node.
     HostPort(u16, Protocol),
     /// It holds as many instances of the workload as it may.
     PerNode(u32),
+    /// Not enough of its devices of the kind are free.
+    Device(&'s DeviceRequest),
     /// It lacks this much.
     Resources(Resources),
 }
 
-type Filter = for<'s> fn(&Offer<'_>, &'s WorkloadSpec) -> Result<(), Miss<'s>>;
-
-/// What placing an instance does not change.
-const FIXED: [Filter; 3] = [availability::check, architecture::check, constraints::check];
-
-/// What placing an instance uses up. Resources last: a node that misses only these is the nearest miss.
-const ROOM: [Filter; 3] = [host_ports::check, per_node::check, resources::check];
-
-/// Whether a node takes one more instance: all filters.
-pub(crate) fn check<'s>(offer: &Offer<'_>, spec: &'s WorkloadSpec) -> Result<(), Miss<'s>> {
-    check_fixed(offer, spec)?;
-    check_room(offer, spec)
+/// Why a node takes nothing at all.
+pub(crate) fn unavailable(node: &NodeEntry) -> Miss<'static> {
+    match node.spec.availability {
+        Availability::Active => {}
+        Availability::Cordoned => return Miss::Cordoned,
+        Availability::Draining => return Miss::Draining,
+    }
+    match node.liveness {
+        Liveness::Ready if node.facts.is_none() => Miss::Unknown,
+        Liveness::Ready => Miss::RuntimeAway,
+        Liveness::Unreachable => Miss::Unreachable,
+        Liveness::Lost => Miss::Lost,
+    }
 }
 
-/// The filters whose verdict placing does not change.
-pub(crate) fn check_fixed<'s>(offer: &Offer<'_>, spec: &'s WorkloadSpec) -> Result<(), Miss<'s>> {
-    FIXED.iter().try_for_each(|filter| filter(offer, spec))
+/// Which rule a node does not meet that is not one of those for this workload.
+pub(crate) fn unsuited<'s>(node: &NodeEntry, spec: &'s WorkloadSpec) -> Miss<'s> {
+    if let Err(miss) = meets(node, spec) {
+        return miss;
+    }
+    let has = |request: &&DeviceRequest| {
+        let devices = node.facts.as_ref().map(|facts| facts.devices.as_slice()).unwrap_or_default();
+        devices.iter().any(|device| device.kind == request.kind)
+    };
+    spec.devices.iter().find(|request| !has(request)).map_or(Miss::Unknown, Miss::NoDevice)
 }
 
-/// The filters whose verdict placing changes.
-pub(crate) fn check_room<'s>(offer: &Offer<'_>, spec: &'s WorkloadSpec) -> Result<(), Miss<'s>> {
-    ROOM.iter().try_for_each(|filter| filter(offer, spec))
+/// The port in names.
+pub(crate) fn port(port: Port) -> Miss<'static> {
+    let protocol = match port.protocol {
+        scheduler_placement::Protocol::Tcp => Protocol::Tcp,
+        scheduler_placement::Protocol::Udp => Protocol::Udp,
+    };
+    Miss::HostPort(port.number, protocol)
+}
+
+/// What a node lacks, in the engine's units: once that is freed or not asked for, it fits.
+pub(crate) fn resources(lack: Amount) -> Miss<'static> {
+    let memory_bytes = u64::from(lack.memory_kib) << 10;
+    Miss::Resources(Resources { cpu_millis: lack.cpu_millis.into(), memory_bytes })
+}
+
+/// Whether a node meets the constraints: on what images must be built for first, then all others.
+fn meets<'s>(node: &NodeEntry, spec: &'s WorkloadSpec) -> Result<(), Miss<'s>> {
+    let constraints = &spec.placement.constraints;
+    for constraint in constraints.iter().filter(|constraint| is_about_images(constraint)) {
+        let Some(facts) = &node.facts else { return Err(Miss::Unknown) };
+        let value = if constraint.key == ConstraintKey::Arch { &facts.arch } else { &facts.os };
+        if !constraint.is_met_by(Some(value.as_str()).filter(|value| !value.is_empty())) {
+            return Err(Miss::Architecture(constraint));
+        }
+    }
+    for constraint in constraints.iter().filter(|constraint| !is_about_images(constraint)) {
+        let value = match &constraint.key {
+            ConstraintKey::Arch | ConstraintKey::Os => None,
+            ConstraintKey::Site => Some(node.spec.site.as_str()),
+            ConstraintKey::Node => Some(node.spec.id.as_str()),
+            ConstraintKey::Label(name) => node.spec.labels.get(name).map(String::as_str),
+        };
+        if !constraint.is_met_by(value) {
+            return Err(Miss::Constraint(constraint));
+        }
+    }
+    Ok(())
 }
 
 /// Whether a node is one that the workload's rules mean, be it available or not; `None` while it has not said what it is.
 pub(crate) fn is_meant(node: &NodeEntry, spec: &WorkloadSpec) -> Option<bool> {
-    let offer = Offer::new(node, 0);
-    match architecture::check(&offer, spec).and_then(|()| constraints::check(&offer, spec)) {
+    match meets(node, spec) {
         Ok(()) => Some(true),
         Err(Miss::Unknown) => None,
         Err(_) => Some(false),
@@ -132,8 +143,11 @@ impl Miss<'_> {
             }
             Self::Architecture(_) => "architecture",
             Self::Constraint(_) => "constraints",
+            Self::Affinity(_) | Self::AvoidedBy(_) => "affinity",
+            Self::Spread(_) => "spread",
             Self::HostPort(..) => "host_ports",
             Self::PerNode(_) => "per_node",
+            Self::NoDevice(_) | Self::Device(_) => "devices",
             Self::Resources(_) => "resources",
         }
     }

@@ -1,10 +1,11 @@
-//! All nodes that fit, the best first, with what decides between them: the scores by which [`super::Candidates`] picks.
+//! All nodes that fit, the best first, with what decides between them: the scores by which the engine picks.
 
-use api_types::{id::NodeId, view::ScorePart, workload::WorkloadSpec};
+use api_types::{id::NodeId, placement::Domain, view::ScorePart, workload::WorkloadSpec};
+use scheduler_placement::{Judgement, NodeIndex};
 
 use crate::{
-    cluster::{Cluster, held::Held},
-    placement::{Candidates, filters, score::Score},
+    cluster::{Cluster, held::Held, nodes::NodeEntry},
+    placement::{check_with, credit},
 };
 
 /// A node that fits.
@@ -16,28 +17,59 @@ pub(crate) struct Ranked {
     pub(crate) score: Vec<ScorePart>,
 }
 
-/// The nodes that take one more instance, the best first. `counts` is as for picking; `without` is looked upon as gone.
-pub(crate) fn rank(
-    cluster: &Cluster,
-    spec: &WorkloadSpec,
-    counts: &dyn Fn(Held<'_>) -> bool,
-    without: Option<Held<'_>>,
-) -> Vec<Ranked> {
-    let gone = |held: Held<'_>| without.is_some_and(|without| without.number == held.number);
-    let mut candidates = Candidates::new(cluster, spec, &|held| counts(held) && !gone(held));
-    if let Some(held) = without {
-        let row = candidates.rows.iter_mut().find(|row| row.offer.node.spec.id == *held.node_id());
-        if let Some(row) = row {
-            row.offer = row.offer.clone().without(held);
+/// The nodes that take one more instance, the best first. `without` is looked upon as gone.
+pub(crate) fn rank(cluster: &Cluster, spec: &WorkloadSpec, without: Option<Held<'_>>) -> Vec<Ranked> {
+    let Some(group) = cluster.ledger.group(&spec.id) else { return Vec::new() };
+    let mut ranked: Vec<(Judgement, &NodeEntry)> = Vec::new();
+    for (index, node) in cluster.nodes.indexed() {
+        let gone = credit(cluster, without.filter(|held| held.node_index() == index));
+        if check_with(cluster, node, spec, &gone).is_ok() {
+            let mut judged = cluster.ledger.engine.judge(NodeIndex(index), group, &gone);
+            if let (Some(score), Some(held)) = (&mut judged, without.filter(|held| held.node_index() != index)) {
+                discount(score, spec, node, held);
+            }
+            ranked.extend(judged.map(|score| (score, node)));
         }
     }
-    let fits = candidates.rows.iter().filter(|row| filters::check_room(&row.offer, spec).is_ok());
-    let mut ranked: Vec<_> = fits
-        .map(|row| (Score::new(spec, &row.offer, candidates.site_counts[row.site], row.counted), row.offer.node))
-        .collect();
-    ranked.sort_by(|(a, first), (b, second)| a.cmp(b).then_with(|| first.spec.id.cmp(&second.spec.id)));
-    ranked
-        .into_iter()
-        .map(|(score, node)| Ranked { node: node.spec.id.clone(), score: score.parts(spec, node) })
-        .collect()
+    ranked.sort_by(|(a, _), (b, _)| a.cmp(b));
+    let ranked = ranked.into_iter();
+    ranked.map(|(score, node)| Ranked { node: node.spec.id.clone(), score: parts(&score, spec, node) }).collect()
+}
+
+/// Takes an instance on another node out of the counts of the places that both nodes are in.
+fn discount(score: &mut Judgement, spec: &WorkloadSpec, node: &NodeEntry, held: Held<'_>) {
+    let (here, there) = (&node.spec, &held.node().spec);
+    for (count, rule) in score.counts.iter_mut().zip(&spec.placement.spread) {
+        let is_same = match &rule.over {
+            Domain::Site => here.site == there.site,
+            Domain::Node => false,
+            Domain::Label(name) => here.labels.get(name) == there.labels.get(name),
+        };
+        *count = count.saturating_sub(u32::from(is_same && held.is_counted()));
+    }
+}
+
+/// What is compared, also in words.
+fn parts(score: &Judgement, spec: &WorkloadSpec, node: &NodeEntry) -> Vec<ScorePart> {
+    let part = |name: &str, value: u32, words: String| ScorePart { name: name.to_owned(), value: value.into(), words };
+    let mut parts = Vec::new();
+    for (count, rule) in score.counts.iter().zip(&spec.placement.spread) {
+        let place = match &rule.over {
+            Domain::Site => format!("at site {}", node.spec.site),
+            Domain::Node => "on it".to_owned(),
+            Domain::Label(name) => match node.spec.labels.get(name) {
+                Some(value) => format!("where {name} is {value}"),
+                None => format!("where there is no {name}"),
+            },
+        };
+        parts.push(part("spread", *count, format!("{count} {place}")));
+    }
+    parts.push(part(
+        "balance",
+        score.uneven,
+        format!("free CPU and memory {} % apart", u64::from(score.uneven) * 100 / 64),
+    ));
+    let percent = (u64::from(score.used) * 100) >> 20;
+    parts.push(part("use", score.used, format!("{percent} % used")));
+    parts
 }

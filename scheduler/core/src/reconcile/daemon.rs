@@ -140,8 +140,11 @@ fn daemon_miss(cluster: &Cluster, node: &NodeEntry, miss: &Miss<'_>) -> Option<S
         | Miss::Unknown
         | Miss::Architecture(_)
         | Miss::Constraint(_)
+        | Miss::NoDevice(_)
+        | Miss::Affinity(_)
+        | Miss::Spread(_)
         | Miss::PerNode(_) => None,
-        Miss::RuntimeAway | Miss::HostPort(..) | Miss::Resources(_) => {
+        Miss::AvoidedBy(_) | Miss::Device(_) | Miss::RuntimeAway | Miss::HostPort(..) | Miss::Resources(_) => {
             Some(format!("{} {}", node.spec.id, explain::reason(cluster, node, miss)))
         }
     }

@@ -4,15 +4,12 @@
 
 use std::collections::BTreeMap;
 
-use api_types::{
-    id::{NodeId, WorkloadId},
-    node::Liveness,
-};
+use api_types::{id::WorkloadId, node::Liveness};
 
 use crate::{
     history::Subject,
     machine::Scheduler,
-    placement::{self, Candidates},
+    placement::{self, Seat},
     reconcile::{
         ENDED_RETRY_MS, rollout_share,
         slots::{LIVE_PER_SLOT_MAX, Slot, Why, free_slots, is_stop_first},
@@ -49,6 +46,7 @@ impl Scheduler {
     /// Brings a service up to date.
     pub(crate) fn reconcile_service(&mut self, id: &WorkloadId, replicas: u32) {
         self.ask_turns(id);
+        self.count_for_spread(id);
         let mut slots = self.slots_of(id);
         self.scale_down(id, replicas, &mut slots);
         let needs = self.needs_of(id, replicas, &mut slots);
@@ -182,8 +180,8 @@ impl Scheduler {
             enough &= self.fill_at_home(id, number, slots);
         }
         let (picks, room) = self.pick(id, &wanted);
-        for (number, node) in picks {
-            self.fill_slot(id, number, &node, slots);
+        for (number, seat) in picks {
+            self.fill_slot(id, number, &seat, slots);
         }
         enough && room
     }
@@ -196,12 +194,14 @@ impl Scheduler {
         }
         let home = self.cluster.workloads.get(id).map(|entry| self.home_of(entry.spec(), number));
         let Some(Home::Ready(node)) = home else { return false };
-        self.fill_slot(id, number, &node, slots);
+        let index = self.cluster.nodes.index_of(&node);
+        let Some(seat) = index.and_then(|index| self.cluster.reserve_on(id, index)) else { return false };
+        self.fill_slot(id, number, &seat, slots);
         true
     }
 
-    fn fill_slot(&mut self, id: &WorkloadId, number: u32, node: &NodeId, slots: &BTreeMap<u32, Slot>) {
-        let Some(placed) = self.commit(id, number, node) else { return };
+    fn fill_slot(&mut self, id: &WorkloadId, number: u32, seat: &Seat, slots: &BTreeMap<u32, Slot>) {
+        let placed = self.commit_to(id, number, seat);
         // Once more, to see whether it is steady then.
         self.cluster.touched.workloads.insert(id.clone());
         for (old, why) in slots.get(&number).map(|slot| slot.stale.as_slice()).unwrap_or_default() {
@@ -217,10 +217,10 @@ impl Scheduler {
         let mut allowed: Vec<u32> = self.allowed_moves(moves);
         allowed.retain(|slot| !self.has_data(id, *slot));
         let (picks, enough) = self.pick(id, &allowed);
-        for (number, node) in picks {
-            let placed = self.commit(id, number, &node);
+        for (number, seat) in picks {
+            let placed = self.commit_to(id, number, &seat);
             let old = moves.iter().find(|(slot, _)| *slot == number);
-            if let (Some(placed), Some((_, old))) = (placed, old) {
+            if let Some((_, old)) = old {
                 self.tell_replaced(*old, placed, Why::Draining);
             }
         }
@@ -245,10 +245,9 @@ impl Scheduler {
         let numbers: Vec<u32> = chosen.iter().map(|(number, _)| *number).collect();
         let (picks, enough) = self.pick(id, &numbers);
         let begun = !picks.is_empty();
-        for ((number, node), (_, old)) in picks.into_iter().zip(&chosen) {
-            if let Some(placed) = self.commit(id, number, &node) {
-                self.tell_replaced(*old, placed, Why::Earlier);
-            }
+        for ((number, seat), (_, old)) in picks.into_iter().zip(&chosen) {
+            let placed = self.commit_to(id, number, &seat);
+            self.tell_replaced(*old, placed, Why::Earlier);
         }
         let Some((_, old)) = chosen.first().filter(|_| !begun && !enough) else { return true };
         // No room beside the old one: it makes room, if that is enough.
@@ -270,14 +269,13 @@ impl Scheduler {
                 && self.cluster.nodes.values().any(|node| placement::check(&self.cluster, node, entry.spec()).is_ok())
     }
 
-    /// Picks a node for each of these slots, as far as this step may place; whether there was room. What this step may
+    /// Takes a place for each of these slots, as far as this step may place; whether there was room. What this step may
     /// not place is left to the next.
-    fn pick(&mut self, id: &WorkloadId, wanted: &[u32]) -> (Vec<(u32, NodeId)>, bool) {
+    fn pick(&mut self, id: &WorkloadId, wanted: &[u32]) -> (Vec<(u32, Seat)>, bool) {
         let now = &wanted[..wanted.len().min(self.placements_left)];
         let mut picks = Vec::new();
-        if let Some(entry) = self.cluster.workloads.get(id).filter(|_| !now.is_empty()) {
-            let mut candidates = Candidates::new(&self.cluster, entry.spec(), &|held| self.counts_for_spread(held));
-            picks.extend(now.iter().map_while(|number| Some((*number, candidates.pick()?))));
+        if !now.is_empty() {
+            picks.extend(now.iter().copied().zip(self.cluster.reserve(id, now.len())));
         }
         let enough = picks.len() == now.len();
         if !picks.is_empty() {
@@ -288,6 +286,14 @@ impl Scheduler {
             self.cluster.touched.workloads.insert(id.clone());
         }
         (picks, enough)
+    }
+
+    /// Tells placement which instances of a workload count for its evenness: those that go away anyway do not.
+    fn count_for_spread(&mut self, id: &WorkloadId) {
+        for number in self.cluster.numbers_of(id).to_vec() {
+            let counts = self.cluster.held(number).is_some_and(|held| self.counts_for_spread(held));
+            self.cluster.set_counted(number, counts);
+        }
     }
 
     /// Whether an instance does its work.

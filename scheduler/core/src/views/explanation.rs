@@ -154,7 +154,7 @@ impl<'s> Inquiry<'s> {
     /// The nodes that are shown, by name, and how many are not.
     fn nodes(self, verdicts: &[Verdict<'s>]) -> (Vec<NodeVerdict>, u32) {
         let (cluster, spec) = (&self.scheduler.cluster, self.entry.spec());
-        let ranked = rank::rank(cluster, spec, &|held| self.scheduler.counts_for_spread(held), None);
+        let ranked = rank::rank(cluster, spec, None);
         let mut shown: BTreeSet<&NodeId> = BTreeSet::new();
         if self.all || verdicts.len() <= NODES_WHOLE_MAX {
             shown.extend(verdicts.iter().map(|(id, _, _)| *id));
@@ -202,7 +202,7 @@ impl<'s> Inquiry<'s> {
         if self.is_daemon() {
             return placed;
         }
-        let ranked = rank::rank(cluster, spec, &|other| self.scheduler.counts_for_spread(other), Some(held));
+        let ranked = rank::rank(cluster, spec, Some(held));
         let place = ranked.iter().position(|ranked| ranked.node == placed.node);
         (placed.rank, placed.fits) = (place.map_or(0, |place| number(place + 1)), number(ranked.len()));
         placed.score = place.map(|place| ranked[place].score.clone()).unwrap_or_default();
@@ -217,13 +217,13 @@ impl<'s> Inquiry<'s> {
                 Some((own, other)) => {
                     format!("best of {}: {}; {}: {}", ranked.len(), own.words, second.node, other.words)
                 }
-                None => format!("first by name of {} that are alike", ranked.len()),
+                None => format!("first by address of {} that are alike", ranked.len()),
             },
             (Some(place), _) => {
                 let (own, best) = (&ranked[place], &ranked[0]);
                 let why = match differing(&own.score, &best.score) {
                     Some((own, other)) => format!("{}; {}: {}", own.words, best.node, other.words),
-                    None => format!("{} is alike and comes first by name", best.node),
+                    None => format!("{} is alike and comes first by address", best.node),
                 };
                 format!("place {} of {} now: {why}", place + 1, ranked.len())
             }

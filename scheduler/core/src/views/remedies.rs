@@ -127,6 +127,18 @@ fn without(spec: &WorkloadSpec, miss: &Miss<'_>) -> Option<Change> {
             change.spec.ports.iter_mut().filter(is_it).for_each(|other| other.host = None);
             change.action = format!("free port {port}/{}", protocol.as_str());
         }
+        Miss::Affinity(rule) => {
+            change.spec.placement.affinities.retain(|other| other != *rule);
+            change.action = format!("drop `{rule}`");
+        }
+        Miss::Spread(rule) => {
+            change.spec.placement.spread.iter_mut().filter(|other| other == rule).for_each(|it| it.skew_max = None);
+            change.action = format!("let `{rule}` be soft");
+        }
+        Miss::NoDevice(request) | Miss::Device(request) => {
+            change.spec.devices.retain(|other| other != *request);
+            change.action = format!("free {request} or ask for none");
+        }
         Miss::PerNode(limit) => {
             change.spec.placement.per_node_max = None;
             change.action = format!("allow more than {limit} on a node");
@@ -136,7 +148,13 @@ fn without(spec: &WorkloadSpec, miss: &Miss<'_>) -> Option<Change> {
             change.action = format!("reserve {} less, or free as much there", explain::amount(*lack));
             change.less = *lack;
         }
-        Miss::Cordoned | Miss::Draining | Miss::Unreachable | Miss::Lost | Miss::Unknown | Miss::RuntimeAway => {
+        Miss::Cordoned
+        | Miss::Draining
+        | Miss::Unreachable
+        | Miss::Lost
+        | Miss::Unknown
+        | Miss::RuntimeAway
+        | Miss::AvoidedBy(_) => {
             return None;
         }
     }
@@ -179,9 +197,16 @@ fn available(cluster: &Cluster, spec: &WorkloadSpec, group: &[(&NodeEntry, &Miss
         Miss::Cordoned | Miss::Draining => format!("uncordon {id}"),
         Miss::RuntimeAway => format!("mend the container runtime of {id}"),
         Miss::Unreachable | Miss::Lost | Miss::Unknown => format!("bring {id} back"),
-        Miss::Architecture(_) | Miss::Constraint(_) | Miss::HostPort(..) | Miss::PerNode(_) | Miss::Resources(_) => {
-            return None;
-        }
+        Miss::Architecture(_)
+        | Miss::Constraint(_)
+        | Miss::NoDevice(_)
+        | Miss::Affinity(_)
+        | Miss::AvoidedBy(_)
+        | Miss::Spread(_)
+        | Miss::HostPort(..)
+        | Miss::PerNode(_)
+        | Miss::Device(_)
+        | Miss::Resources(_) => return None,
     };
     let nodes = u32::try_from(fitting.count() + 1).unwrap_or(u32::MAX);
     Some(Remedy { filter: miss.filter().to_owned(), action, node: id.clone(), nodes, less: Resources::default() })
@@ -211,6 +236,16 @@ fn several_rules(cluster: &Cluster, spec: &WorkloadSpec, groups: &[Vec<(&NodeEnt
 
 /// How much it takes to let a rule go, the least first.
 fn effort(filter: &str) -> usize {
-    let order = ["resources", "per_node", "host_ports", "availability", "constraints", "architecture"];
+    let order = [
+        "resources",
+        "per_node",
+        "host_ports",
+        "devices",
+        "availability",
+        "spread",
+        "affinity",
+        "constraints",
+        "architecture",
+    ];
     order.iter().position(|known| *known == filter).unwrap_or(order.len())
 }

@@ -1,5 +1,7 @@
 //! The language of the stories: a command a line, `#` begins a comment. What each command does stands beside its name.
 
+#[path = "company.rs"]
+mod company;
 #[path = "explain.rs"]
 mod explain;
 #[path = "moves.rs"]
@@ -135,6 +137,8 @@ fn node(fleet: &mut Fleet, words: &[&str]) -> String {
     };
     if !fleet.agents.contains_key(&node) {
         fleet.add_agent(&node, capacity, &get("arch", "amd64"));
+        let devices = options.get("devices").map(|text| company::devices(text)).unwrap_or_default();
+        fleet.agents.get_mut(&node).expect("just added").facts.devices = devices;
     }
     let shown = answer(fleet.request(Change::AdmitNode { node: node.clone(), site: get("site", "default"), labels }));
     if fleet.scheduler.node(&node).is_some() && !options.contains_key("silent") {
@@ -180,13 +184,14 @@ fn spec(words: &[&str]) -> WorkloadSpec {
             constraints: get("constraint").map(constraint).into_iter().collect(),
             per_node_max: get("per_node").map(|n| n.parse().expect("a number")),
             priority: get("priority").map(moves::priority).unwrap_or_default(),
+            affinities: company::affinities(get("with"), get("without")),
             spread: get("spread").map_or_else(|| PlacementSpec::default().spread, moves::spread),
-            ..PlacementSpec::default()
         },
         container: ContainerSpec {
             mounts: get("volume").into_iter().flat_map(moves::volumes).collect(),
             ..spec.container
         },
+        devices: get("devices").map(company::requests).unwrap_or_default(),
         ports: port.into_iter().collect(),
         probe: options.contains_key("probe").then_some(ProbeSpec {
             check: ProbeCheck::Tcp { port: 80 },
@@ -280,6 +285,7 @@ fn show(fleet: &Fleet, words: &[&str]) -> String {
                 line(&mut text, &[view.name.as_str(), &liveness, &wish, &view.subnet.to_string(), &count]);
             }
         }
+        ["devices"] => text.push_str(&company::show_devices(fleet)),
         ["workloads"] => {
             for view in scheduler.workload_views() {
                 let counts =

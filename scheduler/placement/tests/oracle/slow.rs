@@ -40,18 +40,18 @@ impl Slow<'_> {
     }
 
     fn counted(&self, node: NodeIndex, group: GroupIndex, over: Over) -> u32 {
-        u32::try_from(self.there(node, group, over).filter(|instance| instance.counted).count()).unwrap()
+        u32::try_from(self.there(node, group, over).filter(|instance| instance.counted).count()).expect("it is there")
     }
 
     fn is_meant(&self, node: NodeIndex, group: GroupIndex) -> bool {
-        let demand = self.engine.group(group).unwrap().demand();
+        let demand = self.engine.group(group).expect("it is there").demand();
         let Some(shape) = self.engine.fleet().shape(node).filter(|shape| shape.available) else { return false };
-        let allowed = self.engine.selection(demand.selection).unwrap().allows(shape.class);
+        let allowed = self.engine.selection(demand.selection).expect("it is there").allows(shape.class);
         allowed && demand.nodes.as_ref().is_none_or(|nodes| nodes.contains(&node))
     }
 
     fn free(&self, node: NodeIndex) -> (u64, u64) {
-        let capacity = self.engine.fleet().shape(node).unwrap().capacity;
+        let capacity = self.engine.fleet().shape(node).expect("it is there").capacity;
         let here = || self.instances.iter().filter(|instance| instance.node == node);
         let cpu: u64 = here().map(|instance| u64::from(instance.amount.cpu_millis)).sum();
         let memory: u64 = here().map(|instance| u64::from(instance.amount.memory_kib)).sum();
@@ -60,11 +60,11 @@ impl Slow<'_> {
 
     /// The kind of the first rule that a node breaks, in the documented order.
     pub(crate) fn check(&self, node: NodeIndex, group: GroupIndex) -> Result<(), &'static str> {
-        let demand = self.engine.group(group).unwrap().demand();
+        let demand = self.engine.group(group).expect("it is there").demand();
         let Some(shape) = self.engine.fleet().shape(node).filter(|shape| shape.available) else {
             return Err("unavailable");
         };
-        if !self.engine.selection(demand.selection).unwrap().allows(shape.class) {
+        if !self.engine.selection(demand.selection).expect("it is there").allows(shape.class) {
             return Err("class");
         }
         if demand.nodes.as_ref().is_some_and(|nodes| !nodes.contains(&node)) {
@@ -86,7 +86,7 @@ impl Slow<'_> {
         }
         for rule in &demand.spread {
             let meant = self.engine.fleet().nodes().filter(|other| self.is_meant(*other, group));
-            let lowest = meant.map(|other| self.counted(other, group, rule.over)).min().unwrap();
+            let lowest = meant.map(|other| self.counted(other, group, rule.over)).min().expect("it is there");
             if rule.skew_max.is_some_and(|skew| self.counted(node, group, rule.over) + 1 > lowest + skew) {
                 return Err("spread");
             }
@@ -108,7 +108,7 @@ impl Slow<'_> {
 
     /// The test's demands ask for one kind each, so trying each device in turn is enough.
     fn has_devices(&self, node: NodeIndex, group: GroupIndex) -> bool {
-        let asks = &self.engine.group(group).unwrap().demand().devices;
+        let asks = &self.engine.group(group).expect("it is there").demand().devices;
         let free = |slot: &Slot, index: u32| {
             let here = self.instances.iter().filter(|instance| instance.node == node);
             let used: u32 =
@@ -135,7 +135,7 @@ impl Slow<'_> {
         selections.sort_unstable();
         selections.dedup();
         let weight = |selection| {
-            let classes = self.engine.selection(selection).unwrap();
+            let classes = self.engine.selection(selection).expect("it is there");
             let groups = self.engine.groups().filter(|(_, group)| group.demand().selection == selection);
             let (mut cpu, mut memory, mut all_cpu, mut all_memory) = (0_u64, 0_u64, 0_u64, 0_u64);
             for (_, group) in groups {
@@ -143,7 +143,7 @@ impl Slow<'_> {
                 memory += u64::from(group.demand().amount.memory_kib) * u64::from(group.wanted());
             }
             for node in self.engine.fleet().nodes() {
-                let shape = self.engine.fleet().shape(node).unwrap();
+                let shape = self.engine.fleet().shape(node).expect("it is there");
                 if classes.allows(shape.class) {
                     all_cpu += u64::from(shape.capacity.cpu_millis);
                     all_memory += u64::from(shape.capacity.memory_kib);
@@ -152,15 +152,16 @@ impl Slow<'_> {
             let ratio = |wanted: u64, all: u64| (wanted * 1_024 / all.max(1)).min(3 * 1_024);
             (ratio(cpu, all_cpu) + ratio(memory, all_memory)) / 2 * 300 / 1_000
         };
-        let allowing = selections.into_iter().filter(|id| self.engine.selection(*id).unwrap().allows(class));
+        let allowing =
+            selections.into_iter().filter(|id| self.engine.selection(*id).expect("it is there").allows(class));
         allowing.map(weight).sum()
     }
 
     /// The counts of the rules, the coarse gap of the free shares with scarcity, what is used, and the order.
     fn score(&self, node: NodeIndex, group: GroupIndex) -> (Vec<u32>, u64, u64, u32) {
-        let demand = self.engine.group(group).unwrap().demand();
+        let demand = self.engine.group(group).expect("it is there").demand();
         let counts = demand.spread.iter().map(|rule| self.counted(node, group, rule.over)).collect();
-        let shape = self.engine.fleet().shape(node).unwrap();
+        let shape = self.engine.fleet().shape(node).expect("it is there");
         let (cpu, memory) = self.free(node);
         let most = u64::from(u32::MAX);
         let cpu = (cpu - u64::from(demand.amount.cpu_millis)) * (most / u64::from(shape.capacity.cpu_millis).max(1));

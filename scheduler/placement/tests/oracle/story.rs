@@ -95,8 +95,10 @@ impl Story {
             ..Demand::default()
         };
         if self.random.percent(15) {
-            demand.ports =
-                vec![Port { number: 80 + u16::try_from(self.random.below(2)).unwrap(), protocol: Protocol::Tcp }];
+            demand.ports = vec![Port {
+                number: 80 + u16::try_from(self.random.below(2)).expect("it is there"),
+                protocol: Protocol::Tcp,
+            }];
         }
         if plain {
             return demand;
@@ -175,7 +177,7 @@ impl Story {
     /// Something other than placing.
     pub(crate) fn happen(&mut self) {
         let nodes: Vec<NodeIndex> = self.engine.fleet().nodes().collect();
-        let count = u32::try_from(self.instances.len()).unwrap();
+        let count = u32::try_from(self.instances.len()).expect("it is there");
         match self.random.below(6) {
             0 | 1 if count > 0 => {
                 let index = self.random.below(count) as usize;

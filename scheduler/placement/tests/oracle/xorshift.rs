@@ -22,7 +22,7 @@ impl Xorshift {
 
     /// A number below `count`.
     pub(crate) fn below(&mut self, count: u32) -> u32 {
-        u32::try_from(self.next() >> 11 & 0xFFFF_FFFF).unwrap() % count.max(1)
+        u32::try_from(self.next() >> 11 & 0xFFFF_FFFF).expect("it is there") % count.max(1)
     }
 
     /// True so many times in a hundred.
@@ -31,6 +31,6 @@ impl Xorshift {
     }
 
     pub(crate) fn one_of<T: Copy>(&mut self, all: &[T]) -> T {
-        all[self.below(u32::try_from(all.len()).unwrap()) as usize]
+        all[self.below(u32::try_from(all.len()).expect("it is there")) as usize]
     }
 }

@@ -1,0 +1,67 @@
+//! Words of the stories about whom instances are beside, and what devices they get.
+
+use std::fmt::Write as _;
+
+use api_types::{
+    device::{Device, DeviceAmount, DeviceRequest},
+    placement::{Affinity, Domain, Relation},
+};
+
+use crate::fleet::Fleet;
+
+/// `db,api@site,cache@label.rack`: other workloads, and what counts as one place.
+pub(crate) fn affinities(with: Option<&str>, without: Option<&str>) -> Vec<Affinity> {
+    let rules = |text: Option<&str>, relation: Relation| -> Vec<Affinity> {
+        let rule = |text: &str| {
+            let (workload, within) = text.split_once('@').unwrap_or((text, "node"));
+            let within = match within {
+                "site" => Domain::Site,
+                "node" => Domain::Node,
+                label => Domain::Label(label.trim_start_matches("label.").to_owned()),
+            };
+            Affinity { workload: workload.parse().expect("a workload"), within, relation }
+        };
+        text.into_iter().flat_map(|text| text.split(',')).map(rule).collect()
+    };
+    [rules(with, Relation::With), rules(without, Relation::Without)].concat()
+}
+
+/// `front:camera,g0:gpu/t4:4`: names with kinds, models and shares of a node's devices.
+pub(crate) fn devices(text: &str) -> Vec<Device> {
+    let device = |text: &str| {
+        let parts: Vec<&str> = text.split(':').collect();
+        let (kind, model) = parts[1].split_once('/').unwrap_or((parts[1], ""));
+        let shares = parts.get(2).map_or(1, |shares| shares.parse().expect("a number"));
+        Device { name: parts[0].to_owned(), kind: kind.to_owned(), model: model.to_owned(), shares }
+    };
+    text.split(',').map(device).collect()
+}
+
+/// `gpu:2`, `gpu/t4:0.250`, `camera:share`: what an instance asks for.
+pub(crate) fn requests(text: &str) -> Vec<DeviceRequest> {
+    let request = |text: &str| {
+        let (kind, amount) = text.split_once(':').expect("kind:amount");
+        let (kind, model) = kind.split_once('/').map_or((kind, None), |(kind, model)| (kind, Some(model.to_owned())));
+        let amount = match (amount, amount.strip_prefix("0.")) {
+            ("share", _) => DeviceAmount::Share,
+            (_, Some(millis)) => DeviceAmount::Millis(millis.parse().expect("thousandths")),
+            (count, None) => DeviceAmount::Whole(count.parse().expect("a number")),
+        };
+        DeviceRequest { kind: kind.to_owned(), model, amount }
+    };
+    text.split(',').map(request).collect()
+}
+
+/// What instances were given, as their nodes are told.
+pub(crate) fn show_devices(fleet: &Fleet) -> String {
+    let mut text = String::new();
+    for view in fleet.scheduler.node_views() {
+        let set = fleet.scheduler.assignment_set(&view.name);
+        for assignment in set.iter().flat_map(|set| &set.assignments) {
+            let grants: Vec<String> =
+                assignment.devices.iter().map(|grant| format!("{} {}", grant.device, grant.millis)).collect();
+            writeln!(text, "{}  {}  {}", assignment.instance, view.name, grants.join(", ")).expect("a text takes all");
+        }
+    }
+    text
+}

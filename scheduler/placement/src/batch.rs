@@ -17,7 +17,7 @@ const BATCH_MIN: u32 = 32;
 
 impl Engine {
     /// Places up to `count` more instances and takes what they need, counted for evenness: the same nodes, as often, as
-    /// picking one after the other would. Fewer when not all have room.
+    /// picking one after the other would. Fewer when not all have room. A few are given in the order in which they were picked.
     ///
     /// On a fleet so large that [`Engine::pick`] compares some of the equally even nodes only, this compares all.
     pub fn place(&mut self, index: GroupIndex, count: u32) -> Vec<Run> {
@@ -59,23 +59,21 @@ impl Engine {
         }
     }
 
+    /// In the order in which they were picked.
     fn one_by_one(&mut self, index: GroupIndex, count: u32) -> Vec<Run> {
-        let mut runs: BTreeMap<NodeIndex, u32> = BTreeMap::new();
-        let mut granted = Vec::new();
+        let mut runs: Vec<Run> = Vec::new();
         for _ in 0..count {
             let Some(node) = self.pick(index) else { break };
             let devices = self.grant(node, index).expect("the check passed");
             let Some(group) = self.group(index) else { break };
             let (amount, ports) = (group.demand.amount, group.demand.ports.clone());
             self.take(node, index, Holding { amount, ports: &ports, devices: &devices, counted: true });
-            if devices.is_empty() {
-                *runs.entry(node).or_default() += 1;
-            } else {
-                granted.push(Run { node, count: 1, devices });
+            match runs.last_mut().filter(|last| last.node == node && devices.is_empty()) {
+                Some(last) => last.count += 1,
+                None => runs.push(Run { node, count: 1, devices }),
             }
         }
-        granted.extend(runs.into_iter().map(|(node, count)| Run { node, count, devices: Vec::new() }));
-        granted
+        runs
     }
 
     fn search(&mut self, index: GroupIndex, look: impl FnOnce(&mut Search<'_>)) {

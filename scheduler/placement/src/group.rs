@@ -112,6 +112,17 @@ impl Group {
         self.tally(key).map(|tally| tally.get(value)).unwrap_or_default()
     }
 
+    /// The groups whose instances must be beside those of this one.
+    pub fn followers(&self) -> impl Iterator<Item = GroupIndex> + '_ {
+        self.named_by.iter().filter(|(_, _, relation)| *relation == Relation::With).map(|(other, _, _)| *other)
+    }
+
+    /// Whether some group's rules name this one.
+    #[must_use]
+    pub fn is_named(&self) -> bool {
+        !self.named_by.is_empty()
+    }
+
     /// Whether another group's rules keep it away from where that one is.
     pub(crate) fn is_avoided(&self) -> bool {
         self.named_by.iter().any(|(_, _, relation)| *relation == Relation::Without)

@@ -127,9 +127,7 @@ fn everywhere(search: &mut Search<'_>) -> Vec<Vec<Slice>> {
     let hosts = selections.hosts(group.demand.selection, group.lead);
     let mut places = Vec::new();
     for (_, classes) in hosts.into_iter().flatten() {
-        let mut slices = Vec::new();
-        classes.iter().for_each(|class| search.add_slices(*class, 0, &mut slices));
-        places.push(slices);
+        places.push(search.slices(classes.iter().copied(), 0));
     }
     places
 }

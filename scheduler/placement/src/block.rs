@@ -3,7 +3,7 @@
 //! The scan is plain code over fixed arrays of 32-bit integers without branches, which compilers turn into vector
 //! instructions. All values are integers, so every machine finds the same node.
 
-use crate::{amount::Amount, fleet::NodeIndex};
+use crate::{amount::Amount, class::ClassId, fleet::NodeIndex};
 
 /// Nodes per block.
 pub(crate) const LANES: usize = 8;
@@ -44,12 +44,13 @@ pub(crate) struct Row {
     pub(crate) order: u32,
 }
 
-/// The best row of a scan; lower is better. `row` is its place in the class, not part of the order.
+/// The best row of a scan; lower is better. Class and row are where it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Candidate {
     pub(crate) mark: u16,
     pub(crate) key: u32,
     pub(crate) order: u32,
+    pub(crate) class: ClassId,
     pub(crate) row: u32,
 }
 
@@ -126,14 +127,12 @@ impl Block {
         let mut keys = [NO_ROOM; LANES];
         for (lane, key) in keys.iter_mut().enumerate() {
             let (free_cpu, free_memory) = (self.free_cpu[lane], self.free_memory[lane]);
-            let fits = (free_cpu >= need.amount.cpu_millis)
-                & (free_memory >= need.amount.memory_kib)
-                & (self.marks[lane] != CLOSED);
+            let fits = (free_cpu >= need.amount.cpu_millis) & (free_memory >= need.amount.memory_kib);
             let cpu = free_cpu.wrapping_sub(need.amount.cpu_millis).wrapping_mul(self.cpu_factor[lane]);
             let memory = (free_memory.wrapping_sub(need.amount.memory_kib) >> MEMORY_SHIFT)
                 .wrapping_mul(self.memory_factor[lane]);
-            let gap = cpu.max(memory) - cpu.min(memory);
-            let uneven = ((gap >> (32 - SHARE_BITS)) + need.scarcity) >> COARSE_SHIFT;
+            let gap = (cpu >> (32 - SHARE_BITS)).abs_diff(memory >> (32 - SHARE_BITS));
+            let uneven = (gap + need.scarcity) >> COARSE_SHIFT;
             let used = (u32::MAX - (cpu >> 1) - (memory >> 1)) >> (32 - USED_BITS);
             *key = if fits { uneven << USED_BITS | used } else { NO_ROOM };
         }
@@ -142,7 +141,7 @@ impl Block {
 
     /// One lane's key; `None` when it has no room or is closed.
     pub(crate) fn key(&self, lane: usize, need: Need) -> Option<u32> {
-        Some(self.keys(need)[lane]).filter(|key| *key != NO_ROOM)
+        Some(self.keys(need)[lane]).filter(|key| *key != NO_ROOM && self.marks[lane] != CLOSED)
     }
 
     /// How many more of an amount fit in a lane; none in a closed one.
@@ -168,38 +167,69 @@ pub(crate) fn parts(free: Amount, capacity: Amount, need: Need) -> (u32, u32) {
     (key >> USED_BITS, key & ((1 << USED_BITS) - 1))
 }
 
-/// The best row of consecutive blocks: fewest siblings, then lowest key, then lowest order. `first` is the row of the
-/// first lane.
-pub(crate) fn best(blocks: &[Block], first: u32, need: Need) -> Option<Candidate> {
-    let mut marks = [u32::MAX; LANES];
-    let mut keys = [NO_ROOM; LANES];
-    let mut orders = [u32::MAX; LANES];
-    let mut rows = [0_u32; LANES];
-    let mut row = first;
-    for block in blocks {
-        let found = block.keys(need);
-        for lane in 0..LANES {
-            // No room counts as more siblings than anybody has, so that it never wins.
-            let mark = if found[lane] == NO_ROOM { u32::MAX } else { u32::from(block.marks[lane]) };
-            let order = block.order[lane];
-            let better = (mark < marks[lane])
-                | ((mark == marks[lane])
-                    & ((found[lane] < keys[lane]) | ((found[lane] == keys[lane]) & (order < orders[lane]))));
-            marks[lane] = if better { mark } else { marks[lane] };
-            keys[lane] = if better { found[lane] } else { keys[lane] };
-            orders[lane] = if better { order } else { orders[lane] };
-            rows[lane] = if better { row } else { rows[lane] };
-        }
-        row = row.wrapping_add(ROWS);
+/// The best row of several runs of blocks: fewest siblings, then lowest key, then lowest order. Rows are numbered on through
+/// all runs.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Scan {
+    keys: [u32; LANES],
+    orders: [u32; LANES],
+    rows: [u32; LANES],
+    next: u32,
+    /// The best row of blocks with marks.
+    marked: Option<(u16, u32, u32, u32)>,
+}
+
+impl Scan {
+    pub(crate) fn new() -> Self {
+        Self { keys: [NO_ROOM; LANES], orders: [u32::MAX; LANES], rows: [0; LANES], next: 0, marked: None }
     }
-    (0_u32..)
-        .zip(0..LANES)
-        .filter(|(_, lane)| keys[*lane] != NO_ROOM)
-        .filter_map(|(offset, lane)| {
-            let mark = u16::try_from(marks[lane]).ok()?;
-            Some(Candidate { mark, key: keys[lane], order: orders[lane], row: rows[lane] + offset })
-        })
-        .min()
+
+    /// Looks at a run of blocks.
+    pub(crate) fn look(&mut self, blocks: &[Block], need: Need) {
+        // Copies that the compiler keeps in registers.
+        let (mut keys, mut orders, mut rows, mut row) = (self.keys, self.orders, self.rows, self.next);
+        for block in blocks {
+            let found = block.keys(need);
+            if block.marks == [0; LANES] {
+                for lane in 0..LANES {
+                    let order = block.order[lane];
+                    let better = (found[lane] < keys[lane]) | ((found[lane] == keys[lane]) & (order < orders[lane]));
+                    keys[lane] = if better { found[lane] } else { keys[lane] };
+                    orders[lane] = if better { order } else { orders[lane] };
+                    rows[lane] = if better { row } else { rows[lane] };
+                }
+            } else {
+                self.look_marked(block, &found, row);
+            }
+            row += ROWS;
+        }
+        (self.keys, self.orders, self.rows, self.next) = (keys, orders, rows, row);
+    }
+
+    /// Looks at a block with marks, lane by lane: there are few.
+    #[inline(never)]
+    fn look_marked(&mut self, block: &Block, keys: &[u32; LANES], row: u32) {
+        for (lane, row) in (row..).take(LANES).enumerate() {
+            if keys[lane] != NO_ROOM && block.marks[lane] != CLOSED {
+                let found = (block.marks[lane], keys[lane], block.order[lane], row);
+                if self.marked.is_none_or(|best| found < best) {
+                    self.marked = Some(found);
+                }
+            }
+        }
+    }
+
+    /// The best: mark, key, order, and its number.
+    pub(crate) fn best(&self) -> Option<(u16, u32, u32, u32)> {
+        let mut best: Option<(u16, u32, u32, u32)> = self.marked;
+        for (lane, offset) in (0..LANES).zip(0_u32..) {
+            let found = (0, self.keys[lane], self.orders[lane], self.rows[lane] + offset);
+            if self.keys[lane] != NO_ROOM && best.is_none_or(|best| found < best) {
+                best = Some(found);
+            }
+        }
+        best
+    }
 }
 
 #[cfg(test)]
@@ -219,6 +249,12 @@ mod tests {
         block
     }
 
+    fn best(blocks: &[Block], need: Need) -> Option<u32> {
+        let mut scan = Scan::new();
+        blocks.chunks(1).for_each(|blocks| scan.look(blocks, need));
+        scan.best().map(|(_, _, _, row)| row)
+    }
+
     fn need(cpu_millis: u32, memory_kib: u32) -> Need {
         Need { amount: Amount { cpu_millis, memory_kib }, scarcity: 0 }
     }
@@ -227,7 +263,7 @@ mod tests {
     fn the_node_that_stays_in_proportion_wins() {
         let blocks = [block(&[(4_000, 4 * GIB), (2_000, 8 * GIB), (500, 16 * GIB)])];
 
-        let found = best(&blocks, 0, need(500, 2 * GIB)).map(|found| found.row);
+        let found = best(&blocks, need(500, 2 * GIB));
 
         assert_eq!(found, Some(1));
     }
@@ -238,9 +274,9 @@ mod tests {
         blocks[0].set_mark(0, 1);
         blocks[0].set_mark(1, CLOSED);
 
-        assert_eq!(best(&blocks, 0, need(1, 1)).map(|found| found.row), Some(8), "its order is 0");
-        assert_eq!(best(&blocks[..1], 0, need(4_001, 1)), None, "nothing has room");
-        assert_eq!(best(&[Block::EMPTY], 0, need(0, 1)), None, "an empty lane has no room");
+        assert_eq!(best(&blocks, need(1, 1)), Some(8), "its order is 0");
+        assert_eq!(best(&blocks[..1], need(4_001, 1)), None, "nothing has room");
+        assert_eq!(best(&[Block::EMPTY], need(0, 1)), None, "an empty lane has no room");
     }
 
     #[test]

@@ -81,11 +81,11 @@ fn basin(search: &Search<'_>, slices: &[Slice]) -> Basin {
     let demand = search.demand();
     let mut basin = Basin { wells: Vec::new(), depth: 0, room: 0, share: 0 };
     for slice in slices {
-        let class = search.fleet.class(slice.class);
         if let Some(key) = search.group.lead {
-            basin.depth = search.group.at(key, class.value(key)).counted.into();
+            basin.depth = search.group.at(key, search.fleet.class(slice.class).value(key)).counted.into();
         }
-        for row in search.rows(slice) {
+        for (id, row) in search.rows(slice) {
+            let class = search.fleet.class(id);
             let (block, lane) = class.lane(row);
             let mut room = block.room(lane, demand.amount);
             if block.mark(lane) == CLOSED {
@@ -99,7 +99,7 @@ fn basin(search: &Search<'_>, slices: &[Slice]) -> Basin {
             }
             if room > 0 {
                 let (depth, room) = (u64::from(block.mark(lane)), u64::from(room));
-                basin.wells.push(Well { class: slice.class, row, depth, room });
+                basin.wells.push(Well { class: id, row, depth, room });
                 basin.room += room;
             }
         }
@@ -118,7 +118,7 @@ fn pour(search: &mut Search<'_>, basin: &Basin, filled: &mut Vec<(NodeIndex, u32
         take(search, well.class, well.row, share, filled);
         if well.depth + share == level && well.room > share {
             let class = search.fleet.class(well.class);
-            let candidate = class.candidate(well.row, class.need(search.demand().amount));
+            let candidate = class.candidate(well.class, well.row, class.need(search.demand().amount));
             next.extend(candidate.map(|candidate| (level, candidate.key, candidate.order, well.class, candidate.row)));
         }
     }

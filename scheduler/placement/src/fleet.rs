@@ -85,10 +85,10 @@ impl Class {
         Need { amount, scarcity: self.scarcity }
     }
 
-    /// The candidate that one row is; `None` when it has no room or is closed.
-    pub(crate) fn candidate(&self, row: u32, need: Need) -> Option<Candidate> {
+    /// The candidate that one row of this class, which has this number, is; `None` when it has no room or is closed.
+    pub(crate) fn candidate(&self, class: ClassId, row: u32, need: Need) -> Option<Candidate> {
         let (block, lane) = self.lane(row);
-        Some(Candidate { mark: block.mark(lane), key: block.key(lane, need)?, order: block.order(lane), row })
+        Some(Candidate { mark: block.mark(lane), key: block.key(lane, need)?, order: block.order(lane), class, row })
     }
 
     pub(crate) fn lane(&self, row: u32) -> (&Block, usize) {

@@ -1,14 +1,17 @@
 //! What a search looks at: which classes and rows are open to a group, and the slices in which to look.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::Range,
+};
 
 use crate::{
-    block::{self, CLOSED, Candidate, ROWS},
+    block::{CLOSED, Candidate, ROWS, Scan},
     check::View,
     class::ClassId,
     demand::{Affinity, Demand, Over, Relation},
     fleet::{Fleet, NodeIndex},
-    group::{Count, Group, GroupIndex},
+    group::{Count, Group, GroupIndex, domain},
     selection::Selections,
 };
 
@@ -17,19 +20,28 @@ const SLICE_BLOCKS_MAX: u32 = 64;
 /// Listed nodes that one slice has at most.
 const SLICE_NODES_MAX: usize = 64;
 
-/// Some rows of one class.
+/// Some rows of classes that are one place to every rule of evenness.
 #[derive(Clone, Debug)]
 pub(crate) struct Slice {
+    /// One of the classes.
     pub(crate) class: ClassId,
     rows: Rows,
 }
 
 #[derive(Clone, Debug)]
 enum Rows {
-    /// Consecutive blocks.
-    Blocks(u32, u32),
-    /// Single rows.
+    /// Consecutive parts of the search.
+    Parts(Range<usize>),
+    /// Single rows of the class.
     Listed(Vec<u32>),
+}
+
+/// Consecutive blocks of one class.
+#[derive(Clone, Copy, Debug)]
+struct Part {
+    class: ClassId,
+    from: u32,
+    to: u32,
 }
 
 /// One group's look for nodes. Marks that it leaves in the columns are wiped by [`Search::finish`].
@@ -42,6 +54,9 @@ pub(crate) struct Search<'e> {
     pub(crate) group: &'e Group,
     /// Whether a rule is over nodes: then marks count siblings.
     counts_nodes: bool,
+    /// Whether rules about other groups close whole classes.
+    has_company: bool,
+    parts: Vec<Part>,
     marked: Vec<(ClassId, u32)>,
     /// What was placed in this search, where marks do not say it.
     seats: BTreeMap<NodeIndex, u32>,
@@ -56,7 +71,19 @@ impl<'e> Search<'e> {
     ) -> Option<Self> {
         let group = groups.get(index.0 as usize)?.as_ref()?;
         let counts_nodes = group.demand.spread.iter().any(|rule| rule.over == Over::Node);
-        Some(Self { fleet, groups, selections, index, group, counts_nodes, marked: Vec::new(), seats: BTreeMap::new() })
+        let has_company = !group.demand.affinities.is_empty() || group.is_avoided();
+        Some(Self {
+            fleet,
+            groups,
+            selections,
+            index,
+            group,
+            counts_nodes,
+            has_company,
+            parts: Vec::new(),
+            marked: Vec::new(),
+            seats: BTreeMap::new(),
+        })
     }
 
     pub(crate) fn view(&self) -> View<'_> {
@@ -90,7 +117,10 @@ impl<'e> Search<'e> {
     }
 
     /// Whether the rules about other groups allow a class as a whole.
-    pub(crate) fn is_open(&self, class: ClassId) -> bool {
+    fn is_open(&self, class: ClassId) -> bool {
+        if !self.has_company {
+            return true;
+        }
         let class = self.fleet.class(class);
         let total = |other: GroupIndex, over: Over| {
             let Over::Domain(key) = over else { return None };
@@ -154,44 +184,93 @@ impl<'e> Search<'e> {
             .collect()
     }
 
-    /// Adds the slices of a class, beginning at one of them and going round.
-    pub(crate) fn add_slices(&self, class: ClassId, start: u64, slices: &mut Vec<Slice>) {
-        let there = self.fleet.class(class);
-        if there.rows == 0 || !self.is_open(class) {
-            return;
+    /// The slices of a place's classes, each class beginning at one of its blocks and going round.
+    pub(crate) fn slices(&mut self, classes: impl Iterator<Item = ClassId>, start: u64) -> Vec<Slice> {
+        let mut slices: Vec<Slice> = Vec::new();
+        let mut room = 0;
+        for id in classes {
+            let class = self.fleet.class(id);
+            if class.rows == 0 || !self.is_open(id) {
+                continue;
+            }
+            let blocks = u32::try_from(class.blocks.len()).expect("rows are numbered in 32 bits");
+            let is_same = slices.last().is_some_and(|last| self.is_one_place(last.class, id));
+            let count = blocks.div_ceil(SLICE_BLOCKS_MAX);
+            let start = u32::try_from(start % u64::from(count)).expect("it is less than their count");
+            for part in (start..count).chain(0..start) {
+                let from = part * SLICE_BLOCKS_MAX;
+                let to = blocks.min(from + SLICE_BLOCKS_MAX);
+                let place = self.parts.len();
+                self.parts.push(Part { class: id, from, to });
+                match slices.last_mut() {
+                    Some(Slice { rows: Rows::Parts(parts), .. }) if is_same && to - from <= room => {
+                        parts.end = place + 1;
+                        room -= to - from;
+                    }
+                    _ => {
+                        slices.push(Slice { class: id, rows: Rows::Parts(place..place + 1) });
+                        room = SLICE_BLOCKS_MAX - (to - from);
+                    }
+                }
+            }
         }
-        let blocks = u32::try_from(there.blocks.len()).expect("rows are numbered in 32 bits");
-        let count = blocks.div_ceil(SLICE_BLOCKS_MAX);
-        let start = u32::try_from(start % u64::from(count)).expect("it is less than their count");
-        for part in (start..count).chain(0..start) {
-            let from = part * SLICE_BLOCKS_MAX;
-            slices.push(Slice { class, rows: Rows::Blocks(from, blocks.min(from + SLICE_BLOCKS_MAX)) });
-        }
+        slices
     }
 
-    /// How many rows a slice has.
-    pub(crate) fn len(&self, slice: &Slice) -> u32 {
+    /// Whether two classes have the same value of every property that a rule of evenness is over.
+    fn is_one_place(&self, a: ClassId, b: ClassId) -> bool {
+        let (a, b) = (self.fleet.class(a), self.fleet.class(b));
+        let mut keys = self.group.demand.spread.iter().filter_map(|rule| domain(rule.over));
+        keys.all(|key| a.value(key) == b.value(key))
+    }
+
+    /// How many blocks a slice has.
+    pub(crate) fn blocks(&self, slice: &Slice) -> u32 {
         match &slice.rows {
-            Rows::Blocks(from, to) => (to * ROWS).min(self.fleet.class(slice.class).rows) - from * ROWS,
+            Rows::Parts(parts) => self.parts[parts.clone()].iter().map(|part| part.to - part.from).sum(),
             Rows::Listed(rows) => u32::try_from(rows.len()).expect("a slice has few listed nodes"),
         }
     }
 
-    /// The rows of a slice.
-    pub(crate) fn rows(&self, slice: &Slice) -> Vec<u32> {
+    /// The rows of a slice with their classes.
+    pub(crate) fn rows(&self, slice: &Slice) -> Vec<(ClassId, u32)> {
         match &slice.rows {
-            Rows::Blocks(from, _) => (from * ROWS..from * ROWS + self.len(slice)).collect(),
-            Rows::Listed(rows) => rows.clone(),
+            Rows::Parts(parts) => {
+                let rows = self.parts[parts.clone()].iter().flat_map(|part| {
+                    let end = (part.to * ROWS).min(self.fleet.class(part.class).rows);
+                    (part.from * ROWS..end).map(|row| (part.class, row))
+                });
+                rows.collect()
+            }
+            Rows::Listed(rows) => rows.iter().map(|row| (slice.class, *row)).collect(),
         }
     }
 
     /// The best row of a slice.
     pub(crate) fn best(&self, slice: &Slice) -> Option<Candidate> {
-        let class = self.fleet.class(slice.class);
-        let need = class.need(self.demand().amount);
+        let amount = self.demand().amount;
         match &slice.rows {
-            Rows::Blocks(from, to) => block::best(&class.blocks[*from as usize..*to as usize], from * ROWS, need),
-            Rows::Listed(rows) => rows.iter().filter_map(|row| class.candidate(*row, need)).min(),
+            Rows::Parts(parts) => {
+                let parts = &self.parts[parts.clone()];
+                let mut scan = Scan::new();
+                for part in parts {
+                    let class = self.fleet.class(part.class);
+                    scan.look(&class.blocks[part.from as usize..part.to as usize], class.need(amount));
+                }
+                let (mark, key, order, mut row) = scan.best()?;
+                let part = parts.iter().find(|part| {
+                    let rows = (part.to - part.from) * ROWS;
+                    let is_in = row < rows;
+                    row -= if is_in { 0 } else { rows };
+                    is_in
+                })?;
+                Some(Candidate { mark, key, order, class: part.class, row: part.from * ROWS + row })
+            }
+            Rows::Listed(rows) => {
+                let class = self.fleet.class(slice.class);
+                let need = class.need(amount);
+                rows.iter().filter_map(|row| class.candidate(slice.class, *row, need)).min()
+            }
         }
     }
 

@@ -11,9 +11,9 @@ use crate::{
     search::{Search, Slice},
 };
 
-/// Of more nodes than this that are equally good for evenness, only so many are compared for the rest; which of them
-/// changes with each instance. It bounds one decision on a fleet of any size.
-const WINDOW_ROWS: u32 = 2_048;
+/// Of more blocks of nodes than this that are equally good for evenness, only so many are compared for the rest; which of
+/// them changes with each instance. It bounds one decision on a fleet of any size.
+const WINDOW_BLOCKS: u32 = 128;
 /// After so many misses, everything that is in the way is looked up at once.
 const MISSES_MAX: u32 = 8;
 
@@ -45,11 +45,11 @@ fn by_places(search: &mut Search<'_>) -> Option<Found> {
     let mut best: Option<(Score, Found)> = None;
     let mut level = 0;
     let mut window = Vec::new();
-    let mut rows = 0;
+    let mut blocks = 0;
     for (count, value) in places(search, pivot) {
         if count != level {
             keep(&mut best, best_of(search, std::mem::take(&mut window)));
-            rows = 0;
+            blocks = 0;
             level = count;
             if best.is_some() && (leads_first || best.as_ref().is_some_and(|(_, found)| found.is_even)) {
                 break;
@@ -60,18 +60,14 @@ fn by_places(search: &mut Search<'_>) -> Option<Found> {
         }
         let Some(classes) = hosts.get(&value) else { continue };
         let start = usize::try_from(seed % classes.len() as u64).expect("it is less than their count");
-        for class in classes[start..].iter().chain(&classes[..start]) {
-            let mut slices = Vec::new();
-            search.add_slices(*class, seed, &mut slices);
-            for slice in slices {
-                rows += search.len(&slice);
-                window.push(slice);
-                if rows >= WINDOW_ROWS {
-                    keep(&mut best, best_of(search, std::mem::take(&mut window)));
-                    rows = 0;
-                    if best.as_ref().is_some_and(|(_, found)| found.is_even) {
-                        return best.map(|(_, found)| found);
-                    }
+        for slice in search.slices(classes[start..].iter().chain(&classes[..start]).copied(), seed) {
+            blocks += search.blocks(&slice);
+            window.push(slice);
+            if blocks >= WINDOW_BLOCKS {
+                keep(&mut best, best_of(search, std::mem::take(&mut window)));
+                blocks = 0;
+                if best.as_ref().is_some_and(|(_, found)| found.is_even) {
+                    return best.map(|(_, found)| found);
                 }
             }
         }
@@ -125,8 +121,7 @@ fn best_of(search: &mut Search<'_>, slices: Vec<Slice>) -> Option<(Score, Found)
             .zip(&open)
             .filter_map(|(place, (_, best))| Some((place, (*best)?)))
             .min_by_key(|(_, (score, _))| *score)?;
-        let class_id = open[place].0.class;
-        let node = search.fleet.class(class_id).node(candidate.row);
+        let node = search.fleet.class(candidate.class).node(candidate.row);
         match search.view().check(node, search.index, &Credit::default()) {
             Ok(()) => return Some((score, Found { node, is_even: is_even(search, score) })),
             Err(Miss::Spread(rule)) => {

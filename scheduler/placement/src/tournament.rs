@@ -109,7 +109,7 @@ impl<'s, 'e> Tournament<'s, 'e> {
     fn seat(&mut self, place: usize, entrant: usize) -> NodeIndex {
         let entry = &mut self.places[place].slices[entrant];
         let best = entry.best.expect("only slices with a best row are entered");
-        let class = entry.slice.class;
+        let class = best.class;
         let node = self.search.fleet.class(class).node(best.row);
         self.search.fleet.take(node, self.search.demand().amount, 1);
         let siblings = self.search.seated(node, class, best.row);

@@ -167,7 +167,7 @@ impl Slow<'_> {
         let cpu = (cpu - u64::from(demand.amount.cpu_millis)) * (most / u64::from(shape.capacity.cpu_millis).max(1));
         let memory = (memory - u64::from(demand.amount.memory_kib)) / 256;
         let memory = memory * (most / (u64::from(shape.capacity.memory_kib) / 256).max(1));
-        let gap = (cpu.abs_diff(memory) >> 22) + self.scarcity(shape.class).min(3 * 1_024);
+        let gap = (cpu >> 22).abs_diff(memory >> 22) + self.scarcity(shape.class).min(3 * 1_024);
         let used = (most - cpu / 2 - memory / 2) >> 12;
         (counts, gap / 16, used, shape.order)
     }

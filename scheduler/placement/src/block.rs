@@ -3,11 +3,14 @@
 //! The scan is plain code over fixed arrays of 32-bit integers without branches, which compilers turn into vector
 //! instructions. All values are integers, so every machine finds the same node.
 
-use crate::{amount::Amount, class::ClassId, fleet::NodeIndex};
+use crate::{
+    amount::Amount,
+    class::ClassId,
+    fleet::NodeIndex,
+    lanes::{LANES, Lanes},
+};
 
 /// Nodes per block.
-pub(crate) const LANES: usize = 8;
-/// The same as a number of rows.
 pub(crate) const ROWS: u32 = 8;
 /// A mark of a row that takes no more, for whatever reason.
 pub(crate) const CLOSED: u16 = u16::MAX;
@@ -25,11 +28,11 @@ const USED_BITS: u32 = 20;
 /// Eight rows. A lane without a node has no free memory; every demand takes some.
 #[derive(Clone, Debug)]
 pub(crate) struct Block {
-    free_cpu: [u32; LANES],
-    free_memory: [u32; LANES],
-    cpu_factor: [u32; LANES],
-    memory_factor: [u32; LANES],
-    order: [u32; LANES],
+    free_cpu: Lanes,
+    free_memory: Lanes,
+    cpu_factor: Lanes,
+    memory_factor: Lanes,
+    order: Lanes,
     node: [u32; LANES],
     /// Scratch of one search: how many siblings are there, or [`CLOSED`]. All zero between searches.
     marks: [u16; LANES],
@@ -64,42 +67,42 @@ pub(crate) struct Need {
 
 impl Block {
     pub(crate) const EMPTY: Self = Self {
-        free_cpu: [0; LANES],
-        free_memory: [0; LANES],
-        cpu_factor: [0; LANES],
-        memory_factor: [0; LANES],
-        order: [u32::MAX; LANES],
+        free_cpu: Lanes::all(0),
+        free_memory: Lanes::all(0),
+        cpu_factor: Lanes::all(0),
+        memory_factor: Lanes::all(0),
+        order: Lanes::all(u32::MAX),
         node: [u32::MAX; LANES],
         marks: [0; LANES],
     };
 
     pub(crate) fn set(&mut self, lane: usize, row: Row) {
-        self.free_cpu[lane] = row.free.cpu_millis;
-        self.free_memory[lane] = row.free.memory_kib;
-        self.cpu_factor[lane] = u32::MAX / row.capacity.cpu_millis.max(1);
-        self.memory_factor[lane] = u32::MAX / (row.capacity.memory_kib >> MEMORY_SHIFT).max(1);
-        self.order[lane] = row.order;
+        self.free_cpu.0[lane] = row.free.cpu_millis;
+        self.free_memory.0[lane] = row.free.memory_kib;
+        self.cpu_factor.0[lane] = u32::MAX / row.capacity.cpu_millis.max(1);
+        self.memory_factor.0[lane] = u32::MAX / (row.capacity.memory_kib >> MEMORY_SHIFT).max(1);
+        self.order.0[lane] = row.order;
         self.node[lane] = row.node.0;
         self.marks[lane] = 0;
     }
 
     pub(crate) fn clear(&mut self, lane: usize) {
-        self.free_cpu[lane] = 0;
-        self.free_memory[lane] = 0;
-        self.cpu_factor[lane] = 0;
-        self.memory_factor[lane] = 0;
-        self.order[lane] = u32::MAX;
+        self.free_cpu.0[lane] = 0;
+        self.free_memory.0[lane] = 0;
+        self.cpu_factor.0[lane] = 0;
+        self.memory_factor.0[lane] = 0;
+        self.order.0[lane] = u32::MAX;
         self.node[lane] = u32::MAX;
         self.marks[lane] = 0;
     }
 
     pub(crate) fn free(&self, lane: usize) -> Amount {
-        Amount { cpu_millis: self.free_cpu[lane], memory_kib: self.free_memory[lane] }
+        Amount { cpu_millis: self.free_cpu.0[lane], memory_kib: self.free_memory.0[lane] }
     }
 
     pub(crate) fn set_free(&mut self, lane: usize, free: Amount) {
-        self.free_cpu[lane] = free.cpu_millis;
-        self.free_memory[lane] = free.memory_kib;
+        self.free_cpu.0[lane] = free.cpu_millis;
+        self.free_memory.0[lane] = free.memory_kib;
     }
 
     pub(crate) fn node(&self, lane: usize) -> NodeIndex {
@@ -107,7 +110,7 @@ impl Block {
     }
 
     pub(crate) fn order(&self, lane: usize) -> u32 {
-        self.order[lane]
+        self.order.0[lane]
     }
 
     pub(crate) fn mark(&self, lane: usize) -> u16 {
@@ -123,25 +126,21 @@ impl Block {
     /// The high bits are the gap between the free shares of CPU and memory plus the class's scarcity, in coarse steps; the
     /// low ones how much would be used of both.
     #[inline(always)]
-    fn keys(&self, need: Need) -> [u32; LANES] {
-        let mut keys = [NO_ROOM; LANES];
-        for (lane, key) in keys.iter_mut().enumerate() {
-            let (free_cpu, free_memory) = (self.free_cpu[lane], self.free_memory[lane]);
-            let fits = (free_cpu >= need.amount.cpu_millis) & (free_memory >= need.amount.memory_kib);
-            let cpu = free_cpu.wrapping_sub(need.amount.cpu_millis).wrapping_mul(self.cpu_factor[lane]);
-            let memory = (free_memory.wrapping_sub(need.amount.memory_kib) >> MEMORY_SHIFT)
-                .wrapping_mul(self.memory_factor[lane]);
-            let gap = (cpu >> (32 - SHARE_BITS)).abs_diff(memory >> (32 - SHARE_BITS));
-            let uneven = (gap + need.scarcity) >> COARSE_SHIFT;
-            let used = (u32::MAX - (cpu >> 1) - (memory >> 1)) >> (32 - USED_BITS);
-            *key = if fits { uneven << USED_BITS | used } else { NO_ROOM };
-        }
-        keys
+    fn keys(&self, need: Need) -> Lanes {
+        let (need_cpu, need_memory) = (Lanes::all(need.amount.cpu_millis), Lanes::all(need.amount.memory_kib));
+        let no_room = self.free_cpu.less(need_cpu).or(self.free_memory.less(need_memory));
+        let cpu = self.free_cpu.sub(need_cpu).mul(self.cpu_factor);
+        let memory = self.free_memory.sub(need_memory).shift_right(MEMORY_SHIFT).mul(self.memory_factor);
+        let share = 32 - SHARE_BITS;
+        let gap = cpu.shift_right(share).distance(memory.shift_right(share));
+        let uneven = gap.add(Lanes::all(need.scarcity)).shift_right(COARSE_SHIFT);
+        let used = Lanes::all(u32::MAX).sub(cpu.shift_right(1)).sub(memory.shift_right(1));
+        uneven.shift_left(USED_BITS).or(used.shift_right(32 - USED_BITS)).or(no_room)
     }
 
     /// One lane's key; `None` when it has no room or is closed.
     pub(crate) fn key(&self, lane: usize, need: Need) -> Option<u32> {
-        Some(self.keys(need)[lane]).filter(|key| *key != NO_ROOM && self.marks[lane] != CLOSED)
+        Some(self.keys(need).0[lane]).filter(|key| *key != NO_ROOM && self.marks[lane] != CLOSED)
     }
 
     /// How many more of an amount fit in a lane; none in a closed one.
@@ -149,8 +148,8 @@ impl Block {
         if self.marks[lane] == CLOSED {
             return 0;
         }
-        let memory = self.free_memory[lane] / amount.memory_kib.max(1);
-        self.free_cpu[lane].checked_div(amount.cpu_millis).map_or(memory, |cpu| cpu.min(memory))
+        let memory = self.free_memory.0[lane] / amount.memory_kib.max(1);
+        self.free_cpu.0[lane].checked_div(amount.cpu_millis).map_or(memory, |cpu| cpu.min(memory))
     }
 }
 
@@ -163,7 +162,7 @@ pub(crate) fn parts(free: Amount, capacity: Amount, need: Need) -> (u32, u32) {
         memory_kib: free.memory_kib.max(need.amount.memory_kib),
     };
     block.set(0, Row { node: NodeIndex(0), free, capacity, order: 0 });
-    let [key, ..] = block.keys(need);
+    let [key, ..] = block.keys(need).0;
     (key >> USED_BITS, key & ((1 << USED_BITS) - 1))
 }
 
@@ -171,9 +170,9 @@ pub(crate) fn parts(free: Amount, capacity: Amount, need: Need) -> (u32, u32) {
 /// all runs.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Scan {
-    keys: [u32; LANES],
-    orders: [u32; LANES],
-    rows: [u32; LANES],
+    keys: Lanes,
+    orders: Lanes,
+    rows: Lanes,
     next: u32,
     /// The best row of blocks with marks.
     marked: Option<(u16, u32, u32, u32)>,
@@ -181,7 +180,8 @@ pub(crate) struct Scan {
 
 impl Scan {
     pub(crate) fn new() -> Self {
-        Self { keys: [NO_ROOM; LANES], orders: [u32::MAX; LANES], rows: [0; LANES], next: 0, marked: None }
+        let most = Lanes::all(u32::MAX);
+        Self { keys: most, orders: most, rows: Lanes::all(0), next: 0, marked: None }
     }
 
     /// Looks at a run of blocks.
@@ -191,15 +191,13 @@ impl Scan {
         for block in blocks {
             let found = block.keys(need);
             if block.marks == [0; LANES] {
-                for lane in 0..LANES {
-                    let order = block.order[lane];
-                    let better = (found[lane] < keys[lane]) | ((found[lane] == keys[lane]) & (order < orders[lane]));
-                    keys[lane] = if better { found[lane] } else { keys[lane] };
-                    orders[lane] = if better { order } else { orders[lane] };
-                    rows[lane] = if better { row } else { rows[lane] };
-                }
+                let tied = found.equal(keys).and(block.order.less(orders));
+                let better = found.less(keys).or(tied);
+                keys = keys.replace(found, better);
+                orders = orders.replace(block.order, better);
+                rows = rows.replace(Lanes::all(row), better);
             } else {
-                self.look_marked(block, &found, row);
+                self.look_marked(block, &found.0, row);
             }
             row += ROWS;
         }
@@ -211,7 +209,7 @@ impl Scan {
     fn look_marked(&mut self, block: &Block, keys: &[u32; LANES], row: u32) {
         for (lane, row) in (row..).take(LANES).enumerate() {
             if keys[lane] != NO_ROOM && block.marks[lane] != CLOSED {
-                let found = (block.marks[lane], keys[lane], block.order[lane], row);
+                let found = (block.marks[lane], keys[lane], block.order.0[lane], row);
                 if self.marked.is_none_or(|best| found < best) {
                     self.marked = Some(found);
                 }
@@ -223,8 +221,8 @@ impl Scan {
     pub(crate) fn best(&self) -> Option<(u16, u32, u32, u32)> {
         let mut best: Option<(u16, u32, u32, u32)> = self.marked;
         for (lane, offset) in (0..LANES).zip(0_u32..) {
-            let found = (0, self.keys[lane], self.orders[lane], self.rows[lane] + offset);
-            if self.keys[lane] != NO_ROOM && best.is_none_or(|best| found < best) {
+            let found = (0, self.keys.0[lane], self.orders.0[lane], self.rows.0[lane] + offset);
+            if self.keys.0[lane] != NO_ROOM && best.is_none_or(|best| found < best) {
                 best = Some(found);
             }
         }

@@ -7,10 +7,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
     amount::Amount,
-    block::{Block, Candidate, LANES, Need, Row},
+    block::{Block, Candidate, Need, Row},
     class::{ClassId, DomainKey, DomainValue},
     demand::Port,
-    device::{self, Grant, Slot},
+    device::Slot,
+    lanes::LANES,
 };
 
 /// A node, as the fleet numbers them; numbers of removed ones are used again.
@@ -382,52 +383,6 @@ impl Fleet {
                     row.free = free;
                 }
             }
-        }
-    }
-
-    /// Gives up a port that a node holds for one instance.
-    pub(crate) fn free_port(&mut self, node: NodeIndex, port: Port) {
-        let Some(holders) = self.ports.get_mut(&port) else { return };
-        if let Some(count) = holders.get_mut(&node) {
-            *count -= 1;
-            if *count == 0 {
-                holders.remove(&node);
-            }
-        }
-        if holders.is_empty() {
-            self.ports.remove(&port);
-        }
-    }
-
-    /// Changes how many shares of a node's devices are used.
-    pub(crate) fn change_devices(&mut self, node: NodeIndex, grants: &[Grant], change: impl Fn(u32, u32) -> u32) {
-        if grants.is_empty() {
-            return;
-        }
-        let Some(mut slots) = self.devices.get(&node).cloned() else { return };
-        for grant in grants {
-            if let Some(slot) = slots.get_mut(grant.slot as usize) {
-                slot.used = change(slot.used, grant.shares);
-            }
-        }
-        self.set_devices(node, slots);
-    }
-
-    /// Replaces a node's devices.
-    pub(crate) fn set_devices(&mut self, node: NodeIndex, slots: Box<[Slot]>) {
-        for slot in self.devices.remove(&node).iter().flatten() {
-            if let Some(open) = self.open_devices.get_mut(&slot.kind) {
-                open.remove(&node);
-                if open.is_empty() {
-                    self.open_devices.remove(&slot.kind);
-                }
-            }
-        }
-        for kind in device::open_kinds(&slots) {
-            self.open_devices.entry(kind).or_default().insert(node);
-        }
-        if !slots.is_empty() {
-            self.devices.insert(node, slots);
         }
     }
 }

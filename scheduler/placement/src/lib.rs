@@ -16,6 +16,8 @@ mod engine;
 mod fill;
 mod fleet;
 mod group;
+mod holdings;
+mod lanes;
 mod parked;
 mod preemption;
 mod rebalance;

@@ -32,6 +32,11 @@ impl Score {
         Self { counts, key: candidate.key, order: candidate.order }
     }
 
+    /// No candidate with these counts is better.
+    pub(crate) fn at_best(self) -> Self {
+        Self { key: 0, order: 0, ..self }
+    }
+
     /// The counts of the rules' places.
     pub(crate) fn counts(&self) -> &[u32; SPREADS_MAX] {
         &self.counts

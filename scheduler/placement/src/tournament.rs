@@ -31,6 +31,9 @@ type Entry = Reverse<(Score, usize, usize, u32)>;
 struct Entrant {
     slice: Slice,
     best: Option<Candidate>,
+    /// Whether something was placed in it since: then `best` is as good as it can be at most, and it is looked at again
+    /// only when its turn comes.
+    is_stale: bool,
 }
 
 /// What a rule over a property counts while instances are placed.
@@ -75,7 +78,10 @@ impl<'s, 'e> Tournament<'s, 'e> {
         let places = places
             .into_iter()
             .map(|slices| Place {
-                slices: slices.into_iter().map(|slice| Entrant { best: search.best(&slice), slice }).collect(),
+                slices: slices
+                    .into_iter()
+                    .map(|slice| Entrant { best: search.best(&slice), slice, is_stale: false })
+                    .collect(),
                 is_held_back: false,
                 looks: 0,
             })
@@ -94,6 +100,12 @@ impl<'s, 'e> Tournament<'s, 'e> {
             }
             // What was placed elsewhere may have made it worse, never better.
             if self.is_entangled && self.best_of(place).map(|(now, _)| now) != Some(score) {
+                self.enter(place);
+                continue;
+            }
+            let entry = &mut self.places[place].slices[slice];
+            if std::mem::take(&mut entry.is_stale) {
+                entry.best = self.search.best(&entry.slice);
                 self.enter(place);
                 continue;
             }
@@ -119,8 +131,7 @@ impl<'s, 'e> Tournament<'s, 'e> {
                 self.search.mark(class, best.row, CLOSED);
             }
         }
-        let entry = &mut self.places[place].slices[entrant];
-        entry.best = self.search.best(&entry.slice);
+        self.places[place].slices[entrant].is_stale = true;
         let mut rose = false;
         for tier in self.tiers.iter_mut().flatten() {
             rose |= tier.add(self.search.fleet.class(class).value(tier.key));
@@ -159,6 +170,7 @@ impl<'s, 'e> Tournament<'s, 'e> {
                 self.tiers.get(rule).and_then(Option::as_ref).map(|tier| tier.get(value)).unwrap_or_default()
             };
             let score = Score::new(rules, candidate, class, at);
+            let score = if entry.is_stale { score.at_best() } else { score };
             if lowest.as_ref().is_none_or(|(best, _)| score < *best) {
                 lowest = Some((score, index));
             }

@@ -137,7 +137,13 @@ pub const IMPORTS: &[Row] = &[
         tests: &["prost", "tests-support", "x509-parser"],
     },
     Row { package: "scheduler-placement", folder: "scheduler/placement", own: &[], outside: &[], tests: &[] },
-    Row { package: "scheduler-core", folder: "scheduler/core", own: &["api-types", "scheduler-placement"], outside: PURE, tests: &[] },
+    Row {
+        package: "scheduler-core",
+        folder: "scheduler/core",
+        own: &["api-types", "scheduler-placement"],
+        outside: PURE,
+        tests: &[],
+    },
     Row {
         package: "agent",
         folder: "agent",

@@ -11,7 +11,7 @@ const TEST_LINES_MAX: usize = 600;
 /// The one file that may sleep in tests.
 const WAIT: &str = "tests/support/src/wait.rs";
 /// Crates with `unsafe` code, each place with its reason.
-const UNSAFE_HOMES: &[&str] = &["agent/network/", "agent/containerd/", "agent/logger/"];
+const UNSAFE_HOMES: &[&str] = &["agent/network/", "agent/containerd/", "agent/logger/", "scheduler/benches/"];
 
 /// Rust files over their length.
 #[must_use]

@@ -100,9 +100,12 @@ fn instances_of_the_schema_before_are_read_and_become_pages() {
     let before: Vec<_> = fleet.told_sets.values().map(|set| set.assignments.clone()).collect();
     let pages = fleet.records.clone();
 
-    let singles = |record: &Record| match record {
-        Record::Instances(page) => page.instances().map(Record::Instance).collect(),
-        other => vec![other.clone()],
+    let singles = |record: &Record| {
+        if let Record::Instances(page) = record {
+            page.instances().map(Record::Instance).collect()
+        } else {
+            vec![record.clone()]
+        }
     };
     let old = pages.values().flat_map(singles).map(|record| (record.key(), record));
     fleet.records = old.collect();

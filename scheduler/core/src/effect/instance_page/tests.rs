@@ -1,3 +1,5 @@
+//! Pages of instances: what is read is what was written, and hostile bytes are refused.
+
 use super::*;
 
 fn name(text: &str) -> NodeId {

@@ -75,9 +75,14 @@ impl Tally {
         }
     }
 
+    /// The values from one up to another with counted instances, sorted.
+    pub(crate) fn counted(&self, from: DomainValue, to: DomainValue) -> impl Iterator<Item = DomainValue> + '_ {
+        self.counts.range(from..to).filter(|(_, count)| count.counted > 0).map(|(value, _)| *value)
+    }
+
     /// How many of some sorted values have counted instances.
     pub(crate) fn counted_among(&self, values: impl Iterator<Item = DomainValue>) -> usize {
-        let mut counts = self.counts.iter().filter(|(_, count)| count.counted > 0).map(|(value, _)| *value).peekable();
+        let mut counts = self.counted(0, u32::MAX).peekable();
         values
             .filter(|value| {
                 while counts.next_if(|counted| counted < value).is_some() {}

@@ -1,5 +1,7 @@
 //! One more instance: the emptiest places first, an exact scan of their slices.
 
+use std::iter::Peekable;
+
 use crate::{
     block::Candidate,
     check::{Credit, Miss},
@@ -11,9 +13,11 @@ use crate::{
     search::{Search, Slice},
 };
 
-/// Of more blocks of nodes than this that are equally good for evenness, only so many are compared for the rest; which of
-/// them changes with each instance. It bounds one decision on a fleet of any size.
-const WINDOW_BLOCKS: u32 = 128;
+/// Up to so many nodes all that are equally good for evenness are compared.
+const WHOLE_ROWS_MAX: u64 = 2_048;
+/// Of more nodes only so many blocks of equally good ones are compared for the rest; which of them changes with each
+/// instance. It bounds one decision on a fleet of any size.
+const WINDOW_BLOCKS: u32 = 32;
 /// After so many misses, everything that is in the way is looked up at once.
 const MISSES_MAX: u32 = 8;
 
@@ -40,6 +44,7 @@ fn by_places(search: &mut Search<'_>) -> Option<Found> {
     let (group, selections) = (search.group, search.selections);
     let hosts = selections.hosts(group.demand.selection, group.lead)?;
     let leads_first = group.demand.spread.first().is_some_and(|rule| domain(rule.over).is_some());
+    let is_large = selections.rows(group.demand.selection) > WHOLE_ROWS_MAX;
     let seed = seed(search);
     let pivot = hosts.last_key_value().map_or(0, |(last, _)| turn(seed, u64::from(*last) + 1));
     let mut best: Option<(Score, Found)> = None;
@@ -63,7 +68,7 @@ fn by_places(search: &mut Search<'_>) -> Option<Found> {
         for slice in search.slices(classes[start..].iter().chain(&classes[..start]).copied(), seed) {
             blocks += search.blocks(&slice);
             window.push(slice);
-            if blocks >= WINDOW_BLOCKS {
+            if is_large && blocks >= WINDOW_BLOCKS {
                 keep(&mut best, best_of(search, std::mem::take(&mut window)));
                 blocks = 0;
                 if best.as_ref().is_some_and(|(_, found)| found.is_even) {
@@ -81,11 +86,14 @@ fn places<'e>(search: &Search<'e>, pivot: DomainValue) -> impl Iterator<Item = (
     let group = search.group;
     let hosts = search.selections.hosts(group.demand.selection, group.lead);
     let tally = group.lead.and_then(|key| group.tally(key));
-    let all = hosts.into_iter().flat_map(move |hosts| hosts.range(pivot..).chain(hosts.range(..pivot)));
-    let empty = all
-        .map(|(value, _)| *value)
-        .filter(move |value| tally.is_none_or(|tally| tally.get(*value).counted == 0))
-        .map(|value| (0, value));
+    let empty = hosts.into_iter().flat_map(move |hosts| {
+        let absent = move |from: DomainValue, to: DomainValue| {
+            let values = hosts.range(from..to).map(|(value, _)| *value);
+            Absent { values, counted: tally.map(|tally| tally.counted(from, to).peekable()) }
+        };
+        absent(pivot, u32::MAX).chain(absent(0, pivot))
+    });
+    let empty = empty.map(|value| (0, value));
     let mut above = 0;
     let levels = std::iter::from_fn(move || {
         above = tally?.levels.range((above + 1, 0)..).next()?.0;
@@ -98,6 +106,25 @@ fn places<'e>(search: &Search<'e>, pivot: DomainValue) -> impl Iterator<Item = (
         })
     });
     empty.chain(filled.copied())
+}
+
+/// Those of some sorted values that are not among other sorted ones: one pass over both.
+struct Absent<V: Iterator<Item = DomainValue>, C: Iterator<Item = DomainValue>> {
+    values: V,
+    counted: Option<Peekable<C>>,
+}
+
+impl<V: Iterator<Item = DomainValue>, C: Iterator<Item = DomainValue>> Iterator for Absent<V, C> {
+    type Item = DomainValue;
+
+    fn next(&mut self) -> Option<DomainValue> {
+        let Self { values, counted } = self;
+        values.find(|value| {
+            let Some(counted) = counted else { return true };
+            while counted.next_if(|counted| counted < value).is_some() {}
+            counted.peek() != Some(value)
+        })
+    }
 }
 
 fn keep(best: &mut Option<(Score, Found)>, found: Option<(Score, Found)>) {

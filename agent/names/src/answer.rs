@@ -65,6 +65,10 @@ pub(crate) fn answer(zone: Option<&Zone<'_>>, request: &[u8], transport: Transpo
     let spelt = question.qname().to_string();
     let asked = Question::new(to_name(&spelt), question.qtype(), question.qclass());
     match zone.look_up(&spelt.to_ascii_lowercase()) {
+        // Resolvers try `web.shop` as it stands first. Nobody outside knows it, and a failure there would end their search.
+        Found::Elsewhere if zone.has_below_origin(&spelt.to_ascii_lowercase()) => {
+            build(&request, &asked, &[], Rcode::NXDOMAIN, transport)
+        }
         Found::Elsewhere => Verdict::Forward,
         _ if !matches!(asked.qclass(), Class::IN | Class::ANY) => failure(&request, Rcode::REFUSED),
         Found::Nothing => build(&request, &asked, &[], Rcode::NXDOMAIN, transport),

@@ -87,6 +87,11 @@ impl Zone<'_> {
         }
     }
 
+    /// Whether a name is one of ours without the domain at its end: a service in its namespace and what stands below it.
+    pub(crate) fn has_below_origin(&self, name: &str) -> bool {
+        name.contains('.') && matches!(self.own(name), Found::Records(_))
+    }
+
     fn own(&self, inner: &str) -> Found {
         let labels: Vec<&str> = if inner.is_empty() { Vec::new() } else { inner.rsplit('.').collect() };
         let records = match labels.as_slice() {

@@ -182,6 +182,17 @@ fn a_name_without_such_a_record_is_no_missing_name() {
 }
 
 #[test]
+fn a_short_name_of_ours_is_not_asked_elsewhere() {
+    let (other, asked) = other_server();
+    let bed = bed(1, vec![other]);
+
+    let answer = ask(bed.address, "web.default", Rtype::A);
+
+    assert_eq!(answer.header().rcode(), Rcode::NXDOMAIN, "then resolvers go on with the search list");
+    assert_eq!(asked.load(Ordering::SeqCst), 0);
+}
+
+#[test]
 fn many_addresses_are_given_in_turn_and_all_of_them_by_stream() {
     let bed = bed(100, Vec::new());
     let name = "endpoints.web.default.wherry.internal";

@@ -132,18 +132,18 @@ pub enum Relation {
     Without,
 }
 
-/// Who goes first where there is not room for all; greater ones may displace lesser ones, never equals.
+/// Who goes first where there is not room for all.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Priority {
-    /// Gives way to everybody.
+    /// After everybody else.
     Low,
     /// What most things are.
     #[default]
     Normal,
-    /// Displaces normal and low ones.
+    /// Before normal and low ones.
     High,
-    /// Displaces all others: what a site cannot be without.
+    /// Before all others: what a site cannot be without.
     Critical,
 }
 

@@ -80,8 +80,8 @@ pub(crate) fn scaling_moves_nothing_else(stage: &mut Stage) -> Outcome {
 pub(crate) fn names_are_found_from_inside(stage: &mut Stage) -> Outcome {
     let web = stage.run_web(3)?;
     let address = virtual_address(&stage.bed, "web")?;
-    // As a program asks: with short names, by its /etc/resolv.conf, over and over.
-    let script = "while :; do nslookup web; nslookup endpoints.web.default; sleep 1; done 2>&1";
+    // As a program asks: by its /etc/resolv.conf, over and over.
+    let script = "while :; do nslookup web; nslookup endpoints.web.default.wherry.internal; sleep 1; done 2>&1";
     let asker = format!(
         "name = \"asker\"\n[service.asker]\nimage = \"{}\"\ncommand = [\"/bin/sh\", \"-c\", \"{script}\"]\n",
         stage.image

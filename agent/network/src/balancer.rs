@@ -5,13 +5,14 @@ use nix::sys::socket::SockProtocol;
 use crate::{
     Error,
     element::{self, Sum, hash},
+    family::Family,
     message::{Requests, attribute, attributes, flag, text},
     plan::TableGuard,
     slots::{Balance, Step},
     socket::{Refusal, Socket},
     table::{
-        self, Base, Collection, DELETE_TABLE, DESTROY_TABLE, FAMILY_HEADER, GET_CHAIN, GET_RULE, NEW_TABLE, SUBSYSTEM,
-        transaction,
+        self, Base, Collection, DELETE_TABLE, DESTROY_TABLE, FAMILY_HEADER_BYTES, GET_CHAIN, GET_RULE, NEW_TABLE,
+        Place, SUBSYSTEM, transaction,
     },
     wanted::Wanted,
 };
@@ -28,6 +29,7 @@ const CHAIN_VARYING: [u16; 3] = [2, 6, 8];
 pub(crate) struct Balancer {
     socket: Socket,
     table: String,
+    family: Family,
     guard: TableGuard,
     rotation: u64,
     loaded: Option<Loaded>,
@@ -46,9 +48,9 @@ struct Loaded {
 
 impl Balancer {
     /// Opens the way to nftables. The socket is the table's owner, so it lives as long as the agent.
-    pub(crate) fn open(table: String, guard: TableGuard, rotation: u64) -> Result<Self, Error> {
-        let balancer =
-            Self { socket: Socket::open(SockProtocol::NetlinkNetFilter)?, table, guard, rotation, loaded: None };
+    pub(crate) fn open(table: String, family: Family, guard: TableGuard, rotation: u64) -> Result<Self, Error> {
+        let socket = Socket::open(SockProtocol::NetlinkNetFilter)?;
+        let balancer = Self { socket, table, family, guard, rotation, loaded: None };
         balancer.generation().map_err(|error| match error.errno() {
             Some(libc::EINVAL | libc::EOPNOTSUPP) => {
                 Error::KernelLacks { what: "nftables".to_owned(), module: "nf_tables".to_owned() }
@@ -83,7 +85,7 @@ impl Balancer {
         if loaded.generation == Some(generation) {
             return Ok(false);
         }
-        let elements = Sum::of(&loaded.balance.elements());
+        let elements = Sum::of(self.family, &loaded.balance.elements());
         // A listing of what is gone fails; that too means: load it again.
         let untouched = self.structure().is_ok_and(|found| found == loaded.structure)
             && self.sum().is_ok_and(|sum| sum == elements);
@@ -114,9 +116,10 @@ impl Balancer {
 
     fn change(&mut self, wanted: &Wanted) -> Result<(), Error> {
         let Some(loaded) = &mut self.loaded else { return Err(Error::Unprogrammed) };
+        let place = Place { name: &self.table, family: self.family };
         let changes = loaded.balance.changes_to(wanted, self.rotation);
         for step in loaded.balance.steps(&changes).iter().filter(|step| !step.is_empty()) {
-            self.socket.demand(&transaction(|requests| element::write(requests, &self.table, step)))?;
+            self.socket.demand(&transaction(|requests| element::write(requests, place, step)))?;
             loaded.generation = loaded.generation.map(|generation| generation.wrapping_add(1));
         }
         loaded.balance.apply(changes);
@@ -134,8 +137,8 @@ impl Balancer {
                     self.write_table(requests, *kind, *flags);
                 }
                 opened = requests.len();
-                table::write(requests, &self.table, &base);
-                element::write(requests, &self.table, &step);
+                table::write(requests, self.place(), &base);
+                element::write(requests, self.place(), &step);
             });
             let Some(refusal) = self.socket.send(&requests)?.into_iter().next() else {
                 let structure = self.structure()?;
@@ -167,7 +170,7 @@ impl Balancer {
 
     fn write_table(&self, requests: &mut Requests, kind: u16, flags: u32) {
         let create = if kind == NEW_TABLE { flag::CREATE } else { 0 };
-        requests.push("replace our table", (kind, create), &FAMILY_HEADER, |attributes| {
+        requests.push("replace our table", (kind, create), &self.family.header(), |attributes| {
             attributes.text(1, &self.table);
             if kind == NEW_TABLE {
                 attributes.number(2, flags);
@@ -175,11 +178,15 @@ impl Balancer {
         });
     }
 
+    fn place(&self) -> Place<'_> {
+        Place { name: &self.table, family: self.family }
+    }
+
     fn generation(&self) -> Result<u32, Error> {
         let mut requests = Requests::default();
-        requests.push("ask nftables for its generation", (GET_GENERATION, 0), &FAMILY_HEADER, |_| {});
+        requests.push("ask nftables for its generation", (GET_GENERATION, 0), &self.family.header(), |_| {});
         self.socket.ask(&requests, |message| {
-            let value = attribute(message.payload.get(FAMILY_HEADER.len()..)?, GENERATION)?;
+            let value = attribute(message.payload.get(FAMILY_HEADER_BYTES..)?, GENERATION)?;
             Some(u32::from_be_bytes(value.try_into().ok()?))
         })
     }
@@ -191,9 +198,10 @@ impl Balancer {
             [(GET_CHAIN, "list the chains", CHAIN_VARYING.as_slice()), (GET_RULE, "list the rules", &[])]
         {
             let mut requests = Requests::default();
-            requests.push(what, (kind, flag::DUMP), &FAMILY_HEADER, |attributes| attributes.text(1, &self.table));
+            requests
+                .push(what, (kind, flag::DUMP), &self.family.header(), |attributes| attributes.text(1, &self.table));
             let hashes = self.socket.dump(&requests, |message| {
-                let payload = message.payload.get(FAMILY_HEADER.len()..)?;
+                let payload = message.payload.get(FAMILY_HEADER_BYTES..)?;
                 // Older kernels list the chains of every table.
                 (attribute(payload, 1).map(text) == Some(&self.table)).then(|| {
                     let stable = attributes(payload).filter(|(kind, _)| !varying.contains(kind));
@@ -209,7 +217,7 @@ impl Balancer {
     fn sum(&self) -> Result<Sum, Error> {
         let mut sum = Sum::default();
         for collection in Collection::ALL {
-            let requests = element::dump(&self.table, collection);
+            let requests = element::dump(self.place(), collection);
             self.socket.dump(&requests, |message| {
                 sum.add_answer(collection, message.payload);
                 None::<()>
@@ -239,9 +247,9 @@ mod tests {
 
     #[test]
     fn what_the_kernel_lacks_is_named() {
-        let rule = Rule::default().load_service_key().draw_behind_service_key(3);
+        let rule = Rule::of(Family::V4).load_service_key().draw_behind_service_key(3);
         let mut requests = Requests::default();
-        table::write_rule(&mut requests, "wherry", "r3", &rule);
+        table::write_rule(&mut requests, Place { name: "wherry", family: Family::V4 }, "r3", &rule);
         let bytes = requests.as_bytes();
         let name = bytes.windows(6).position(|found| found == b"numgen").expect("an expression");
         let missing = |offset| Refusal { index: 0, errno: libc::ENOENT, detail: String::new(), offset };

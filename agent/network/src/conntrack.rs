@@ -14,7 +14,6 @@ use crate::{
     Error,
     element::protocol_number,
     message::{Requests, attribute, flag, nested},
-    rule::FAMILY_IPV4,
     slots::Balance,
     socket::Socket,
     wanted::Front,
@@ -24,6 +23,7 @@ const SUBSYSTEM: u16 = 1 << 8;
 const GET: u16 = SUBSYSTEM | 1;
 const DELETE: u16 = SUBSYSTEM | 2;
 const HEADER: [u8; 4] = [FAMILY_IPV4, 0, 0, 0];
+const FAMILY_IPV4: u8 = 2;
 const ORIGINAL: u16 = 1;
 const REPLY: u16 = 2;
 const STATUS: u16 = 3;

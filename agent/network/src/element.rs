@@ -1,14 +1,15 @@
 //! Elements of the table's maps in the kernel's form, and their sum for comparing with what the kernel has.
 
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::SocketAddrV4;
 
 use api_types::container::Protocol;
 
 use crate::{
+    family::Family,
     message::{Requests, attribute, attributes, flag, nested},
     rule::{Verdict, encode_verdict},
     slots::{Element, Step},
-    table::{Collection, FAMILY_HEADER, SUBSYSTEM},
+    table::{Collection, FAMILY_HEADER_BYTES, Place, SUBSYSTEM},
     wanted::Front,
 };
 
@@ -35,16 +36,16 @@ pub(crate) struct Sum {
 }
 
 /// Appends a step's messages: deletions first, each collection's elements together.
-pub(crate) fn write(requests: &mut Requests, table: &str, step: &Step) {
+pub(crate) fn write(requests: &mut Requests, table: Place<'_>, step: &Step) {
     write_lists(requests, table, &step.delete, "delete elements of a map", (DELETE_ELEMENT, 0));
     write_lists(requests, table, &step.add, "add elements to a map", (NEW_ELEMENT, flag::CREATE));
 }
 
 /// A request for all elements of one map or set.
-pub(crate) fn dump(table: &str, collection: Collection) -> Requests {
+pub(crate) fn dump(table: Place<'_>, collection: Collection) -> Requests {
     let mut requests = Requests::default();
-    requests.push("list a map", (GET_ELEMENT, flag::DUMP), &FAMILY_HEADER, |list| {
-        list.text(LIST_TABLE, table);
+    requests.push("list a map", (GET_ELEMENT, flag::DUMP), &table.family.header(), |list| {
+        list.text(LIST_TABLE, table.name);
         list.text(LIST_SET, collection.name());
     });
     requests
@@ -52,23 +53,23 @@ pub(crate) fn dump(table: &str, collection: Collection) -> Requests {
 
 impl Sum {
     /// Sums up what the kernel should have.
-    pub(crate) fn of(elements: &[Element]) -> Self {
+    pub(crate) fn of(family: Family, elements: &[Element]) -> Self {
         let mut sum = Self::default();
         for element in elements {
             let mut data = Vec::new();
             match element {
-                Element::Slot(_, _, endpoint) => data.extend(backend(*endpoint)),
+                Element::Slot(_, _, endpoint) => data.extend(backend(family, *endpoint)),
                 Element::Verdict(front, count) => data.extend(chain(*front, *count).bytes()),
                 Element::Known(_) | Element::Hairpin(_) => {}
             }
-            sum.add(collection(element), &key(element), &data);
+            sum.add(collection(element), &key(family, element), &data);
         }
         sum
     }
 
     /// Adds the elements of one answer of the kernel to a [`dump`].
     pub(crate) fn add_answer(&mut self, from: Collection, payload: &[u8]) {
-        let list = attribute(payload.get(FAMILY_HEADER.len()..).unwrap_or_default(), LIST_ELEMENTS);
+        let list = attribute(payload.get(FAMILY_HEADER_BYTES..).unwrap_or_default(), LIST_ELEMENTS);
         for (_, element) in attributes(list.unwrap_or_default()) {
             let key = nested(element, &[KEY, DATA_VALUE]).unwrap_or_default();
             let chain = nested(element, &[DATA, DATA_VERDICT, VERDICT_CHAIN]);
@@ -100,7 +101,7 @@ pub(crate) fn protocol_number(protocol: Protocol) -> u8 {
 
 fn write_lists(
     requests: &mut Requests,
-    table: &str,
+    table: Place<'_>,
     elements: &[Element],
     what: &'static str,
     (kind, flags): (u16, u16),
@@ -108,12 +109,12 @@ fn write_lists(
     for wanted in Collection::ALL {
         let members: Vec<_> = elements.iter().filter(|element| collection(element) == wanted).collect();
         for part in members.chunks(ELEMENTS_PER_MESSAGE) {
-            requests.push(what, (kind, flags), &FAMILY_HEADER, |list| {
-                list.text(LIST_TABLE, table);
+            requests.push(what, (kind, flags), &table.family.header(), |list| {
+                list.text(LIST_TABLE, table.name);
                 list.text(LIST_SET, wanted.name());
                 list.nest(LIST_ELEMENTS, |inner| {
                     for element in part {
-                        inner.nest(LIST_ELEMENT, |attributes| write_element(attributes, element, kind));
+                        inner.nest(LIST_ELEMENT, |attributes| write_element(attributes, table.family, element, kind));
                     }
                 });
             });
@@ -121,13 +122,15 @@ fn write_lists(
     }
 }
 
-fn write_element(attributes: &mut crate::message::Attributes<'_>, element: &Element, kind: u16) {
-    attributes.nest(KEY, |data| data.bytes(DATA_VALUE, &key(element)));
+fn write_element(attributes: &mut crate::message::Attributes<'_>, family: Family, element: &Element, kind: u16) {
+    attributes.nest(KEY, |data| data.bytes(DATA_VALUE, &key(family, element)));
     if kind == DELETE_ELEMENT {
         return;
     }
     match element {
-        Element::Slot(_, _, endpoint) => attributes.nest(DATA, |data| data.bytes(DATA_VALUE, &backend(*endpoint))),
+        Element::Slot(_, _, endpoint) => {
+            attributes.nest(DATA, |data| data.bytes(DATA_VALUE, &backend(family, *endpoint)))
+        }
         Element::Verdict(front, count) => {
             attributes.nest(DATA, |data| encode_verdict(data, Verdict::Goto(&chain(*front, *count))));
         }
@@ -146,22 +149,22 @@ fn collection(element: &Element) -> Collection {
     }
 }
 
-/// Every part of a key fills four bytes, as it does in the kernel's registers.
-fn key(element: &Element) -> Vec<u8> {
+/// Every part of a key that is not an address fills four bytes, as it does in the kernel's registers.
+fn key(family: Family, element: &Element) -> Vec<u8> {
     match element {
         Element::Slot(front, slot, _) => {
             let slot = u32::try_from(*slot).expect("there are at most 64 slots");
-            [front_key(*front), slot.to_ne_bytes().to_vec()].concat()
+            [front_key(family, *front), slot.to_ne_bytes().to_vec()].concat()
         }
-        Element::Verdict(front, _) | Element::Known(front) => front_key(*front),
-        Element::Hairpin(address) => [address.octets(), address.octets()].concat(),
+        Element::Verdict(front, _) | Element::Known(front) => front_key(family, *front),
+        Element::Hairpin(address) => [family.octets(*address), family.octets(*address)].concat(),
     }
 }
 
-fn front_key(front: Front) -> Vec<u8> {
+fn front_key(family: Family, front: Front) -> Vec<u8> {
     match front {
         Front::Service(address, protocol, port) => {
-            [address.octets().to_vec(), front_key(Front::Port(protocol, port))].concat()
+            [family.octets(address), front_key(family, Front::Port(protocol, port))].concat()
         }
         Front::Port(protocol, port) => {
             let [high, low] = port.to_be_bytes();
@@ -170,10 +173,9 @@ fn front_key(front: Front) -> Vec<u8> {
     }
 }
 
-fn backend(endpoint: SocketAddrV4) -> [u8; 8] {
-    let [a, b, c, d] = Ipv4Addr::octets(endpoint.ip());
+fn backend(family: Family, endpoint: SocketAddrV4) -> Vec<u8> {
     let [high, low] = endpoint.port().to_be_bytes();
-    [a, b, c, d, high, low, 0, 0]
+    [family.octets(*endpoint.ip()), vec![high, low, 0, 0]].concat()
 }
 
 fn chain(front: Front, slots: usize) -> String {
@@ -185,8 +187,12 @@ fn chain(front: Front, slots: usize) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
     use super::*;
     use crate::{message::rows, table::transaction};
+
+    const TABLE: Place<'_> = Place { name: "wherry", family: Family::V4 };
 
     #[test]
     fn a_step_is_encoded_as_the_kernel_reads_it() {
@@ -194,7 +200,7 @@ mod tests {
         let endpoint = SocketAddrV4::new(Ipv4Addr::new(10, 42, 1, 2), 8080);
         let step = Step { delete: vec![Element::Verdict(front, 2)], add: vec![Element::Slot(front, 5, endpoint)] };
 
-        let requests = transaction(|requests| write(requests, "wherry", &step));
+        let requests = transaction(|requests| write(requests, TABLE, &step));
 
         // Lengths and slots are in the machine's order: little-endian wherever this project runs.
         let expected = [
@@ -213,7 +219,7 @@ mod tests {
     fn long_lists_are_cut() {
         let add = (0..1000).map(|port| Element::Known(Front::Port(Protocol::Udp, port))).collect();
 
-        let requests = transaction(|requests| write(requests, "wherry", &Step { delete: Vec::new(), add }));
+        let requests = transaction(|requests| write(requests, TABLE, &Step { delete: Vec::new(), add }));
 
         assert_eq!(requests.len(), 2 + 3, "a begin, an end, and 400 elements at a time");
     }
@@ -224,16 +230,16 @@ mod tests {
         let endpoint = SocketAddrV4::new(Ipv4Addr::new(10, 42, 1, 2), 8080);
         let elements = [Element::Verdict(front, 1), Element::Slot(front, 0, endpoint), Element::Known(front)];
         let step = Step { delete: Vec::new(), add: elements.to_vec() };
-        let requests = transaction(|requests| write(requests, "wherry", &step));
+        let requests = transaction(|requests| write(requests, TABLE, &step));
 
         let mut sum = Sum::default();
         for message in crate::message::messages(requests.as_bytes()).filter(|message| message.kind == NEW_ELEMENT) {
-            let name = attribute(&message.payload[FAMILY_HEADER.len()..], LIST_SET).map(crate::message::text);
+            let name = attribute(&message.payload[FAMILY_HEADER_BYTES..], LIST_SET).map(crate::message::text);
             let from = Collection::ALL.into_iter().find(|collection| Some(collection.name()) == name);
             sum.add_answer(from.expect("one of ours"), message.payload);
         }
 
-        assert_eq!(sum, Sum::of(&elements));
-        assert_ne!(sum, Sum::of(&elements[..2]));
+        assert_eq!(sum, Sum::of(Family::V4, &elements));
+        assert_ne!(sum, Sum::of(Family::V4, &elements[..2]));
     }
 }

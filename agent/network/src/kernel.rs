@@ -16,6 +16,7 @@ use crate::{
     balancer::Balancer,
     conntrack,
     element::hash,
+    family::Family,
     host_port::{self, Claim},
     instance, namespace,
     route::{Route, Routing, Way},
@@ -101,7 +102,7 @@ impl Kernel {
     pub(crate) fn open(settings: Settings) -> Result<Self, Error> {
         let rotation = hash(settings.node_address.octets());
         Ok(Self {
-            balancer: Balancer::open(settings.table.clone(), settings.table_guard, rotation)?,
+            balancer: Balancer::open(settings.table.clone(), Family::V4, settings.table_guard, rotation)?,
             routing: Routing::open()?,
             settings,
             current: None,
@@ -167,10 +168,11 @@ impl Kernel {
         let port_conflicts = self.claim_ports();
         let Some(current) = &mut self.current else { return Err(Error::Unprogrammed) };
         let base = Base {
+            family: Family::V4,
             cluster_range: current.cluster_range,
             service_range: current.service_range,
             subnet: current.subnet,
-            node_address: self.settings.node_address,
+            node_address: Some(self.settings.node_address.into()),
             interface_prefix: self.settings.interface_prefix.clone(),
             forwarding,
         };

@@ -7,6 +7,7 @@ mod balancer;
 mod conntrack;
 mod element;
 mod error;
+mod family;
 mod host_port;
 mod instance;
 mod kernel;

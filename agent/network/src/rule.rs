@@ -1,21 +1,17 @@
 //! nftables rules as the kernel reads them: expressions that load, compare, look up and decide.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use api_types::net::Cidr;
 
-use crate::message::Attributes;
+use crate::{family::Family, message::Attributes};
 
 /// The first four bytes of the first register, under the number that old and new kernels show.
 const FIRST: u32 = 1;
-/// The four bytes after [`FIRST`]; concatenated keys fill these in order.
-const SECOND: u32 = 9;
-const THIRD: u32 = 10;
-const FOURTH: u32 = 11;
+/// The kernel's number of the register of the first four bytes, where each register has four.
+const FIRST_OF_FOUR_BYTES: u32 = 8;
+const REGISTER_BYTES: u32 = 4;
 const VERDICT: u32 = 0;
-
-/// netfilter's number of IPv4.
-pub(crate) const FAMILY_IPV4: u8 = 2;
 
 const LIST_ELEMENT: u16 = 1;
 const EXPRESSION_NAME: u16 = 1;
@@ -38,7 +34,9 @@ const RANDOM_FULLY: u32 = 0x10;
 const DNAT: u32 = 1;
 const REJECT_ICMP: u32 = 0;
 const REJECT_RESET: u32 = 1;
+/// "Port unreachable" in ICMP (RFC 792) and in ICMPv6 (RFC 4443).
 const ICMP_PORT_UNREACHABLE: u8 = 3;
+const ICMP6_PORT_UNREACHABLE: u8 = 4;
 
 /// Which address of a packet.
 #[derive(Clone, Copy, Debug)]
@@ -70,38 +68,56 @@ pub(crate) enum Verdict<'a> {
 }
 
 /// A rule: its encoded expressions.
-#[derive(Debug, Default)]
-pub(crate) struct Rule(Vec<u8>);
+#[derive(Debug)]
+pub(crate) struct Rule {
+    family: Family,
+    bytes: Vec<u8>,
+}
 
 impl Rule {
+    /// A rule of a table of this family, still without expressions.
+    pub(crate) fn of(family: Family) -> Self {
+        Self { family, bytes: Vec::new() }
+    }
+
     /// The encoded list of expressions.
     pub(crate) fn as_bytes(&self) -> &[u8] {
-        &self.0
+        &self.bytes
     }
 
     /// Loads `daddr . l4proto . dport`, the key of a service.
     pub(crate) fn load_service_key(self) -> Self {
-        self.load_address(Side::Destination, FIRST).load_protocol(SECOND).load_port(THIRD)
+        let [protocol, port] = [self.behind_addresses(1, 0), self.behind_addresses(1, 1)];
+        self.load_address(Side::Destination, FIRST).load_protocol(protocol).load_port(port)
     }
 
     /// Loads `l4proto . dport`, the key of a port of the node.
     pub(crate) fn load_port_key(self) -> Self {
-        self.load_protocol(FIRST).load_port(SECOND)
+        let port = self.behind_addresses(0, 1);
+        self.load_protocol(FIRST).load_port(port)
     }
 
     /// Loads `saddr . daddr`.
     pub(crate) fn load_address_pair(self) -> Self {
-        self.load_address(Side::Source, FIRST).load_address(Side::Destination, SECOND)
+        let second = self.behind_addresses(1, 0);
+        self.load_address(Side::Source, FIRST).load_address(Side::Destination, second)
     }
 
     /// Draws a slot behind a service's key.
     pub(crate) fn draw_behind_service_key(self, slots: u32) -> Self {
-        self.draw(slots, FOURTH)
+        let register = self.behind_addresses(1, 2);
+        self.draw(slots, register)
     }
 
     /// Draws a slot behind a port's key.
     pub(crate) fn draw_behind_port_key(self, slots: u32) -> Self {
-        self.draw(slots, THIRD)
+        let register = self.behind_addresses(0, 2);
+        self.draw(slots, register)
+    }
+
+    /// The register behind so many addresses and so many values of four bytes; concatenated keys fill registers in order.
+    fn behind_addresses(&self, addresses: u32, values: u32) -> u32 {
+        FIRST_OF_FOUR_BYTES + addresses * self.family.address_bytes() / REGISTER_BYTES + values
     }
 
     /// Goes on only if the loaded key is in the set.
@@ -116,11 +132,12 @@ impl Rule {
 
     /// Translates the destination to `address . port` that the map has for the loaded key.
     pub(crate) fn translate_from(self, map: &str) -> Self {
+        let (family, port) = (self.family.number(), self.behind_addresses(1, 0));
         self.lookup(map, Some(FIRST)).expression("nat", |body| {
             body.number(1, DNAT);
-            body.number(2, u32::from(FAMILY_IPV4));
+            body.number(2, u32::from(family));
             body.number(3, FIRST);
-            body.number(5, SECOND);
+            body.number(5, port);
         })
     }
 
@@ -129,17 +146,24 @@ impl Rule {
         self.load_protocol(FIRST).compare(Must::Equal, &[protocol])
     }
 
-    /// Goes on only if the address is in, or not in, the range.
+    /// Goes on only if the address is in, or not in, the range, which is one of ours.
     pub(crate) fn range(self, side: Side, must: Must, range: Cidr) -> Self {
-        let mask = u32::MAX.checked_shl(32 - u32::from(range.prefix)).unwrap_or(0);
-        let loaded = self.load_address(side, FIRST);
-        let masked = if range.prefix == 32 { loaded } else { loaded.mask(&mask.to_be_bytes()) };
-        masked.compare(must, &range.address.octets())
+        let (family, octets) = (self.family, self.family.octets(range.address));
+        self.begins(side, must, &octets, family.prefix(range.prefix))
     }
 
-    /// Goes on only if the address is, or is not, this one.
+    /// Goes on only if the address is in, or not in, a range that is not one of ours.
+    pub(crate) fn foreign(self, side: Side, must: Must, (address, prefix): (IpAddr, u8)) -> Self {
+        match address {
+            IpAddr::V4(address) => self.begins(side, must, &address.octets(), prefix),
+            IpAddr::V6(address) => self.begins(side, must, &address.octets(), prefix),
+        }
+    }
+
+    /// Goes on only if the address, which is one of ours, is, or is not, this one.
     pub(crate) fn address(self, side: Side, must: Must, address: Ipv4Addr) -> Self {
-        self.load_address(side, FIRST).compare(must, &address.octets())
+        let octets = self.family.octets(address);
+        self.load_address(side, FIRST).compare(must, &octets)
     }
 
     /// Goes on only if the destination is an address of this node.
@@ -183,9 +207,13 @@ impl Rule {
 
     /// Answers with "port unreachable".
     pub(crate) fn unreachable(self) -> Self {
+        let code = match self.family {
+            Family::V4 => ICMP_PORT_UNREACHABLE,
+            Family::V6(_) => ICMP6_PORT_UNREACHABLE,
+        };
         self.expression("reject", |body| {
             body.number(1, REJECT_ICMP);
-            body.bytes(2, &[ICMP_PORT_UNREACHABLE]);
+            body.bytes(2, &[code]);
         })
     }
 
@@ -197,12 +225,24 @@ impl Rule {
         })
     }
 
+    fn begins(self, side: Side, must: Must, octets: &[u8], prefix: u8) -> Self {
+        let loaded = self.load_address(side, FIRST);
+        let bits_in = |index: usize| usize::from(prefix).saturating_sub(8 * index).min(8);
+        let mask: Vec<u8> = (0..octets.len()).map(|index| !(0xff_u16 >> bits_in(index)).to_be_bytes()[1]).collect();
+        let masked = if mask.last() == Some(&u8::MAX) { loaded } else { loaded.mask(&mask) };
+        masked.compare(must, octets)
+    }
+
     fn load_address(self, side: Side, register: u32) -> Self {
-        let offset = match side {
-            Side::Source => 12,
-            Side::Destination => 16,
+        // Where the header has it: RFC 791, RFC 8200.
+        let offset = match (self.family, side) {
+            (Family::V4, Side::Source) => 12,
+            (Family::V4, Side::Destination) => 16,
+            (Family::V6(_), Side::Source) => 8,
+            (Family::V6(_), Side::Destination) => 24,
         };
-        self.payload(NETWORK_HEADER, (offset, 4), register)
+        let length = self.family.address_bytes();
+        self.payload(NETWORK_HEADER, (offset, length), register)
     }
 
     fn load_port(self, register: u32) -> Self {
@@ -229,13 +269,14 @@ impl Rule {
         })
     }
 
-    fn mask(self, mask: &[u8; 4]) -> Self {
+    fn mask(self, mask: &[u8]) -> Self {
+        let length = u32::try_from(mask.len()).expect("an address is short");
         self.expression("bitwise", |body| {
             body.number(1, FIRST);
             body.number(2, FIRST);
-            body.number(3, 4);
+            body.number(3, length);
             body.nest(4, |data| data.bytes(DATA_VALUE, mask));
-            body.nest(5, |data| data.bytes(DATA_VALUE, &[0; 4]));
+            body.nest(5, |data| data.bytes(DATA_VALUE, &vec![0; mask.len()]));
         })
     }
 
@@ -271,7 +312,7 @@ impl Rule {
     }
 
     fn expression(mut self, name: &str, fill: impl FnOnce(&mut Attributes<'_>)) -> Self {
-        Attributes(&mut self.0).nest(LIST_ELEMENT, |element| {
+        Attributes(&mut self.bytes).nest(LIST_ELEMENT, |element| {
             element.text(EXPRESSION_NAME, name);
             element.nest(EXPRESSION_BODY, fill);
         });
@@ -301,7 +342,7 @@ mod tests {
 
     #[test]
     fn the_rule_of_a_chain_is_encoded_as_the_kernel_reads_it() {
-        let rule = Rule::default().load_service_key().draw_behind_service_key(3).translate_from("slots");
+        let rule = Rule::of(Family::V4).load_service_key().draw_behind_service_key(3).translate_from("slots");
 
         let expected = [
             "340001800c0001007061796c6f61640024000280080001000000000108000200",

@@ -7,13 +7,14 @@
 //! filter_forward, _output      a service address that nobody translated → unmatched
 //! ```
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use api_types::net::Cidr;
 
 use crate::{
+    family::Family,
     message::{Requests, flag},
-    rule::{FAMILY_IPV4, Link, Must, Rule, Side, Verdict},
+    rule::{Link, Must, Rule, Side, Verdict},
 };
 
 /// The most slots of one service: one chain exists for each number of slots.
@@ -31,8 +32,8 @@ pub(crate) const DESTROY_TABLE: u16 = SUBSYSTEM | 26;
 const BATCH_BEGIN: u16 = 16;
 const BATCH_END: u16 = 17;
 
-/// Header of netfilter's messages: family, version, resource.
-pub(crate) const FAMILY_HEADER: [u8; 4] = [FAMILY_IPV4, 0, 0, 0];
+/// How long the header of netfilter's messages is.
+pub(crate) const FAMILY_HEADER_BYTES: usize = 4;
 const BATCH_HEADER: [u8; 4] = [0, 0, 0, 10];
 
 const PRIORITY_DESTINATION_NAT: i32 = -100;
@@ -43,28 +44,38 @@ const HOOK_FORWARD: u32 = 2;
 const HOOK_OUTPUT: u32 = 3;
 const HOOK_POSTROUTING: u32 = 4;
 const TCP: u8 = 6;
-const LOOPBACK: Cidr = Cidr { address: Ipv4Addr::new(127, 0, 0, 0), prefix: 8 };
 
 /// nft's numbers of data types; a concatenation shifts each by six bits. `mark` is a number in the machine's order,
 /// as the slot is drawn: with nft's `integer`, `nft list ruleset` of 1.0.6 aborts for everybody on the node.
+const TYPE_BITS: u32 = 6;
 const TYPE_ADDRESS: u32 = 7;
+const TYPE_ADDRESS_V6: u32 = 8;
 const TYPE_PROTOCOL: u32 = 12;
 const TYPE_PORT: u32 = 13;
 const TYPE_MARK: u32 = 19;
 const TYPE_VERDICT: u32 = 0xffff_ff00;
 const SET_IS_MAP: u32 = 8;
 
+/// Where a table is: its name, and whose it is of the two that may have that name.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Place<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) family: Family,
+}
+
 /// What the static part depends on. If one of these changes, the table is replaced as a whole.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Base {
+    /// Of which family the table is.
+    pub(crate) family: Family,
     /// The range of all instances' addresses.
     pub(crate) cluster_range: Cidr,
     /// The range of all virtual addresses.
     pub(crate) service_range: Cidr,
     /// This node's part of the cluster range.
     pub(crate) subnet: Cidr,
-    /// The address that all peers can answer to.
-    pub(crate) node_address: Ipv4Addr,
+    /// The address of the table's family that all peers can answer to, if there is one.
+    pub(crate) node_address: Option<IpAddr>,
     /// How our links' names begin.
     pub(crate) interface_prefix: String,
     /// Whether the node forwards for others as it did before we came, or only for us.
@@ -114,6 +125,7 @@ impl Collection {
         }
     }
 
+    /// The parts of its key, where [`TYPE_ADDRESS`] stands for an address of the table's family.
     fn key_types(self) -> &'static [u32] {
         match self {
             Self::Services | Self::Known => &[TYPE_ADDRESS, TYPE_PROTOCOL, TYPE_PORT],
@@ -125,10 +137,10 @@ impl Collection {
     }
 
     /// The data's type and its length in bytes.
-    fn data(self) -> Option<(u32, u32)> {
+    fn data(self, family: Family) -> Option<(u32, u32)> {
         match self {
             Self::Services | Self::Ports => Some((TYPE_VERDICT, 0)),
-            Self::Slots | Self::PortSlots => Some((concatenated(&[TYPE_ADDRESS, TYPE_PORT]), 8)),
+            Self::Slots | Self::PortSlots => Some(concatenated(family, &[TYPE_ADDRESS, TYPE_PORT])),
             Self::Known | Self::Hairpins => None,
         }
     }
@@ -144,19 +156,19 @@ pub(crate) fn transaction(fill: impl FnOnce(&mut Requests)) -> Requests {
 }
 
 /// Writes the whole static part into a table that is empty.
-pub(crate) fn write(requests: &mut Requests, table: &str, base: &Base) {
+pub(crate) fn write(requests: &mut Requests, table: Place<'_>, base: &Base) {
     for (number, collection) in (1..).zip(Collection::ALL) {
         write_set(requests, table, collection, number);
     }
     for slots in 1..=u32::try_from(SLOTS_MAX).expect("a small number") {
         let (service, port) = (format!("r{slots}"), format!("p{slots}"));
         write_chain(requests, table, &service, None);
-        write_rule(requests, table, &service, &service_slot(slots));
+        write_rule(requests, table, &service, &service_slot(table.family, slots));
         write_chain(requests, table, &port, None);
-        write_rule(requests, table, &port, &port_slot(slots));
+        write_rule(requests, table, &port, &port_slot(table.family, slots));
     }
     let chains = [
-        ("unmatched", None, unmatched()),
+        ("unmatched", None, unmatched(base)),
         ("nat_prerouting", Some(("nat", HOOK_PREROUTING, PRIORITY_DESTINATION_NAT)), translate(base)),
         ("nat_output", Some(("nat", HOOK_OUTPUT, PRIORITY_DESTINATION_NAT)), translate(base)),
         ("nat_postrouting", Some(("nat", HOOK_POSTROUTING, PRIORITY_SOURCE_NAT)), masquerade(base)),
@@ -171,24 +183,28 @@ pub(crate) fn write(requests: &mut Requests, table: &str, base: &Base) {
     }
 }
 
-fn service_slot(slots: u32) -> Rule {
-    Rule::default().load_service_key().draw_behind_service_key(slots).translate_from(Collection::Slots.name())
+fn service_slot(family: Family, slots: u32) -> Rule {
+    Rule::of(family).load_service_key().draw_behind_service_key(slots).translate_from(Collection::Slots.name())
 }
 
-fn port_slot(slots: u32) -> Rule {
-    Rule::default().load_port_key().draw_behind_port_key(slots).translate_from(Collection::PortSlots.name())
+fn port_slot(family: Family, slots: u32) -> Rule {
+    Rule::of(family).load_port_key().draw_behind_port_key(slots).translate_from(Collection::PortSlots.name())
 }
 
 fn translate(base: &Base) -> Vec<Rule> {
     // A program that listens on 127.0.0.1 alone keeps its port there, and whoever is asked on the node's own address of its
     // range (names) is not to be hidden by a published port.
-    let elsewhere = Rule::default().destined_here().range(Side::Destination, Must::Differ, LOOPBACK);
+    let loopback = match base.family {
+        Family::V4 => (IpAddr::V4(Ipv4Addr::new(127, 0, 0, 0)), 8),
+        Family::V6(_) => (IpAddr::V6(Ipv6Addr::LOCALHOST), 128),
+    };
+    let elsewhere = Rule::of(base.family).destined_here().foreign(Side::Destination, Must::Differ, loopback);
     let elsewhere = match base.subnet.nth(1) {
         Some(own) => elsewhere.address(Side::Destination, Must::Differ, own),
         None => elsewhere,
     };
     vec![
-        Rule::default().load_service_key().verdict_from(Collection::Services.name()),
+        Rule::of(base.family).load_service_key().verdict_from(Collection::Services.name()),
         elsewhere.load_port_key().verdict_from(Collection::Ports.name()),
     ]
 }
@@ -196,20 +212,24 @@ fn translate(base: &Base) -> Vec<Rule> {
 /// Where the client's address must be hidden. Everywhere else the instance sees its client.
 fn masquerade(base: &Base) -> Vec<Rule> {
     let subnet = base.subnet;
+    let elsewhere = Rule::of(base.family)
+        .translated()
+        .range(Side::Destination, Must::Equal, base.cluster_range)
+        .range(Side::Destination, Must::Differ, subnet)
+        .range(Side::Source, Must::Differ, subnet);
+    let elsewhere = match base.node_address {
+        Some(own @ IpAddr::V4(_)) => elsewhere.foreign(Side::Source, Must::Differ, (own, 32)),
+        Some(own @ IpAddr::V6(_)) => elsewhere.foreign(Side::Source, Must::Differ, (own, 128)),
+        None => elsewhere,
+    };
     vec![
         // To itself through a service: else the answer would never leave the instance.
-        Rule::default().translated().load_address_pair().in_set(Collection::Hairpins.name()).masquerade(),
+        Rule::of(base.family).translated().load_address_pair().in_set(Collection::Hairpins.name()).masquerade(),
         // Translated here, answered by an instance elsewhere, asked by somebody whose answers need not come through
         // here: the instance must answer to this node, which alone can translate back.
-        Rule::default()
-            .translated()
-            .range(Side::Destination, Must::Equal, base.cluster_range)
-            .range(Side::Destination, Must::Differ, subnet)
-            .range(Side::Source, Must::Differ, subnet)
-            .address(Side::Source, Must::Differ, base.node_address)
-            .masquerade(),
+        elsewhere.masquerade(),
         // From an instance to the world outside, which has no route to our addresses.
-        Rule::default()
+        Rule::of(base.family)
             .range(Side::Source, Must::Equal, subnet)
             .range(Side::Destination, Must::Differ, base.cluster_range)
             .masquerade(),
@@ -218,43 +238,43 @@ fn masquerade(base: &Base) -> Vec<Rule> {
 
 fn forward(base: &Base) -> Vec<Rule> {
     let prefix = &base.interface_prefix;
-    let ours = |link| Rule::default().link_prefix(link, prefix).verdict(Verdict::Accept);
+    let ours = |link| Rule::of(base.family).link_prefix(link, prefix).verdict(Verdict::Accept);
     let mut rules = vec![untranslated(base)];
     match base.forwarding {
         Forwarding::AsBefore => {}
         Forwarding::OnlyOurs => rules.extend([
-            Rule::default().translated().verdict(Verdict::Accept),
+            Rule::of(base.family).translated().verdict(Verdict::Accept),
             ours(Link::In),
             ours(Link::Out),
-            Rule::default().verdict(Verdict::Drop),
+            Rule::of(base.family).verdict(Verdict::Drop),
         ]),
     }
     rules
 }
 
 fn untranslated(base: &Base) -> Rule {
-    Rule::default().range(Side::Destination, Must::Equal, base.service_range).verdict(Verdict::Goto("unmatched"))
+    Rule::of(base.family).range(Side::Destination, Must::Equal, base.service_range).verdict(Verdict::Goto("unmatched"))
 }
 
 /// A packet that met a service just while it changed is dropped: TCP asks again. What nobody serves is refused at once.
-fn unmatched() -> Vec<Rule> {
+fn unmatched(base: &Base) -> Vec<Rule> {
     vec![
-        Rule::default().load_service_key().in_set(Collection::Known.name()).verdict(Verdict::Drop),
-        Rule::default().protocol(TCP).reset(),
-        Rule::default().unreachable(),
+        Rule::of(base.family).load_service_key().in_set(Collection::Known.name()).verdict(Verdict::Drop),
+        Rule::of(base.family).protocol(TCP).reset(),
+        Rule::of(base.family).unreachable(),
     ]
 }
 
-fn write_set(requests: &mut Requests, table: &str, collection: Collection, number: u32) {
-    let types = collection.key_types();
-    let key_bytes = 4 * u32::try_from(types.len()).expect("a key has few parts");
-    requests.push("add a set", (NEW_SET, flag::CREATE), &FAMILY_HEADER, |set| {
-        set.text(1, table);
+fn write_set(requests: &mut Requests, table: Place<'_>, collection: Collection, number: u32) {
+    let (key_type, key_bytes) = concatenated(table.family, collection.key_types());
+    let data = collection.data(table.family);
+    requests.push("add a set", (NEW_SET, flag::CREATE), &table.family.header(), |set| {
+        set.text(1, table.name);
         set.text(2, collection.name());
-        set.number(3, if collection.data().is_some() { SET_IS_MAP } else { 0 });
-        set.number(4, concatenated(types));
+        set.number(3, if data.is_some() { SET_IS_MAP } else { 0 });
+        set.number(4, key_type);
         set.number(5, key_bytes);
-        if let Some((data_type, data_bytes)) = collection.data() {
+        if let Some((data_type, data_bytes)) = data {
             set.number(6, data_type);
             set.number(7, data_bytes);
         }
@@ -262,9 +282,9 @@ fn write_set(requests: &mut Requests, table: &str, collection: Collection, numbe
     });
 }
 
-fn write_chain(requests: &mut Requests, table: &str, name: &str, hook: Option<(&str, u32, i32)>) {
-    requests.push("add a chain", (NEW_CHAIN, flag::CREATE), &FAMILY_HEADER, |chain| {
-        chain.text(1, table);
+fn write_chain(requests: &mut Requests, table: Place<'_>, name: &str, hook: Option<(&str, u32, i32)>) {
+    requests.push("add a chain", (NEW_CHAIN, flag::CREATE), &table.family.header(), |chain| {
+        chain.text(1, table.name);
         chain.text(3, name);
         if let Some((kind, hook, priority)) = hook {
             chain.nest(4, |place| {
@@ -277,14 +297,18 @@ fn write_chain(requests: &mut Requests, table: &str, name: &str, hook: Option<(&
 }
 
 /// Appends a rule to a chain.
-pub(crate) fn write_rule(requests: &mut Requests, table: &str, chain: &str, rule: &Rule) {
-    requests.push("add a rule", (NEW_RULE, flag::CREATE | flag::APPEND), &FAMILY_HEADER, |attributes| {
-        attributes.text(1, table);
+pub(crate) fn write_rule(requests: &mut Requests, table: Place<'_>, chain: &str, rule: &Rule) {
+    requests.push("add a rule", (NEW_RULE, flag::CREATE | flag::APPEND), &table.family.header(), |attributes| {
+        attributes.text(1, table.name);
         attributes.text(2, chain);
         attributes.nest(4, |expressions| expressions.raw(rule.as_bytes()));
     });
 }
 
-fn concatenated(types: &[u32]) -> u32 {
-    types.iter().fold(0, |all, part| all << 6 | part)
+/// The type of a concatenation, and how many bytes it has in the kernel's registers.
+fn concatenated(family: Family, types: &[u32]) -> (u32, u32) {
+    types.iter().fold((0, 0), |(all, bytes), part| match (*part, family) {
+        (TYPE_ADDRESS, Family::V6(_)) => (all << TYPE_BITS | TYPE_ADDRESS_V6, bytes + family.address_bytes()),
+        (part, _) => (all << TYPE_BITS | part, bytes + 4),
+    })
 }

@@ -1,6 +1,10 @@
-//! Address ranges.
+//! Address ranges, and how the cluster's IPv4 addresses look in IPv6.
 
-use std::{fmt, net::Ipv4Addr, str::FromStr};
+use std::{
+    fmt,
+    net::{Ipv4Addr, Ipv6Addr},
+    str::FromStr,
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -86,9 +90,106 @@ impl From<Cidr> for String {
     }
 }
 
+/// The IPv6 range of 96 bits in which each IPv4 address of the cluster is embedded as the last 32 bits (the form of RFC 6052,
+/// section 2.2). One decision about an IPv4 address is thereby one about both.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "Ipv6Addr", into = "Ipv6Addr")]
+pub struct Ipv6Prefix(Ipv6Addr);
+
+impl Ipv6Prefix {
+    /// Length of the prefix in bits.
+    pub const BITS: u8 = 96;
+    /// The first byte of a unique local address with a locally drawn global id (RFC 4193).
+    const LOCAL: u8 = 0xfd;
+
+    /// Takes an address whose last 32 bits are zero.
+    ///
+    /// # Errors
+    /// When they are not.
+    pub fn new(address: Ipv6Addr) -> Result<Self, ValidationError> {
+        if address.to_bits() & u128::from(u32::MAX) == 0 {
+            return Ok(Self(address));
+        }
+        Err(ValidationError::new("ipv6_prefix", format!("`{address}/96` has bits behind the first 96")))
+    }
+
+    /// Gives the unique local prefix (RFC 4193) with this global id, the same for the same id.
+    #[must_use]
+    pub fn local(global_id: [u8; 5]) -> Self {
+        let [a, b, c, d, e] = global_id;
+        Self(Ipv6Addr::from([Self::LOCAL, a, b, c, d, e, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]))
+    }
+
+    /// The first address.
+    #[must_use]
+    pub fn address(self) -> Ipv6Addr {
+        self.0
+    }
+
+    /// The IPv6 address of an IPv4 address.
+    #[must_use]
+    pub fn embed(self, address: Ipv4Addr) -> Ipv6Addr {
+        Ipv6Addr::from_bits(self.0.to_bits() | u128::from(address.to_bits()))
+    }
+
+    /// The IPv4 address in an IPv6 address, if it lies inside.
+    #[must_use]
+    pub fn extract(self, address: Ipv6Addr) -> Option<Ipv4Addr> {
+        let [.., a, b, c, d] = address.octets();
+        let embedded = Ipv4Addr::new(a, b, c, d);
+        (self.embed(embedded) == address).then_some(embedded)
+    }
+}
+
+impl fmt::Display for Ipv6Prefix {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.0, Self::BITS)
+    }
+}
+
+impl FromStr for Ipv6Prefix {
+    type Err = ValidationError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let wrong =
+            || ValidationError::new("ipv6_prefix", format!("`{text}` is not a range such as fd12:3456:789a::/96"));
+        let address = text.strip_suffix("/96").ok_or_else(wrong)?;
+        Self::new(address.parse().map_err(|_| wrong())?)
+    }
+}
+
+impl TryFrom<Ipv6Addr> for Ipv6Prefix {
+    type Error = ValidationError;
+
+    fn try_from(address: Ipv6Addr) -> Result<Self, Self::Error> {
+        Self::new(address)
+    }
+}
+
+impl From<Ipv6Prefix> for Ipv6Addr {
+    fn from(prefix: Ipv6Prefix) -> Self {
+        prefix.0
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_address_is_found_again_in_its_mirror_and_in_no_other() {
+        let prefix = Ipv6Prefix::local([1, 2, 3, 4, 5]);
+        let address = Ipv4Addr::new(10, 42, 0, 7);
+
+        let mirrored = prefix.embed(address);
+
+        assert_eq!(mirrored.to_string(), "fd01:203:405::a2a:7");
+        assert_eq!(prefix.extract(mirrored), Some(address));
+        assert_eq!(Ipv6Prefix::local([1, 2, 3, 4, 6]).extract(mirrored), None);
+        assert_eq!(prefix.to_string().parse::<Ipv6Prefix>(), Ok(prefix));
+        assert!("fd01::1/96".parse::<Ipv6Prefix>().is_err());
+        assert!("fd01::/64".parse::<Ipv6Prefix>().is_err());
+    }
 
     #[test]
     fn a_range_knows_what_is_inside() {

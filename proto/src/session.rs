@@ -35,6 +35,8 @@ pub enum FromAgent {
     NodeReport(Box<NodeReport>),
     /// What came of [`FromScheduler::LoadImage`].
     ImageLoaded(ImageLoaded),
+    /// The node's kernel balances by this table or a later one.
+    Programmed(Marker),
 }
 
 /// What the scheduler says in a session.

@@ -6,7 +6,7 @@ use api_types::{
     assignment::{Assignment, AssignmentSet},
     id::{InstanceId, NodeId, WorkloadId},
     net::Cidr,
-    service::{Peer, Service, ServiceTable},
+    service::{Peer, Service, ServiceTable, WatchKey},
 };
 use thiserror::Error;
 
@@ -46,6 +46,8 @@ pub struct ServicesUpdate {
     pub removals: Vec<WorkloadId>,
     /// All peers; `None` = as before.
     pub peers: Option<Vec<Peer>>,
+    /// With what nodes sign their signs of life to each other.
+    pub watch_key: Option<WatchKey>,
 }
 
 /// A change that does not follow what is held: the session must start anew.
@@ -123,6 +125,7 @@ pub fn whole_services(table: &ServiceTable) -> ServicesUpdate {
         upserts: table.services.clone(),
         removals: Vec::new(),
         peers: Some(table.peers.clone()),
+        watch_key: table.watch_key,
     }
 }
 
@@ -138,6 +141,7 @@ pub fn diff_services(old: &ServiceTable, new: &ServiceTable) -> ServicesUpdate {
         upserts,
         removals,
         peers: (old.peers != new.peers).then(|| new.peers.clone()),
+        watch_key: new.watch_key,
     }
 }
 
@@ -161,6 +165,7 @@ pub fn apply_services(held: Option<&ServiceTable>, update: ServicesUpdate) -> Re
         service_range: update.service_range,
         services: merged(before, update.upserts, &update.removals, |service| &service.id),
         peers: update.peers.unwrap_or(peers),
+        watch_key: update.watch_key,
     })
 }
 

@@ -12,7 +12,7 @@ use api_types::{
     node::{Condition, NodeFacts, NodeUsage},
     probe::{ProbeCheck, ProbeSpec},
     resources::{ResourceSpec, Resources},
-    service::{Endpoint, Peer, Service, ServicePort, ServiceTable},
+    service::{Endpoint, Peer, Service, ServicePort, ServiceTable, WatchKey},
     time::Timestamp,
     view::LogLine,
 };
@@ -25,8 +25,8 @@ use proto::{
         OpenLogs, Report, Welcome,
     },
     update::{
-        GapError, apply_assignments, apply_services, assignments_marker, diff_assignments, diff_services,
-        services_marker, whole_assignments, whole_services,
+        GapError, ServicesUpdate, apply_assignments, apply_services, assignments_marker, diff_assignments,
+        diff_services, services_marker, whole_assignments, whole_services,
     },
     v1,
 };
@@ -52,6 +52,7 @@ fn what_an_agent_says_survives_the_wire() {
             images: vec!["a:1".to_owned()],
             error: "full".to_owned(),
         }),
+        FromAgent::Programmed(Marker { epoch: Epoch(1), generation: Generation(2) }),
     ];
 
     for message in messages {
@@ -87,6 +88,16 @@ fn what_the_scheduler_says_survives_the_wire() {
         let wire = v1::FromScheduler::decode(bytes.as_slice()).expect("bytes of our own");
         assert_eq!(FromScheduler::try_from(wire), Ok(message));
     }
+}
+
+#[test]
+fn a_key_of_another_length_is_refused() {
+    let mut update = v1::ServicesUpdate::from(whole_services(&table(1, &["web"], 1)));
+    update.watch_key = Some(vec![7; 31]);
+
+    let error = ServicesUpdate::try_from(update).expect_err("31 bytes are no key");
+
+    assert_eq!(error.path, "watch_key");
 }
 
 #[test]
@@ -294,6 +305,7 @@ fn assignment(name: &str) -> Assignment {
             capabilities_drop: vec!["ALL".to_owned()],
             stop_signal: Some("SIGINT".to_owned()),
             stop_grace_ms: 1500,
+            drain_ms: 3500,
         },
         resources: ResourceSpec { cpu_millis_max: Some(500), ..ResourceSpec::default() },
         ports: vec![PortSpec {
@@ -340,5 +352,6 @@ fn table(generation: u64, services: &[&str], peers: u8) -> ServiceTable {
         service_range: "10.43.0.0/16".parse().expect("a range"),
         services: services.iter().map(service).collect(),
         peers: (0..peers).map(peer).collect(),
+        watch_key: Some(WatchKey([7; 32])),
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use api_types::container::{ContainerSpec, STOP_GRACE_MS};
+use api_types::container::{ContainerSpec, DRAIN_MS, STOP_GRACE_MS};
 
 use crate::{
     fault::{nearest, suggestion},
@@ -92,6 +92,7 @@ pub(crate) fn read(section: &Section<'_>) -> Option<ContainerSpec> {
     }
     let stop = section.get("stop").and_then(|entry| entry.section()).map(|section| stop(&section));
     let (stop_signal, stop_grace_ms) = stop.unwrap_or((None, STOP_GRACE_MS));
+    let drain_ms = section.get("drain").and_then(|entry| entry.duration_ms(0, HOUR_MS)).unwrap_or(DRAIN_MS);
     Some(ContainerSpec {
         command,
         args,
@@ -104,6 +105,7 @@ pub(crate) fn read(section: &Section<'_>) -> Option<ContainerSpec> {
         capabilities_drop,
         stop_signal,
         stop_grace_ms,
+        drain_ms,
         ..ContainerSpec::of_image(image?)
     })
 }

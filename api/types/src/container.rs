@@ -44,14 +44,28 @@ pub struct ContainerSpec {
     pub stop_signal: Option<String>,
     /// Milliseconds between that signal and SIGKILL.
     pub stop_grace_ms: u64,
+    /// How long its open connections may last before that signal, in milliseconds; new ones go elsewhere meanwhile.
+    #[serde(default = "usual_drain", skip_serializing_if = "is_usual_drain")]
+    pub drain_ms: u64,
 }
 
 /// Milliseconds between the signal that asks a process to end and SIGKILL, unless a spec says otherwise.
 pub const STOP_GRACE_MS: u64 = 10_000;
 
+/// Milliseconds that open connections may last before that signal, unless a spec says otherwise.
+pub const DRAIN_MS: u64 = 10_000;
+
+fn usual_drain() -> u64 {
+    DRAIN_MS
+}
+
+fn is_usual_drain(drain_ms: &u64) -> bool {
+    *drain_ms == DRAIN_MS
+}
+
 impl ContainerSpec {
     /// An image as it is: its own command, arguments, user and directory; nothing mounted or added, a root file system
-    /// that can be written to, the default capabilities, [`STOP_GRACE_MS`] to end.
+    /// that can be written to, the default capabilities, [`DRAIN_MS`] for its connections and [`STOP_GRACE_MS`] to end.
     #[must_use]
     pub fn of_image(image: impl Into<String>) -> Self {
         Self {
@@ -67,6 +81,7 @@ impl ContainerSpec {
             capabilities_drop: Vec::new(),
             stop_signal: None,
             stop_grace_ms: STOP_GRACE_MS,
+            drain_ms: DRAIN_MS,
         }
     }
 }

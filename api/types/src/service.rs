@@ -1,6 +1,6 @@
 //! Services: a stable address in front of instances.
 
-use std::net::Ipv4Addr;
+use std::{fmt, net::Ipv4Addr};
 
 use serde::{Deserialize, Serialize};
 
@@ -26,6 +26,20 @@ pub struct ServiceTable {
     pub services: Vec<Service>,
     /// The nodes and where their instances are, sorted by node.
     pub peers: Vec<Peer>,
+    /// With what nodes sign what they tell each other of being alive; `None` = they tell nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub watch_key: Option<WatchKey>,
+}
+
+/// The key that proves that a sign of life is from a node of this cluster. Never shown.
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct WatchKey(pub [u8; 32]);
+
+impl fmt::Debug for WatchKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("WatchKey(not shown)")
+    }
 }
 
 /// One service: its virtual address, its ports and who answers.

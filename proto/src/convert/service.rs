@@ -1,6 +1,6 @@
 //! Services and changes of their table.
 
-use api_types::service::{Endpoint, Peer, Service, ServicePort};
+use api_types::service::{Endpoint, Peer, Service, ServicePort, WatchKey};
 
 use super::{
     list, parsed, parsed_list, port,
@@ -109,6 +109,7 @@ impl From<ServicesUpdate> for v1::ServicesUpdate {
             upserts: update.upserts.into_iter().map(Into::into).collect(),
             removals: update.removals.iter().map(ToString::to_string).collect(),
             peers: update.peers.map(peers),
+            watch_key: update.watch_key.map(|key| key.0.to_vec()),
         }
     }
 }
@@ -125,6 +126,13 @@ impl TryFrom<v1::ServicesUpdate> for ServicesUpdate {
             upserts: list("upserts", wire.upserts)?,
             removals: parsed_list("removals", &wire.removals)?,
             peers: wire.peers.map(|peers| list("peers", peers.items)).transpose()?,
+            watch_key: wire.watch_key.map(watch_key).transpose()?,
         })
     }
+}
+
+fn watch_key(bytes: Vec<u8>) -> Result<WatchKey, ConvertError> {
+    let length = bytes.len();
+    let key = bytes.try_into().map_err(|_| ConvertError::new("watch_key", format!("{length} bytes, not 32")))?;
+    Ok(WatchKey(key))
 }

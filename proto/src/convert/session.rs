@@ -24,6 +24,9 @@ impl From<FromAgent> for v1::FromAgent {
             FromAgent::Report(report) => AgentMessage::Report(report.into()),
             FromAgent::NodeReport(report) => AgentMessage::NodeReport((*report).into()),
             FromAgent::ImageLoaded(loaded) => AgentMessage::ImageLoaded(loaded.into()),
+            FromAgent::Programmed(services) => {
+                AgentMessage::Programmed(v1::Programmed { services: Some(services.into()) })
+            }
         };
         Self { message: Some(message) }
     }
@@ -42,6 +45,10 @@ impl TryFrom<v1::FromAgent> for FromAgent {
                 Self::NodeReport(Box::new(report.try_into().map_err(within("node_report"))?))
             }
             AgentMessage::ImageLoaded(loaded) => Self::ImageLoaded(loaded.try_into().map_err(within("image_loaded"))?),
+            AgentMessage::Programmed(programmed) => {
+                let services = programmed.services.ok_or_else(|| ConvertError::missing("services"));
+                Self::Programmed(services.map_err(within("programmed"))?.into())
+            }
         })
     }
 }

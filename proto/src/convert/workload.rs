@@ -1,7 +1,7 @@
 //! Containers, resources, ports and probes.
 
 use api_types::{
-    container::{ContainerSpec, Mount, PortSpec, Protocol},
+    container::{ContainerSpec, DRAIN_MS, Mount, PortSpec, Protocol},
     probe::{ProbeCheck, ProbeSpec},
     resources::{ResourceSpec, Resources},
 };
@@ -25,6 +25,7 @@ impl From<ContainerSpec> for v1::Container {
             capabilities_drop: spec.capabilities_drop,
             stop_signal: spec.stop_signal,
             stop_grace_ms: spec.stop_grace_ms,
+            drain_ms: Some(spec.drain_ms),
         }
     }
 }
@@ -51,6 +52,7 @@ impl TryFrom<v1::Container> for ContainerSpec {
             capabilities_drop: wire.capabilities_drop,
             stop_signal: wire.stop_signal,
             stop_grace_ms: wire.stop_grace_ms,
+            drain_ms: wire.drain_ms.unwrap_or(DRAIN_MS),
         })
     }
 }

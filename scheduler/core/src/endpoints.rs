@@ -39,6 +39,7 @@ impl Balancing {
                 service_range: settings.service_range,
                 services: self.services.values().cloned().collect(),
                 peers: self.peers.clone(),
+                watch_key: settings.watch_key,
             })
         };
         (self.generation > Generation(0)).then(|| self.table.get_or_init(make).clone())

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use api_types::{
-    counter::{RequestId, Revision, SessionId},
+    counter::{Epoch, Generation, RequestId, Revision, SessionId},
     id::{InstanceId, Name, NodeId, WorkloadId},
     instance::{InstanceStatus, InstanceUsage},
     node::{Availability, Condition, NodeFacts, NodeUsage},
@@ -44,6 +44,17 @@ pub enum Input {
         node: NodeId,
         /// Through which session.
         session: SessionId,
+    },
+    /// A node's kernel balances by this table or a later one. Counts as a heartbeat.
+    Programmed {
+        /// Which node.
+        node: NodeId,
+        /// Through which session.
+        session: SessionId,
+        /// Which run of the scheduler made the table.
+        epoch: Epoch,
+        /// The table's version in that run.
+        generation: Generation,
     },
     /// What an agent observed. Counts as a heartbeat.
     Reported {

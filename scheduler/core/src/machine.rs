@@ -104,6 +104,9 @@ impl Scheduler {
             Input::Heartbeat { node, session } => {
                 self.heard(&node, session);
             }
+            Input::Programmed { node, session, .. } => {
+                self.heard(&node, session);
+            }
             Input::Reported { node, session, statuses, gone, complete } => {
                 self.reported(&node, session, statuses, gone, complete);
             }

@@ -2,7 +2,7 @@
 
 use std::net::Ipv4Addr;
 
-use api_types::{net::Cidr, resources::Resources};
+use api_types::{net::Cidr, resources::Resources, service::WatchKey};
 
 /// What an operator may tune of the core.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,6 +36,8 @@ pub struct Settings {
     pub placements_per_step_max: usize,
     /// Most instances on their way from one draining node to others at once.
     pub drain_moves_max: usize,
+    /// With what nodes sign what they tell each other of being alive; `None` = they tell nothing.
+    pub watch_key: Option<WatchKey>,
 }
 
 impl Default for Settings {
@@ -55,6 +57,7 @@ impl Default for Settings {
             system_reserve: SystemReserve::default(),
             placements_per_step_max: 1_000,
             drain_moves_max: 4,
+            watch_key: None,
         }
     }
 }

@@ -244,6 +244,9 @@ impl Session<'_> {
                 usage: report.usage,
                 instances: report.instances,
             },
+            FromAgent::Programmed(marker) => {
+                Input::Programmed { node, session, epoch: marker.epoch, generation: marker.generation }
+            }
             FromAgent::ImageLoaded(loaded) => return self.dispatcher.image_loaded(&node, loaded).await,
         };
         self.dispatcher.control.input(input).await.map_err(stopping)

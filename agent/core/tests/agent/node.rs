@@ -372,5 +372,6 @@ pub(crate) fn table(generation: u64, services: &[&str], endpoints: &[(&str, &str
         service_range: "10.43.0.0/16".parse().expect("a range"),
         services: services.iter().map(service).collect(),
         peers: vec![peer("edge-1", 3), peer("edge-2", 4)],
+        watch_key: None,
     }
 }

@@ -98,6 +98,7 @@ impl Fields {
             capabilities_drop,
             stop_signal,
             stop_grace_ms,
+            drain_ms,
         } = container;
         self.add("container.image", text(image));
         self.add("container.command", command.as_ref().map_or_else(null, |words| texts(words)));
@@ -111,6 +112,7 @@ impl Fields {
         self.add("container.capabilities_drop", texts(capabilities_drop));
         self.add("container.stop_signal", stop_signal.as_ref().map_or_else(null, |signal| text(signal)));
         self.add("container.stop_grace_ms", stop_grace_ms.to_string());
+        self.add("container.drain_ms", drain_ms.to_string());
     }
 
     fn add_resources(&mut self, resources: &ResourceSpec) {

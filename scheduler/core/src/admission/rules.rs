@@ -27,6 +27,9 @@ const CPU_MILLIS_MAX: u64 = 1_000_000_000;
 const MEMORY_BYTES_MAX: u64 = 1 << 40;
 const TEXT_BYTES_MAX: usize = 4_096;
 const STOP_GRACE_MS_MAX: u64 = 3_600_000;
+
+/// The longest time for connections that are open, in milliseconds.
+const DRAIN_MS_MAX: u64 = 3_600_000;
 const LABELS_MAX: usize = 64;
 const LABEL_BYTES_MAX: usize = 256;
 const CONSTRAINT_VALUES_MAX: usize = 1_024;
@@ -75,6 +78,9 @@ fn check_container(spec: &WorkloadSpec) -> Result<(), ValidationError> {
     }
     if spec.container.stop_grace_ms > STOP_GRACE_MS_MAX {
         return fault("container.stop_grace_ms", "longer than an hour");
+    }
+    if spec.container.drain_ms > DRAIN_MS_MAX {
+        return fault("container.drain_ms", "longer than an hour");
     }
     let mounts = &spec.container.mounts;
     if mounts.len() > MOUNTS_MAX {

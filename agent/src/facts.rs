@@ -46,6 +46,7 @@ pub(crate) fn facts(config: &Config, address: Ipv4Addr, system: &System) -> Node
         kernel: line("/proc/sys/kernel/osrelease"),
         capacity: config.capacity(machine),
         address: Some(address),
+        ipv6_address: None,
         agent_version: env!("CARGO_PKG_VERSION").to_owned(),
         runtime_version: String::new(),
         boot_id: boot_id(),

@@ -6,7 +6,7 @@ mod service;
 mod session;
 mod workload;
 
-use std::{fmt::Display, str::FromStr};
+use std::{fmt::Display, net::Ipv6Addr, str::FromStr};
 
 use crate::{
     error::ConvertError,
@@ -44,6 +44,22 @@ fn parsed_list<T: FromStr<Err: Display>>(path: &str, items: &[String]) -> Result
 /// Reads a port.
 fn port(path: &str, number: u32) -> Result<u16, ConvertError> {
     u16::try_from(number).map_err(|_| ConvertError::new(path, format_args!("{number} is not a port")))
+}
+
+/// Reads an IPv6 address of 16 bytes; none is empty.
+fn ipv6_address(path: &str, octets: &[u8]) -> Result<Option<Ipv6Addr>, ConvertError> {
+    if octets.is_empty() {
+        return Ok(None);
+    }
+    let octets: [u8; 16] = octets
+        .try_into()
+        .map_err(|_| ConvertError::new(path, format_args!("{} bytes are not an IPv6 address", octets.len())))?;
+    Ok(Some(octets.into()))
+}
+
+/// Writes an IPv6 address.
+fn wire_ipv6_address(address: Option<Ipv6Addr>) -> Vec<u8> {
+    address.map_or_else(Vec::new, |address| address.octets().to_vec())
 }
 
 /// Reads an enum; zero and numbers that this version does not know are errors.

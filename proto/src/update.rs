@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fmt::Debug};
 use api_types::{
     assignment::{Assignment, AssignmentSet},
     id::{InstanceId, NodeId, WorkloadId},
-    net::Cidr,
+    net::{Cidr, Ipv6Prefix},
     service::{Peer, Service, ServiceTable, WatchKey},
 };
 use thiserror::Error;
@@ -40,6 +40,8 @@ pub struct ServicesUpdate {
     pub cluster_range: Cidr,
     /// The range of all virtual addresses.
     pub service_range: Cidr,
+    /// Where both ranges are embedded in IPv6; `None` = nowhere.
+    pub ipv6_prefix: Option<Ipv6Prefix>,
     /// Services that are new or differ, each whole.
     pub upserts: Vec<Service>,
     /// Services that are no longer there.
@@ -122,6 +124,7 @@ pub fn whole_services(table: &ServiceTable) -> ServicesUpdate {
         marker: services_marker(table),
         cluster_range: table.cluster_range,
         service_range: table.service_range,
+        ipv6_prefix: table.ipv6_prefix,
         upserts: table.services.clone(),
         removals: Vec::new(),
         peers: Some(table.peers.clone()),
@@ -138,6 +141,7 @@ pub fn diff_services(old: &ServiceTable, new: &ServiceTable) -> ServicesUpdate {
         marker: services_marker(new),
         cluster_range: new.cluster_range,
         service_range: new.service_range,
+        ipv6_prefix: new.ipv6_prefix,
         upserts,
         removals,
         peers: (old.peers != new.peers).then(|| new.peers.clone()),
@@ -163,6 +167,7 @@ pub fn apply_services(held: Option<&ServiceTable>, update: ServicesUpdate) -> Re
         generation: update.marker.generation,
         cluster_range: update.cluster_range,
         service_range: update.service_range,
+        ipv6_prefix: update.ipv6_prefix,
         services: merged(before, update.upserts, &update.removals, |service| &service.id),
         peers: update.peers.unwrap_or(peers),
         watch_key: update.watch_key,

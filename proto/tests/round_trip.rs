@@ -234,6 +234,7 @@ fn facts() -> NodeFacts {
         kernel: "6.1".to_owned(),
         capacity: Resources { cpu_millis: 4000, memory_bytes: 1 << 30 },
         address: Some([192, 0, 2, 1].into()),
+        ipv6_address: Some("2001:db8::1".parse().expect("an address")),
         agent_version: "0.1.0".to_owned(),
         runtime_version: "1.6.20".to_owned(),
         boot_id: "b".to_owned(),
@@ -339,10 +340,12 @@ fn table(generation: u64, services: &[&str], peers: u8) -> ServiceTable {
             publish: None,
         }],
         endpoints: vec![Endpoint { instance: instance("web-1"), node: node(1), address: [10, 42, 1, 2].into() }],
+        ipv6: true,
     };
     let peer = |index: u8| Peer {
         node: node(index),
         address: [192, 0, 2, index].into(),
+        ipv6_address: (index > 1).then(|| "2001:db8::2".parse().expect("an address")),
         subnet: format!("10.42.{index}.0/24").parse().expect("a range"),
     };
     ServiceTable {
@@ -350,6 +353,7 @@ fn table(generation: u64, services: &[&str], peers: u8) -> ServiceTable {
         generation: Generation(generation),
         cluster_range: "10.42.0.0/16".parse().expect("a range"),
         service_range: "10.43.0.0/16".parse().expect("a range"),
+        ipv6_prefix: Some("fd01:203:405::/96".parse().expect("a prefix")),
         services: services.iter().map(service).collect(),
         peers: (0..peers).map(peer).collect(),
         watch_key: Some(WatchKey([7; 32])),

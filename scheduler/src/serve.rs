@@ -14,7 +14,8 @@ use api_daemon::{
     notify,
     supervisor::{PartFailed, Supervisor},
 };
-use api_types::{counter::Epoch, id::NodeId};
+use api_types::{counter::Epoch, id::NodeId, net::Ipv6Prefix};
+use ring::digest::{SHA256, digest};
 use rustls::ServerConfig;
 use scheduler_core::{Scheduler, Settings, effect::Record};
 use thiserror::Error;
@@ -135,7 +136,7 @@ pub async fn serve(config: Config, listeners: Listeners, stop: CancellationToken
     let clock = Clock::start();
     let epoch = store.next_epoch(&loaded)?;
     let records = loaded.below::<Record>(CORE_PREFIX)?.into_values().collect();
-    let core = Scheduler::recover(settings(&config), epoch, records, clock.now());
+    let core = Scheduler::recover(settings(&config, &cluster), epoch, records, clock.now());
     let registry = Arc::new(Registry::new());
     let images = Images::new(
         &config.state.dir,
@@ -188,13 +189,20 @@ pub async fn serve(config: Config, listeners: Listeners, stop: CancellationToken
     Ok(ended?)
 }
 
-fn settings(config: &Config) -> Settings {
+fn settings(config: &Config, cluster: &ClusterRecord) -> Settings {
     Settings {
+        ipv6_prefix: Some(ipv6_prefix(&cluster.id)),
         heartbeat_interval_ms: config.heartbeat.interval_ms,
         cluster_range: config.network.cluster_range,
         service_range: config.network.service_range,
         ..Settings::default()
     }
+}
+
+/// A prefix of its own for each cluster, the same for ever: RFC 4193 §3.2.2 asks for a global id by a hash of something unique.
+fn ipv6_prefix(cluster: &str) -> Ipv6Prefix {
+    let hash = digest(&SHA256, cluster.as_bytes());
+    Ipv6Prefix::local(*hash.as_ref().first_chunk().expect("a SHA-256 hash has 32 bytes"))
 }
 
 fn cluster_of(config: &Config, loaded: &Loaded) -> Result<ClusterRecord, ServeError> {

@@ -208,6 +208,7 @@ mod tests {
             address: Ipv4Addr::new(10, 43, 0, last),
             ports: vec![port("query", Protocol::Udp)],
             endpoints,
+            ipv6: false,
         };
         vec![service("dns", 1, vec![endpoint("dns-1", 7), endpoint("dns-2", 8)]), service("prod/dns", 2, Vec::new())]
     }
@@ -216,6 +217,7 @@ mod tests {
         let peers = [Peer {
             node: "n2".parse().unwrap(),
             address: Ipv4Addr::new(192, 0, 2, 2),
+            ipv6_address: None,
             subnet: "10.42.2.0/24".parse().unwrap(),
         }];
         let services = services();

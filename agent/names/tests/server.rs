@@ -66,6 +66,7 @@ fn bed(endpoints: u8, upstream: Vec<SocketAddr>) -> Bed {
         address: Ipv4Addr::new(10, 43, 0, 1),
         ports: vec![port],
         endpoints: (1..=endpoints).map(endpoint).collect(),
+        ipv6: false,
     };
     let directory = Fixture { services: vec![service], peers: Vec::new() };
     let token = CancellationToken::new();

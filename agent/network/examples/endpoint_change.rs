@@ -80,6 +80,7 @@ fn service(group: u8, number: u8, count: u8) -> Result<Service, Box<dyn std::err
         address: Ipv4Addr::new(10, 43, group, number),
         ports: vec![port],
         endpoints: (0..count).map(endpoint).collect(),
+        ipv6: false,
     })
 }
 

@@ -64,6 +64,7 @@ pub(crate) fn read(entry: &Entry<'_>, kind: Kind, namespace: &Name) -> Option<Re
     let placement = place.map_or_else(PlacementSpec::default, |section| placement::read(&section, kind, namespace));
     let disconnect = section.get("disconnect").and_then(|entry| entry.section());
     let disconnect = disconnect.map_or_else(DisconnectPolicy::default, |section| self::disconnect(&section));
+    let ipv6 = section.get("ipv6").and_then(|entry| ipv6(&entry, kind)).unwrap_or_default();
     section.refuse_unknown();
     let kind = match kind {
         Kind::Service => WorkloadKind::Service { replicas: replicas? },
@@ -77,9 +78,19 @@ pub(crate) fn read(entry: &Entry<'_>, kind: Kind, namespace: &Name) -> Option<Re
         ports,
         probe,
         disconnect,
+        ipv6,
         ..WorkloadSpec::of_kind(id, kind, container?)
     };
     Some(Reading { spec, path: entry.path.clone(), place: entry.key_place.clone(), port_places })
+}
+
+fn ipv6(entry: &Entry<'_>, kind: Kind) -> Option<bool> {
+    if kind == Kind::Daemon {
+        let message = "`ipv6` is for services: a daemon has no address of its own";
+        entry.invalid("not_for_daemons", message, "remove it");
+        return None;
+    }
+    entry.boolean()
 }
 
 fn replicas(entry: &Entry<'_>, kind: Kind) -> Option<u32> {

@@ -1,6 +1,9 @@
 //! Nodes: what they are, what is wanted of them, how they do.
 
-use std::{collections::BTreeMap, net::Ipv4Addr};
+use std::{
+    collections::BTreeMap,
+    net::{Ipv4Addr, Ipv6Addr},
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -61,6 +64,9 @@ pub struct NodeFacts {
     pub capacity: Resources,
     /// The address at which the other nodes reach it.
     pub address: Option<Ipv4Addr>,
+    /// The same in IPv6, where the node has one beside it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ipv6_address: Option<Ipv6Addr>,
     /// The agent's version.
     pub agent_version: String,
     /// containerd's version; empty while it is away.

@@ -1,6 +1,9 @@
 //! Services: a stable address in front of instances.
 
-use std::{fmt, net::Ipv4Addr};
+use std::{
+    fmt,
+    net::{Ipv4Addr, Ipv6Addr},
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -8,7 +11,7 @@ use crate::{
     container::Protocol,
     counter::{Epoch, Generation},
     id::{InstanceId, NodeId, WorkloadId},
-    net::Cidr,
+    net::{Cidr, Ipv6Prefix},
 };
 
 /// All that a node must know to balance: every service, every peer. The same for all nodes.
@@ -22,6 +25,9 @@ pub struct ServiceTable {
     pub cluster_range: Cidr,
     /// The range of all virtual addresses.
     pub service_range: Cidr,
+    /// Where both ranges are embedded in IPv6; `None` = nowhere.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ipv6_prefix: Option<Ipv6Prefix>,
     /// The services, sorted by id.
     pub services: Vec<Service>,
     /// The nodes and where their instances are, sorted by node.
@@ -53,6 +59,10 @@ pub struct Service {
     pub ports: Vec<ServicePort>,
     /// Who answers, sorted by instance.
     pub endpoints: Vec<Endpoint>,
+    /// Whether it also answers on the IPv6 form of its address and of its endpoints' addresses, and its published ports on
+    /// the nodes' IPv6 addresses.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub ipv6: bool,
 }
 
 /// One port of a service.
@@ -88,6 +98,9 @@ pub struct Peer {
     pub node: NodeId,
     /// The address at which it is reached.
     pub address: Ipv4Addr,
+    /// The same in IPv6, if it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ipv6_address: Option<Ipv6Addr>,
     /// The range of its instances.
     pub subnet: Cidr,
 }

@@ -36,6 +36,9 @@ pub struct WorkloadSpec {
     pub probe: Option<ProbeSpec>,
     /// What to do about silence.
     pub disconnect: DisconnectPolicy,
+    /// Whether it also answers by IPv6: its process listens on `::`, and clients may find that address first.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub ipv6: bool,
 }
 
 impl WorkloadSpec {
@@ -65,6 +68,7 @@ impl WorkloadSpec {
             ports: Vec::new(),
             probe: None,
             disconnect: DisconnectPolicy::default(),
+            ipv6: false,
         }
     }
 

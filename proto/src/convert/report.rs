@@ -7,7 +7,7 @@ use api_types::{
     time::Timestamp,
 };
 
-use super::{bounded, known, list, optional, parsed, parsed_list, shortened, unknown};
+use super::{bounded, ipv6_address, known, list, optional, parsed, parsed_list, shortened, unknown, wire_ipv6_address};
 use crate::{
     error::ConvertError,
     session::{NodeReport, Report},
@@ -146,6 +146,7 @@ impl From<NodeFacts> for v1::NodeFacts {
             kernel: shortened(facts.kernel),
             capacity: Some(facts.capacity.into()),
             address: facts.address.map(Into::into),
+            ipv6_address: wire_ipv6_address(facts.ipv6_address),
             agent_version: shortened(facts.agent_version),
             runtime_version: shortened(facts.runtime_version),
             boot_id: shortened(facts.boot_id),
@@ -166,6 +167,7 @@ impl TryFrom<v1::NodeFacts> for NodeFacts {
             os: bounded("os", wire.os)?,
             kernel: bounded("kernel", wire.kernel)?,
             capacity: wire.capacity.ok_or_else(|| ConvertError::missing("capacity"))?.into(),
+            ipv6_address: ipv6_address("ipv6_address", &wire.ipv6_address)?,
             address: wire.address.map(Into::into),
             agent_version: bounded("agent_version", wire.agent_version)?,
             runtime_version: bounded("runtime_version", wire.runtime_version)?,

@@ -3,7 +3,7 @@
 use api_types::service::{Endpoint, Peer, Service, ServicePort, WatchKey};
 
 use super::{
-    list, parsed, parsed_list, port,
+    ipv6_address, list, parsed, parsed_list, port, wire_ipv6_address,
     workload::{protocol, wire_protocol},
 };
 use crate::{error::ConvertError, update::ServicesUpdate, v1};
@@ -15,6 +15,7 @@ impl From<Service> for v1::Service {
             address: service.address.into(),
             ports: service.ports.into_iter().map(Into::into).collect(),
             endpoints: service.endpoints.into_iter().map(Into::into).collect(),
+            ipv6: service.ipv6,
         }
     }
 }
@@ -28,6 +29,7 @@ impl TryFrom<v1::Service> for Service {
             address: wire.address.into(),
             ports: list("ports", wire.ports)?,
             endpoints: list("endpoints", wire.endpoints)?,
+            ipv6: wire.ipv6,
         })
     }
 }
@@ -82,7 +84,12 @@ impl TryFrom<v1::Endpoint> for Endpoint {
 
 impl From<Peer> for v1::Peer {
     fn from(peer: Peer) -> Self {
-        Self { node: peer.node.to_string(), address: peer.address.into(), subnet: peer.subnet.to_string() }
+        Self {
+            node: peer.node.to_string(),
+            address: peer.address.into(),
+            ipv6_address: wire_ipv6_address(peer.ipv6_address),
+            subnet: peer.subnet.to_string(),
+        }
     }
 }
 
@@ -93,6 +100,7 @@ impl TryFrom<v1::Peer> for Peer {
         Ok(Self {
             node: parsed("node", &wire.node)?,
             address: wire.address.into(),
+            ipv6_address: ipv6_address("ipv6_address", &wire.ipv6_address)?,
             subnet: parsed("subnet", &wire.subnet)?,
         })
     }
@@ -106,6 +114,7 @@ impl From<ServicesUpdate> for v1::ServicesUpdate {
             marker: Some(update.marker.into()),
             cluster_range: update.cluster_range.to_string(),
             service_range: update.service_range.to_string(),
+            ipv6_prefix: update.ipv6_prefix.map(|prefix| prefix.to_string()).unwrap_or_default(),
             upserts: update.upserts.into_iter().map(Into::into).collect(),
             removals: update.removals.iter().map(ToString::to_string).collect(),
             peers: update.peers.map(peers),
@@ -123,6 +132,10 @@ impl TryFrom<v1::ServicesUpdate> for ServicesUpdate {
             marker: wire.marker.ok_or_else(|| ConvertError::missing("marker"))?.into(),
             cluster_range: parsed("cluster_range", &wire.cluster_range)?,
             service_range: parsed("service_range", &wire.service_range)?,
+            ipv6_prefix: match wire.ipv6_prefix.as_str() {
+                "" => None,
+                prefix => Some(parsed("ipv6_prefix", prefix)?),
+            },
             upserts: list("upserts", wire.upserts)?,
             removals: parsed_list("removals", &wire.removals)?,
             peers: wire.peers.map(|peers| list("peers", peers.items)).transpose()?,

@@ -37,6 +37,7 @@ impl Balancing {
                 generation: self.generation,
                 cluster_range: settings.cluster_range,
                 service_range: settings.service_range,
+                ipv6_prefix: settings.ipv6_prefix,
                 services: self.services.values().cloned().collect(),
                 peers: self.peers.clone(),
                 watch_key: settings.watch_key,
@@ -143,13 +144,14 @@ fn service(cluster: &Cluster, id: &WorkloadId) -> Option<Service> {
     let address = cluster.addresses.get(id).filter(|_| has_address(spec))?;
     let mut endpoints: Vec<Endpoint> = cluster.instances_of(id).filter_map(endpoint).collect();
     endpoints.sort_unstable();
-    Some(Service { id: id.clone(), address: *address, ports: ports(spec), endpoints })
+    Some(Service { id: id.clone(), address: *address, ports: ports(spec), endpoints, ipv6: spec.ipv6 })
 }
 
 fn peers(cluster: &Cluster) -> Vec<Peer> {
     let peers = cluster.nodes.values().filter_map(|node| {
-        let address = node.facts.as_ref()?.address?;
-        Some(Peer { node: node.spec.id.clone(), address, subnet: node.spec.subnet })
+        let facts = node.facts.as_ref()?;
+        let (node, subnet) = (node.spec.id.clone(), node.spec.subnet);
+        Some(Peer { node, address: facts.address?, ipv6_address: facts.ipv6_address, subnet })
     });
     peers.collect()
 }

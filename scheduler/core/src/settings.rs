@@ -2,7 +2,11 @@
 
 use std::net::Ipv4Addr;
 
-use api_types::{net::Cidr, resources::Resources, service::WatchKey};
+use api_types::{
+    net::{Cidr, Ipv6Prefix},
+    resources::Resources,
+    service::WatchKey,
+};
 
 /// What an operator may tune of the core.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,6 +32,8 @@ pub struct Settings {
     pub cluster_range: Cidr,
     /// The range of all virtual addresses.
     pub service_range: Cidr,
+    /// Where both ranges are embedded in IPv6; `None` = nowhere.
+    pub ipv6_prefix: Option<Ipv6Prefix>,
     /// Length of the prefix of each node's part of the cluster range.
     pub node_prefix: u8,
     /// What of each node is kept for its system.
@@ -53,6 +59,7 @@ impl Default for Settings {
             drain_delay_ms: 1_000,
             cluster_range: Cidr { address: Ipv4Addr::new(10, 42, 0, 0), prefix: 16 },
             service_range: Cidr { address: Ipv4Addr::new(10, 43, 0, 0), prefix: 16 },
+            ipv6_prefix: None,
             node_prefix: 24,
             system_reserve: SystemReserve::default(),
             placements_per_step_max: 1_000,

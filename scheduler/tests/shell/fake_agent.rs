@@ -232,6 +232,7 @@ pub(crate) fn facts() -> NodeFacts {
         kernel: "6.1".to_owned(),
         capacity: Resources { cpu_millis: 8000, memory_bytes: 16 << 30 },
         address: Some([192, 0, 2, 1].into()),
+        ipv6_address: None,
         agent_version: "0.1.0".to_owned(),
         runtime_version: "1.6.20".to_owned(),
         boot_id: "b".to_owned(),

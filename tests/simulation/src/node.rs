@@ -97,6 +97,7 @@ impl SimNode {
             os: "linux".to_owned(),
             capacity: Resources { cpu_millis: 4000, memory_bytes: 4 << 30 },
             address: Some(Ipv4Addr::from(u32::from(Ipv4Addr::new(192, 168, 0, 0)) + number)),
+            ipv6_address: None,
             boot_id: format!("boot-{index}-0"),
             ..NodeFacts::default()
         };

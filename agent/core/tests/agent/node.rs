@@ -359,10 +359,12 @@ pub(crate) fn table(generation: u64, services: &[&str], endpoints: &[(&str, &str
             publish: None,
         }],
         endpoints: endpoints.clone(),
+        ipv6: false,
     };
     let peer = |name: &str, last: u8| Peer {
         node: node_id(name),
         address: Ipv4Addr::new(192, 168, 0, last),
+        ipv6_address: None,
         subnet: format!("10.42.{last}.0/24").parse().expect("a range"),
     };
     ServiceTable {
@@ -370,6 +372,7 @@ pub(crate) fn table(generation: u64, services: &[&str], endpoints: &[(&str, &str
         generation: Generation(generation),
         cluster_range: "10.42.0.0/16".parse().expect("a range"),
         service_range: "10.43.0.0/16".parse().expect("a range"),
+        ipv6_prefix: None,
         services: services.iter().map(service).collect(),
         peers: vec![peer("edge-1", 3), peer("edge-2", 4)],
         watch_key: None,

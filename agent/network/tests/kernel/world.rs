@@ -231,7 +231,7 @@ impl Node {
 
     pub(crate) fn peer(&self) -> Peer {
         let node = NodeId::new(&format!("node{}", self.number)).expect("a name");
-        Peer { node, address: self.address(), subnet: self.subnet() }
+        Peer { node, address: self.address(), ipv6_address: None, subnet: self.subnet() }
     }
 
     fn subnet(&self) -> Cidr {
@@ -258,6 +258,7 @@ pub(crate) fn service(endpoints: &[&Instance]) -> Service {
         address: SERVICE,
         ports: vec![port("dgram", Protocol::Udp, None), port("http", Protocol::Tcp, Some(PUBLISHED))],
         endpoints: endpoints.iter().map(endpoint).collect(),
+        ipv6: false,
     }
 }
 

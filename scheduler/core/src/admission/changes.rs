@@ -57,7 +57,7 @@ fn differences(before: &WorkloadSpec, after: &WorkloadSpec) -> Vec<FieldChange> 
 
 /// Every field with the JSON of its value, in the order of the spec.
 fn fields(spec: &WorkloadSpec) -> Vec<(String, String)> {
-    let WorkloadSpec { id: _, kind, container, resources, devices, placement, ports, probe, disconnect } = spec;
+    let WorkloadSpec { id: _, kind, container, resources, devices, placement, ports, probe, disconnect, ipv6 } = spec;
     let mut fields = Fields(Vec::new());
     fields.add("kind", text(kind_name(kind)));
     if let WorkloadKind::Service { replicas } = kind {
@@ -74,6 +74,7 @@ fn fields(spec: &WorkloadSpec) -> Vec<(String, String)> {
     fields.add("probe", probe.as_ref().map_or_else(null, probe_json));
     let DisconnectPolicy { replace_after_ms } = disconnect;
     fields.add("disconnect.replace_after_ms", number(*replace_after_ms));
+    fields.add("ipv6", ipv6.to_string());
     fields.0
 }
 

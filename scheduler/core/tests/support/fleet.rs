@@ -142,6 +142,7 @@ impl Fleet {
             os: "linux".to_owned(),
             capacity,
             address: Some([192, 168, 0, number].into()),
+            ipv6_address: None,
             boot_id: "1".to_owned(),
             cgroup_version: 2,
             ..NodeFacts::default()

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use api_types::{
     assignment::{Assignment, AssignmentSet},
+    balance::{BalancePolicy, Bind, Preference, WhenNoneReady},
     container::{ContainerSpec, Mount, PortSpec, Protocol},
     counter::{Epoch, Generation, RequestId, Revision, SessionId},
     device::{Device, DeviceGrant, WHOLE_DEVICE_MILLIS},
@@ -316,6 +317,8 @@ fn assignment(name: &str) -> Assignment {
             service: 80,
             publish: Some(30080),
             host: None,
+            bind: Some(Bind::Link("eth1".to_owned())),
+            allow: vec!["10.0.0.0/8".parse().expect("a range")],
         }],
         probe: Some(ProbeSpec {
             check: ProbeCheck::Http { port: 8080, path: "/healthz".to_owned() },
@@ -337,9 +340,24 @@ fn table(generation: u64, services: &[&str], peers: u8) -> ServiceTable {
             protocol: Protocol::Tcp,
             service: 80,
             container: 8080,
-            publish: None,
+            publish: Some(8080),
+            bind: Some(Bind::Address([192, 0, 2, 7].into())),
+            allow: vec!["10.0.0.0/8".parse().expect("a range"), "192.0.2.0/24".parse().expect("a range")],
         }],
-        endpoints: vec![Endpoint { instance: instance("web-1"), node: node(1), address: [10, 42, 1, 2].into() }],
+        balance: BalancePolicy {
+            prefer: Preference::Local,
+            affinity_ms: Some(600_000),
+            slow_start_ms: Some(30_000),
+            when_none_ready: WhenNoneReady::Refuse,
+        },
+        endpoints: vec![
+            Endpoint::new(instance("web-1"), node(1), [10, 42, 1, 2].into()),
+            Endpoint {
+                weight: 7,
+                last_resort: true,
+                ..Endpoint::new(instance("web-2"), node(1), [10, 42, 1, 3].into())
+            },
+        ],
         ipv6: true,
     };
     let peer = |index: u8| Peer {
@@ -347,6 +365,7 @@ fn table(generation: u64, services: &[&str], peers: u8) -> ServiceTable {
         address: [192, 0, 2, index].into(),
         ipv6_address: (index > 1).then(|| "2001:db8::2".parse().expect("an address")),
         subnet: format!("10.42.{index}.0/24").parse().expect("a range"),
+        site: "berlin".to_owned(),
     };
     ServiceTable {
         epoch: Epoch(1),

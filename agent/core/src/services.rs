@@ -236,7 +236,7 @@ impl Agent {
         let by_workload = |endpoints: &'_ [OwnEndpoint]| {
             let mut sorted: BTreeMap<WorkloadId, Vec<Endpoint>> = BTreeMap::new();
             for (workload, instance, address) in endpoints {
-                let endpoint = Endpoint { instance: instance.clone(), node: own.clone(), address: *address };
+                let endpoint = Endpoint::new(instance.clone(), own.clone(), *address);
                 sorted.entry(workload.clone()).or_default().push(endpoint);
             }
             sorted

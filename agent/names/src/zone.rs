@@ -186,7 +186,7 @@ fn reversed(digits: &str) -> Option<Ipv4Addr> {
 
 #[cfg(test)]
 mod tests {
-    use api_types::service::ServicePort;
+    use api_types::{balance::BalancePolicy, service::ServicePort};
 
     use super::*;
 
@@ -197,16 +197,17 @@ mod tests {
             service: 53,
             container: 5353,
             publish: None,
+            bind: None,
+            allow: Vec::new(),
         };
-        let endpoint = |name: &str, last| Endpoint {
-            instance: name.parse().unwrap(),
-            node: "n1".parse().unwrap(),
-            address: Ipv4Addr::new(10, 42, 1, last),
+        let endpoint = |name: &str, last| {
+            Endpoint::new(name.parse().unwrap(), "n1".parse().unwrap(), Ipv4Addr::new(10, 42, 1, last))
         };
         let service = |id: &str, last, endpoints| Service {
             id: id.parse().unwrap(),
             address: Ipv4Addr::new(10, 43, 0, last),
             ports: vec![port("query", Protocol::Udp)],
+            balance: BalancePolicy::default(),
             endpoints,
             ipv6: false,
         };
@@ -219,6 +220,7 @@ mod tests {
             address: Ipv4Addr::new(192, 0, 2, 2),
             ipv6_address: None,
             subnet: "10.42.2.0/24".parse().unwrap(),
+            site: "default".to_owned(),
         }];
         let services = services();
         let zone = Zone {

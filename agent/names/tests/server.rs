@@ -49,10 +49,9 @@ struct Bed {
 }
 
 fn bed(endpoints: u8, upstream: Vec<SocketAddr>) -> Bed {
-    let endpoint = |number: u8| Endpoint {
-        instance: format!("web-{number}").parse().expect("valid"),
-        node: "n1".parse().expect("valid"),
-        address: Ipv4Addr::new(10, 42, 1, number),
+    let endpoint = |number: u8| {
+        let instance = format!("web-{number}").parse().expect("valid");
+        Endpoint::new(instance, "n1".parse().expect("valid"), Ipv4Addr::new(10, 42, 1, number))
     };
     let port = ServicePort {
         name: "http".to_owned(),
@@ -60,11 +59,14 @@ fn bed(endpoints: u8, upstream: Vec<SocketAddr>) -> Bed {
         service: 80,
         container: 8080,
         publish: None,
+        bind: None,
+        allow: Vec::new(),
     };
     let service = Service {
         id: "web".parse().expect("valid"),
         address: Ipv4Addr::new(10, 43, 0, 1),
         ports: vec![port],
+        balance: api_types::balance::BalancePolicy::default(),
         endpoints: (1..=endpoints).map(endpoint).collect(),
         ipv6: false,
     };

@@ -6,6 +6,7 @@ use std::{net::Ipv4Addr, time::Instant};
 
 use agent_network::{Network, Plan, Settings};
 use api_types::{
+    balance::BalancePolicy,
     container::Protocol,
     id::{InstanceId, NodeId},
     service::{Endpoint, Service, ServicePort},
@@ -68,17 +69,21 @@ fn plan(first_endpoints: u8) -> Result<Plan, Box<dyn std::error::Error>> {
 
 fn service(group: u8, number: u8, count: u8) -> Result<Service, Box<dyn std::error::Error>> {
     let (instance, node) = (InstanceId::new("web-1")?, NodeId::new("edge-1")?);
-    let endpoint = |last| Endpoint {
-        instance: instance.clone(),
-        node: node.clone(),
-        address: Ipv4Addr::new(10, 42, number, last),
+    let endpoint = |last| Endpoint::new(instance.clone(), node.clone(), Ipv4Addr::new(10, 42, number, last));
+    let port = ServicePort {
+        name: "http".to_owned(),
+        protocol: Protocol::Tcp,
+        service: 80,
+        container: 8080,
+        publish: None,
+        bind: None,
+        allow: Vec::new(),
     };
-    let port =
-        ServicePort { name: "http".to_owned(), protocol: Protocol::Tcp, service: 80, container: 8080, publish: None };
     Ok(Service {
         id: format!("s{group}-{number}").parse()?,
         address: Ipv4Addr::new(10, 43, group, number),
         ports: vec![port],
+        balance: BalancePolicy::default(),
         endpoints: (0..count).map(endpoint).collect(),
         ipv6: false,
     })

@@ -1,5 +1,6 @@
 //! TOML manifests to specs: all faults at once, each with its place and what to write instead.
 
+mod balance;
 mod constraint;
 mod container;
 mod device;

@@ -1,6 +1,11 @@
 //! `ports`: what an instance listens on and where it is reached.
 
-use api_types::container::{PortSpec, Protocol};
+use api_types::{
+    balance::Bind,
+    container::{ALLOW_MAX, PortSpec, Protocol},
+    error::ValidationError,
+    net::Cidr,
+};
 
 use crate::{
     fault::{Place, suggestion},
@@ -43,6 +48,9 @@ fn port(entry: &Entry<'_>, kind: Kind) -> Option<PortSpec> {
     let service = section.get("service").map(|entry| only_for_services(&entry, kind));
     let publish = section.get("publish").map(|entry| only_for_services(&entry, kind));
     let host = section.get("host").map(|entry| entry.port());
+    let is_open = publish.is_some() || host.is_some();
+    let bind = section.get("bind").map(|entry| bind(&entry, is_open));
+    let allow = section.get("allow").map(|entry| allow(&entry, is_open));
     section.refuse_unknown();
     // Each of these said by itself what is wrong with it.
     let container = container??;
@@ -53,7 +61,58 @@ fn port(entry: &Entry<'_>, kind: Kind) -> Option<PortSpec> {
         service: service.map_or(Some(container), |service| service)?,
         publish: publish.flatten(),
         host: host.flatten(),
+        bind: bind.flatten(),
+        allow: allow.unwrap_or_default(),
     })
+}
+
+/// Reads `"192.0.2.7"` or `"eth1"`.
+fn bind(entry: &Entry<'_>, is_open: bool) -> Option<Bind> {
+    refuse_closed(entry, is_open);
+    entry.text()?.parse().map_err(|error: ValidationError| entry.invalid("invalid_bind", error.problem, "")).ok()
+}
+
+/// Reads `["10.0.0.0/8", "192.0.2.7"]`; an address is a range of one.
+fn allow(entry: &Entry<'_>, is_open: bool) -> Vec<Cidr> {
+    refuse_closed(entry, is_open);
+    let items = entry.items().unwrap_or_default();
+    if items.is_empty() && entry.is_array() {
+        entry.invalid("out_of_range", "an empty list would allow nobody", "remove `allow` to let everybody connect");
+    }
+    if items.len() > ALLOW_MAX {
+        entry.invalid("out_of_range", format!("at most {ALLOW_MAX} ranges"), "");
+    }
+    let mut ranges: Vec<Cidr> = items.iter().filter_map(range).collect();
+    ranges.sort_unstable();
+    ranges.dedup();
+    ranges
+}
+
+fn range(entry: &Entry<'_>) -> Option<Cidr> {
+    let text = entry.text()?;
+    if let Ok(address) = text.parse() {
+        return Cidr::new(address, 32).ok();
+    }
+    let refuse = |error: ValidationError| {
+        // Most often host bits are set: say which range that is in.
+        let meant = text.split_once('/').and_then(|(address, prefix)| {
+            Some(Cidr::new(address.parse().ok()?, prefix.parse().ok()?).ok()?.to_string())
+        });
+        entry.invalid(
+            "invalid_range",
+            error.problem,
+            meant.map_or(String::new(), |range| format!("did you mean `{range}`?")),
+        );
+    };
+    text.parse().map_err(refuse).ok()
+}
+
+/// `bind` and `allow` are about a port of the nodes.
+fn refuse_closed(entry: &Entry<'_>, is_open: bool) {
+    if !is_open {
+        let message = format!("`{}` is about a port of the nodes, and this port has none", entry.key);
+        entry.invalid("no_node_port", message, "add `publish` (on every node) or `host` (on the instance's node)");
+    }
 }
 
 fn protocol(entry: &Entry<'_>) -> Option<Protocol> {

@@ -120,6 +120,10 @@ impl<'a> Entry<'a> {
         self.value.is_str()
     }
 
+    pub(crate) fn is_array(&self) -> bool {
+        self.value.is_array()
+    }
+
     pub(crate) fn text(&self) -> Option<&'a str> {
         let DeValue::String(text) = self.value else {
             // A bare number or boolean is what YAML taught people to write.

@@ -10,7 +10,7 @@ use api_types::{
 };
 
 use crate::{
-    container, device,
+    balance, container, device,
     fault::{Place, suggestion},
     placement, ports, probe,
     section::{Entry, Section},
@@ -62,6 +62,7 @@ pub(crate) fn read(entry: &Entry<'_>, kind: Kind, namespace: &Name) -> Option<Re
     });
     let place = section.get("place").and_then(|entry| entry.section());
     let placement = place.map_or_else(PlacementSpec::default, |section| placement::read(&section, kind, namespace));
+    let balance = section.get("balance").and_then(|entry| Some(balance::read(&entry.section()?, &entry, kind)));
     let disconnect = section.get("disconnect").and_then(|entry| entry.section());
     let disconnect = disconnect.map_or_else(DisconnectPolicy::default, |section| self::disconnect(&section));
     let ipv6 = section.get("ipv6").and_then(|entry| ipv6(&entry, kind)).unwrap_or_default();
@@ -76,6 +77,7 @@ pub(crate) fn read(entry: &Entry<'_>, kind: Kind, namespace: &Name) -> Option<Re
         devices,
         placement,
         ports,
+        balance: balance.unwrap_or_default(),
         probe,
         disconnect,
         ipv6,

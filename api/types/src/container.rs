@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::id::Name;
+use crate::{balance::Bind, id::Name, net::Cidr};
 
 /// What to run in an instance. `None` means: as the image says.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -133,6 +133,9 @@ impl Protocol {
     }
 }
 
+/// The most ranges that one port of the nodes can be kept for.
+pub const ALLOW_MAX: usize = 64;
+
 /// One port of a workload.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -152,4 +155,10 @@ pub struct PortSpec {
     /// The port on the instance's own node that leads to this very instance.
     #[serde(default)]
     pub host: Option<u16>,
+    /// Where on the nodes `publish` and `host` answer; `None` = at every address of the node.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bind: Option<Bind>,
+    /// Who may connect to `publish` and `host` from beyond the node; empty = everybody.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub allow: Vec<Cidr>,
 }

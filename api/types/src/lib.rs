@@ -23,6 +23,8 @@
 //! | **session** | one connection of an agent | [`counter::SessionId`] |
 //! | **service table** | all services a node must know | [`service::ServiceTable`] |
 //! | **endpoint** | one healthy instance's address behind a service | [`service::Endpoint`] |
+//! | **balance** | how a service's connections are shared out among its endpoints | [`balance::BalanceSpec`] |
+//! | **weight** | an endpoint's part of the connections, relative to the others' | [`balance::WeightRule`] |
 //! | **constraint** | what a node must meet | [`placement::Constraint`] |
 //! | **spread**, **domain** | evenness; what counts as one place | [`placement::Spread`], [`placement::Domain`] |
 //! | **affinity** | with or without another workload in one place | [`placement::Affinity`] |
@@ -34,6 +36,7 @@
 //! | **event** | one line of the history shown to people | [`view::Event`] |
 
 pub mod assignment;
+pub mod balance;
 pub mod container;
 pub mod counter;
 pub mod device;

@@ -8,6 +8,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    balance::{BalancePolicy, Bind},
     container::Protocol,
     counter::{Epoch, Generation},
     id::{InstanceId, NodeId, WorkloadId},
@@ -57,6 +58,9 @@ pub struct Service {
     pub address: Ipv4Addr,
     /// Its ports, sorted by name.
     pub ports: Vec<ServicePort>,
+    /// How its connections are shared out.
+    #[serde(default, skip_serializing_if = "BalancePolicy::is_default")]
+    pub balance: BalancePolicy,
     /// Who answers, sorted by instance.
     pub endpoints: Vec<Endpoint>,
     /// Whether it also answers on the IPv6 form of its address and of its endpoints' addresses, and its published ports on
@@ -78,9 +82,15 @@ pub struct ServicePort {
     pub container: u16,
     /// The port on every node that leads here.
     pub publish: Option<u16>,
+    /// Where on the nodes `publish` answers; `None` = at every address of the node.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bind: Option<Bind>,
+    /// Who may connect to `publish` from beyond the node; empty = everybody.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub allow: Vec<Cidr>,
 }
 
-/// One healthy instance's address behind a service.
+/// One instance's address behind a service: a healthy one, unless no instance of the service is.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Endpoint {
     /// Which instance.
@@ -89,6 +99,29 @@ pub struct Endpoint {
     pub node: NodeId,
     /// Its address.
     pub address: Ipv4Addr,
+    /// Its part of the connections, relative to the others' weights; at least 1.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub weight: u16,
+    /// It runs but is not ready: used only while the service has nobody who is.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub last_resort: bool,
+}
+
+impl Endpoint {
+    /// An endpoint that is ready and weighs as much as others of which nothing is said.
+    #[must_use]
+    pub fn new(instance: InstanceId, node: NodeId, address: Ipv4Addr) -> Self {
+        Self { instance, node, address, weight: 1, last_resort: false }
+    }
+}
+
+fn one() -> u16 {
+    1
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks with a reference")]
+fn is_one(weight: &u16) -> bool {
+    *weight == 1
 }
 
 /// Another node of the cluster, as the network needs it.
@@ -103,4 +136,7 @@ pub struct Peer {
     pub ipv6_address: Option<Ipv6Addr>,
     /// The range of its instances.
     pub subnet: Cidr,
+    /// Its site; empty where the table was made by a version that did not say.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub site: String,
 }

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    balance::BalanceSpec,
     container::{ContainerSpec, PortSpec},
     counter::Revision,
     device::DeviceRequest,
@@ -32,6 +33,9 @@ pub struct WorkloadSpec {
     pub placement: PlacementSpec,
     /// The ports; names and numbers are unique within the workload.
     pub ports: Vec<PortSpec>,
+    /// How a service's connections are shared out.
+    #[serde(default, skip_serializing_if = "BalanceSpec::is_default")]
+    pub balance: BalanceSpec,
     /// How health is asked for; `None`: running is healthy.
     pub probe: Option<ProbeSpec>,
     /// What to do about silence.
@@ -66,6 +70,7 @@ impl WorkloadSpec {
             devices: Vec::new(),
             placement: PlacementSpec::default(),
             ports: Vec::new(),
+            balance: BalanceSpec::default(),
             probe: None,
             disconnect: DisconnectPolicy::default(),
             ipv6: false,
@@ -77,7 +82,9 @@ impl WorkloadSpec {
     #[must_use]
     pub fn runs_the_same_as(&self, other: &Self) -> bool {
         let ports = |spec: &Self| -> Vec<_> {
-            spec.ports.iter().map(|port| (port.container, port.protocol, port.host)).collect()
+            // Where a published port answers, and whom, is the table's business; of a host port it is the instance's.
+            let guard = |port: &PortSpec| port.host.map(|_| (port.bind.clone(), port.allow.clone()));
+            spec.ports.iter().map(|port| (port.container, port.protocol, port.host, guard(port))).collect()
         };
         self.container == other.container
             && self.resources == other.resources

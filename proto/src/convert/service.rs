@@ -1,9 +1,12 @@
 //! Services and changes of their table.
 
-use api_types::service::{Endpoint, Peer, Service, ServicePort, WatchKey};
+use api_types::{
+    balance::{BalancePolicy, Preference, WEIGHT_MAX, WhenNoneReady},
+    service::{Endpoint, Peer, Service, ServicePort, WatchKey},
+};
 
 use super::{
-    ipv6_address, list, parsed, parsed_list, port, wire_ipv6_address,
+    ipv6_address, known, list, optional, parsed, parsed_list, port, unknown, wire_ipv6_address,
     workload::{protocol, wire_protocol},
 };
 use crate::{error::ConvertError, update::ServicesUpdate, v1};
@@ -15,6 +18,7 @@ impl From<Service> for v1::Service {
             address: service.address.into(),
             ports: service.ports.into_iter().map(Into::into).collect(),
             endpoints: service.endpoints.into_iter().map(Into::into).collect(),
+            balance: (!service.balance.is_default()).then(|| service.balance.into()),
             ipv6: service.ipv6,
         }
     }
@@ -29,8 +33,48 @@ impl TryFrom<v1::Service> for Service {
             address: wire.address.into(),
             ports: list("ports", wire.ports)?,
             endpoints: list("endpoints", wire.endpoints)?,
+            balance: optional("balance", wire.balance)?.unwrap_or_default(),
             ipv6: wire.ipv6,
         })
+    }
+}
+
+impl From<BalancePolicy> for v1::BalancePolicy {
+    fn from(policy: BalancePolicy) -> Self {
+        let prefer = match policy.prefer {
+            Preference::Any => v1::Preference::Any,
+            Preference::Local => v1::Preference::Local,
+            Preference::Site => v1::Preference::Site,
+        };
+        let when_none_ready = match policy.when_none_ready {
+            WhenNoneReady::Keep => v1::WhenNoneReady::Keep,
+            WhenNoneReady::Refuse => v1::WhenNoneReady::Refuse,
+        };
+        Self {
+            prefer: prefer.into(),
+            affinity_ms: policy.affinity_ms,
+            slow_start_ms: policy.slow_start_ms,
+            when_none_ready: when_none_ready.into(),
+        }
+    }
+}
+
+impl TryFrom<v1::BalancePolicy> for BalancePolicy {
+    type Error = ConvertError;
+
+    fn try_from(wire: v1::BalancePolicy) -> Result<Self, Self::Error> {
+        let prefer = match known("prefer", wire.prefer)? {
+            v1::Preference::Unspecified => return Err(unknown("prefer", wire.prefer)),
+            v1::Preference::Any => Preference::Any,
+            v1::Preference::Local => Preference::Local,
+            v1::Preference::Site => Preference::Site,
+        };
+        let when_none_ready = match known("when_none_ready", wire.when_none_ready)? {
+            v1::WhenNoneReady::Unspecified => return Err(unknown("when_none_ready", wire.when_none_ready)),
+            v1::WhenNoneReady::Keep => WhenNoneReady::Keep,
+            v1::WhenNoneReady::Refuse => WhenNoneReady::Refuse,
+        };
+        Ok(Self { prefer, affinity_ms: wire.affinity_ms, slow_start_ms: wire.slow_start_ms, when_none_ready })
     }
 }
 
@@ -42,6 +86,8 @@ impl From<ServicePort> for v1::ServicePort {
             service: spec.service.into(),
             container: spec.container.into(),
             publish: spec.publish.map(Into::into),
+            bind: spec.bind.map(Into::into),
+            allow: spec.allow.into_iter().map(Into::into).collect(),
         }
     }
 }
@@ -56,6 +102,8 @@ impl TryFrom<v1::ServicePort> for ServicePort {
             service: port("service", wire.service)?,
             container: port("container", wire.container)?,
             publish: wire.publish.map(|number| port("publish", number)).transpose()?,
+            bind: wire.bind.map(|bind| parsed("bind", &bind)).transpose()?,
+            allow: parsed_list("allow", &wire.allow)?,
         })
     }
 }
@@ -66,6 +114,8 @@ impl From<Endpoint> for v1::Endpoint {
             instance: endpoint.instance.to_string(),
             node: endpoint.node.to_string(),
             address: endpoint.address.into(),
+            weight: endpoint.weight.into(),
+            last_resort: endpoint.last_resort,
         }
     }
 }
@@ -78,8 +128,16 @@ impl TryFrom<v1::Endpoint> for Endpoint {
             instance: parsed("instance", &wire.instance)?,
             node: parsed("node", &wire.node)?,
             address: wire.address.into(),
+            weight: weight(wire.weight)?,
+            last_resort: wire.last_resort,
         })
     }
+}
+
+/// Reads a weight; an older scheduler says none.
+fn weight(number: u32) -> Result<u16, ConvertError> {
+    let known = u16::try_from(number.max(1)).ok().filter(|weight| *weight <= WEIGHT_MAX);
+    known.ok_or_else(|| ConvertError::new("weight", format_args!("{number} is more than {WEIGHT_MAX}")))
 }
 
 impl From<Peer> for v1::Peer {
@@ -89,6 +147,7 @@ impl From<Peer> for v1::Peer {
             address: peer.address.into(),
             ipv6_address: wire_ipv6_address(peer.ipv6_address),
             subnet: peer.subnet.to_string(),
+            site: peer.site,
         }
     }
 }
@@ -102,6 +161,7 @@ impl TryFrom<v1::Peer> for Peer {
             address: wire.address.into(),
             ipv6_address: ipv6_address("ipv6_address", &wire.ipv6_address)?,
             subnet: parsed("subnet", &wire.subnet)?,
+            site: wire.site,
         })
     }
 }

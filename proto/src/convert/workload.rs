@@ -6,7 +6,7 @@ use api_types::{
     resources::{ResourceSpec, Resources},
 };
 
-use super::{known, parsed, port, required, unknown};
+use super::{known, parsed, parsed_list, port, required, unknown};
 use crate::{error::ConvertError, v1};
 
 impl From<ContainerSpec> for v1::Container {
@@ -146,6 +146,8 @@ impl From<PortSpec> for v1::Port {
             service: spec.service.into(),
             publish: spec.publish.map(Into::into),
             host: spec.host.map(Into::into),
+            bind: spec.bind.map(Into::into),
+            allow: spec.allow.into_iter().map(Into::into).collect(),
         }
     }
 }
@@ -161,6 +163,8 @@ impl TryFrom<v1::Port> for PortSpec {
             service: port("service", wire.service)?,
             publish: wire.publish.map(|number| port("publish", number)).transpose()?,
             host: wire.host.map(|number| port("host", number)).transpose()?,
+            bind: wire.bind.map(|bind| parsed("bind", &bind)).transpose()?,
+            allow: parsed_list("allow", &wire.allow)?,
         })
     }
 }

@@ -95,6 +95,10 @@ fn assignment(held: Held<'_>) -> Assignment {
         // How a service balances is the table's business; here it would only make equal assignments differ.
         port.service = port.container;
         port.publish = None;
+        if port.host.is_none() {
+            port.bind = None;
+            port.allow = Vec::new();
+        }
     }
     Assignment {
         instance: held.id(),

@@ -8,6 +8,7 @@ use std::{
 use api_types::{
     counter::{Epoch, Generation},
     id::WorkloadId,
+    node::NodeSpec,
     service::{Endpoint, Peer, Service, ServicePort, ServiceTable},
     workload::WorkloadSpec,
 };
@@ -119,7 +120,7 @@ pub(crate) fn is_endpoint(held: Held<'_>) -> bool {
 
 fn endpoint(held: Held<'_>) -> Option<Endpoint> {
     let address = held.observed()?.address()?;
-    is_endpoint(held).then(|| Endpoint { instance: held.id(), node: held.node_id().clone(), address })
+    is_endpoint(held).then(|| Endpoint::new(held.id(), held.node_id().clone(), address))
 }
 
 /// A service's ports as the table shows them, sorted by name.
@@ -133,6 +134,8 @@ pub(crate) fn ports(spec: &WorkloadSpec) -> Vec<ServicePort> {
             service: port.service,
             container: port.container,
             publish: port.publish,
+            bind: port.bind.clone(),
+            allow: port.allow.clone(),
         })
         .collect();
     ports.sort_by(|a, b| a.name.cmp(&b.name));
@@ -144,14 +147,27 @@ fn service(cluster: &Cluster, id: &WorkloadId) -> Option<Service> {
     let address = cluster.addresses.get(id).filter(|_| has_address(spec))?;
     let mut endpoints: Vec<Endpoint> = cluster.instances_of(id).filter_map(endpoint).collect();
     endpoints.sort_unstable();
-    Some(Service { id: id.clone(), address: *address, ports: ports(spec), endpoints, ipv6: spec.ipv6 })
+    Some(Service {
+        id: id.clone(),
+        address: *address,
+        ports: ports(spec),
+        balance: spec.balance.policy.clone(),
+        endpoints,
+        ipv6: spec.ipv6,
+    })
 }
 
 fn peers(cluster: &Cluster) -> Vec<Peer> {
     let peers = cluster.nodes.values().filter_map(|node| {
         let facts = node.facts.as_ref()?;
-        let (node, subnet) = (node.spec.id.clone(), node.spec.subnet);
-        Some(Peer { node, address: facts.address?, ipv6_address: facts.ipv6_address, subnet })
+        let NodeSpec { id, subnet, site, .. } = &node.spec;
+        Some(Peer {
+            node: id.clone(),
+            address: facts.address?,
+            ipv6_address: facts.ipv6_address,
+            subnet: *subnet,
+            site: site.clone(),
+        })
     });
     peers.collect()
 }

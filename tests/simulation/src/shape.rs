@@ -101,6 +101,8 @@ impl Shape {
                 service: 80,
                 publish: None,
                 host: self.host_port,
+                bind: None,
+                allow: Vec::new(),
             });
         }
         let label = |name: &str| ConstraintKey::Label(name.to_owned());

@@ -9,6 +9,7 @@ use agent_core::{
 };
 use api_types::{
     assignment::{Assignment, AssignmentSet},
+    balance::BalancePolicy,
     container::{ContainerSpec, PortSpec, Protocol},
     counter::{Epoch, Generation, Revision},
     device::DeviceGrant,
@@ -305,6 +306,8 @@ pub(crate) fn assignment(instance: &str) -> Assignment {
             service: 80,
             publish: None,
             host: None,
+            bind: None,
+            allow: Vec::new(),
         }],
         probe: None,
     }
@@ -346,7 +349,7 @@ pub(crate) fn set(generation: u64, assignments: &[Assignment]) -> AssignmentSet 
 pub(crate) fn table(generation: u64, services: &[&str], endpoints: &[(&str, &str, u8)]) -> ServiceTable {
     let endpoints: Vec<Endpoint> = endpoints
         .iter()
-        .map(|(instance, node, last)| Endpoint { instance: id(instance), node: node_id(node), address: address(*last) })
+        .map(|(instance, node, last)| Endpoint::new(id(instance), node_id(node), address(*last)))
         .collect();
     let service = |name: &&str| Service {
         id: name.parse::<WorkloadId>().expect("an id"),
@@ -357,8 +360,11 @@ pub(crate) fn table(generation: u64, services: &[&str], endpoints: &[(&str, &str
             service: 80,
             container: 8080,
             publish: None,
+            bind: None,
+            allow: Vec::new(),
         }],
         endpoints: endpoints.clone(),
+        balance: BalancePolicy::default(),
         ipv6: false,
     };
     let peer = |name: &str, last: u8| Peer {
@@ -366,6 +372,7 @@ pub(crate) fn table(generation: u64, services: &[&str], endpoints: &[(&str, &str
         address: Ipv4Addr::new(192, 168, 0, last),
         ipv6_address: None,
         subnet: format!("10.42.{last}.0/24").parse().expect("a range"),
+        site: String::new(),
     };
     ServiceTable {
         epoch: Epoch(1),

@@ -106,6 +106,8 @@ fn host_ports_lead_to_instances_that_run() {
         service: 9000,
         publish: None,
         host: Some(19_000),
+        bind: None,
+        allow: Vec::new(),
     });
     let mut node = Node::running(std::slice::from_ref(&with_port));
     let ports = |node: &Node| {

@@ -10,6 +10,7 @@ use std::{
 
 use agent_network::{Network, Plan, Programmed, Settings, TableGuard};
 use api_types::{
+    balance::BalancePolicy,
     container::Protocol,
     id::{InstanceId, NodeId, WorkloadId},
     net::Cidr,
@@ -231,7 +232,7 @@ impl Node {
 
     pub(crate) fn peer(&self) -> Peer {
         let node = NodeId::new(&format!("node{}", self.number)).expect("a name");
-        Peer { node, address: self.address(), ipv6_address: None, subnet: self.subnet() }
+        Peer { node, address: self.address(), ipv6_address: None, subnet: self.subnet(), site: "default".to_owned() }
     }
 
     fn subnet(&self) -> Cidr {
@@ -247,16 +248,18 @@ pub(crate) fn service(endpoints: &[&Instance]) -> Service {
         service: SERVICE_PORT,
         container: PORT,
         publish,
+        bind: None,
+        allow: Vec::new(),
     };
-    let endpoint = |instance: &&Instance| Endpoint {
-        instance: instance.id.clone(),
-        node: NodeId::new(&format!("node{}", instance.address.octets()[2])).expect("a name"),
-        address: instance.address,
+    let endpoint = |instance: &&Instance| {
+        let node = NodeId::new(&format!("node{}", instance.address.octets()[2])).expect("a name");
+        Endpoint::new(instance.id.clone(), node, instance.address)
     };
     Service {
         id: "web".parse::<WorkloadId>().expect("a name"),
         address: SERVICE,
         ports: vec![port("dgram", Protocol::Udp, None), port("http", Protocol::Tcp, Some(PUBLISHED))],
+        balance: BalancePolicy::default(),
         endpoints: endpoints.iter().map(endpoint).collect(),
         ipv6: false,
     }

@@ -37,6 +37,8 @@ pub(crate) fn view(kept: &Kept) -> WorkloadView {
                 service: port.service,
                 container: port.container,
                 publish: port.publish,
+                bind: port.bind.clone(),
+                allow: port.allow.clone(),
             })
             .collect(),
         endpoints: kept.ready,

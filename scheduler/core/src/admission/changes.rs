@@ -1,6 +1,7 @@
 //! What a spec changes, field by field. Each struct is taken apart whole, so that an added field is missed by the compiler.
 
 use api_types::{
+    balance::{BalancePolicy, BalanceSpec},
     container::{ContainerSpec, Mount, PortSpec},
     placement::PlacementSpec,
     probe::{ProbeCheck, ProbeSpec},
@@ -57,7 +58,8 @@ fn differences(before: &WorkloadSpec, after: &WorkloadSpec) -> Vec<FieldChange> 
 
 /// Every field with the JSON of its value, in the order of the spec.
 fn fields(spec: &WorkloadSpec) -> Vec<(String, String)> {
-    let WorkloadSpec { id: _, kind, container, resources, devices, placement, ports, probe, disconnect, ipv6 } = spec;
+    let WorkloadSpec { id: _, kind, container, resources, devices, placement, ports, balance, probe, disconnect, ipv6 } =
+        spec;
     let mut fields = Fields(Vec::new());
     fields.add("kind", text(kind_name(kind)));
     if let WorkloadKind::Service { replicas } = kind {
@@ -71,6 +73,7 @@ fn fields(spec: &WorkloadSpec) -> Vec<(String, String)> {
     for port in ports {
         fields.add(&format!("ports.{}", port.name), port_json(port));
     }
+    fields.add_balance(balance);
     fields.add("probe", probe.as_ref().map_or_else(null, probe_json));
     let DisconnectPolicy { replace_after_ms } = disconnect;
     fields.add("disconnect.replace_after_ms", number(*replace_after_ms));
@@ -136,10 +139,26 @@ impl Fields {
         self.add("placement.affinities", texts(&affinities));
         self.add("placement.priority", text(priority.as_str()));
     }
+
+    fn add_balance(&mut self, balance: &BalanceSpec) {
+        let BalanceSpec { policy: BalancePolicy { prefer, affinity_ms, slow_start_ms, when_none_ready }, weights } =
+            balance;
+        let weights: Vec<String> = weights.iter().map(ToString::to_string).collect();
+        self.add("balance.prefer", text(prefer.as_str()));
+        self.add("balance.affinity_ms", number(*affinity_ms));
+        self.add("balance.slow_start_ms", number(*slow_start_ms));
+        self.add("balance.when_none_ready", text(when_none_ready.as_str()));
+        self.add("balance.weights", texts(&weights));
+    }
 }
 
 fn port_json(port: &PortSpec) -> String {
-    let PortSpec { name: _, container, protocol, service, publish, host } = port;
+    let PortSpec { name: _, container, protocol, service, publish, host, bind, allow } = port;
+    let allow: Vec<String> = allow.iter().map(ToString::to_string).collect();
+    let guard = [
+        bind.as_ref().map(|bind| ("bind", text(&bind.to_string()))),
+        (!allow.is_empty()).then(|| ("allow", texts(&allow))),
+    ];
     object(
         [
             ("container", container.to_string()),
@@ -148,7 +167,8 @@ fn port_json(port: &PortSpec) -> String {
             ("publish", number(publish.map(u64::from))),
             ("host", number(host.map(u64::from))),
         ]
-        .into_iter(),
+        .into_iter()
+        .chain(guard.into_iter().flatten()),
     )
 }
 

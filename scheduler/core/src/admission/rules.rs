@@ -4,7 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use api_types::{
-    container::Mount,
+    balance::{BalancePolicy, WEIGHT_MAX},
+    container::{ALLOW_MAX, Mount},
     device::{DEVICE_COUNT_MAX, DeviceAmount, WHOLE_DEVICE_MILLIS, is_device_word},
     error::ValidationError,
     placement::{Constraint, ConstraintKey, Domain, Operator, is_label_name},
@@ -30,6 +31,10 @@ const STOP_GRACE_MS_MAX: u64 = 3_600_000;
 
 /// The longest time for connections that are open, in milliseconds.
 const DRAIN_MS_MAX: u64 = 3_600_000;
+const SECOND_MS: u64 = 1_000;
+const AFFINITY_MS_MAX: u64 = 86_400_000;
+const SLOW_START_MS_MAX: u64 = 3_600_000;
+const WEIGHT_RULES_MAX: usize = 32;
 const LABELS_MAX: usize = 64;
 const LABEL_BYTES_MAX: usize = 256;
 const CONSTRAINT_VALUES_MAX: usize = 1_024;
@@ -40,6 +45,7 @@ pub(super) fn check(spec: &WorkloadSpec) -> Result<(), ValidationError> {
     check_container(spec)?;
     check_resources(spec)?;
     check_ports(spec)?;
+    check_balance(spec)?;
     check_probe(spec)?;
     check_devices(spec)?;
     check_placement(spec)
@@ -209,6 +215,9 @@ fn check_ports(spec: &WorkloadSpec) -> Result<(), ValidationError> {
         if port.publish.is_some() && !is_service {
             return fault(path("publish"), "only services are published: use `host` for a daemon");
         }
+        if port.allow.len() > ALLOW_MAX {
+            return fault(path("allow"), format!("at most {ALLOW_MAX} ranges"));
+        }
         let service = is_service.then_some(port.service);
         for (what, number) in [("service", service), ("publish", port.publish), ("host", port.host)] {
             if let Some(number) = number
@@ -217,6 +226,30 @@ fn check_ports(spec: &WorkloadSpec) -> Result<(), ValidationError> {
                 return fault(path(what), format!("{number}/{} is there twice", port.protocol.as_str()));
             }
         }
+    }
+    Ok(())
+}
+
+fn check_balance(spec: &WorkloadSpec) -> Result<(), ValidationError> {
+    let BalancePolicy { affinity_ms, slow_start_ms, .. } = spec.balance.policy;
+    if !matches!(spec.kind, WorkloadKind::Service { .. }) && !spec.balance.is_default() {
+        return fault("balance", "only services are balanced to: a daemon has no address of its own");
+    }
+    if affinity_ms.is_some_and(|affinity| !(SECOND_MS..=AFFINITY_MS_MAX).contains(&affinity)) {
+        return fault("balance.affinity_ms", "not between a second and a day");
+    }
+    if slow_start_ms.is_some_and(|slow_start| !(SECOND_MS..=SLOW_START_MS_MAX).contains(&slow_start)) {
+        return fault("balance.slow_start_ms", "not between a second and an hour");
+    }
+    if spec.balance.weights.len() > WEIGHT_RULES_MAX {
+        return fault("balance.weights", format!("at most {WEIGHT_RULES_MAX} rules"));
+    }
+    for (index, rule) in spec.balance.weights.iter().enumerate() {
+        if !(1..=WEIGHT_MAX).contains(&rule.weight) {
+            let path = format!("balance.weights[{index}]");
+            return fault(path, format!("{} is not a weight of 1 to {WEIGHT_MAX}", rule.weight));
+        }
+        check_constraint(&rule.nodes)?;
     }
     Ok(())
 }

@@ -165,6 +165,8 @@ fn spec(words: &[&str]) -> WorkloadSpec {
         service: number("service").unwrap_or(container),
         publish: number("publish"),
         host: number("host"),
+        bind: None,
+        allow: Vec::new(),
     });
     let memory_bytes = bytes(get("memory").unwrap_or("64MiB"));
     let image = get("image").unwrap_or("registry.lan/app:1");

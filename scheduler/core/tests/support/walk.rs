@@ -55,6 +55,8 @@ pub(crate) fn plain_service(name: &str) -> WorkloadSpec {
             service: 80,
             publish: None,
             host: None,
+            bind: None,
+            allow: Vec::new(),
         }],
         ..WorkloadSpec::service(name.parse().expect("a name"), image(&mut Random(0)), 1)
     }
@@ -283,6 +285,8 @@ fn spec(random: &mut Random) -> WorkloadSpec {
         service: 80,
         publish: (!is_daemon && random.one_in(4)).then(|| 8_000 + number),
         host: random.one_in(4).then(|| u16::try_from(9_000 + random.below(2)).expect("small")),
+        bind: None,
+        allow: Vec::new(),
     });
     let key = random.pick(&[ConstraintKey::Arch, ConstraintKey::Site, ConstraintKey::Label("disk".to_owned())]);
     let constraint = key.filter(|_| random.one_in(4)).map(|key| {

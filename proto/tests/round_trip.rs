@@ -14,6 +14,7 @@ use api_types::{
     probe::{ProbeCheck, ProbeSpec},
     resources::{ResourceSpec, Resources},
     service::{Endpoint, Peer, Service, ServicePort, ServiceTable, WatchKey},
+    site::{Across, Reach},
     time::Timestamp,
     view::LogLine,
 };
@@ -366,6 +367,8 @@ fn table(generation: u64, services: &[&str], peers: u8) -> ServiceTable {
         ipv6_address: (index > 1).then(|| "2001:db8::2".parse().expect("an address")),
         subnet: format!("10.42.{index}.0/24").parse().expect("a range"),
         site: "berlin".to_owned(),
+        reach: if index == 1 { Reach::Routes } else { Reach::Vxlan },
+        across: if index == 1 { Across::Routes } else { Across::Tunnel },
     };
     ServiceTable {
         epoch: Epoch(1),

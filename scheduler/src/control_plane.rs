@@ -8,10 +8,11 @@ use api_types::{
     id::{InstanceId, Name, NodeId, WorkloadId},
     join::{JoinReply, JoinRequest, NodeTokenRequest},
     node::Availability,
+    site::{Across, Reach},
     time::Timestamp,
     view::{
         ClusterView, Description, Done, Event, Explanation, Forecast, ImageOutcome, InstanceView, JoinTokenView, List,
-        LogLine, NodeView, Plan, Problem, Question, RebalancePlan, VolumeView, WorkloadChange, WorkloadView,
+        LogLine, NodeView, Plan, Problem, Question, RebalancePlan, SiteView, VolumeView, WorkloadChange, WorkloadView,
     },
     workload::WorkloadSpec,
 };
@@ -273,6 +274,14 @@ impl ControlPlane for Port {
 
     async fn set_availability(&self, node: NodeId, availability: Availability) -> Result<(), Problem> {
         self.change(Change::SetAvailability { node, availability }).await.map(drop)
+    }
+
+    async fn sites(&self, after: After) -> Result<List<SiteView>, Problem> {
+        self.list(after, Scheduler::site_views).await
+    }
+
+    async fn set_site(&self, site: String, reach: Option<Reach>, across: Option<Across>) -> Result<Done, Problem> {
+        self.done(Change::SetSite { site, reach, across }).await
     }
 
     async fn resume_site(&self, site: String) -> Result<Done, Problem> {

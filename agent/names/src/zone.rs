@@ -221,6 +221,8 @@ mod tests {
             ipv6_address: None,
             subnet: "10.42.2.0/24".parse().unwrap(),
             site: "default".to_owned(),
+            reach: api_types::site::Reach::Routes,
+            across: api_types::site::Across::Routes,
         }];
         let services = services();
         let zone = Zone {

@@ -237,6 +237,14 @@ async fn explanations_and_forecasts() {
 async fn sites_rebalancing_and_volumes() {
     let site = Site::new().await;
     let commands = [
+        "get sites",
+        "get sites -o json",
+        "site set default --reach vxlan",
+        "site set berlin --across routes --reach routes",
+        "site set default --reach pigeon",
+        "site set default",
+        "site set bonn --reach vxlan",
+        "site set --help",
         "site resume berlin",
         "site resume berlin --yes",
         "site resume bonn --yes",

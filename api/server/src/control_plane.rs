@@ -7,9 +7,10 @@ use api_types::{
     id::{InstanceId, Name, NodeId, WorkloadId},
     join::{JoinReply, JoinRequest, NodeTokenRequest},
     node::Availability,
+    site::{Across, Reach},
     view::{
         ClusterView, Description, Done, Event, Explanation, Forecast, ImageOutcome, InstanceView, JoinTokenView, List,
-        LogLine, NodeView, Plan, Problem, Question, RebalancePlan, VolumeView, WorkloadChange, WorkloadView,
+        LogLine, NodeView, Plan, Problem, Question, RebalancePlan, SiteView, VolumeView, WorkloadChange, WorkloadView,
     },
     workload::WorkloadSpec,
 };
@@ -114,6 +115,15 @@ pub trait ControlPlane: Clone + Send + Sync + 'static {
         node: NodeId,
         availability: Availability,
     ) -> impl Future<Output = Result<(), Problem>> + Send;
+    /// All sites.
+    fn sites(&self, after: After) -> impl Future<Output = Result<List<SiteView>, Problem>> + Send;
+    /// Says how instances of a site are reached; `None` = as before.
+    fn set_site(
+        &self,
+        site: String,
+        reach: Option<Reach>,
+        across: Option<Across>,
+    ) -> impl Future<Output = Result<Done, Problem>> + Send;
     /// Gives up what is silent of a site: it is replaced now.
     fn resume_site(&self, site: String) -> impl Future<Output = Result<Done, Problem>> + Send;
     /// What a rebalancing would move. Changes nothing.

@@ -2,7 +2,8 @@
 
 use api_types::{
     id::{Name, WorkloadId},
-    view::{Done, List, RebalancePlan, VolumeView},
+    site::{Across, Reach},
+    view::{Done, List, RebalancePlan, SiteView, VolumeView},
 };
 use axum::{Json, extract::State};
 use serde::Deserialize;
@@ -21,6 +22,19 @@ pub(crate) struct Site {
     site: String,
 }
 
+/// The body that says how instances of a site are reached.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct SiteChange {
+    site: String,
+    /// By nodes of the site; left out, as before.
+    #[serde(default)]
+    reach: Option<Reach>,
+    /// By nodes of other sites; left out, as before.
+    #[serde(default)]
+    across: Option<Across>,
+}
+
 /// The body that names data.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -36,6 +50,17 @@ type Answer<T> = Result<Json<T>, Refused>;
 
 pub(crate) async fn resume_site<C: ControlPlane>(State(plane): State<C>, Payload(body): Payload<Site>) -> Answer<Done> {
     Ok(Json(plane.resume_site(body.site).await?))
+}
+
+pub(crate) async fn sites<C: ControlPlane>(State(plane): State<C>, asked: Asked<Newer>) -> Answer<List<SiteView>> {
+    Ok(Json(plane.sites(asked.0.after).await?))
+}
+
+pub(crate) async fn set_site<C: ControlPlane>(
+    State(plane): State<C>,
+    Payload(body): Payload<SiteChange>,
+) -> Answer<Done> {
+    Ok(Json(plane.set_site(body.site, body.reach, body.across).await?))
 }
 
 pub(crate) async fn rebalance_plan<C: ControlPlane>(

@@ -72,6 +72,8 @@ fn declared<C: ControlPlane>() -> Declared<C> {
         .route(Method::DELETE, "/v1/workloads/{*name}", deploys, delete(write::delete::<C>))
         .route(Method::POST, "/v1/images", stream, post(streams::load_image::<C>))
         .route(Method::POST, "/v1/nodes/{name}/availability", operates, post(write::set_availability::<C>))
+        .route(Method::GET, "/v1/sites", looks, get(moves::sites::<C>))
+        .route(Method::POST, "/v1/sites/set", operates, post(moves::set_site::<C>))
         .route(Method::POST, "/v1/sites/resume", operates, post(moves::resume_site::<C>))
         .route(Method::GET, "/v1/rebalance", looks, get(moves::rebalance_plan::<C>))
         .route(Method::POST, "/v1/rebalance", operates, post(moves::rebalance::<C>))

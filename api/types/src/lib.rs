@@ -14,6 +14,7 @@
 //! | **state**, **health** | where an instance is in its life; its probes' verdict | [`instance::InstanceState`], [`instance::Health`] |
 //! | **desired**, **observed** | what is wanted; what was seen | [`instance::Desired`], [`instance::InstanceStatus`] |
 //! | **node** | a machine | [`node::NodeSpec`] |
+//! | **site** | nodes that are close to each other; how they reach each other's instances | [`site::SiteSpec`] |
 //! | **ready, unreachable, lost** | alive; silent within grace; given up | [`node::Liveness`] |
 //! | **active, cordoned, draining** | what an operator wants of a node | [`node::Availability`] |
 //! | **assignment** | "this instance belongs to this node" | [`assignment::Assignment`] |
@@ -50,6 +51,7 @@ pub mod placement;
 pub mod probe;
 pub mod resources;
 pub mod service;
+pub mod site;
 pub mod time;
 pub mod view;
 pub mod workload;

@@ -13,6 +13,7 @@ use crate::{
     counter::{Epoch, Generation},
     id::{InstanceId, NodeId, WorkloadId},
     net::{Cidr, Ipv6Prefix},
+    site::{Across, Reach},
 };
 
 /// All that a node must know to balance: every service, every peer. The same for all nodes.
@@ -139,4 +140,10 @@ pub struct Peer {
     /// Its site; empty where the table was made by a version that did not say.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub site: String,
+    /// How nodes of its own site reach its instances.
+    #[serde(default, skip_serializing_if = "Reach::is_default")]
+    pub reach: Reach,
+    /// How nodes of other sites reach its instances.
+    #[serde(default, skip_serializing_if = "Across::is_default")]
+    pub across: Across,
 }

@@ -23,7 +23,7 @@ use crate::{
 
 pub use explanation::{Explanation, NodeVerdict, PlacedInstance, Rejection, Remedy, ScorePart, VerdictGroup};
 pub use forecast::{Forecast, InstanceMove, NodeForecast, QUESTION_NODES_MAX, Question, WorkloadForecast};
-pub use moves::{Done, RebalanceMove, RebalancePlan, VolumeView};
+pub use moves::{Done, RebalanceMove, RebalancePlan, SiteView, VolumeView};
 pub use plan::{Displaced, FieldChange, Plan, PlannedPlacement, PlannedStep, StepKind, WorkloadChange};
 
 /// A list and the version of the cluster's view it was read at. Ask with `?after=VERSION` to wait for a newer one.

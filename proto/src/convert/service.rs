@@ -3,6 +3,7 @@
 use api_types::{
     balance::{BalancePolicy, Preference, WEIGHT_MAX, WhenNoneReady},
     service::{Endpoint, Peer, Service, ServicePort, WatchKey},
+    site::{Across, Reach},
 };
 
 use super::{
@@ -142,12 +143,22 @@ fn weight(number: u32) -> Result<u16, ConvertError> {
 
 impl From<Peer> for v1::Peer {
     fn from(peer: Peer) -> Self {
+        let reach = match peer.reach {
+            Reach::Routes => v1::Reach::Routes,
+            Reach::Vxlan => v1::Reach::Vxlan,
+        };
+        let across = match peer.across {
+            Across::Routes => v1::Across::Routes,
+            Across::Tunnel => v1::Across::Tunnel,
+        };
         Self {
             node: peer.node.to_string(),
             address: peer.address.into(),
             ipv6_address: wire_ipv6_address(peer.ipv6_address),
             subnet: peer.subnet.to_string(),
             site: peer.site,
+            reach: reach.into(),
+            across: across.into(),
         }
     }
 }
@@ -162,6 +173,14 @@ impl TryFrom<v1::Peer> for Peer {
             ipv6_address: ipv6_address("ipv6_address", &wire.ipv6_address)?,
             subnet: parsed("subnet", &wire.subnet)?,
             site: wire.site,
+            reach: match known("reach", wire.reach)? {
+                v1::Reach::Unspecified | v1::Reach::Routes => Reach::Routes,
+                v1::Reach::Vxlan => Reach::Vxlan,
+            },
+            across: match known("across", wire.across)? {
+                v1::Across::Unspecified | v1::Across::Routes => Across::Routes,
+                v1::Across::Tunnel => Across::Tunnel,
+            },
         })
     }
 }

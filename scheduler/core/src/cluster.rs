@@ -9,6 +9,7 @@ pub(crate) mod ids;
 pub(crate) mod instances;
 pub(crate) mod nodes;
 pub(crate) mod rows;
+mod sites;
 pub(crate) mod volumes;
 pub(crate) mod workloads;
 
@@ -20,6 +21,7 @@ use std::{
 use api_types::{
     counter::Revision,
     id::{NodeId, WorkloadId},
+    site::SiteSpec,
 };
 
 use crate::{
@@ -51,6 +53,8 @@ pub(crate) struct Cluster {
     pub(crate) earlier_runs: BTreeMap<(WorkloadId, Revision), EarlierRun>,
     /// What placement knows of all this, kept in step.
     pub(crate) ledger: Ledger,
+    /// What operators said of sites; the others are as [`SiteSpec::of`] makes them.
+    pub(crate) sites: BTreeMap<String, SiteSpec>,
     /// The services' virtual addresses.
     pub(crate) addresses: BTreeMap<WorkloadId, Ipv4Addr>,
     /// Where data is that stays on its node.

@@ -9,6 +9,7 @@ use api_types::{
     id::{InstanceId, Name, NodeId, WorkloadId},
     instance::Instance,
     node::NodeSpec,
+    site::SiteSpec,
     view::WorkloadChange,
     workload::Workload,
 };
@@ -75,6 +76,8 @@ pub enum Record {
         /// Where the data is.
         node: NodeId,
     },
+    /// What an operator said of a site.
+    Site(SiteSpec),
     /// A workload as it was at an earlier revision (`runs_since`) that some instance still runs.
     Revision(Box<Workload>),
 }
@@ -97,6 +100,8 @@ pub enum RecordKey {
     ServiceAddress(WorkloadId),
     /// See [`Record::VolumeHome`].
     VolumeHome(WorkloadId, u32, Name),
+    /// See [`Record::Site`].
+    Site(String),
     /// See [`Record::Revision`]; the revision is the one since which it runs.
     Revision(WorkloadId, Revision),
 }
@@ -115,6 +120,7 @@ impl Record {
             Self::VolumeHome { workload, slot, volume, .. } => {
                 RecordKey::VolumeHome(workload.clone(), *slot, volume.clone())
             }
+            Self::Site(site) => RecordKey::Site(site.name.clone()),
             Self::Revision(workload) => RecordKey::Revision(workload.spec.id.clone(), workload.runs_since),
         }
     }

@@ -161,12 +161,15 @@ fn peers(cluster: &Cluster) -> Vec<Peer> {
     let peers = cluster.nodes.values().filter_map(|node| {
         let facts = node.facts.as_ref()?;
         let NodeSpec { id, subnet, site, .. } = &node.spec;
+        let spoken = cluster.site(site);
         Some(Peer {
             node: id.clone(),
             address: facts.address?,
             ipv6_address: facts.ipv6_address,
             subnet: *subnet,
             site: site.clone(),
+            reach: spoken.reach,
+            across: spoken.across,
         })
     });
     peers.collect()

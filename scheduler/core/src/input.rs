@@ -7,6 +7,7 @@ use api_types::{
     id::{InstanceId, Name, NodeId, WorkloadId},
     instance::{InstanceStatus, InstanceUsage},
     node::{Availability, Condition, NodeFacts, NodeUsage},
+    site::{Across, Reach},
     workload::WorkloadSpec,
 };
 
@@ -139,6 +140,15 @@ pub enum Change {
         volume: Name,
         /// Of this slot; `None` = of all.
         slot: Option<u32>,
+    },
+    /// Say how instances of a site are reached. What is `None` stays as it is.
+    SetSite {
+        /// Which.
+        site: String,
+        /// By nodes of the site.
+        reach: Option<Reach>,
+        /// By nodes of other sites.
+        across: Option<Across>,
     },
     /// An operator knows that what is silent of a site is dead, not cut off: replace it now, frozen or not.
     ResumeSite {

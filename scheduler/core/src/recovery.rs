@@ -52,6 +52,9 @@ impl Scheduler {
                 Record::VolumeHome { workload, slot, volume, node } => {
                     cluster.homes.entry(workload).or_default().insert((slot, volume), node);
                 }
+                Record::Site(site) => {
+                    cluster.sites.insert(site.name.clone(), site);
+                }
                 Record::Instances(page) => pages.push(page),
                 Record::Instance(instance) => singles.push(instance),
             }

@@ -6,6 +6,7 @@ use api_types::{
     counter::{RequestId, Revision},
     id::{NodeId, WorkloadId},
     node::{Availability, NodeSpec},
+    site::{Across, Reach, SiteSpec},
     view::WorkloadChange,
     workload::{Workload, WorkloadKind, WorkloadSpec},
 };
@@ -34,6 +35,7 @@ impl Scheduler {
             Change::ForgetVolume { workload, volume, slot } => {
                 self.forget_volume(&workload, &volume, slot).map(Accepted::Done)
             }
+            Change::SetSite { site, reach, across } => self.set_site(&site, reach, across).map(Accepted::Done),
             Change::ResumeSite { site } => self.resume_site(&site).map(Accepted::Done),
         };
         self.outbox.push(Effect::Reply { request, outcome });
@@ -163,6 +165,25 @@ impl Scheduler {
             self.touch_drain(id);
         }
         Ok(spec)
+    }
+
+    /// Says how instances of a site are reached.
+    fn set_site(&mut self, name: &str, reach: Option<Reach>, across: Option<Across>) -> Result<String, Refusal> {
+        if !self.cluster.site_names().contains(name) {
+            return Err(Refusal::UnknownSite(name.to_owned()));
+        }
+        let before = self.cluster.site(name);
+        let site = SiteSpec {
+            name: name.to_owned(),
+            reach: reach.unwrap_or(before.reach),
+            across: across.unwrap_or(before.across),
+        };
+        let message = format!("reach {}, across {}", site.reach.as_str(), site.across.as_str());
+        if site != before {
+            self.cluster.put_site(site);
+            self.history.add(self.now, Subject::Site(name), "site-set", message.clone());
+        }
+        Ok(format!("site {name}: {message}"))
     }
 
     fn remove_node(&mut self, id: &NodeId, force: bool) -> Result<NodeSpec, Refusal> {

@@ -19,6 +19,7 @@ use api_types::{
     probe::{ProbeCheck, ProbeSpec},
     resources::ResourceSpec,
     service::{Endpoint, Peer, Service, ServicePort, ServiceTable},
+    site::{Across, Reach},
     time::Timestamp,
 };
 
@@ -373,6 +374,8 @@ pub(crate) fn table(generation: u64, services: &[&str], endpoints: &[(&str, &str
         ipv6_address: None,
         subnet: format!("10.42.{last}.0/24").parse().expect("a range"),
         site: String::new(),
+        reach: Reach::Routes,
+        across: Across::Routes,
     };
     ServiceTable {
         epoch: Epoch(1),

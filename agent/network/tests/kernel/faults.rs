@@ -194,7 +194,7 @@ fn a_peer_behind_a_router_is_named_and_the_rest_works() {
         address: [10, 0, 5, 2].into(),
         ipv6_address: None,
         subnet: Cidr::new([10, 42, 9, 0].into(), 24).expect("a range"),
-        site: "default".to_owned(),
+        ..there.peer()
     };
     plan.peers.push(far.clone());
 

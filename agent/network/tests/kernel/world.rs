@@ -15,6 +15,7 @@ use api_types::{
     id::{InstanceId, NodeId, WorkloadId},
     net::Cidr,
     service::{Endpoint, Peer, Service, ServicePort},
+    site::{Across, Reach},
 };
 use tests_support::{
     netns::{self, inside, ip},
@@ -232,7 +233,15 @@ impl Node {
 
     pub(crate) fn peer(&self) -> Peer {
         let node = NodeId::new(&format!("node{}", self.number)).expect("a name");
-        Peer { node, address: self.address(), ipv6_address: None, subnet: self.subnet(), site: "default".to_owned() }
+        Peer {
+            node,
+            address: self.address(),
+            ipv6_address: None,
+            subnet: self.subnet(),
+            site: "default".to_owned(),
+            reach: Reach::Routes,
+            across: Across::Routes,
+        }
     }
 
     fn subnet(&self) -> Cidr {

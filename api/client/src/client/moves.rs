@@ -2,7 +2,8 @@
 
 use api_types::{
     id::{Name, WorkloadId},
-    view::{Done, List, RebalancePlan, VolumeView},
+    site::{Across, Reach},
+    view::{Done, List, RebalancePlan, SiteView, VolumeView},
 };
 use http::Method;
 
@@ -19,6 +20,28 @@ impl Client {
     pub async fn resume_site(&self, site: &str) -> Result<Done, ClientError> {
         let body = serde_json::json!({ "site": site });
         self.ask(Method::POST, "/v1/sites/resume", JSON, body.to_string().into_bytes()).await
+    }
+
+    /// All sites; see [`Self::nodes`] for `after`.
+    ///
+    /// # Errors
+    /// See [`Self::cluster`].
+    pub async fn sites(&self, after: Option<u64>) -> Result<List<SiteView>, ClientError> {
+        self.list("sites", after).await
+    }
+
+    /// Says how instances of a site are reached; `None` = as before.
+    ///
+    /// # Errors
+    /// See [`Self::cluster`].
+    pub async fn set_site(
+        &self,
+        site: &str,
+        reach: Option<Reach>,
+        across: Option<Across>,
+    ) -> Result<Done, ClientError> {
+        let body = serde_json::json!({ "site": site, "reach": reach, "across": across });
+        self.ask(Method::POST, "/v1/sites/set", JSON, body.to_string().into_bytes()).await
     }
 
     /// What a rebalancing would move.

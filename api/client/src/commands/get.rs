@@ -45,6 +45,8 @@ enum Kind {
     Events,
     #[value(alias = "volume")]
     Volumes,
+    #[value(alias = "site")]
+    Sites,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -70,6 +72,7 @@ impl Kind {
             Self::Instances => "instances",
             Self::Events => "events",
             Self::Volumes => "volumes",
+            Self::Sites => "sites",
         }
     }
 }
@@ -85,6 +88,7 @@ pub(crate) async fn run(session: &Session<'_>, arguments: &Get) -> Result<(), Fa
         Kind::Instances => list(screen, asked, async |after| client.instances(after).await).await,
         Kind::Events => list(screen, asked, async |after| client.events(after).await).await,
         Kind::Volumes => list(screen, asked, async |after| client.volumes(after).await).await,
+        Kind::Sites => list(screen, asked, async |after| client.sites(after).await).await,
     }
 }
 

@@ -4,7 +4,7 @@ use api_types::{
     instance::{Exit, Health},
     node::{Availability, Liveness},
     time::Timestamp,
-    view::{Event, InstanceView, NodeView, VolumeView, WorkloadView},
+    view::{Event, InstanceView, NodeView, SiteView, VolumeView, WorkloadView},
 };
 
 use crate::output::amounts::{age, bytes, cpus};
@@ -54,6 +54,21 @@ impl Listed for NodeView {
             ]);
         }
         row
+    }
+}
+
+impl Listed for SiteView {
+    fn name(&self) -> String {
+        self.name.clone()
+    }
+
+    fn headers(_: bool) -> Vec<&'static str> {
+        vec!["NAME", "NODES", "READY", "REACH", "ACROSS"]
+    }
+
+    fn row(&self, _: bool, _: Timestamp) -> Vec<String> {
+        let (reach, across) = (self.reach.as_str().to_owned(), self.across.as_str().to_owned());
+        vec![self.name.clone(), self.nodes.to_string(), self.ready.to_string(), reach, across]
     }
 }
 

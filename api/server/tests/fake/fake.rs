@@ -18,11 +18,12 @@ use api_types::{
     id::{InstanceId, Name, NodeId, WorkloadId},
     join::{JoinReply, JoinRequest, NodeTokenRequest},
     node::{Availability, Liveness},
+    site::{Across, Reach},
     time::Timestamp,
     view::{
         ClusterView, Description, Done, Event, Explanation, FieldChange, Forecast, ImageOutcome, InstanceView,
-        JoinTokenView, List, LogLine, NodeView, Plan, Problem, Question, RebalancePlan, VolumeView, WorkloadChange,
-        WorkloadView,
+        JoinTokenView, List, LogLine, NodeView, Plan, Problem, Question, RebalancePlan, SiteView, VolumeView,
+        WorkloadChange, WorkloadView,
     },
     workload::{WorkloadKind, WorkloadSpec},
 };
@@ -270,6 +271,15 @@ impl ControlPlane for Fake {
         self.called(format!("{node} {availability:?}"));
         self.state.lock().unwrap().availability.insert(node, availability);
         Ok(())
+    }
+
+    async fn sites(&self, _: After) -> Result<List<SiteView>, Problem> {
+        Ok(moves::sites())
+    }
+
+    async fn set_site(&self, site: String, reach: Option<Reach>, across: Option<Across>) -> Result<Done, Problem> {
+        self.called(format!("set site {site} {reach:?} {across:?}"));
+        moves::set_site(&site, reach, across)
     }
 
     async fn resume_site(&self, site: String) -> Result<Done, Problem> {

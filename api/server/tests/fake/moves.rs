@@ -2,7 +2,8 @@
 
 use api_types::{
     id::{Name, WorkloadId},
-    view::{Done, List, Problem, RebalanceMove, RebalancePlan, VolumeView},
+    site::{Across, Reach},
+    view::{Done, List, Problem, RebalanceMove, RebalancePlan, SiteView, VolumeView},
 };
 
 use super::{node_id, problem};
@@ -11,7 +12,7 @@ pub(super) fn resume_site(site: &str) -> Result<Done, Problem> {
     match site {
         "berlin" => Ok(Done { message: "site berlin: an operator gave up 2 silent nodes".into() }),
         _ => {
-            Err(problem(404, "not_found", &format!("there is no site `{site}`"), "`wherry get nodes` shows the sites"))
+            Err(problem(404, "not_found", &format!("there is no site `{site}`"), "`wherry get sites` shows the sites"))
         }
     }
 }
@@ -34,6 +35,22 @@ pub(super) fn rebalance_plan(left: u32) -> RebalancePlan {
         residuals: vec!["db: site hamburg has 2 fewer than the fullest: n4 lacks 1 GiB".into()],
         left,
     }
+}
+
+pub(super) fn sites() -> List<SiteView> {
+    let site = |name: &str, reach, across| SiteView { name: name.into(), reach, across, nodes: 2, ready: 1 };
+    let items =
+        vec![site("berlin", Reach::Vxlan, Across::Tunnel), site("default", Reach::default(), Across::default())];
+    List { version: 5, items }
+}
+
+pub(super) fn set_site(name: &str, reach: Option<Reach>, across: Option<Across>) -> Result<Done, Problem> {
+    let Some(site) = sites().items.into_iter().find(|site| site.name == name) else {
+        let title = format!("there is no site `{name}`");
+        return Err(problem(404, "not_found", &title, "`wherry get sites` shows the sites"));
+    };
+    let (reach, across) = (reach.unwrap_or(site.reach), across.unwrap_or(site.across));
+    Ok(Done { message: format!("site {name}: reach {}, across {}", reach.as_str(), across.as_str()) })
 }
 
 pub(super) fn volumes() -> List<VolumeView> {

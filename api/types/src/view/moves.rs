@@ -2,7 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::id::{InstanceId, Name, NodeId, WorkloadId};
+use crate::{
+    id::{InstanceId, Name, NodeId, WorkloadId},
+    site::{Across, Reach},
+};
 
 /// It was done.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,6 +42,21 @@ pub struct RebalanceMove {
     pub to: NodeId,
     /// What gets better by it.
     pub gain: String,
+}
+
+/// A site, seen from outside.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SiteView {
+    /// Its name.
+    pub name: String,
+    /// How its nodes reach each other's instances.
+    pub reach: Reach,
+    /// How nodes of other sites reach its instances.
+    pub across: Across,
+    /// How many nodes it has.
+    pub nodes: u32,
+    /// How many of these are heard of.
+    pub ready: u32,
 }
 
 /// Data of one slot of a workload that stays on its node.

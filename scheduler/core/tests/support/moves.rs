@@ -6,8 +6,9 @@ use api_types::{
     container::Mount,
     id::Name,
     placement::{Domain, Priority, Spread},
+    site::{Across, Reach},
 };
-use scheduler_core::Scheduler;
+use scheduler_core::{Scheduler, input::Change};
 
 /// `site,label.rack:1,node`: what to be even over, with the skew that is allowed.
 pub(crate) fn spread(text: &str) -> Vec<Spread> {
@@ -38,6 +39,28 @@ pub(crate) fn volumes(text: &str) -> impl Iterator<Item = (String, Mount)> {
         let volume = Mount::Volume { name: Name::new(name).expect("a name"), read_only: false };
         (format!("/{name}"), volume)
     })
+}
+
+/// `berlin vxlan tunnel`: the site, how it is reached inside, how from others.
+pub(crate) fn set_site(words: &[&str]) -> Change {
+    let reach = if words[1] == "vxlan" { Reach::Vxlan } else { Reach::Routes };
+    let across = if words[2] == "tunnel" { Across::Tunnel } else { Across::Routes };
+    Change::SetSite { site: words[0].to_owned(), reach: Some(reach), across: Some(across) }
+}
+
+/// The sites, and what each node is told of the others.
+pub(crate) fn show_sites(scheduler: &Scheduler) -> String {
+    let mut text = String::new();
+    for view in scheduler.site_views() {
+        let (reach, across) = (view.reach.as_str(), view.across.as_str());
+        writeln!(text, "{}  {reach}  {across}  {}/{} ready", view.name, view.ready, view.nodes)
+            .expect("a text takes all");
+    }
+    for peer in scheduler.service_table().iter().flat_map(|table| &table.peers) {
+        let (reach, across) = (peer.reach.as_str(), peer.across.as_str());
+        writeln!(text, "peer {}  {reach}  {across}", peer.node).expect("a text takes all");
+    }
+    text
 }
 
 pub(crate) fn show_volumes(scheduler: &Scheduler) -> String {

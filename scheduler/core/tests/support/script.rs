@@ -74,6 +74,8 @@ fn command(fleet: &mut Fleet, line: &str) -> String {
             answer(fleet.request(Change::ForgetVolume { workload: id(rest[0]), volume, slot }))
         }
         "resume" => answer(fleet.request(Change::ResumeSite { site: rest[0].to_owned() })),
+        // How a site is reached: `set-site berlin vxlan tunnel`, inside and from other sites.
+        "set-site" => answer(fleet.request(moves::set_site(rest))),
         "condition" => condition(fleet, rest),
         "advance" => {
             fleet.advance(milliseconds(rest[0]));
@@ -287,6 +289,7 @@ fn show(fleet: &Fleet, words: &[&str]) -> String {
                 line(&mut text, &[view.name.as_str(), &liveness, &wish, &view.subnet.to_string(), &count]);
             }
         }
+        ["sites"] => text.push_str(&moves::show_sites(scheduler)),
         ["devices"] => text.push_str(&company::show_devices(fleet)),
         ["workloads"] => {
             for view in scheduler.workload_views() {

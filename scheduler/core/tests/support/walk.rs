@@ -11,6 +11,7 @@ use api_types::{
     placement::{Constraint, ConstraintKey, Operator, PlacementSpec, Priority},
     probe::{ProbeCheck, ProbeSpec},
     resources::{ResourceSpec, Resources},
+    site::{Across, Reach},
     workload::{DisconnectPolicy, WorkloadSpec},
 };
 use scheduler_core::{
@@ -145,13 +146,21 @@ fn one_step(fleet: &mut Fleet, random: &mut Random) {
     }
 }
 
-/// What only a person knows: a silent site is dead, data is gone.
+/// What only a person knows: a silent site is dead, how a site is reached, data is gone.
 fn know_better(fleet: &mut Fleet, random: &mut Random) {
-    let change = if random.one_in(2) {
-        Change::ResumeSite { site: if random.one_in(2) { "a" } else { "b" }.to_owned() }
-    } else {
-        let slot = random.one_in(2).then(|| u32::try_from(random.below(4)).expect("small"));
-        Change::ForgetVolume { workload: workload(random), volume: data(), slot }
+    let site_or_data = random.below(3);
+    let mut site = || if random.one_in(2) { "a" } else { "b" }.to_owned();
+    let change = match site_or_data {
+        0 => Change::ResumeSite { site: site() },
+        1 => {
+            let (site, reach) = (site(), random.one_in(2).then_some(Reach::Vxlan));
+            let across = if random.one_in(2) { Across::Tunnel } else { Across::Routes };
+            Change::SetSite { site, reach: Some(reach.unwrap_or_default()), across: Some(across) }
+        }
+        _ => {
+            let slot = random.one_in(2).then(|| u32::try_from(random.below(4)).expect("small"));
+            Change::ForgetVolume { workload: workload(random), volume: data(), slot }
+        }
     };
     let _ = fleet.request(change);
 }

@@ -125,6 +125,7 @@ fn plan(wanted: &Balancing) -> Plan {
     Plan {
         cluster_range: wanted.cluster_range,
         service_range: wanted.service_range,
+        ipv6_prefix: wanted.ipv6_prefix,
         subnet: wanted.subnet,
         services: wanted.services.clone(),
         peers: wanted.peers.clone(),

@@ -7,7 +7,7 @@ use api_types::{
     container::{PortSpec, Protocol},
     id::InstanceId,
     instance::InstanceStatus,
-    net::Cidr,
+    net::{Cidr, Ipv6Prefix},
     probe::ProbeSpec,
     service::{Peer, Service, ServiceTable},
 };
@@ -102,6 +102,8 @@ pub struct Balancing {
     pub cluster_range: Cidr,
     /// The range of all virtual addresses.
     pub service_range: Cidr,
+    /// Where both ranges are embedded in IPv6; `None` = nowhere.
+    pub ipv6_prefix: Option<Ipv6Prefix>,
     /// This node's part of the cluster range.
     pub subnet: Cidr,
     /// The services with the endpoints that this node shall use, sorted by id.

@@ -255,6 +255,7 @@ impl Agent {
         let mut balancing = Balancing {
             cluster_range: basis.table.cluster_range,
             service_range: basis.table.service_range,
+            ipv6_prefix: basis.table.ipv6_prefix,
             subnet: basis.subnet,
             services: services.collect(),
             peers: basis.table.peers.iter().filter(|peer| peer.node != *own).cloned().collect(),

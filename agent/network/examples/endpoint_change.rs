@@ -64,7 +64,15 @@ fn plan(first_endpoints: u8) -> Result<Plan, Box<dyn std::error::Error>> {
     }
     let [cluster_range, service_range, subnet] = ["10.42.0.0/16", "10.43.0.0/16", "10.42.1.0/24"].map(str::parse);
     let (cluster_range, service_range, subnet) = (cluster_range?, service_range?, subnet?);
-    Ok(Plan { cluster_range, service_range, subnet, services, peers: Vec::new(), host_ports: Vec::new() })
+    Ok(Plan {
+        cluster_range,
+        service_range,
+        ipv6_prefix: None,
+        subnet,
+        services,
+        peers: Vec::new(),
+        host_ports: Vec::new(),
+    })
 }
 
 fn service(group: u8, number: u8, count: u8) -> Result<Service, Box<dyn std::error::Error>> {

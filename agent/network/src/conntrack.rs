@@ -5,7 +5,7 @@
 //! connection from the same port, for two minutes. So both are compared with the endpoints that are, and what leads
 //! elsewhere is forgotten: the next packet is balanced anew. Connections that were answered are left alone; they drain.
 
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddrV4};
 
 use api_types::{container::Protocol, net::Cidr};
 use nix::sys::socket::SockProtocol;
@@ -13,25 +13,26 @@ use nix::sys::socket::SockProtocol;
 use crate::{
     Error,
     element::protocol_number,
+    family::Family,
     message::{Requests, attribute, flag, nested},
     slots::Balance,
     socket::Socket,
+    table::FAMILY_HEADER_BYTES,
     wanted::Front,
 };
 
 const SUBSYSTEM: u16 = 1 << 8;
 const GET: u16 = SUBSYSTEM | 1;
 const DELETE: u16 = SUBSYSTEM | 2;
-const HEADER: [u8; 4] = [FAMILY_IPV4, 0, 0, 0];
-const FAMILY_IPV4: u8 = 2;
 const ORIGINAL: u16 = 1;
 const REPLY: u16 = 2;
 const STATUS: u16 = 3;
 const ID: u16 = 12;
 const ADDRESSES: u16 = 1;
 const PORTS: u16 = 2;
-const SOURCE: u16 = 1;
-const DESTINATION: u16 = 2;
+/// Of the sides of an exchange: source and destination, in the form of each family.
+const SOURCE: [u16; 2] = [1, 3];
+const DESTINATION: [u16; 2] = [2, 4];
 const PROTOCOL: u16 = 1;
 const SOURCE_PORT: u16 = 2;
 const DESTINATION_PORT: u16 = 3;
@@ -45,23 +46,28 @@ struct Exchange {
     original: Vec<u8>,
     id: Vec<u8>,
     protocol: Protocol,
-    /// Whom the client asks.
-    asked: SocketAddrV4,
-    /// Who answers.
-    answers: SocketAddrV4,
+    /// Whom the client asks, if that is an address of ours, and on which port.
+    asked: (Option<Ipv4Addr>, u16),
+    /// Who answers, if that is an address of ours, and on which port.
+    answers: (Option<Ipv4Addr>, u16),
     translated: bool,
 }
 
 /// Forgets every exchange with a service or a published port whose answering side is not an endpoint of it.
-pub(crate) fn sweep(balance: &Balance, service_range: Cidr, cluster_range: Cidr) -> Result<usize, Error> {
+pub(crate) fn sweep(
+    family: Family,
+    balance: &Balance,
+    service_range: Cidr,
+    cluster_range: Cidr,
+) -> Result<usize, Error> {
     let socket = Socket::open(SockProtocol::NetlinkNetFilter)?;
     let mut requests = Requests::default();
-    requests.push("list the connections", (GET, flag::DUMP), &HEADER, |_| {});
-    let exchanges = socket.dump(&requests, |message| read(message.payload))?;
+    requests.push("list the connections", (GET, flag::DUMP), &family.header(), |_| {});
+    let exchanges = socket.dump(&requests, |message| read(family, message.payload))?;
     let mut swept = 0;
     for exchange in exchanges.iter().filter(|exchange| is_stale(exchange, balance, service_range, cluster_range)) {
         let mut requests = Requests::default();
-        requests.push("forget a connection", (DELETE, flag::ACK), &HEADER, |attributes| {
+        requests.push("forget a connection", (DELETE, flag::ACK), &family.header(), |attributes| {
             attributes.nest(ORIGINAL, |tuple| tuple.raw(&exchange.original));
             attributes.bytes(ID, &exchange.id);
         });
@@ -76,19 +82,21 @@ pub(crate) fn sweep(balance: &Balance, service_range: Cidr, cluster_range: Cidr)
 }
 
 fn is_stale(exchange: &Exchange, balance: &Balance, service_range: Cidr, cluster_range: Cidr) -> bool {
-    let port = exchange.asked.port();
-    let front = if service_range.contains(*exchange.asked.ip()) {
-        Front::Service(*exchange.asked.ip(), exchange.protocol, port)
-    } else if exchange.translated && cluster_range.contains(*exchange.answers.ip()) {
-        Front::Port(exchange.protocol, port)
-    } else {
-        return false;
+    let (asked, port) = exchange.asked;
+    let (answers, answering_port) = exchange.answers;
+    let front = match (asked, answers) {
+        (Some(asked), _) if service_range.contains(asked) => Front::Service(asked, exchange.protocol, port),
+        (_, Some(answers)) if exchange.translated && cluster_range.contains(answers) => {
+            Front::Port(exchange.protocol, port)
+        }
+        _ => return false,
     };
-    !balance.fronts.get(&front).is_some_and(|slots| slots.contains(&exchange.answers))
+    let answers = answers.map(|address| SocketAddrV4::new(address, answering_port));
+    !balance.fronts.get(&front).is_some_and(|slots| answers.is_some_and(|answers| slots.contains(&answers)))
 }
 
-fn read(payload: &[u8]) -> Option<Exchange> {
-    let payload = payload.get(HEADER.len()..)?;
+fn read(family: Family, payload: &[u8]) -> Option<Exchange> {
+    let payload = payload.get(FAMILY_HEADER_BYTES..)?;
     let original = attribute(payload, ORIGINAL)?;
     let number = nested(original, &[PORTS, PROTOCOL])?;
     let protocol =
@@ -101,14 +109,21 @@ fn read(payload: &[u8]) -> Option<Exchange> {
         original: original.to_vec(),
         id: attribute(payload, ID)?.to_vec(),
         protocol,
-        asked: end(original, DESTINATION, DESTINATION_PORT)?,
-        answers: end(attribute(payload, REPLY)?, SOURCE, SOURCE_PORT)?,
+        asked: end(family, original, (DESTINATION, DESTINATION_PORT))?,
+        answers: end(family, attribute(payload, REPLY)?, (SOURCE, SOURCE_PORT))?,
         translated: status & STATUS_DESTINATION_TRANSLATED != 0,
     })
 }
 
-fn end(tuple: &[u8], address: u16, port: u16) -> Option<SocketAddrV4> {
-    let address: [u8; 4] = nested(tuple, &[ADDRESSES, address])?.try_into().ok()?;
+/// One side of an exchange; an address that is not one of ours is left out.
+fn end(family: Family, tuple: &[u8], (address, port): ([u16; 2], u16)) -> Option<(Option<Ipv4Addr>, u16)> {
     let port = u16::from_be_bytes(nested(tuple, &[PORTS, port])?.try_into().ok()?);
-    Some(SocketAddrV4::new(Ipv4Addr::from(address), port))
+    let address = match family {
+        Family::V4 => Some(Ipv4Addr::from(<[u8; 4]>::try_from(nested(tuple, &[ADDRESSES, address[0]])?).ok()?)),
+        Family::V6(prefix) => {
+            let octets: [u8; 16] = nested(tuple, &[ADDRESSES, address[1]])?.try_into().ok()?;
+            prefix.extract(Ipv6Addr::from(octets))
+        }
+    };
+    Some((address, port))
 }

@@ -11,7 +11,6 @@ use api_types::net::Ipv6Prefix;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Family {
     V4,
-    #[expect(dead_code, reason = "the table of version 6 is not programmed yet")]
     /// With the prefix under which our addresses are mirrored.
     V6(Ipv6Prefix),
 }

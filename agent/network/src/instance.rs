@@ -13,13 +13,13 @@ use crate::{
     Error, Settings,
     element::hash,
     namespace,
-    route::{Mac, Pair, Route, Routing, Way},
+    route::{Mac, Pair, Route, Routing, Way, found},
 };
 
 /// The gateway that every instance sees. It exists nowhere: a fixed neighbour entry leads to the link's other end.
 const GATEWAY: Ipv4Addr = Ipv4Addr::new(169, 254, 1, 1);
 /// The link's name inside.
-const INSIDE: &str = "eth0";
+pub(crate) const INSIDE: &str = "eth0";
 const LOOPBACK: &str = "lo";
 /// Bit 1 of the first byte: administered locally (IEEE 802).
 const MAC_LOCAL: u8 = 0x02;
@@ -124,11 +124,6 @@ fn furnish(inside: &Routing, address: Ipv4Addr, outside_mac: Mac) -> Result<u32,
     Ok(index)
 }
 
-fn found(routing: &Routing, name: &str) -> Result<u32, Error> {
-    let missing = || Error::refused(format!("look for the link {name}"), nix::errno::Errno::ENODEV.into());
-    routing.link(name)?.ok_or_else(missing)
-}
-
 fn pinned(directory: &Path) -> Result<Vec<InstanceId>, Error> {
     let failed = |source| Error::File { what: "list the namespaces in", path: directory.to_owned(), source };
     let entries = match fs::read_dir(directory) {
@@ -149,7 +144,7 @@ fn host(address: Ipv4Addr) -> Cidr {
 }
 
 /// Fixed hardware addresses, outside and inside: with addresses that the kernel drew, udev would set others.
-fn macs(instance: &str) -> [Mac; 2] {
+pub(crate) fn macs(instance: &str) -> [Mac; 2] {
     let [_, _, _, a, b, c, d, e] = hash(instance.bytes()).to_be_bytes();
     [[MAC_LOCAL, a, b, c, d, e], [MAC_LOCAL | MAC_INSIDE, a, b, c, d, e]]
 }

@@ -6,10 +6,15 @@ use std::{
     fs,
     net::{Ipv4Addr, SocketAddrV4, UdpSocket},
     os::fd::OwnedFd,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use api_types::{container::Protocol, id::InstanceId, net::Cidr, service::Peer};
+use api_types::{
+    container::Protocol,
+    id::InstanceId,
+    net::{Cidr, Ipv6Prefix},
+    service::Peer,
+};
 
 use crate::{
     Error, Plan, PortConflict, Programmed, Settings, UnreachablePeer, Verified,
@@ -18,7 +23,9 @@ use crate::{
     element::hash,
     family::Family,
     host_port::{self, Claim},
-    instance, namespace,
+    instance,
+    mirror::{Mirror, Mirrored},
+    namespace,
     route::{Route, Routing, Way},
     self_check, sysctl,
     table::Base,
@@ -34,6 +41,10 @@ pub(crate) struct Kernel {
     pub(crate) settings: Settings,
     pub(crate) balancer: Balancer,
     pub(crate) routing: Routing,
+    /// The IPv6 half, while there is one.
+    pub(crate) mirror: Option<Mirror>,
+    /// Its prefix, shared with the calls that make instances' networks.
+    pub(crate) ipv6_prefix: Arc<Mutex<Option<Ipv6Prefix>>>,
     pub(crate) current: Option<Current>,
     reservations: BTreeMap<(Protocol, u16), OwnedFd>,
     /// Who holds a port that we could not have: the socket's number and its process.
@@ -48,6 +59,8 @@ pub(crate) struct Current {
     subnet: Cidr,
     peers: Vec<Peer>,
     wanted: Wanted,
+    /// What of it is made by IPv6, too.
+    pub(crate) mirrored: Option<Arc<Mirrored>>,
     /// Ports for which two parts of the plan ask.
     overlaps: Vec<PortConflict>,
     /// What the table was last programmed with; `None` until that has succeeded.
@@ -65,15 +78,7 @@ pub(crate) struct Applied {
 impl Current {
     /// What is wanted, without the ports that cannot be had.
     pub(crate) fn wanted_without(&self, ports: &BTreeSet<(Protocol, u16)>) -> Cow<'_, Wanted> {
-        if ports.is_empty() {
-            return Cow::Borrowed(&self.wanted);
-        }
-        let mut wanted = self.wanted.clone();
-        wanted.fronts.retain(|front, _| match front {
-            Front::Port(protocol, port) => !ports.contains(&(*protocol, *port)),
-            Front::Service(..) => true,
-        });
-        Cow::Owned(wanted)
+        self.wanted.without(ports)
     }
 
     /// What the table was programmed with, in full.
@@ -91,6 +96,7 @@ impl Current {
             subnet: plan.subnet,
             peers: plan.peers.clone(),
             wanted,
+            mirrored: Mirrored::of(plan).map(Arc::new),
             overlaps,
             applied: None,
         }
@@ -105,6 +111,8 @@ impl Kernel {
             balancer: Balancer::open(settings.table.clone(), Family::V4, settings.table_guard, rotation)?,
             routing: Routing::open()?,
             settings,
+            mirror: None,
+            ipv6_prefix: Arc::default(),
             current: None,
             reservations: BTreeMap::new(),
             squatters: BTreeMap::new(),
@@ -130,7 +138,7 @@ impl Kernel {
         if self.current.is_none() {
             return Ok(Verified::default());
         }
-        let table = self.balancer.verify()?;
+        let table = self.balancer.verify()? | self.verify_mirror()?;
         let (rest, programmed) = self.sync()?;
         let links = self.restore_instances(instances)?;
         Ok(Verified { repaired: table || rest || links, programmed })
@@ -141,7 +149,9 @@ impl Kernel {
         self.current = None;
         self.reservations.clear();
         lock(instances).clear();
+        let mirror = self.drop_mirror();
         let outcomes = [
+            mirror.map(drop),
             self.balancer.remove(),
             self.remove_routes(),
             self.remove_own_addresses(None),
@@ -187,9 +197,11 @@ impl Kernel {
         for route in &stale {
             self.routing.remove_route(route)?;
         }
+        let without = port_conflicts.iter().map(|conflict| (conflict.protocol, conflict.port)).collect();
         let port_conflicts = current.overlaps.iter().cloned().chain(port_conflicts).collect();
-        let changed = address_changed || routes_changed || table_changed || !stale.is_empty();
-        Ok((changed, Programmed { port_conflicts, unreachable_peers }))
+        let (mirror_changed, ipv6_missing) = self.sync_mirror(without)?;
+        let changed = address_changed || routes_changed || table_changed || mirror_changed || !stale.is_empty();
+        Ok((changed, Programmed { port_conflicts, unreachable_peers, ipv6_missing }))
     }
 
     /// Sets the routes that are missing; gives those that are too many, whether one was set, and whom none reaches.
@@ -324,7 +336,7 @@ impl Kernel {
             instance::ensure(&self.settings, &self.routing, (name.as_str(), *address), self.source())?;
             repaired = true;
         }
-        Ok(repaired)
+        Ok(repaired | self.furnish_instances(&instances)?)
     }
 
     /// All who are balanced to; `None` before the first plan.
@@ -344,7 +356,8 @@ impl Kernel {
 
     fn forget_lost(&self) -> Result<(), Error> {
         let (Some(balance), Some(current)) = (self.balancer.balance(), &self.current) else { return Ok(()) };
-        let swept = conntrack::sweep(balance, current.service_range, current.cluster_range)?;
+        let swept = conntrack::sweep(Family::V4, balance, current.service_range, current.cluster_range)?;
+        let swept = swept + self.forget_lost_by_mirror()?;
         if swept > 0 {
             tracing::debug!(swept, "forgot exchanges with endpoints that left");
         }

@@ -12,6 +12,7 @@ mod host_port;
 mod instance;
 mod kernel;
 mod message;
+mod mirror;
 mod namespace;
 mod network;
 mod plan;

@@ -1,17 +1,18 @@
 //! The adapter's face: each call runs on a thread that may block; programs, verifications and checks take turns.
 
 use std::{
-    net::Ipv4Addr,
+    net::{Ipv4Addr, Ipv6Addr},
     path::PathBuf,
     sync::{Arc, Mutex},
 };
 
-use api_types::id::InstanceId;
+use api_types::{id::InstanceId, net::Ipv6Prefix};
 use tokio::sync::Semaphore;
 
 use crate::{
     Error, Plan, Programmed, Settings, Verified, instance,
     kernel::{Current, Instances, Kernel, local, lock},
+    mirror,
     route::Routing,
     self_check,
 };
@@ -31,6 +32,7 @@ pub struct Network {
 struct Shared {
     settings: Settings,
     kernel: Mutex<Kernel>,
+    ipv6_prefix: Arc<Mutex<Option<Ipv6Prefix>>>,
     instances: Instances,
     at_once: Semaphore,
 }
@@ -48,6 +50,7 @@ impl Network {
         let instances = known.into_iter().filter_map(|(instance, address)| Some((instance, address?))).collect();
         let shared = Shared {
             settings,
+            ipv6_prefix: Arc::clone(&kernel.ipv6_prefix),
             kernel: Mutex::new(kernel),
             instances: Mutex::new(instances),
             at_once: Semaphore::new(AT_ONCE),
@@ -72,6 +75,10 @@ impl Network {
         self.blocking(move |shared| {
             let source = local(shared.settings.node_address);
             let path = instance::ensure(&shared.settings, &Routing::open()?, (instance.as_str(), address), source)?;
+            let ipv6_prefix = *lock(&shared.ipv6_prefix);
+            if let Some(prefix) = ipv6_prefix {
+                mirror::furnish(&shared.settings, &Routing::open()?, (instance.as_str(), address), prefix)?;
+            }
             lock(&shared.instances).insert(instance, address);
             Ok(path)
         })
@@ -102,6 +109,14 @@ impl Network {
             Ok(found.into_iter().map(|(id, address)| (id, address.unwrap_or(Ipv4Addr::UNSPECIFIED))).collect())
         })
         .await
+    }
+
+    /// The IPv6 address by which other nodes reach this one: one of the link that has the node's IPv4 address.
+    ///
+    /// # Errors
+    /// When the kernel's addresses cannot be read.
+    pub async fn ipv6_address(&self) -> Result<Option<Ipv6Addr>, Error> {
+        self.blocking(|shared| mirror::address_beside(&Routing::open()?, shared.settings.node_address)).await
     }
 
     /// Makes the kernel equal to the plan without losing a connection, and says what could not be had.

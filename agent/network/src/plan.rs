@@ -5,7 +5,7 @@ use std::{net::Ipv4Addr, path::PathBuf};
 use api_types::{
     container::Protocol,
     id::NodeId,
-    net::Cidr,
+    net::{Cidr, Ipv6Prefix},
     service::{Peer, Service},
 };
 
@@ -54,6 +54,8 @@ pub struct Plan {
     pub cluster_range: Cidr,
     /// The range of all virtual addresses. Its last but one address is used by [`crate::Network::self_check`].
     pub service_range: Cidr,
+    /// Where both ranges are embedded in IPv6; `None` = nowhere.
+    pub ipv6_prefix: Option<Ipv6Prefix>,
     /// This node's part of the cluster range.
     pub subnet: Cidr,
     /// The services with the endpoints that this node shall use.
@@ -84,6 +86,8 @@ pub struct Programmed {
     pub port_conflicts: Vec<PortConflict>,
     /// Nodes to whose instances no route could be made. They are tried again at each program and verify.
     pub unreachable_peers: Vec<UnreachablePeer>,
+    /// Why nothing is done by IPv6 although the cluster has a prefix for it, in one line for people.
+    pub ipv6_missing: Option<String>,
 }
 
 /// A port of the node that somebody else holds.

@@ -1,5 +1,7 @@
 //! Routes, links and addresses by rtnetlink, in the network namespace in which the socket was opened.
 
+pub(crate) mod v6;
+
 use std::{collections::BTreeMap, net::Ipv4Addr, os::fd::AsRawFd};
 
 use api_types::net::Cidr;
@@ -185,6 +187,18 @@ impl Routing {
         Err(Error::refused(requests.what(0), nix::errno::Errno::ETIMEDOUT.into()))
     }
 
+    /// The link that has an address.
+    pub(crate) fn link_with(&self, address: Ipv4Addr) -> Result<Option<u32>, Error> {
+        let mut requests = Requests::default();
+        let header = [FAMILY, 0, 0, 0, 0, 0, 0, 0];
+        requests.push("list the addresses", (GET_ADDRESS, flag::DUMP), &header, |_| {});
+        let found = self.socket.dump(&requests, |message| {
+            let local = attribute(message.payload.get(ADDRESS_HEADER_BYTES..)?, ADDRESS_LOCAL)?;
+            u32_at(message.payload, 4).filter(|_| local == address.octets())
+        })?;
+        Ok(found.first().copied())
+    }
+
     /// Gives a link a /32 address; again: nothing.
     pub(crate) fn add_address(&self, index: u32, address: Ipv4Addr) -> Result<(), Error> {
         let kind = (NEW_ADDRESS, flag::ACK | flag::CREATE | flag::EXCLUSIVE);
@@ -254,6 +268,12 @@ impl Routing {
         let requests = route_request("remove a route", (DELETE_ROUTE, flag::ACK), route);
         tolerate(self.socket.demand(&requests), &[libc::ESRCH])
     }
+}
+
+/// The index of a link that must be there.
+pub(crate) fn found(routing: &Routing, name: &str) -> Result<u32, Error> {
+    let missing = || Error::refused(format!("look for the link {name}"), nix::errno::Errno::ENODEV.into());
+    routing.link(name)?.ok_or_else(missing)
 }
 
 fn tolerate(outcome: Result<(), Error>, numbers: &[i32]) -> Result<(), Error> {

@@ -5,11 +5,14 @@ use std::{fs, io, path::Path};
 use crate::{Error, table::Forwarding};
 
 const FORWARD: &str = "/proc/sys/net/ipv4/ip_forward";
+const FORWARD_V6: &str = "/proc/sys/net/ipv6/conf/all/forwarding";
+const LINKS_V6: &str = "/proc/sys/net/ipv6/conf";
 /// Packets outside the TCP window would bypass the translation and kill their connection; accept them as most
 /// distributions' balancers do.
 const LIBERAL: &str = "/proc/sys/net/netfilter/nf_conntrack_tcp_be_liberal";
 /// Beside the namespaces, so that it goes with the boot, as the switch does.
 const MARKER: &str = ".forwarding";
+const MARKER_V6: &str = ".forwarding-v6";
 
 /// Switches on what is off. If the node forwarded nothing before, that is remembered until it boots.
 pub(crate) fn ensure(directory: &Path) -> Result<Forwarding, Error> {
@@ -26,12 +29,32 @@ pub(crate) fn ensure(directory: &Path) -> Result<Forwarding, Error> {
     Ok(if marker.exists() { Forwarding::OnlyOurs } else { Forwarding::AsBefore })
 }
 
+/// The same for IPv6. A node that forwards takes no router's word for its own addresses and routes unless told to.
+pub(crate) fn ensure_v6(directory: &Path) -> Result<Forwarding, Error> {
+    let marker = directory.join(MARKER_V6);
+    let forward = read(FORWARD_V6).map_err(|source| failed("read", Path::new(FORWARD_V6), source))?;
+    if forward == "0" {
+        fs::create_dir_all(directory).map_err(|source| failed("make the directory", directory, source))?;
+        for link in fs::read_dir(LINKS_V6).map_err(|source| failed("list", Path::new(LINKS_V6), source))?.flatten() {
+            let accept = link.path().join("accept_ra");
+            if fs::read_to_string(&accept).is_ok_and(|value| value.trim() == "1") {
+                write(&accept, "2")?;
+            }
+        }
+        write(&marker, "switched on by us\n")?;
+        write(Path::new(FORWARD_V6), "1")?;
+    }
+    Ok(if marker.exists() { Forwarding::OnlyOurs } else { Forwarding::AsBefore })
+}
+
 /// Puts forwarding back as it was before [`ensure`].
 pub(crate) fn restore(directory: &Path) -> Result<(), Error> {
-    let marker = directory.join(MARKER);
-    if marker.exists() {
-        write(Path::new(FORWARD), "0")?;
-        fs::remove_file(&marker).map_err(|source| failed("remove", &marker, source))?;
+    for (marker, switch) in [(MARKER, FORWARD), (MARKER_V6, FORWARD_V6)] {
+        let marker = directory.join(marker);
+        if marker.exists() {
+            write(Path::new(switch), "0")?;
+            fs::remove_file(&marker).map_err(|source| failed("remove", &marker, source))?;
+        }
     }
     Ok(())
 }

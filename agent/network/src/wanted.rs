@@ -1,6 +1,7 @@
 //! What a plan asks of balancing: fronts, to which clients connect, and the endpoints behind each.
 
 use std::{
+    borrow::Cow,
     collections::{BTreeMap, BTreeSet},
     net::{Ipv4Addr, SocketAddrV4},
 };
@@ -30,6 +31,19 @@ pub(crate) struct Wanted {
 }
 
 impl Wanted {
+    /// All of it but these ports of the node.
+    pub(crate) fn without(&self, ports: &BTreeSet<(Protocol, u16)>) -> Cow<'_, Self> {
+        if ports.is_empty() {
+            return Cow::Borrowed(self);
+        }
+        let mut wanted = self.clone();
+        wanted.fronts.retain(|front, _| match front {
+            Front::Port(protocol, port) => !ports.contains(&(*protocol, *port)),
+            Front::Service(..) => true,
+        });
+        Cow::Owned(wanted)
+    }
+
     /// Reads a plan. Two parts of it that ask for the same port of the node: the first has it, the other is a conflict.
     pub(crate) fn of(plan: &Plan) -> (Self, Vec<PortConflict>) {
         let mut wanted = Self::default();

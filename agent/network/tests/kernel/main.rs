@@ -3,6 +3,7 @@
 mod changes;
 mod faults;
 mod instances;
+mod ipv6;
 mod server;
 mod services;
 mod world;

@@ -187,6 +187,7 @@ impl Node {
         Plan {
             cluster_range: "10.42.0.0/16".parse().expect("a range"),
             service_range: "10.43.0.0/16".parse().expect("a range"),
+            ipv6_prefix: None,
             subnet: self.subnet(),
             services: vec![service(endpoints)],
             peers: peers.iter().map(|node| node.peer()).collect(),

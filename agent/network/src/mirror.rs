@@ -1,0 +1,286 @@
+//! The IPv6 half: what is decided for IPv4 is made once more, under the prefix in which the cluster's addresses are embedded.
+//!
+//! An instance has a /128 that ends with its IPv4 address, a service that asks for it has its virtual address, and a second
+//! table balances with the same maps. Nothing is decided here.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs, io,
+    net::{Ipv4Addr, Ipv6Addr},
+    path::Path,
+    sync::Arc,
+};
+
+use api_types::{
+    container::Protocol,
+    id::InstanceId,
+    net::{Cidr, Ipv6Prefix},
+};
+
+use crate::{
+    Error, Plan, Settings,
+    balancer::Balancer,
+    conntrack,
+    element::hash,
+    family::Family,
+    instance,
+    kernel::{Kernel, lock},
+    namespace,
+    route::{
+        Routing, found,
+        v6::{RouteV6, WayV6},
+    },
+    sysctl,
+    table::Base,
+    wanted::Wanted,
+};
+
+/// The gateway that every instance sees; like its IPv4 twin it exists nowhere.
+const GATEWAY: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1);
+const EVERYTHING: (Ipv6Addr, u8) = (Ipv6Addr::UNSPECIFIED, 0);
+
+/// What of a plan is mirrored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Mirrored {
+    pub(crate) prefix: Ipv6Prefix,
+    cluster_range: Cidr,
+    service_range: Cidr,
+    subnet: Cidr,
+    /// Ranges of other nodes' instances, and by whom they are reached.
+    peers: Vec<(Cidr, Ipv6Addr)>,
+    pub(crate) wanted: Wanted,
+}
+
+/// The IPv6 half of the kernel's networking.
+#[derive(Debug)]
+pub(crate) struct Mirror {
+    pub(crate) prefix: Ipv6Prefix,
+    balancer: Balancer,
+    applied: Option<Applied>,
+}
+
+/// What the second table was programmed with.
+#[derive(Debug)]
+struct Applied {
+    base: Base,
+    half: Arc<Mirrored>,
+    /// Ports that were left out because others hold them.
+    without: BTreeSet<(Protocol, u16)>,
+}
+
+impl Mirrored {
+    /// Reads a plan: the services that answer by IPv6, as far as nodes can be reached by it. `None`: the cluster has no prefix.
+    pub(crate) fn of(plan: &Plan) -> Option<Self> {
+        let prefix = plan.ipv6_prefix?;
+        let reached = |address: Ipv4Addr| {
+            let peer = plan.peers.iter().find(|peer| peer.subnet.contains(address));
+            plan.subnet.contains(address) || peer.is_some_and(|peer| peer.ipv6_address.is_some())
+        };
+        let mut half = Plan { host_ports: Vec::new(), ..plan.clone() };
+        half.services.retain(|service| service.ipv6);
+        for service in &mut half.services {
+            service.endpoints.retain(|endpoint| reached(endpoint.address));
+        }
+        let peers = plan.peers.iter().filter(|peer| peer.subnet != plan.subnet);
+        let (wanted, _) = Wanted::of(&half);
+        Some(Self {
+            prefix,
+            cluster_range: plan.cluster_range,
+            service_range: plan.service_range,
+            subnet: plan.subnet,
+            peers: peers.filter_map(|peer| Some((peer.subnet, peer.ipv6_address?))).collect(),
+            wanted,
+        })
+    }
+}
+
+impl Mirror {
+    /// Opens the way to the second table.
+    fn open(settings: &Settings, prefix: Ipv6Prefix) -> Result<Self, Error> {
+        let (family, rotation) = (Family::V6(prefix), hash(settings.node_address.octets()));
+        let balancer = Balancer::open(settings.table.clone(), family, settings.table_guard, rotation)?;
+        Ok(Self { prefix, balancer, applied: None })
+    }
+
+    /// Makes the kernel equal to what is wanted, without the ports that cannot be had. Gives whether anything had to be changed.
+    fn sync(
+        &mut self,
+        (settings, routing): (&Settings, &Routing),
+        (half, without): (Arc<Mirrored>, BTreeSet<(Protocol, u16)>),
+    ) -> Result<bool, Error> {
+        let forwarding = sysctl::ensure_v6(&settings.netns_dir)?;
+        let routes_changed = self.set_routes(routing, &half)?;
+        let base = Base {
+            family: Family::V6(self.prefix),
+            cluster_range: half.cluster_range,
+            service_range: half.service_range,
+            subnet: half.subnet,
+            // What the node itself asks, it asks from the first address of its own range.
+            node_address: None,
+            interface_prefix: settings.interface_prefix.clone(),
+            forwarding,
+        };
+        let same =
+            |applied: &Applied| Arc::ptr_eq(&applied.half, &half) && applied.base == base && applied.without == without;
+        if self.applied.as_ref().is_some_and(same) {
+            return Ok(routes_changed);
+        }
+        self.applied = None;
+        self.balancer.program(&base, &half.wanted.without(&without))?;
+        self.applied = Some(Applied { base, half, without });
+        Ok(true)
+    }
+
+    /// Removes table, routes and the node's own address.
+    fn remove(&mut self, routing: &Routing) -> Result<(), Error> {
+        let table = self.balancer.remove();
+        let routes = routing.routes_v6()?.iter().try_for_each(|route| routing.remove_route_v6(route));
+        let loopback = found(routing, "lo")?;
+        let own = routing.addresses_v6(loopback)?.into_iter().filter(|address| self.prefix.extract(*address).is_some());
+        let addresses = own.into_iter().try_for_each(|address| routing.remove_address_v6(loopback, address));
+        table.and(routes).and(addresses)
+    }
+
+    /// Sets the routes that are missing and removes those that are too many; gives whether there were any.
+    fn set_routes(&self, routing: &Routing, half: &Mirrored) -> Result<bool, Error> {
+        let family = Family::V6(self.prefix);
+        let range = |range: Cidr| (self.prefix.embed(range.address), family.prefix(range.prefix));
+        let loopback = found(routing, "lo")?;
+        routing.raise(loopback)?;
+        let own = half.subnet.nth(1).map(|own| self.prefix.embed(own));
+        if let Some(own) = own
+            && !routing.addresses_v6(loopback)?.contains(&own)
+        {
+            routing.add_address_v6(loopback, own)?;
+        }
+        let existing = routing.routes_v6()?;
+        let is_instance = |route: &RouteV6| route.destination.1 == 128 && matches!(route.way, WayV6::Link(_));
+        let mut wanted = vec![
+            RouteV6 { destination: range(half.service_range), way: WayV6::Link(loopback), source: own },
+            RouteV6 { destination: range(half.subnet), way: WayV6::Unreachable, source: None },
+        ];
+        for (subnet, gateway) in &half.peers {
+            // Who is on none of our links is reached by IPv4 alone; that its endpoints do not answer by IPv6 is said there.
+            if let Some(link) = routing.link_towards_v6(*gateway)? {
+                wanted.push(RouteV6 { destination: range(*subnet), way: WayV6::Gateway(*gateway, link), source: own });
+            }
+        }
+        let mut changed = false;
+        for route in wanted.iter().filter(|route| !existing.contains(route)) {
+            routing.set_route_v6(route, &existing)?;
+            changed = true;
+        }
+        let stale = existing
+            .iter()
+            .filter(|route| !is_instance(route) && !wanted.iter().any(|other| other.destination == route.destination));
+        for route in stale {
+            routing.remove_route_v6(route)?;
+            changed = true;
+        }
+        Ok(changed)
+    }
+}
+
+/// How the whole kernel and its IPv6 half go together.
+impl Kernel {
+    /// Brings the IPv6 half up to date, without the ports that cannot be had. Gives whether anything had to be changed, and why
+    /// there is no such half where there should be one.
+    pub(crate) fn sync_mirror(&mut self, without: BTreeSet<(Protocol, u16)>) -> Result<(bool, Option<String>), Error> {
+        let Some(half) = self.current.as_ref().and_then(|current| current.mirrored.clone()) else {
+            return Ok((self.drop_mirror()?, None));
+        };
+        if let Some(reason) = missing() {
+            return Ok((self.drop_mirror()?, Some(reason)));
+        }
+        if self.mirror.as_ref().is_some_and(|mirror| mirror.prefix != half.prefix) {
+            self.drop_mirror()?;
+        }
+        let mut mirror = match self.mirror.take() {
+            Some(mirror) => mirror,
+            None => Mirror::open(&self.settings, half.prefix)?,
+        };
+        let outcome = mirror.sync((&self.settings, &self.routing), (half, without));
+        *lock(&self.ipv6_prefix) = Some(mirror.prefix);
+        self.mirror = Some(mirror);
+        Ok((outcome?, None))
+    }
+
+    /// Restores the second table if somebody changed it; gives whether that was so.
+    pub(crate) fn verify_mirror(&mut self) -> Result<bool, Error> {
+        self.mirror.as_mut().map_or(Ok(false), |mirror| mirror.balancer.verify())
+    }
+
+    /// Removes the IPv6 half, if there is one; gives whether there was.
+    pub(crate) fn drop_mirror(&mut self) -> Result<bool, Error> {
+        *lock(&self.ipv6_prefix) = None;
+        match self.mirror.take() {
+            Some(mut mirror) => mirror.remove(&self.routing).map(|()| true),
+            None => Ok(false),
+        }
+    }
+
+    /// Forgets exchanges by IPv6 with endpoints that left; gives how many.
+    pub(crate) fn forget_lost_by_mirror(&self) -> Result<usize, Error> {
+        let Some(mirror) = &self.mirror else { return Ok(0) };
+        let (Some(balance), Some(applied)) = (mirror.balancer.balance(), &mirror.applied) else { return Ok(0) };
+        let half = &applied.half;
+        conntrack::sweep(Family::V6(mirror.prefix), balance, half.service_range, half.cluster_range)
+    }
+
+    /// Gives IPv6 to the instances that were there before it, or lost it; gives whether there were any.
+    pub(crate) fn furnish_instances(&self, instances: &BTreeMap<InstanceId, Ipv4Addr>) -> Result<bool, Error> {
+        let Some(mirror) = &self.mirror else { return Ok(false) };
+        let routes = self.routing.routes_v6()?;
+        let reached = |address: Ipv4Addr| {
+            let destination = (mirror.prefix.embed(address), 128);
+            routes.iter().any(|route| route.destination == destination)
+        };
+        let mut furnished = false;
+        for (name, address) in instances.iter().filter(|(_, address)| !reached(**address)) {
+            furnish(&self.settings, &self.routing, (name.as_str(), *address), mirror.prefix)?;
+            furnished = true;
+        }
+        Ok(furnished)
+    }
+}
+
+/// Why this kernel has no IPv6 for us; `None` = it has.
+pub(crate) fn missing() -> Option<String> {
+    let switch = Path::new("/proc/sys/net/ipv6/conf/all/disable_ipv6");
+    match fs::read_to_string(switch) {
+        Ok(value) if value.trim() == "0" => None,
+        Ok(_) => Some("IPv6 is switched off on this node (net.ipv6.conf.all.disable_ipv6)".to_owned()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Some("this kernel has no IPv6".to_owned()),
+        Err(error) => Some(format!("whether IPv6 is on cannot be read: {error}")),
+    }
+}
+
+/// Gives an instance, whose network is there, its IPv6 address and the way to it. Again: changes nothing.
+pub(crate) fn furnish(
+    settings: &Settings,
+    routing: &Routing,
+    (instance, address): (&str, Ipv4Addr),
+    prefix: Ipv6Prefix,
+) -> Result<(), Error> {
+    let mirrored = prefix.embed(address);
+    let [outside_mac, inside_mac] = instance::macs(instance);
+    let namespace = namespace::open(&instance::netns_path(settings, instance))?;
+    let inside = namespace::inside(&namespace, Routing::open)?;
+    let index = found(&inside, instance::INSIDE)?;
+    let default = RouteV6 { destination: EVERYTHING, way: WayV6::Gateway(GATEWAY, index), source: None };
+    inside.add_address_v6(index, mirrored)?;
+    inside.set_neighbour_v6(index, GATEWAY, outside_mac)?;
+    inside.set_route_v6(&default, &inside.routes_v6()?)?;
+    let outside = found(routing, &instance::link_name(settings, instance))?;
+    routing.set_neighbour_v6(outside, mirrored, inside_mac)?;
+    let route = RouteV6 { destination: (mirrored, 128), way: WayV6::Link(outside), source: None };
+    routing.set_route_v6(&route, &routing.routes_v6()?)
+}
+
+/// The IPv6 address of this node on the link that has its IPv4 address: what other nodes reach it by.
+pub(crate) fn address_beside(routing: &Routing, address: Ipv4Addr) -> Result<Option<Ipv6Addr>, Error> {
+    match routing.link_with(address)? {
+        Some(link) => Ok(routing.addresses_v6(link)?.into_iter().next()),
+        None => Ok(None),
+    }
+}

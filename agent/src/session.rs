@@ -241,6 +241,7 @@ impl Session {
                 }
                 FromScheduler::CloseLogs(request) => logs.close(request),
                 FromScheduler::LoadImage(wanted) => self.load(dispatcher.clone(), wanted),
+                FromScheduler::InspectNetwork(_) => {}
             }
         }
     }

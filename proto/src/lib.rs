@@ -6,6 +6,7 @@
 mod convert;
 pub mod error;
 pub mod limits;
+pub mod network;
 pub mod session;
 pub mod update;
 

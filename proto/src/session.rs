@@ -11,7 +11,10 @@ use api_types::{
     view::LogLine,
 };
 
-use crate::update::{AssignmentsUpdate, ServicesUpdate};
+use crate::{
+    network::{InspectNetwork, NetworkInspected},
+    update::{AssignmentsUpdate, ServicesUpdate},
+};
 
 /// Version of a set or table; ordered by epoch, then generation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -37,6 +40,8 @@ pub enum FromAgent {
     ImageLoaded(ImageLoaded),
     /// The node's kernel balances by this table or a later one.
     Programmed(Marker),
+    /// What came of [`FromScheduler::InspectNetwork`].
+    NetworkInspected(NetworkInspected),
 }
 
 /// What the scheduler says in a session.
@@ -56,6 +61,8 @@ pub enum FromScheduler {
     CloseLogs(RequestId),
     /// Fetch this archive by the `ImageArchive` rpc and import it.
     LoadImage(LoadImage),
+    /// Try the network.
+    InspectNetwork(InspectNetwork),
 }
 
 /// Who the agent is and what it holds.

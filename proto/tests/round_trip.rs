@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use api_types::{
+    access::Access,
     assignment::{Assignment, AssignmentSet},
     balance::{BalancePolicy, Bind, Preference, WhenNoneReady},
     container::{ContainerSpec, Mount, PortSpec, Protocol},
@@ -16,12 +17,13 @@ use api_types::{
     service::{Endpoint, Peer, Service, ServicePort, ServiceTable, WatchKey},
     site::{Across, Reach},
     time::Timestamp,
-    view::LogLine,
+    view::{CheckKind, LogLine, NetworkCheck, TraceStep},
 };
 use prost::Message;
 use proto::{
     error::ConvertError,
     limits::{LOG_LINE_BYTES_MAX, TEXT_BYTES_MAX},
+    network::{InspectNetwork, NetworkInspected, TraceQuestion, table_sum},
     session::{
         CurrentMarkers, FromAgent, FromScheduler, Hello, ImageLoaded, LoadImage, LogChunk, Marker, NodeReport,
         OpenLogs, Report, Welcome,
@@ -55,6 +57,7 @@ fn what_an_agent_says_survives_the_wire() {
             error: "full".to_owned(),
         }),
         FromAgent::Programmed(Marker { epoch: Epoch(1), generation: Generation(2) }),
+        FromAgent::NetworkInspected(inspected()),
     ];
 
     for message in messages {
@@ -83,6 +86,17 @@ fn what_the_scheduler_says_survives_the_wire() {
         FromScheduler::OpenLogs(OpenLogs { request: RequestId(6), instance: instance("web-1"), tail: 7, follow: true }),
         FromScheduler::CloseLogs(RequestId(8)),
         FromScheduler::LoadImage(LoadImage { request: RequestId(9), digest: "sha256:00".to_owned() }),
+        FromScheduler::InspectNetwork(InspectNetwork { request: RequestId(10), trace: None }),
+        FromScheduler::InspectNetwork(InspectNetwork {
+            request: RequestId(11),
+            trace: Some(TraceQuestion {
+                instance: Some(instance("web-1")),
+                source: [10, 42, 1, 2].into(),
+                destination: [10, 43, 0, 1].into(),
+                port: 80,
+                protocol: Protocol::Udp,
+            }),
+        }),
     ];
 
     for message in messages {
@@ -331,6 +345,37 @@ fn assignment(name: &str) -> Assignment {
     }
 }
 
+fn inspected() -> NetworkInspected {
+    let kinds = [
+        CheckKind::Table,
+        CheckKind::Kernel,
+        CheckKind::Node,
+        CheckKind::Range,
+        CheckKind::Service,
+        CheckKind::Endpoint,
+        CheckKind::Names,
+    ];
+    let mut checks = kinds.map(|kind| NetworkCheck::passed(kind, "edge-2", 7)).to_vec();
+    checks.push(NetworkCheck::failed(CheckKind::Node, "edge-3", "silent", "look at its cable"));
+    NetworkInspected {
+        request: RequestId(10),
+        table: Some(Marker { epoch: Epoch(1), generation: Generation(2) }),
+        table_sum: u64::MAX,
+        checks,
+        steps: vec![TraceStep { at: "rule".to_owned(), what: "goto r1".to_owned(), stops: true }],
+    }
+}
+
+#[test]
+fn the_sum_of_a_table_tells_tables_apart_and_knows_no_version() {
+    let sums = [table(1, &["web"], 1), table(2, &["web"], 1), table(1, &["api"], 1), table(1, &["web"], 2)]
+        .map(|table| table_sum(&table));
+
+    assert_eq!(sums[0], sums[1], "the same services and peers");
+    assert_ne!(sums[0], sums[2]);
+    assert_ne!(sums[0], sums[3]);
+}
+
 fn table(generation: u64, services: &[&str], peers: u8) -> ServiceTable {
     let node = |index: u8| NodeId::new(&format!("edge-{index}")).expect("a name");
     let service = |name: &&str| Service {
@@ -360,6 +405,10 @@ fn table(generation: u64, services: &[&str], peers: u8) -> ServiceTable {
             },
         ],
         ipv6: true,
+        access: Some(Access {
+            allow_from: Some(vec!["*".parse().expect("a source"), "namespace:shop".parse().expect("a source")]),
+            instances: vec![[10, 42, 1, 2].into(), [10, 42, 2, 2].into()],
+        }),
     };
     let peer = |index: u8| Peer {
         node: node(index),

@@ -141,6 +141,9 @@ pub struct Settings {
     /// The range of all virtual addresses [key: network.service_range]
     #[arg(long, value_name = "CIDR", global = true)]
     pub network_service_range: Option<String>,
+    /// `true`: workloads admit only those of their own namespace [key: network.isolate_namespaces]
+    #[arg(long, value_name = "BOOL", global = true)]
+    pub network_isolate_namespaces: Option<String>,
     /// The largest archive that is taken, in bytes [key: images.archive_bytes_max]
     #[arg(long, value_name = "BYTES", global = true)]
     pub images_archive_bytes_max: Option<String>,
@@ -162,6 +165,7 @@ impl Settings {
             ("heartbeat.interval_ms", &self.heartbeat_interval_ms),
             ("network.cluster_range", &self.network_cluster_range),
             ("network.service_range", &self.network_service_range),
+            ("network.isolate_namespaces", &self.network_isolate_namespaces),
             ("images.archive_bytes_max", &self.images_archive_bytes_max),
             ("log.level", &self.log_level),
         ];

@@ -23,6 +23,7 @@ pub const KEYS: &[Key] = &[
     Key { path: "heartbeat.interval_ms", kind: Kind::Number },
     Key { path: "network.cluster_range", kind: Kind::Text },
     Key { path: "network.service_range", kind: Kind::Text },
+    Key { path: "network.isolate_namespaces", kind: Kind::Switch },
     Key { path: "images.archive_bytes_max", kind: Kind::Number },
     Key { path: "log.level", kind: Kind::Text },
 ];
@@ -91,6 +92,8 @@ pub struct NetworkConfig {
     pub cluster_range: Cidr,
     /// The range of all virtual addresses.
     pub service_range: Cidr,
+    /// Whether workloads admit only those of their own namespace, unless they say otherwise.
+    pub isolate_namespaces: bool,
 }
 
 /// `[images]`
@@ -136,7 +139,7 @@ impl Default for HeartbeatConfig {
 impl Default for NetworkConfig {
     fn default() -> Self {
         let range = |second| Cidr::new(Ipv4Addr::new(10, second, 0, 0), 16).expect("16 is a prefix");
-        Self { cluster_range: range(42), service_range: range(43) }
+        Self { cluster_range: range(42), service_range: range(43), isolate_namespaces: false }
     }
 }
 
@@ -220,7 +223,7 @@ impl Config {
         if !(100..=60_000).contains(&self.heartbeat.interval_ms) {
             return Err(UnfitConfig::Heartbeat(self.heartbeat.interval_ms));
         }
-        let NetworkConfig { cluster_range, service_range } = self.network;
+        let NetworkConfig { cluster_range, service_range, .. } = self.network;
         if cluster_range.overlaps(service_range) {
             return Err(UnfitConfig::Overlap { service: service_range, cluster: cluster_range });
         }

@@ -195,6 +195,7 @@ fn settings(config: &Config, cluster: &ClusterRecord) -> Settings {
         heartbeat_interval_ms: config.heartbeat.interval_ms,
         cluster_range: config.network.cluster_range,
         service_range: config.network.service_range,
+        isolate_namespaces: config.network.isolate_namespaces,
         ..Settings::default()
     }
 }

@@ -113,7 +113,8 @@ impl Zone<'_> {
     fn service(&self, namespace: &str, name: &str) -> Option<&Service> {
         let id = WorkloadId { namespace: Name::new(namespace).ok()?, name: Name::new(name).ok()? };
         let index = self.services.binary_search_by(|service| service.id.cmp(&id)).ok()?;
-        Some(&self.services[index])
+        // One without an address is in the table only as somebody who asks.
+        Some(&self.services[index]).filter(|service| !service.address.is_unspecified())
     }
 
     fn node_address(&self, name: &str) -> Option<Ipv4Addr> {
@@ -210,6 +211,7 @@ mod tests {
             balance: BalancePolicy::default(),
             endpoints,
             ipv6: false,
+            access: None,
         };
         vec![service("dns", 1, vec![endpoint("dns-1", 7), endpoint("dns-2", 8)]), service("prod/dns", 2, Vec::new())]
     }

@@ -47,7 +47,10 @@ async fn a_session_brings_sets_down_and_reports_up() {
             FromAgent::Heartbeat => seen[0] = true,
             FromAgent::Report(report) => seen[1] = report.complete,
             FromAgent::NodeReport(report) => seen[2] |= report.conditions.is_some(),
-            FromAgent::Hello(_) | FromAgent::ImageLoaded(_) | FromAgent::Programmed(_) => panic!("not asked for"),
+            FromAgent::Hello(_)
+            | FromAgent::ImageLoaded(_)
+            | FromAgent::Programmed(_)
+            | FromAgent::NetworkInspected(_) => panic!("not asked for"),
         }
     }
 }

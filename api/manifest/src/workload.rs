@@ -1,6 +1,7 @@
 //! `[service.x]` and `[daemon.x]`.
 
 use api_types::{
+    access::Source,
     container::PortSpec,
     device::DeviceRequest,
     id::{Name, WorkloadId},
@@ -66,6 +67,7 @@ pub(crate) fn read(entry: &Entry<'_>, kind: Kind, namespace: &Name) -> Option<Re
     let disconnect = section.get("disconnect").and_then(|entry| entry.section());
     let disconnect = disconnect.map_or_else(DisconnectPolicy::default, |section| self::disconnect(&section));
     let ipv6 = section.get("ipv6").and_then(|entry| ipv6(&entry, kind)).unwrap_or_default();
+    let allow_from = section.get("allow_from").map(|entry| sources(&entry, namespace));
     section.refuse_unknown();
     let kind = match kind {
         Kind::Service => WorkloadKind::Service { replicas: replicas? },
@@ -81,6 +83,7 @@ pub(crate) fn read(entry: &Entry<'_>, kind: Kind, namespace: &Name) -> Option<Re
         probe,
         disconnect,
         ipv6,
+        allow_from,
         ..WorkloadSpec::of_kind(id, kind, container?)
     };
     Some(Reading { spec, path: entry.path.clone(), place: entry.key_place.clone(), port_places })
@@ -102,6 +105,26 @@ fn replicas(entry: &Entry<'_>, kind: Kind) -> Option<u32> {
         return None;
     }
     entry.integer(0, REPLICAS_MAX).and_then(|replicas| u32::try_from(replicas).ok())
+}
+
+/// Reads `["web", "shop/web", "namespace:shop", "*"]`; a name alone is one of the workload's own namespace.
+fn sources(entry: &Entry<'_>, namespace: &Name) -> Vec<Source> {
+    let mut sources = Vec::new();
+    for item in entry.items().unwrap_or_default() {
+        let Some(text) = item.text() else { continue };
+        let own = Name::new(text).map(|name| Source::Workload(WorkloadId { namespace: namespace.clone(), name }));
+        match own.or_else(|_| text.parse()) {
+            Ok(source) if sources.contains(&source) => {
+                item.invalid("duplicate", format!("`{source}` is there twice"), "keep one of the two");
+            }
+            Ok(source) => sources.push(source),
+            Err(error) => {
+                let help = "write \"web\", \"shop/web\", \"namespace:shop\" or \"*\" for everybody";
+                item.invalid("invalid_source", format!("`{text}`: {error}"), help);
+            }
+        }
+    }
+    sources
 }
 
 fn resources(section: &Section<'_>) -> (ResourceSpec, Vec<DeviceRequest>) {

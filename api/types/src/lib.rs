@@ -26,6 +26,7 @@
 //! | **endpoint** | one healthy instance's address behind a service | [`service::Endpoint`] |
 //! | **balance** | how a service's connections are shared out among its endpoints | [`balance::BalanceSpec`] |
 //! | **weight** | an endpoint's part of the connections, relative to the others' | [`balance::WeightRule`] |
+//! | **source**, **access** | who may ask; who may ask a workload's instances | [`access::Source`], [`access::Access`] |
 //! | **constraint** | what a node must meet | [`placement::Constraint`] |
 //! | **spread**, **domain** | evenness; what counts as one place | [`placement::Spread`], [`placement::Domain`] |
 //! | **affinity** | with or without another workload in one place | [`placement::Affinity`] |
@@ -36,6 +37,7 @@
 //! | **condition** | one thing that a node checks about itself | [`node::Condition`] |
 //! | **event** | one line of the history shown to people | [`view::Event`] |
 
+pub mod access;
 pub mod assignment;
 pub mod balance;
 pub mod container;

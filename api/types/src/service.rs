@@ -8,6 +8,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    access::Access,
     balance::{BalancePolicy, Bind},
     container::Protocol,
     counter::{Epoch, Generation},
@@ -50,7 +51,8 @@ impl fmt::Debug for WatchKey {
     }
 }
 
-/// One service: its virtual address, its ports and who answers.
+/// One service: its virtual address, its ports and who answers. While some workload admits only some others, workloads
+/// without ports are in the table too, at the address 0.0.0.0: as those who ask.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Service {
     /// The workload behind it.
@@ -68,6 +70,9 @@ pub struct Service {
     /// the nodes' IPv6 addresses.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub ipv6: bool,
+    /// Who may ask; `None` while no workload of the cluster admits only some others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub access: Option<Access>,
 }
 
 /// One port of a service.

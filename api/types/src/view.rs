@@ -3,6 +3,7 @@
 mod explanation;
 mod forecast;
 mod moves;
+mod network;
 mod plan;
 
 use std::{collections::BTreeMap, net::Ipv4Addr};
@@ -24,6 +25,9 @@ use crate::{
 pub use explanation::{Explanation, NodeVerdict, PlacedInstance, Rejection, Remedy, ScorePart, VerdictGroup};
 pub use forecast::{Forecast, InstanceMove, NodeForecast, QUESTION_NODES_MAX, Question, WorkloadForecast};
 pub use moves::{Done, RebalanceMove, RebalancePlan, SiteView, VolumeView};
+pub use network::{
+    CheckKind, NetworkCheck, NetworkFailure, NetworkReport, NetworkTrace, NetworkVerdict, TraceRequest, TraceStep,
+};
 pub use plan::{Displaced, FieldChange, Plan, PlannedPlacement, PlannedStep, StepKind, WorkloadChange};
 
 /// A list and the version of the cluster's view it was read at. Ask with `?after=VERSION` to wait for a newer one.

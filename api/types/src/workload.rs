@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    access::Source,
     balance::BalanceSpec,
     container::{ContainerSpec, PortSpec},
     counter::Revision,
@@ -43,6 +44,9 @@ pub struct WorkloadSpec {
     /// Whether it also answers by IPv6: its process listens on `::`, and clients may find that address first.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub ipv6: bool,
+    /// Which other workloads may ask its instances; `None`: what the cluster's policy says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub allow_from: Option<Vec<Source>>,
 }
 
 impl WorkloadSpec {
@@ -74,6 +78,7 @@ impl WorkloadSpec {
             probe: None,
             disconnect: DisconnectPolicy::default(),
             ipv6: false,
+            allow_from: None,
         }
     }
 

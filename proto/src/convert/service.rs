@@ -1,6 +1,7 @@
 //! Services and changes of their table.
 
 use api_types::{
+    access::Access,
     balance::{BalancePolicy, Preference, WEIGHT_MAX, WhenNoneReady},
     service::{Endpoint, Peer, Service, ServicePort, WatchKey},
     site::{Across, Reach},
@@ -21,6 +22,7 @@ impl From<Service> for v1::Service {
             endpoints: service.endpoints.into_iter().map(Into::into).collect(),
             balance: (!service.balance.is_default()).then(|| service.balance.into()),
             ipv6: service.ipv6,
+            access: service.access.map(Into::into),
         }
     }
 }
@@ -36,6 +38,29 @@ impl TryFrom<v1::Service> for Service {
             endpoints: list("endpoints", wire.endpoints)?,
             balance: optional("balance", wire.balance)?.unwrap_or_default(),
             ipv6: wire.ipv6,
+            access: optional("access", wire.access)?,
+        })
+    }
+}
+
+impl From<Access> for v1::Access {
+    fn from(access: Access) -> Self {
+        Self {
+            restricted: access.allow_from.is_some(),
+            allow_from: access.allow_from.iter().flatten().map(ToString::to_string).collect(),
+            instances: access.instances.into_iter().map(Into::into).collect(),
+        }
+    }
+}
+
+impl TryFrom<v1::Access> for Access {
+    type Error = ConvertError;
+
+    fn try_from(wire: v1::Access) -> Result<Self, Self::Error> {
+        let allow_from = parsed_list("allow_from", &wire.allow_from)?;
+        Ok(Self {
+            allow_from: wire.restricted.then_some(allow_from),
+            instances: wire.instances.into_iter().map(Into::into).collect(),
         })
     }
 }

@@ -27,6 +27,7 @@ impl From<FromAgent> for v1::FromAgent {
             FromAgent::Programmed(services) => {
                 AgentMessage::Programmed(v1::Programmed { services: Some(services.into()) })
             }
+            FromAgent::NetworkInspected(found) => AgentMessage::NetworkInspected(found.into()),
         };
         Self { message: Some(message) }
     }
@@ -49,6 +50,9 @@ impl TryFrom<v1::FromAgent> for FromAgent {
                 let services = programmed.services.ok_or_else(|| ConvertError::missing("services"));
                 Self::Programmed(services.map_err(within("programmed"))?.into())
             }
+            AgentMessage::NetworkInspected(found) => {
+                Self::NetworkInspected(found.try_into().map_err(within("network_inspected"))?)
+            }
         })
     }
 }
@@ -65,6 +69,7 @@ impl From<FromScheduler> for v1::FromScheduler {
             FromScheduler::LoadImage(load) => {
                 SchedulerMessage::LoadImage(v1::LoadImage { request: load.request.0, digest: load.digest })
             }
+            FromScheduler::InspectNetwork(wish) => SchedulerMessage::InspectNetwork(wish.into()),
         };
         Self { message: Some(message) }
     }
@@ -86,6 +91,9 @@ impl TryFrom<v1::FromScheduler> for FromScheduler {
             SchedulerMessage::CloseLogs(close) => Self::CloseLogs(RequestId(close.request)),
             SchedulerMessage::LoadImage(load) => {
                 Self::LoadImage(LoadImage { request: RequestId(load.request), digest: load.digest })
+            }
+            SchedulerMessage::InspectNetwork(wish) => {
+                Self::InspectNetwork(wish.try_into().map_err(within("inspect_network"))?)
             }
         })
     }

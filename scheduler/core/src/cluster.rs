@@ -69,6 +69,8 @@ pub(crate) struct Cluster {
     pub(crate) pages: BTreeSet<u64>,
     /// Whom the changes concern.
     pub(crate) touched: Touched,
+    /// Whether the service table names all instances, not only those that are balanced to.
+    pub(crate) follows_all: bool,
 }
 
 /// Whom changes concern: it only saves work, everything could be looked at anew at any time.

@@ -1,11 +1,14 @@
 //! How to balance: each service's endpoints, the peers, and the service table made of them.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
+    net::Ipv4Addr,
     sync::{Arc, OnceLock},
 };
 
 use api_types::{
+    access::{Access, Source},
+    balance::BalancePolicy,
     counter::{Epoch, Generation},
     id::WorkloadId,
     node::NodeSpec,
@@ -23,6 +26,10 @@ use crate::{
 pub(crate) struct Balancing {
     services: BTreeMap<WorkloadId, Service>,
     peers: Vec<Peer>,
+    /// Workloads that say who may ask them.
+    restricted: BTreeSet<WorkloadId>,
+    /// Whether some workload admits only some others.
+    admission: bool,
     /// The table's version; zero before the first.
     generation: Generation,
     /// The table, made when somebody asks for it: many changes may come before that.
@@ -58,11 +65,16 @@ impl Balancing {
     }
 
     /// Brings up to date what was touched; whether the table differs from the one before. The first differs from none.
-    pub(crate) fn refresh(&mut self, cluster: &Cluster, touched: &mut Touched) -> bool {
+    pub(crate) fn refresh(&mut self, cluster: &Cluster, touched: &mut Touched, settings: &Settings) -> bool {
         let mut differs = self.generation == Generation(0);
-        let services = std::mem::take(&mut touched.services);
+        let mut services = std::mem::take(&mut touched.services);
+        if self.note_restrictions(cluster, &services, settings) {
+            services.extend(cluster.workloads.keys().cloned());
+            services.extend(self.services.keys().cloned());
+        }
+        let rule = self.admission.then_some(settings.isolate_namespaces);
         for id in &services {
-            let service = service(cluster, id);
+            let service = service(cluster, id, rule);
             if self.services.get(id) != service.as_ref() {
                 differs = true;
                 match service {
@@ -74,6 +86,7 @@ impl Balancing {
         for (id, number) in std::mem::take(&mut touched.endpoints) {
             if !services.contains(&id) {
                 differs |= self.refresh_endpoint(cluster, &id, number);
+                differs |= self.refresh_access(cluster, &id);
             }
         }
         if std::mem::take(&mut touched.peers) {
@@ -85,6 +98,33 @@ impl Balancing {
             self.generation = self.generation.next();
             self.table = OnceLock::new();
         }
+        differs
+    }
+
+    /// Whether some workload admits only some others, so that the table must name all instances.
+    pub(crate) fn has_admission(&self) -> bool {
+        self.admission
+    }
+
+    /// Notes which of these workloads say who may ask them; whether that turns admission on or off for the cluster.
+    fn note_restrictions(&mut self, cluster: &Cluster, ids: &BTreeSet<WorkloadId>, settings: &Settings) -> bool {
+        for id in ids {
+            if cluster.workloads.get(id).is_some_and(|entry| entry.spec().allow_from.is_some()) {
+                self.restricted.insert(id.clone());
+            } else {
+                self.restricted.remove(id);
+            }
+        }
+        let admission = settings.isolate_namespaces || !self.restricted.is_empty();
+        std::mem::replace(&mut self.admission, admission) != admission
+    }
+
+    /// Brings the addresses of a workload's instances up to date; whether they differ.
+    fn refresh_access(&mut self, cluster: &Cluster, id: &WorkloadId) -> bool {
+        let Some(access) = self.services.get_mut(id).and_then(|service| service.access.as_mut()) else { return false };
+        let instances = addresses(cluster, id);
+        let differs = access.instances != instances;
+        access.instances = instances;
         differs
     }
 
@@ -142,19 +182,50 @@ pub(crate) fn ports(spec: &WorkloadSpec) -> Vec<ServicePort> {
     ports
 }
 
-fn service(cluster: &Cluster, id: &WorkloadId) -> Option<Service> {
+/// `rule`: whether namespaces are closed to each other; `None`: everybody may ask everybody.
+fn service(cluster: &Cluster, id: &WorkloadId, rule: Option<bool>) -> Option<Service> {
     let spec = cluster.workloads.get(id)?.spec();
-    let address = cluster.addresses.get(id).filter(|_| has_address(spec))?;
-    let mut endpoints: Vec<Endpoint> = cluster.instances_of(id).filter_map(endpoint).collect();
-    endpoints.sort_unstable();
+    let address = cluster.addresses.get(id).filter(|_| has_address(spec)).copied();
+    let own_namespace = || vec![Source::Namespace(id.namespace.clone())];
+    let access = rule.map(|isolate| Access {
+        allow_from: spec.allow_from.clone().or_else(|| isolate.then(own_namespace)),
+        instances: addresses(cluster, id),
+    });
+    let Some(address) = address else {
+        let nowhere = |access| Service {
+            id: id.clone(),
+            address: Ipv4Addr::UNSPECIFIED,
+            ports: Vec::new(),
+            balance: BalancePolicy::default(),
+            endpoints: endpoints(cluster, id),
+            ipv6: false,
+            access: Some(access),
+        };
+        return access.map(nowhere);
+    };
     Some(Service {
         id: id.clone(),
-        address: *address,
+        address,
         ports: ports(spec),
         balance: spec.balance.policy.clone(),
-        endpoints,
+        endpoints: endpoints(cluster, id),
         ipv6: spec.ipv6,
+        access,
     })
+}
+
+fn endpoints(cluster: &Cluster, id: &WorkloadId) -> Vec<Endpoint> {
+    let mut endpoints: Vec<Endpoint> = cluster.instances_of(id).filter_map(endpoint).collect();
+    endpoints.sort_unstable();
+    endpoints
+}
+
+/// The addresses of all instances that have one, sorted.
+fn addresses(cluster: &Cluster, id: &WorkloadId) -> Vec<Ipv4Addr> {
+    let mut addresses: Vec<Ipv4Addr> = cluster.instances_of(id).filter_map(|held| held.observed()?.address()).collect();
+    addresses.sort_unstable();
+    addresses.dedup();
+    addresses
 }
 
 fn peers(cluster: &Cluster) -> Vec<Peer> {

@@ -223,10 +223,11 @@ impl Scheduler {
         self.emit_sets(effects);
         if !self.is_warming_up() {
             let mut touched = std::mem::take(&mut self.cluster.touched);
-            if self.balancing.refresh(&self.cluster, &mut touched) {
+            if self.balancing.refresh(&self.cluster, &mut touched, &self.settings) {
                 touched.seen = true;
                 effects.push(Effect::ServicesChanged);
             }
+            self.cluster.follows_all = self.balancing.has_admission();
             self.cluster.touched = touched;
         }
         if std::mem::take(&mut self.cluster.touched.seen) | (self.events_shown != self.history.last()) {

@@ -90,7 +90,8 @@ impl Scheduler {
         }
         if scheduler.cluster.nodes.is_empty() {
             let mut touched = std::mem::take(&mut scheduler.cluster.touched);
-            scheduler.balancing.refresh(&scheduler.cluster, &mut touched);
+            scheduler.balancing.refresh(&scheduler.cluster, &mut touched, &scheduler.settings);
+            scheduler.cluster.follows_all = scheduler.balancing.has_admission();
             scheduler.cluster.touched = touched;
         } else {
             scheduler.warm_up_until = Some(now + scheduler.settings.warm_up_ms);

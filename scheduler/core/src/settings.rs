@@ -34,6 +34,8 @@ pub struct Settings {
     pub service_range: Cidr,
     /// Where both ranges are embedded in IPv6; `None` = nowhere.
     pub ipv6_prefix: Option<Ipv6Prefix>,
+    /// Whether workloads admit only those of their own namespace, unless they say otherwise.
+    pub isolate_namespaces: bool,
     /// Length of the prefix of each node's part of the cluster range.
     pub node_prefix: u8,
     /// What of each node is kept for its system.
@@ -60,6 +62,7 @@ impl Default for Settings {
             cluster_range: Cidr { address: Ipv4Addr::new(10, 42, 0, 0), prefix: 16 },
             service_range: Cidr { address: Ipv4Addr::new(10, 43, 0, 0), prefix: 16 },
             ipv6_prefix: None,
+            isolate_namespaces: false,
             node_prefix: 24,
             system_reserve: SystemReserve::default(),
             placements_per_step_max: 1_000,

@@ -367,6 +367,7 @@ pub(crate) fn table(generation: u64, services: &[&str], endpoints: &[(&str, &str
         endpoints: endpoints.clone(),
         balance: BalancePolicy::default(),
         ipv6: false,
+        access: None,
     };
     let peer = |name: &str, last: u8| Peer {
         node: node_id(name),

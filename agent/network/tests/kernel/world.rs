@@ -272,6 +272,7 @@ pub(crate) fn service(endpoints: &[&Instance]) -> Service {
         balance: BalancePolicy::default(),
         endpoints: endpoints.iter().map(endpoint).collect(),
         ipv6: false,
+        access: None,
     }
 }
 

@@ -1,6 +1,7 @@
 //! What a spec changes, field by field. Each struct is taken apart whole, so that an added field is missed by the compiler.
 
 use api_types::{
+    access::Source,
     balance::{BalancePolicy, BalanceSpec},
     container::{ContainerSpec, Mount, PortSpec},
     placement::PlacementSpec,
@@ -58,8 +59,20 @@ fn differences(before: &WorkloadSpec, after: &WorkloadSpec) -> Vec<FieldChange> 
 
 /// Every field with the JSON of its value, in the order of the spec.
 fn fields(spec: &WorkloadSpec) -> Vec<(String, String)> {
-    let WorkloadSpec { id: _, kind, container, resources, devices, placement, ports, balance, probe, disconnect, ipv6 } =
-        spec;
+    let WorkloadSpec {
+        id: _,
+        kind,
+        container,
+        resources,
+        devices,
+        placement,
+        ports,
+        balance,
+        probe,
+        disconnect,
+        ipv6,
+        allow_from,
+    } = spec;
     let mut fields = Fields(Vec::new());
     fields.add("kind", text(kind_name(kind)));
     if let WorkloadKind::Service { replicas } = kind {
@@ -78,6 +91,8 @@ fn fields(spec: &WorkloadSpec) -> Vec<(String, String)> {
     let DisconnectPolicy { replace_after_ms } = disconnect;
     fields.add("disconnect.replace_after_ms", number(*replace_after_ms));
     fields.add("ipv6", ipv6.to_string());
+    let sources = |sources: &Vec<Source>| texts(&sources.iter().map(ToString::to_string).collect::<Vec<_>>());
+    fields.add("allow_from", allow_from.as_ref().map_or_else(null, sources));
     fields.0
 }
 

@@ -217,7 +217,7 @@ impl Cluster {
 
     /// Notes that an endpoint may differ, if its workload is balanced to at all.
     pub(crate) fn touch_endpoint(&mut self, workload: WorkloadId, number: u64) {
-        if self.addresses.contains_key(&workload) {
+        if self.follows_all || self.addresses.contains_key(&workload) {
             self.touched.endpoints.insert((workload, number));
         }
     }

@@ -5,7 +5,7 @@ use std::{net::Ipv4Addr, path::PathBuf};
 use agent_containerd::Registry;
 use agent_network::TableGuard;
 use api_daemon::config_file::{Key, Kind};
-use api_types::{id::NodeId, resources::Resources};
+use api_types::{container::Protocol, id::NodeId, resources::Resources};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -31,6 +31,7 @@ pub const KEYS: &[Key] = &[
     Key { path: "network.interface_prefix", kind: Kind::Text },
     Key { path: "network.table", kind: Kind::Text },
     Key { path: "network.table_owned", kind: Kind::Switch },
+    Key { path: "network.node_ports", kind: Kind::List },
     Key { path: "logs.bytes_max", kind: Kind::Number },
     Key { path: "logs.files_max", kind: Kind::Number },
     Key { path: "capacity.cpu_millis", kind: Kind::Number },
@@ -106,6 +107,31 @@ pub struct NetworkSection {
     pub table: String,
     /// Whether the kernel shall refuse changes of the table by others (Linux 6.9; older kernels: watched).
     pub table_owned: bool,
+    /// Ports of nodes that instances here may ask besides names and published ports (`tcp/5432`).
+    pub node_ports: Vec<NodePort>,
+}
+
+/// A port of nodes, written `tcp/5432`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct NodePort(pub Protocol, pub u16);
+
+impl TryFrom<String> for NodePort {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        let port = text.split_once('/').and_then(|(protocol, port)| {
+            let protocol = [Protocol::Tcp, Protocol::Udp].into_iter().find(|known| known.as_str() == protocol)?;
+            Some(Self(protocol, port.parse().ok().filter(|port| *port > 0)?))
+        });
+        port.ok_or_else(|| format!("`{text}` is not a port: write \"tcp/5432\" or \"udp/514\""))
+    }
+}
+
+impl From<NodePort> for String {
+    fn from(NodePort(protocol, port): NodePort) -> Self {
+        format!("{}/{port}", protocol.as_str())
+    }
 }
 
 /// The instances' output.
@@ -211,6 +237,7 @@ impl Default for NetworkSection {
             interface_prefix: "wh-".to_owned(),
             table: "wherry".to_owned(),
             table_owned: true,
+            node_ports: Vec::new(),
         }
     }
 }
@@ -308,6 +335,7 @@ impl Config {
             table: self.network.table.clone(),
             node_address,
             table_guard: if self.network.table_owned { TableGuard::Owned } else { TableGuard::Watched },
+            node_ports: self.network.node_ports.iter().map(|NodePort(protocol, port)| (*protocol, *port)).collect(),
         }
     }
 

@@ -1,12 +1,13 @@
 //! Elements of the table's maps in the kernel's form, and their sum for comparing with what the kernel has.
 
-use std::net::SocketAddrV4;
+use std::net::{IpAddr, SocketAddrV4};
 
 use api_types::container::Protocol;
 
 use crate::{
     family::Family,
     message::{Requests, attribute, attributes, flag, nested},
+    passes::Pass,
     rule::{Verdict, encode_verdict},
     slots::{Element, Step},
     table::{Collection, FAMILY_HEADER_BYTES, Place, SUBSYSTEM},
@@ -60,7 +61,7 @@ impl Sum {
             match element {
                 Element::Slot(_, _, endpoint) => data.extend(backend(family, *endpoint)),
                 Element::Verdict(front, count) => data.extend(chain(*front, *count).bytes()),
-                Element::Known(_) | Element::Hairpin(_) => {}
+                Element::Known(_) | Element::Hairpin(_) | Element::Pass(_) => {}
             }
             sum.add(collection(element), &key(family, element), &data);
         }
@@ -134,7 +135,7 @@ fn write_element(attributes: &mut crate::message::Attributes<'_>, family: Family
         Element::Verdict(front, count) => {
             attributes.nest(DATA, |data| encode_verdict(data, Verdict::Goto(&chain(*front, *count))));
         }
-        Element::Known(_) | Element::Hairpin(_) => {}
+        Element::Known(_) | Element::Hairpin(_) | Element::Pass(_) => {}
     }
 }
 
@@ -146,6 +147,7 @@ fn collection(element: &Element) -> Collection {
         Element::Verdict(Front::Port(..), _) => Collection::Ports,
         Element::Known(_) => Collection::Known,
         Element::Hairpin(_) => Collection::Hairpins,
+        Element::Pass(pass) => pass.collection(),
     }
 }
 
@@ -158,6 +160,11 @@ fn key(family: Family, element: &Element) -> Vec<u8> {
         }
         Element::Verdict(front, _) | Element::Known(front) => front_key(family, *front),
         Element::Hairpin(address) => [family.octets(*address), family.octets(*address)].concat(),
+        Element::Pass(Pass::Node(IpAddr::V4(address))) => address.octets().to_vec(),
+        Element::Pass(Pass::Node(IpAddr::V6(address))) => address.octets().to_vec(),
+        Element::Pass(Pass::Open(address)) => family.octets(*address),
+        Element::Pass(Pass::Published(protocol, port)) => front_key(family, Front::Port(*protocol, *port)),
+        Element::Pass(Pass::Admitted(source, to)) => [family.octets(*source), family.octets(*to)].concat(),
     }
 }
 

@@ -14,6 +14,7 @@ use crate::{
     element::hash,
     namespace,
     route::{Mac, Pair, Route, Routing, Way, found},
+    sysctl,
 };
 
 /// The gateway that every instance sees. It exists nowhere: a fixed neighbour entry leads to the link's other end.
@@ -66,11 +67,12 @@ pub(crate) fn ensure(
                 peer_mac: inside_mac,
                 peer_namespace: &namespace,
             })?;
+            sysctl::without_ipv6(&name)?;
             found(routing, &name)?
         }
     };
     let inside_index = furnish(&inside, address, outside_mac)?;
-    routing.raise(outside_index)?;
+    routing.raise_without_arp(outside_index)?;
     inside.await_link(inside_index)?;
     routing.await_link(outside_index)?;
     routing.set_neighbour(outside_index, address, inside_mac)?;

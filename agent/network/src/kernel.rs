@@ -25,7 +25,7 @@ use crate::{
     host_port::{self, Claim},
     instance,
     mirror::{Mirror, Mirrored},
-    namespace,
+    namespace, passes,
     route::{Route, Routing, Way},
     self_check, sysctl,
     table::Base,
@@ -61,6 +61,8 @@ pub(crate) struct Current {
     wanted: Wanted,
     /// What of it is made by IPv6, too.
     pub(crate) mirrored: Option<Arc<Mirrored>>,
+    /// Whether some workload admits only some others.
+    admission: bool,
     /// Ports for which two parts of the plan ask.
     overlaps: Vec<PortConflict>,
     /// What the table was last programmed with; `None` until that has succeeded.
@@ -97,6 +99,7 @@ impl Current {
             peers: plan.peers.clone(),
             wanted,
             mirrored: Mirrored::of(plan).map(Arc::new),
+            admission: passes::admission(plan),
             overlaps,
             applied: None,
         }
@@ -185,6 +188,8 @@ impl Kernel {
             node_address: Some(self.settings.node_address.into()),
             interface_prefix: self.settings.interface_prefix.clone(),
             forwarding,
+            node_ports: self.settings.node_ports.clone(),
+            admission: current.admission,
         };
         let without = port_conflicts.iter().map(|conflict| (conflict.protocol, conflict.port)).collect();
         let next = Applied { base, without };

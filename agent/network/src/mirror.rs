@@ -26,6 +26,7 @@ use crate::{
     instance,
     kernel::{Kernel, lock},
     namespace,
+    passes::{self, Version},
     route::{
         Routing, found,
         v6::{RouteV6, WayV6},
@@ -49,6 +50,8 @@ pub(crate) struct Mirrored {
     /// Ranges of other nodes' instances, and by whom they are reached.
     peers: Vec<(Cidr, Ipv6Addr)>,
     pub(crate) wanted: Wanted,
+    /// Whether some workload admits only some others.
+    admission: bool,
 }
 
 /// The IPv6 half of the kernel's networking.
@@ -82,7 +85,9 @@ impl Mirrored {
             service.endpoints.retain(|endpoint| reached(endpoint.address));
         }
         let peers = plan.peers.iter().filter(|peer| peer.subnet != plan.subnet);
-        let (wanted, _) = Wanted::of(&half);
+        let (mut wanted, _) = Wanted::of(&half);
+        // Instances have an IPv6 address whether their service answers by it or not.
+        wanted.passes = passes::of(plan, Version::Six);
         Some(Self {
             prefix,
             cluster_range: plan.cluster_range,
@@ -90,6 +95,7 @@ impl Mirrored {
             subnet: plan.subnet,
             peers: peers.filter_map(|peer| Some((peer.subnet, peer.ipv6_address?))).collect(),
             wanted,
+            admission: passes::admission(plan),
         })
     }
 }
@@ -119,6 +125,8 @@ impl Mirror {
             node_address: None,
             interface_prefix: settings.interface_prefix.clone(),
             forwarding,
+            node_ports: settings.node_ports.clone(),
+            admission: half.admission,
         };
         let same =
             |applied: &Applied| Arc::ptr_eq(&applied.half, &half) && applied.base == base && applied.without == without;
@@ -271,7 +279,9 @@ pub(crate) fn furnish(
     inside.add_address_v6(index, mirrored)?;
     inside.set_neighbour_v6(index, GATEWAY, outside_mac)?;
     inside.set_route_v6(&default, &inside.routes_v6()?)?;
-    let outside = found(routing, &instance::link_name(settings, instance))?;
+    let link = instance::link_name(settings, instance);
+    sysctl::with_ipv6(&link)?;
+    let outside = found(routing, &link)?;
     routing.set_neighbour_v6(outside, mirrored, inside_mac)?;
     let route = RouteV6 { destination: (mirrored, 128), way: WayV6::Link(outside), source: None };
     routing.set_route_v6(&route, &routing.routes_v6()?)

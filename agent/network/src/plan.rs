@@ -22,10 +22,13 @@ pub struct Settings {
     pub node_address: Ipv4Addr,
     /// How the table is kept from others.
     pub table_guard: TableGuard,
+    /// Ports of nodes that instances here may ask besides names and published ports.
+    pub node_ports: Vec<(Protocol, u16)>,
 }
 
 impl Settings {
-    /// Gives the settings of an ordinary node: prefix `wh-`, namespaces in `/run/wherry/netns`, table `wherry`, owned.
+    /// Gives the settings of an ordinary node: prefix `wh-`, namespaces in `/run/wherry/netns`, table `wherry`, owned, the
+    /// nodes' own ports closed to instances.
     #[must_use]
     pub fn new(node_address: Ipv4Addr) -> Self {
         Self {
@@ -34,6 +37,7 @@ impl Settings {
             table: "wherry".to_owned(),
             node_address,
             table_guard: TableGuard::Owned,
+            node_ports: Vec::new(),
         }
     }
 }

@@ -47,6 +47,7 @@ const UNICAST: u8 = 1;
 const UNREACHABLE: u8 = 7;
 const NEIGHBOUR_PERMANENT: u16 = 0x80;
 const UP: u32 = 1;
+const NO_ARP: u32 = 0x80;
 /// A link's operational state (RFC 2863) as the kernel numbers it.
 const STATE_UP: u8 = 6;
 const LOOKS_MAX: u32 = 1000;
@@ -166,6 +167,13 @@ impl Routing {
     pub(crate) fn raise(&self, index: u32) -> Result<(), Error> {
         let mut requests = Requests::default();
         requests.push("take a link up", (NEW_LINK, flag::ACK), &link_header(index, UP), |_| {});
+        self.socket.demand(&requests)
+    }
+
+    /// Takes a link up that neither asks nor answers ARP, so that its other end can claim no address by it.
+    pub(crate) fn raise_without_arp(&self, index: u32) -> Result<(), Error> {
+        let mut requests = Requests::default();
+        requests.push("take a link up", (NEW_LINK, flag::ACK), &link_header(index, UP | NO_ARP), |_| {});
         self.socket.demand(&requests)
     }
 

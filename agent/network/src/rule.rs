@@ -1,5 +1,7 @@
 //! nftables rules as the kernel reads them: expressions that load, compare, look up and decide.
 
+mod conditions;
+
 use std::net::{IpAddr, Ipv4Addr};
 
 use api_types::net::Cidr;
@@ -65,6 +67,8 @@ pub(crate) enum Verdict<'a> {
     Accept,
     Drop,
     Goto(&'a str),
+    Jump(&'a str),
+    Return,
 }
 
 /// A rule: its encoded expressions.
@@ -186,13 +190,13 @@ impl Rule {
         .compare(Must::Equal, &CT_STATUS_DNAT.to_ne_bytes())
     }
 
-    /// Goes on only if the link's name begins like this.
-    pub(crate) fn link_prefix(self, link: Link, prefix: &str) -> Self {
+    /// Goes on only if the link's name begins, or does not begin, like this.
+    pub(crate) fn link_prefix(self, link: Link, must: Must, prefix: &str) -> Self {
         let key = match link {
             Link::In => META_IIFNAME,
             Link::Out => META_OIFNAME,
         };
-        self.meta(key, FIRST).compare(Must::Equal, prefix.as_bytes())
+        self.meta(key, FIRST).compare(must, prefix.as_bytes())
     }
 
     /// Gives the connection an address and a random port of this node as its source.
@@ -325,11 +329,13 @@ pub(crate) fn encode_verdict(data: &mut Attributes<'_>, verdict: Verdict<'_>) {
     let code = match verdict {
         Verdict::Drop => 0,
         Verdict::Accept => 1,
-        Verdict::Goto(_) => -4_i32,
+        Verdict::Jump(_) => -3_i32,
+        Verdict::Goto(_) => -4,
+        Verdict::Return => -5,
     };
     data.nest(DATA_VERDICT, |inner| {
         inner.number(1, code.cast_unsigned());
-        if let Verdict::Goto(chain) = verdict {
+        if let Verdict::Goto(chain) | Verdict::Jump(chain) = verdict {
             inner.text(2, chain);
         }
     });

@@ -10,6 +10,7 @@ use std::{
 };
 
 use crate::{
+    passes::{self, Pass},
     table::SLOTS_MAX,
     wanted::{Front, Wanted},
 };
@@ -21,6 +22,8 @@ pub(crate) struct Balance {
     pub(crate) fronts: BTreeMap<Front, Vec<SocketAddrV4>>,
     /// Addresses that may reach themselves.
     pub(crate) hairpins: BTreeSet<Ipv4Addr>,
+    /// What instances may ask.
+    pub(crate) passes: BTreeSet<Pass>,
 }
 
 /// What differs between the kernel's maps and what is wanted.
@@ -30,6 +33,8 @@ pub(crate) struct Changes {
     fronts: Vec<(Front, Vec<SocketAddrV4>)>,
     /// All addresses that may reach themselves.
     hairpins: BTreeSet<Ipv4Addr>,
+    /// All that instances may ask.
+    passes: BTreeSet<Pass>,
 }
 
 /// One element to add or to delete.
@@ -43,6 +48,8 @@ pub(crate) enum Element {
     Known(Front),
     /// This address may reach itself.
     Hairpin(Ipv4Addr),
+    /// Instances may ask this.
+    Pass(Pass),
 }
 
 /// One transaction: the deletions come first.
@@ -69,7 +76,7 @@ impl Balance {
         }
         let gone = self.fronts.keys().filter(|front| !wanted.fronts.contains_key(front));
         fronts.extend(gone.map(|front| (*front, Vec::new())));
-        Changes { fronts, hairpins: wanted.hairpins.clone() }
+        Changes { fronts, hairpins: wanted.hairpins.clone(), passes: wanted.passes.clone() }
     }
 
     /// The transactions that make the changes, in order: make, switch, break.
@@ -109,6 +116,7 @@ impl Balance {
         }
         make.add.extend(changes.hairpins.difference(&self.hairpins).map(|address| Element::Hairpin(*address)));
         after.delete.extend(self.hairpins.difference(&changes.hairpins).map(|address| Element::Hairpin(*address)));
+        passes::change(&self.passes, &changes.passes, &mut make, &mut after);
         [make, switch, after]
     }
 
@@ -122,12 +130,13 @@ impl Balance {
             }
         }
         self.hairpins = changes.hairpins;
+        self.passes = changes.passes;
     }
 
     /// All elements, as one step from nothing: inside the transaction that makes the table.
     pub(crate) fn elements(&self) -> Vec<Element> {
         let fronts = self.fronts.iter().map(|(front, slots)| (*front, slots.clone())).collect();
-        let all = Changes { fronts, hairpins: self.hairpins.clone() };
+        let all = Changes { fronts, hairpins: self.hairpins.clone(), passes: self.passes.clone() };
         Self::default().steps(&all).into_iter().flat_map(|step| step.add).collect()
     }
 }
@@ -179,6 +188,7 @@ mod tests {
         slots: BTreeMap<(Front, usize), SocketAddrV4>,
         known: BTreeSet<Front>,
         hairpins: BTreeSet<Ipv4Addr>,
+        passes: BTreeSet<Pass>,
     }
 
     #[test]
@@ -214,8 +224,8 @@ mod tests {
         let [a, b] = [1, 2].map(|last| SocketAddrV4::new(Ipv4Addr::new(10, 42, 1, last), 80));
         let front = Front::Port(Protocol::Tcp, 80);
         let [two, one] = [vec![a, b], vec![a]]
-            .map(|slots| Balance { fronts: BTreeMap::from([(front, slots)]), hairpins: BTreeSet::new() });
-        let changes = Changes { fronts: vec![(front, vec![a])], hairpins: BTreeSet::new() };
+            .map(|slots| Balance { fronts: BTreeMap::from([(front, slots)]), ..Balance::default() });
+        let changes = Changes { fronts: vec![(front, vec![a])], hairpins: BTreeSet::new(), passes: BTreeSet::new() };
         let [make, switch, after] = two.steps(&changes);
         let at_once = Step { delete: [make.delete, switch.delete, after.delete].concat(), add: switch.add };
         let mut maps = Maps::of(&two);
@@ -263,6 +273,7 @@ mod tests {
                     Element::Verdict(front, _) => self.verdicts.remove(&front).is_some(),
                     Element::Known(front) => self.known.remove(&front),
                     Element::Hairpin(address) => self.hairpins.remove(&address),
+                    Element::Pass(pass) => self.passes.remove(&pass),
                 };
                 found.then_some(()).ok_or_else(|| format!("{element:?} is not there"))?;
             }
@@ -272,6 +283,7 @@ mod tests {
                     Element::Verdict(front, count) => self.verdicts.insert(front, count).is_none(),
                     Element::Known(front) => self.known.insert(front),
                     Element::Hairpin(address) => self.hairpins.insert(address),
+                    Element::Pass(pass) => self.passes.insert(pass),
                 };
                 absent.then_some(()).ok_or_else(|| format!("{element:?} is there already"))?;
             }

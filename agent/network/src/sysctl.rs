@@ -1,6 +1,9 @@
 //! The few kernel switches that balancing needs. `/proc/sys/net` shows those of the calling thread's namespace.
 
-use std::{fs, io, path::Path};
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
 
 use crate::{Error, table::Forwarding};
 
@@ -45,6 +48,32 @@ pub(crate) fn ensure_v6(directory: &Path) -> Result<Forwarding, Error> {
         write(Path::new(FORWARD_V6), "1")?;
     }
     Ok(if marker.exists() { Forwarding::OnlyOurs } else { Forwarding::AsBefore })
+}
+
+/// Keeps a link free of IPv6: by the address that the node gives itself on every link, an instance would reach whatever of
+/// the node listens on all addresses, and no table of ours guards it.
+pub(crate) fn without_ipv6(link: &str) -> Result<(), Error> {
+    let path = link_switch(link, "disable_ipv6");
+    match fs::write(&path, "1") {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed("write", &path, error)),
+        // A kernel without it has nothing to switch off.
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+/// Lets IPv6 pass on a link, on which the node still gives itself no address.
+pub(crate) fn with_ipv6(link: &str) -> Result<(), Error> {
+    const NO_ADDRESS: &str = "1";
+    write(&link_switch(link, "addr_gen_mode"), NO_ADDRESS)?;
+    let switch = link_switch(link, "disable_ipv6");
+    if fs::read_to_string(&switch).is_ok_and(|value| value.trim() == "0") {
+        return Ok(());
+    }
+    write(&switch, "0")
+}
+
+fn link_switch(link: &str, name: &str) -> PathBuf {
+    Path::new(LINKS_V6).join(link).join(name)
 }
 
 /// Puts forwarding back as it was before [`ensure`].

@@ -5,14 +5,16 @@
 //!                              to this node, proto.dport → ports → goto pN → dnat to port_slots[proto.dport.random]
 //! nat_postrouting              masquerade what would not find its way back
 //! filter_forward, _output      a service address that nobody translated → unmatched
+//! guard_prerouting, filter_*   what instances may not do: see the guard
 //! ```
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use api_types::net::Cidr;
+use api_types::{container::Protocol, net::Cidr};
 
 use crate::{
     family::Family,
+    guard,
     message::{Requests, flag},
     rule::{Link, Must, Rule, Side, Verdict},
 };
@@ -39,11 +41,14 @@ const BATCH_HEADER: [u8; 4] = [0, 0, 0, 10];
 const PRIORITY_DESTINATION_NAT: i32 = -100;
 const PRIORITY_SOURCE_NAT: i32 = 100;
 const PRIORITY_FILTER: i32 = 0;
+/// Before connections are followed: what is forged is not even remembered.
+const PRIORITY_RAW: i32 = -300;
 const HOOK_PREROUTING: u32 = 0;
+const HOOK_INPUT: u32 = 1;
 const HOOK_FORWARD: u32 = 2;
 const HOOK_OUTPUT: u32 = 3;
 const HOOK_POSTROUTING: u32 = 4;
-const TCP: u8 = 6;
+pub(crate) const TCP: u8 = 6;
 
 /// nft's numbers of data types; a concatenation shifts each by six bits. `mark` is a number in the machine's order,
 /// as the slot is drawn: with nft's `integer`, `nft list ruleset` of 1.0.6 aborts for everybody on the node.
@@ -80,6 +85,10 @@ pub(crate) struct Base {
     pub(crate) interface_prefix: String,
     /// Whether the node forwards for others as it did before we came, or only for us.
     pub(crate) forwarding: Forwarding,
+    /// Ports of nodes that instances may ask besides published ones.
+    pub(crate) node_ports: Vec<(Protocol, u16)>,
+    /// Whether some workload admits only some others.
+    pub(crate) admission: bool,
 }
 
 /// For whom the node forwards packets.
@@ -106,12 +115,30 @@ pub(crate) enum Collection {
     Known,
     /// Addresses of instances here, twice: who reaches itself through a service.
     Hairpins,
+    /// Addresses of the other nodes.
+    Nodes,
+    /// `protocol . port` that every node publishes.
+    Published,
+    /// Addresses of instances here that everybody may ask.
+    Open,
+    /// `address of who asks . address of the instance here` that only some may ask.
+    Admitted,
 }
 
 impl Collection {
     /// All of them.
-    pub(crate) const ALL: [Self; 6] =
-        [Self::Services, Self::Slots, Self::Ports, Self::PortSlots, Self::Known, Self::Hairpins];
+    pub(crate) const ALL: [Self; 10] = [
+        Self::Services,
+        Self::Slots,
+        Self::Ports,
+        Self::PortSlots,
+        Self::Known,
+        Self::Hairpins,
+        Self::Nodes,
+        Self::Published,
+        Self::Open,
+        Self::Admitted,
+    ];
 
     /// Its name in the kernel.
     pub(crate) fn name(self) -> &'static str {
@@ -122,6 +149,10 @@ impl Collection {
             Self::PortSlots => "port_slots",
             Self::Known => "known",
             Self::Hairpins => "hairpins",
+            Self::Nodes => "nodes",
+            Self::Published => "published",
+            Self::Open => "open",
+            Self::Admitted => "admitted",
         }
     }
 
@@ -130,9 +161,10 @@ impl Collection {
         match self {
             Self::Services | Self::Known => &[TYPE_ADDRESS, TYPE_PROTOCOL, TYPE_PORT],
             Self::Slots => &[TYPE_ADDRESS, TYPE_PROTOCOL, TYPE_PORT, TYPE_MARK],
-            Self::Ports => &[TYPE_PROTOCOL, TYPE_PORT],
+            Self::Ports | Self::Published => &[TYPE_PROTOCOL, TYPE_PORT],
             Self::PortSlots => &[TYPE_PROTOCOL, TYPE_PORT, TYPE_MARK],
-            Self::Hairpins => &[TYPE_ADDRESS, TYPE_ADDRESS],
+            Self::Hairpins | Self::Admitted => &[TYPE_ADDRESS, TYPE_ADDRESS],
+            Self::Nodes | Self::Open => &[TYPE_ADDRESS],
         }
     }
 
@@ -141,7 +173,7 @@ impl Collection {
         match self {
             Self::Services | Self::Ports => Some((TYPE_VERDICT, 0)),
             Self::Slots | Self::PortSlots => Some(concatenated(family, &[TYPE_ADDRESS, TYPE_PORT])),
-            Self::Known | Self::Hairpins => None,
+            Self::Known | Self::Hairpins | Self::Nodes | Self::Published | Self::Open | Self::Admitted => None,
         }
     }
 }
@@ -169,6 +201,11 @@ pub(crate) fn write(requests: &mut Requests, table: Place<'_>, base: &Base) {
     }
     let chains = [
         ("unmatched", None, unmatched(base)),
+        ("refused", None, refuse(base).into()),
+        ("leaving", None, guard::leaving(base)),
+        ("admission", None, guard::admission(base)),
+        ("guard_prerouting", Some(("filter", HOOK_PREROUTING, PRIORITY_RAW)), guard::forged(base)),
+        ("filter_input", Some(("filter", HOOK_INPUT, PRIORITY_FILTER)), guard::to_node(base)),
         ("nat_prerouting", Some(("nat", HOOK_PREROUTING, PRIORITY_DESTINATION_NAT)), translate(base)),
         ("nat_output", Some(("nat", HOOK_OUTPUT, PRIORITY_DESTINATION_NAT)), translate(base)),
         ("nat_postrouting", Some(("nat", HOOK_POSTROUTING, PRIORITY_SOURCE_NAT)), masquerade(base)),
@@ -238,8 +275,9 @@ fn masquerade(base: &Base) -> Vec<Rule> {
 
 fn forward(base: &Base) -> Vec<Rule> {
     let prefix = &base.interface_prefix;
-    let ours = |link| Rule::of(base.family).link_prefix(link, prefix).verdict(Verdict::Accept);
+    let ours = |link| Rule::of(base.family).link_prefix(link, Must::Equal, prefix).verdict(Verdict::Accept);
     let mut rules = vec![untranslated(base)];
+    rules.extend(guard::forwarded(base));
     match base.forwarding {
         Forwarding::AsBefore => {}
         Forwarding::OnlyOurs => rules.extend([
@@ -258,11 +296,15 @@ fn untranslated(base: &Base) -> Rule {
 
 /// A packet that met a service just while it changed is dropped: TCP asks again. What nobody serves is refused at once.
 fn unmatched(base: &Base) -> Vec<Rule> {
-    vec![
-        Rule::of(base.family).load_service_key().in_set(Collection::Known.name()).verdict(Verdict::Drop),
-        Rule::of(base.family).protocol(TCP).reset(),
-        Rule::of(base.family).unreachable(),
-    ]
+    let known = Rule::of(base.family).load_service_key().in_set(Collection::Known.name());
+    let mut rules = vec![known.verdict(Verdict::Drop)];
+    rules.extend(refuse(base));
+    rules
+}
+
+/// Answers at once that nobody serves this.
+pub(crate) fn refuse(base: &Base) -> [Rule; 2] {
+    [Rule::of(base.family).protocol(TCP).reset(), Rule::of(base.family).unreachable()]
 }
 
 fn write_set(requests: &mut Requests, table: Place<'_>, collection: Collection, number: u32) {

@@ -8,7 +8,10 @@ use std::{
 
 use api_types::{container::Protocol, id::WorkloadId};
 
-use crate::plan::{Plan, PortConflict};
+use crate::{
+    passes::{self, Pass, Version},
+    plan::{Plan, PortConflict},
+};
 
 /// What a client connects to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -28,6 +31,8 @@ pub(crate) struct Wanted {
     pub(crate) hairpins: BTreeSet<Ipv4Addr>,
     /// Ports of this node that lead somewhere, now or as soon as there is an endpoint.
     pub(crate) ports: BTreeSet<(Protocol, u16)>,
+    /// What instances may ask besides services.
+    pub(crate) passes: BTreeSet<Pass>,
 }
 
 impl Wanted {
@@ -46,7 +51,7 @@ impl Wanted {
 
     /// Reads a plan. Two parts of it that ask for the same port of the node: the first has it, the other is a conflict.
     pub(crate) fn of(plan: &Plan) -> (Self, Vec<PortConflict>) {
-        let mut wanted = Self::default();
+        let mut wanted = Self { passes: passes::of(plan, Version::Four), ..Self::default() };
         let mut owners: BTreeMap<(Protocol, u16), String> = BTreeMap::new();
         let mut conflicts = Vec::new();
         for service in &plan.services {

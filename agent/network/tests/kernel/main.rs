@@ -4,6 +4,7 @@ mod changes;
 mod faults;
 mod instances;
 mod ipv6;
+mod isolation;
 mod server;
 mod services;
 mod world;

@@ -184,7 +184,9 @@ fn an_instance_reaches_the_world_outside_which_has_no_route_back() {
 #[test]
 fn the_first_address_of_the_range_is_the_nodes_own_whatever_is_published() {
     let mut world = World::new();
-    let node = world.node(1, TableGuard::Watched);
+    let mut node = world.node(1, TableGuard::Watched);
+    node.settings.node_ports = vec![(Protocol::Tcp, PUBLISHED)];
+    node.restart();
     let instance = node.start("web-1", 2);
     let own = SocketAddrV4::new(Ipv4Addr::new(10, 42, 1, 1), PUBLISHED);
     node.run("ip", &["address", "add", "10.42.1.1/32", "dev", "lo"]).expect("as it will be");

@@ -135,6 +135,27 @@ pub struct Settings {
     /// Milliseconds between two heartbeats [key: heartbeat.interval_ms]
     #[arg(long, value_name = "MS", global = true)]
     pub heartbeat_interval_ms: Option<String>,
+    /// Lost nodes of one site that are given up at once [key: mass_loss.at_once]
+    #[arg(long, value_name = "NODES", global = true)]
+    pub mass_loss_at_once: Option<String>,
+    /// Milliseconds between two more of them [key: mass_loss.interval_ms]
+    #[arg(long, value_name = "MS", global = true)]
+    pub mass_loss_interval_ms: Option<String>,
+    /// The same while more than a fifth of the site is silent [key: mass_loss.slow_interval_ms]
+    #[arg(long, value_name = "MS", global = true)]
+    pub mass_loss_slow_interval_ms: Option<String>,
+    /// Whether instances are moved to better nodes without anybody asking [key: rebalance.automatic]
+    #[arg(long, value_name = "true|false", global = true)]
+    pub rebalance_automatic: Option<String>,
+    /// Seconds between two looks whether something would be better elsewhere [key: rebalance.pause_s]
+    #[arg(long, value_name = "SECONDS", global = true)]
+    pub rebalance_pause_s: Option<String>,
+    /// Most instances on their way to better nodes at once [key: rebalance.moves_max]
+    #[arg(long, value_name = "INSTANCES", global = true)]
+    pub rebalance_moves_max: Option<String>,
+    /// A node of which more is given away hands some on [key: rebalance.use_max_percent]
+    #[arg(long, value_name = "PERCENT", global = true)]
+    pub rebalance_use_max_percent: Option<String>,
     /// The range of all instances' addresses [key: network.cluster_range]
     #[arg(long, value_name = "CIDR", global = true)]
     pub network_cluster_range: Option<String>,
@@ -163,6 +184,13 @@ impl Settings {
             ("session.listen", &self.session_listen),
             ("session.advertise", &self.session_advertise),
             ("heartbeat.interval_ms", &self.heartbeat_interval_ms),
+            ("mass_loss.at_once", &self.mass_loss_at_once),
+            ("mass_loss.interval_ms", &self.mass_loss_interval_ms),
+            ("mass_loss.slow_interval_ms", &self.mass_loss_slow_interval_ms),
+            ("rebalance.automatic", &self.rebalance_automatic),
+            ("rebalance.pause_s", &self.rebalance_pause_s),
+            ("rebalance.moves_max", &self.rebalance_moves_max),
+            ("rebalance.use_max_percent", &self.rebalance_use_max_percent),
             ("network.cluster_range", &self.network_cluster_range),
             ("network.service_range", &self.network_service_range),
             ("network.isolate_namespaces", &self.network_isolate_namespaces),

@@ -1,5 +1,7 @@
 //! The scheduler's configuration: every key, its default and how it is checked.
 
+mod moves;
+
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket},
     path::{Path, PathBuf},
@@ -9,6 +11,8 @@ use api_daemon::config_file::{self, ConfigError, Key, Kind, Layers, Loaded};
 use api_types::net::Cidr;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
+
+pub use moves::{MassLossConfig, RebalanceConfig};
 
 /// Where the file is unless said otherwise.
 pub const DEFAULT_FILE: &str = "/etc/wherry/scheduler.toml";
@@ -21,6 +25,13 @@ pub const KEYS: &[Key] = &[
     Key { path: "session.listen", kind: Kind::Text },
     Key { path: "session.advertise", kind: Kind::Text },
     Key { path: "heartbeat.interval_ms", kind: Kind::Number },
+    Key { path: "mass_loss.at_once", kind: Kind::Number },
+    Key { path: "mass_loss.interval_ms", kind: Kind::Number },
+    Key { path: "mass_loss.slow_interval_ms", kind: Kind::Number },
+    Key { path: "rebalance.automatic", kind: Kind::Switch },
+    Key { path: "rebalance.pause_s", kind: Kind::Number },
+    Key { path: "rebalance.moves_max", kind: Kind::Number },
+    Key { path: "rebalance.use_max_percent", kind: Kind::Number },
     Key { path: "network.cluster_range", kind: Kind::Text },
     Key { path: "network.service_range", kind: Kind::Text },
     Key { path: "network.isolate_namespaces", kind: Kind::Switch },
@@ -40,6 +51,10 @@ pub struct Config {
     pub session: SessionConfig,
     /// How agents show that they are alive.
     pub heartbeat: HeartbeatConfig,
+    /// How fast lost nodes are given up.
+    pub mass_loss: MassLossConfig,
+    /// Moves to better nodes.
+    pub rebalance: RebalanceConfig,
     /// Which addresses the cluster gives away. Only the first start decides.
     pub network: NetworkConfig,
     /// Archives that are loaded by hand.
@@ -164,6 +179,16 @@ pub enum UnfitConfig {
     /// Out of range.
     #[error("heartbeat.interval_ms = {0}: must be 100 to 60000")]
     Heartbeat(u64),
+    /// Out of range.
+    #[error("{key} = {value}: must be {range}")]
+    OutOfRange {
+        /// The key.
+        key: &'static str,
+        /// What it is.
+        value: u64,
+        /// What it must be.
+        range: String,
+    },
     /// The two ranges share addresses.
     #[error(
         "network.service_range {service} and network.cluster_range {cluster} share addresses: choose two that do not"
@@ -222,6 +247,9 @@ impl Config {
     fn check(&self) -> Result<(), UnfitConfig> {
         if !(100..=60_000).contains(&self.heartbeat.interval_ms) {
             return Err(UnfitConfig::Heartbeat(self.heartbeat.interval_ms));
+        }
+        if let Some((key, value, range)) = self.mass_loss.fault().or_else(|| self.rebalance.fault()) {
+            return Err(UnfitConfig::OutOfRange { key, value, range });
         }
         let NetworkConfig { cluster_range, service_range, .. } = self.network;
         if cluster_range.overlaps(service_range) {
@@ -336,6 +364,9 @@ mod tests {
 
         assert!(Config::default().check().is_ok());
         assert!(unfit(|config| config.heartbeat.interval_ms = 5).contains("heartbeat.interval_ms"));
+        assert!(unfit(|config| config.mass_loss.at_once = 0).contains("mass_loss.at_once = 0: must be at least 1"));
+        assert!(unfit(|config| config.mass_loss.slow_interval_ms = 1).contains("5000 (mass_loss.interval_ms) to"));
+        assert!(unfit(|config| config.rebalance.use_max_percent = 101).contains("must be 1 to 100"));
         assert!(unfit(|config| config.network.service_range = config.network.cluster_range).contains("share"));
         assert!(unfit(|config| config.session.listen = config.api.listen).contains("two ports"));
     }

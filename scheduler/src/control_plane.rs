@@ -289,11 +289,11 @@ impl ControlPlane for Port {
     }
 
     async fn rebalance_plan(&self) -> Result<RebalancePlan, Problem> {
-        Err(problem::unavailable("this scheduler does not rebalance", ""))
+        self.think(|scheduler| Ok(scheduler.rebalance_plan())).await
     }
 
     async fn rebalance(&self) -> Result<Done, Problem> {
-        Err(problem::unavailable("this scheduler does not rebalance", ""))
+        self.done(Change::Rebalance).await
     }
 
     async fn volumes(&self, after: After) -> Result<List<VolumeView>, Problem> {

@@ -193,6 +193,13 @@ fn settings(config: &Config, cluster: &ClusterRecord) -> Settings {
     Settings {
         ipv6_prefix: Some(ipv6_prefix(&cluster.id)),
         heartbeat_interval_ms: config.heartbeat.interval_ms,
+        give_up_at_once: config.mass_loss.at_once,
+        give_up_interval_ms: config.mass_loss.interval_ms,
+        give_up_slow_interval_ms: config.mass_loss.slow_interval_ms,
+        rebalance_automatic: config.rebalance.automatic,
+        rebalance_pause_ms: config.rebalance.pause_s * 1_000,
+        rebalance_moves_max: usize::try_from(config.rebalance.moves_max).unwrap_or(usize::MAX),
+        rebalance_use_max_per_mille: u32::try_from(config.rebalance.use_max_percent * 10).unwrap_or(1_000),
         cluster_range: config.network.cluster_range,
         service_range: config.network.service_range,
         isolate_namespaces: config.network.isolate_namespaces,

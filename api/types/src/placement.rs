@@ -21,7 +21,8 @@ pub struct PlacementSpec {
     /// With which other workloads instances share a place, and with which they do not. All must hold.
     #[serde(default)]
     pub affinities: Vec<Affinity>,
-    /// Who goes first where there is not room for all.
+    /// Who goes first, and who gives way, where there is not room for all: what fits nowhere displaces services of a lower
+    /// priority, never equals and never daemons.
     #[serde(default)]
     pub priority: Priority,
 }

@@ -39,6 +39,8 @@ pub(crate) enum Subject<'a> {
     Instance(&'a Instance),
     /// A site.
     Site(&'a str),
+    /// All of it.
+    Cluster,
 }
 
 impl History {
@@ -48,6 +50,7 @@ impl History {
         let (name, instance, workload, node) = match subject {
             Subject::Node(node) => (node.to_string(), None, None, Some(node.clone())),
             Subject::Workload(workload) => (workload.to_string(), None, Some(workload.clone()), None),
+            Subject::Cluster => ("cluster".to_owned(), None, None, None),
             Subject::Site(site) => (site.to_owned(), None, None, None),
             Subject::Instance(instance) => (
                 instance.id.to_string(),

@@ -132,6 +132,8 @@ pub enum Change {
         /// Even if it is ready.
         force: bool,
     },
+    /// Begin to move instances to where they would be better.
+    Rebalance,
     /// Give up data that stays on its node: its slots are placed anywhere, with none.
     ForgetVolume {
         /// Whose it is.

@@ -156,6 +156,7 @@ impl Scheduler {
         self.silence_check_at = next;
         for (id, liveness, silent_ms) in fallen {
             self.cluster.set_liveness(&id, liveness);
+            self.trouble_rebalance(|| format!("{id} fell silent"));
             let seconds = silent_ms / 1_000;
             let (kind, message) = if liveness == Liveness::Lost {
                 ("node-lost", format!("silent for {seconds} s: given up, what may be replaced is replaced"))

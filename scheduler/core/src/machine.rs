@@ -22,6 +22,7 @@ use crate::{
     history::History,
     input::Input,
     liveness::ladder::Ladder,
+    reconcile::{preemption::Claim, rebalance::Rebalancing},
     settings::Settings,
     timers::{Timer, Timers},
 };
@@ -50,6 +51,10 @@ pub struct Scheduler {
     pub(crate) frozen: BTreeSet<NodeId>,
     /// Which silent nodes are given up, and which wait for their turn.
     pub(crate) ladder: Ladder,
+    /// Nodes on which room is being made for somebody more urgent.
+    pub(crate) claims: Vec<Claim>,
+    /// What is being moved to better nodes; `None` = nothing.
+    pub(crate) rebalancing: Option<Rebalancing>,
     /// Workloads that wait for room.
     pub(crate) parked: BTreeSet<WorkloadId>,
     /// How many placements this step may still make.
@@ -67,6 +72,10 @@ pub struct Scheduler {
 impl Scheduler {
     /// Makes a scheduler around a cluster.
     pub(crate) fn around(settings: Settings, epoch: Epoch, cluster: Cluster, now: Timestamp) -> Self {
+        let mut timers = Timers::default();
+        if settings.rebalance_automatic {
+            timers.set(now + settings.rebalance_pause_ms, Timer::Rebalance);
+        }
         Self {
             settings,
             epoch,
@@ -75,11 +84,13 @@ impl Scheduler {
             cluster,
             balancing: Balancing::default(),
             history: History::default(),
-            timers: Timers::default(),
+            timers,
             warm_up_until: None,
             silence_check_at: None,
             frozen: BTreeSet::new(),
             ladder: Ladder::default(),
+            claims: Vec::new(),
+            rebalancing: None,
             parked: BTreeSet::new(),
             placements_left: 0,
             placed_untold: BTreeMap::new(),
@@ -203,6 +214,7 @@ impl Scheduler {
                     self.cluster.touched.workloads.insert(workload);
                 }
                 Timer::Turn(site) => self.give_turns(&site),
+                Timer::Rebalance => self.rebalance_by_itself(),
             }
         }
     }

@@ -5,6 +5,7 @@
 
 pub(crate) mod catalog;
 pub(crate) mod compile;
+pub(crate) mod displaceable;
 pub(crate) mod explain;
 pub(crate) mod filters;
 pub(crate) mod holdings;
@@ -106,7 +107,7 @@ pub(crate) fn check_with<'s>(
         EngineMiss::Port(port) => filters::port(port),
         EngineMiss::PerNode(limit) => Miss::PerNode(limit),
         EngineMiss::Device(request) => Miss::Device(&spec.devices[request]),
-        EngineMiss::Resources(lack) => filters::resources(lack),
+        EngineMiss::Resources(lack) => Miss::Resources(filters::lack(lack)),
     })
 }
 

@@ -3,6 +3,8 @@
 mod daemon;
 mod drain;
 mod order;
+pub(crate) mod preemption;
+pub(crate) mod rebalance;
 mod scale_down;
 mod service;
 pub(crate) mod slots;
@@ -16,12 +18,7 @@ use api_types::{
 };
 
 use crate::{
-    cluster::workloads::has_address,
-    effect::Effects,
-    endpoints,
-    history::Subject,
-    machine::Scheduler,
-    placement::{Seat, explain},
+    cluster::workloads::has_address, effect::Effects, endpoints, history::Subject, machine::Scheduler, placement::Seat,
     timers::Timer,
 };
 
@@ -53,6 +50,8 @@ impl Scheduler {
     fn settle_rounds(&mut self) {
         for _ in 0..ROUNDS_MAX {
             self.judge_freeze();
+            self.tend_claims();
+            self.tend_rebalance();
             self.wake_parked();
             let touched = std::mem::take(&mut self.cluster.touched.workloads);
             if touched.is_empty() {
@@ -124,9 +123,11 @@ impl Scheduler {
         if fewer_nodes {
             self.cluster.touched.workloads.extend(self.parked.iter().cloned());
         } else if !self.parked.is_empty() {
+            let urgent: Vec<WorkloadId> = self.parked.iter().filter(|id| self.is_urgent(id)).cloned().collect();
             for index in room {
                 let woken = self.cluster.wake(index);
-                self.cluster.touched.workloads.extend(woken);
+                let woken_urgent = self.cluster.wake_urgent(index, urgent.iter()).cloned().collect::<Vec<_>>();
+                self.cluster.touched.workloads.extend(woken.into_iter().chain(woken_urgent));
             }
         }
     }
@@ -209,7 +210,7 @@ impl Scheduler {
             WorkloadKind::Service { replicas } => self.waits_for_data(entry, replicas),
             WorkloadKind::Daemon => None,
         };
-        let reason = data.unwrap_or_else(|| explain::summary(&self.cluster, entry.spec()));
+        let reason = data.unwrap_or_else(|| self.waits_for_room(entry));
         self.park_because(id, reason);
     }
 
@@ -233,6 +234,7 @@ impl Scheduler {
         }
         if let Some(entry) = self.cluster.workloads.get_mut(id) {
             entry.parked = None;
+            entry.displaced_by = None;
         }
     }
 }

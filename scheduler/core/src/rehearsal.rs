@@ -14,6 +14,7 @@ use crate::{
     effect::{Effect, Effects},
     input::Input,
     machine::Scheduler,
+    timers::Timer,
 };
 
 /// How many moments are played at most: a rollout of ten thousand instances, a tenth at once, takes fewer.
@@ -64,6 +65,8 @@ impl Rehearsal {
     /// Copies a scheduler. The nodes in `dead` are not heard of from now on, all that are ready now always are.
     pub(crate) fn new(scheduler: &Scheduler, dead: BTreeSet<NodeId>) -> Self {
         let mut copy = scheduler.clone();
+        // It comes again and again: a rehearsal of what else happens would never end.
+        copy.timers.drop_all(&Timer::Rebalance);
         let living = copy.cluster.nodes.iter().filter(|(id, node)| node.is_ready() && !dead.contains(*id));
         let living: BTreeSet<NodeId> = living.map(|(id, _)| id.clone()).collect();
         for id in &living {

@@ -32,6 +32,7 @@ impl Scheduler {
                 self.set_availability(&node, availability).map(Accepted::Node)
             }
             Change::RemoveNode { node, force } => self.remove_node(&node, force).map(Accepted::Node),
+            Change::Rebalance => self.begin_rebalance().map(Accepted::Done),
             Change::ForgetVolume { workload, volume, slot } => {
                 self.forget_volume(&workload, &volume, slot).map(Accepted::Done)
             }

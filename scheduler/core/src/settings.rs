@@ -42,6 +42,15 @@ pub struct Settings {
     pub system_reserve: SystemReserve,
     /// Most placements in one step; the rest waits for the next tick.
     pub placements_per_step_max: usize,
+    /// Whether somebody who would be better elsewhere is moved without being asked.
+    pub rebalance_automatic: bool,
+    /// Milliseconds between two looks whether that is so.
+    pub rebalance_pause_ms: u64,
+    /// Most instances on their way to better nodes at once, at least 1.
+    pub rebalance_moves_max: usize,
+    /// A node of which more than this is given away, in thousandths of its CPU or its memory, hands some on when
+    /// somebody rebalances; 1,000 = none does.
+    pub rebalance_use_max_per_mille: u32,
     /// Most instances on their way from one draining node to others at once.
     pub drain_moves_max: usize,
     /// With what nodes sign what they tell each other of being alive; `None` = they tell nothing.
@@ -66,6 +75,10 @@ impl Default for Settings {
             node_prefix: 24,
             system_reserve: SystemReserve::default(),
             placements_per_step_max: 1_000,
+            rebalance_automatic: false,
+            rebalance_pause_ms: 600_000,
+            rebalance_moves_max: 2,
+            rebalance_use_max_per_mille: 900,
             drain_moves_max: 4,
             watch_key: None,
         }

@@ -13,6 +13,8 @@ pub(crate) enum Timer {
     Look(WorkloadId),
     /// The next lost node of a site may be given up.
     Turn(String),
+    /// Something may be better elsewhere.
+    Rebalance,
 }
 
 impl Timer {
@@ -22,6 +24,7 @@ impl Timer {
             Self::Stop(_) => "an instance left the balancers and is to stop",
             Self::Look(_) => "an instance may have to be replaced",
             Self::Turn(_) => "the next lost node of a site may be given up",
+            Self::Rebalance => "something may be better elsewhere",
         }
     }
 }
@@ -34,6 +37,11 @@ impl Timers {
     /// Sets one more.
     pub(crate) fn set(&mut self, at: Timestamp, timer: Timer) {
         self.0.insert((at, timer));
+    }
+
+    /// Drops all of this one.
+    pub(crate) fn drop_all(&mut self, timer: &Timer) {
+        self.0.retain(|(_, other)| other != timer);
     }
 
     /// The next one.

@@ -6,6 +6,8 @@ use api_types::{
     time::Timestamp,
 };
 
+use scheduler_placement::Displaceable;
+
 use crate::{
     cluster::{
         Cluster,
@@ -90,11 +92,13 @@ impl Cluster {
             }
         }
         self.rows.insert(number, row);
+        self.change_displaceable(number, Displaceable::add);
     }
 
     /// Takes an instance out of the service table, to be told to stop at `at`.
     pub(crate) fn leave(&mut self, number: u64, at: Timestamp) {
         self.set_counted(number, false);
+        self.lets_go(number);
         let Some(row) = self.rows.get_mut(number) else { return };
         row.flags |= LEAVING;
         self.rows.change_rare(number, |rare| rare.leaves_at = Some(at));
@@ -104,6 +108,7 @@ impl Cluster {
     /// Tells an instance to stop.
     pub(crate) fn stop(&mut self, number: u64) {
         self.set_counted(number, false);
+        self.lets_go(number);
         let Some(row) = self.rows.get_mut(number).filter(|row| row.flags & STOPPING == 0) else { return };
         let was_leaving = row.flags & LEAVING != 0;
         row.flags = (row.flags | STOPPING) & !LEAVING;
@@ -116,12 +121,21 @@ impl Cluster {
         self.touch_set(node);
     }
 
+    /// Tells who looks for room that an instance is about to go, if it was not yet.
+    fn lets_go(&mut self, number: u64) {
+        if self.held(number).is_some_and(|held| held.is_wanted()) {
+            self.change_displaceable(number, Displaceable::leave);
+        }
+    }
+
     /// Forgets an instance of which nothing is left; gives what it was.
     pub(crate) fn forget(&mut self, number: u64) -> Option<Instance> {
         let held = self.held(number)?;
         let (instance, reserve, since) = (held.instance(), held.reserve(), held.runs_since());
         let workload = &instance.workload;
         self.touch_instance(number);
+        self.lets_go(number);
+        self.change_displaceable(number, |sums, node, priority, amount| sums.remove(node, priority, amount, true));
         self.leave_instance(number);
         let row = self.rows.remove(number)?;
         if let Some(node) = self.nodes.at_mut(row.node) {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use api_types::{
     container::Protocol,
     counter::{Generation, SessionId},
-    id::NodeId,
+    id::{NodeId, WorkloadId},
     node::{Availability, Condition, Liveness, NodeFacts, NodeSpec, NodeUsage},
     resources::Resources,
     time::Timestamp,
@@ -55,6 +55,8 @@ pub(crate) struct NodeEntry {
     pub(crate) allocatable_when_placed: Option<Resources>,
     /// Whether people were told that draining is done.
     pub(crate) drained: bool,
+    /// For whom room is being made on it: nobody else is placed there meanwhile.
+    pub(crate) claimed_for: Option<WorkloadId>,
     /// The version of its assignment set that was told last.
     pub(crate) set_generation: Generation,
     /// Whether its assignment set differs from the one that was told last.
@@ -186,6 +188,7 @@ impl NodeEntry {
             host_ports: BTreeMap::new(),
             allocatable_when_placed: None,
             drained: false,
+            claimed_for: None,
             set_generation: Generation(0),
             set_differs: true,
         }
@@ -265,6 +268,16 @@ impl Cluster {
         let Some(entry) = self.nodes.get_mut(node).filter(|entry| entry.conditions != conditions) else { return };
         entry.conditions = conditions;
         self.touch_room(node);
+        self.touched.seen = true;
+    }
+
+    /// Keeps a node for a workload for which room is being made on it, or opens it again.
+    pub(crate) fn set_claimed(&mut self, index: u32, workload: Option<WorkloadId>) {
+        let Some(entry) = self.nodes.at_mut(index).filter(|entry| entry.claimed_for != workload) else { return };
+        entry.claimed_for = workload;
+        self.enter_node(index);
+        // Daemons look at every node that changed, also at one that they have to wait for.
+        self.touched.room.insert(index);
         self.touched.seen = true;
     }
 

@@ -31,6 +31,8 @@ pub(crate) struct WorkloadEntry {
     pub(crate) run: Run,
     /// Why not all instances have a node: one line for people; `None` = they have.
     pub(crate) parked: Option<String>,
+    /// Who displaced one of its instances since they all had a node.
+    pub(crate) displaced_by: Option<WorkloadId>,
     /// Whether each slot holds one instance, as wanted: then it makes no difference to the decisions which of them are well.
     pub(crate) is_steady: bool,
 }
@@ -50,7 +52,7 @@ impl WorkloadEntry {
     /// Makes an entry.
     pub(crate) fn new(workload: Workload) -> Self {
         let run = Run { since: workload.runs_since, spec: Arc::new(workload.spec.clone()) };
-        Self { workload, run, parked: None, is_steady: false }
+        Self { workload, run, parked: None, displaced_by: None, is_steady: false }
     }
 
     /// What was asked for.

@@ -57,6 +57,10 @@ pub(crate) fn reason(cluster: &Cluster, node: &NodeEntry, miss: &Miss<'_>) -> St
         Miss::Lost => "it is lost".to_owned(),
         Miss::Unknown => "it has not said yet what it is".to_owned(),
         Miss::RuntimeAway => format!("its container runtime is away: {}", node.runtime_trouble().unwrap_or_default()),
+        Miss::Claimed => {
+            let urgent = node.claimed_for.as_ref().map(ToString::to_string).unwrap_or_default();
+            format!("it makes room for {urgent}, which is more urgent")
+        }
         Miss::Architecture(constraint) | Miss::Constraint(constraint) => format!("does not meet `{constraint}`"),
         Miss::HostPort(port, protocol) => match node.host_ports.get(&(*port, *protocol)) {
             Some(holder) => {
@@ -91,6 +95,7 @@ pub(crate) fn hint(cluster: &Cluster, spec: &WorkloadSpec) -> String {
         Some((node, Miss::Cordoned | Miss::Draining)) => format!("uncordon {} or add a node", node.spec.id),
         Some((node, Miss::Unreachable | Miss::Lost)) => format!("bring {} back or add a node", node.spec.id),
         Some((node, Miss::Unknown | Miss::RuntimeAway)) => format!("look at the agent of {}", node.spec.id),
+        Some((node, Miss::Claimed)) => format!("wait until {} made room for what is more urgent", node.spec.id),
         Some((_, Miss::Architecture(constraint) | Miss::Constraint(constraint))) => {
             format!("add a node that meets `{constraint}`, or drop the constraint")
         }
@@ -117,6 +122,7 @@ pub(crate) fn nearest<'a>(misses: &[(&'a NodeEntry, &Miss<'_>)]) -> Option<(&'a 
         | Miss::Lost
         | Miss::Unknown
         | Miss::RuntimeAway
+        | Miss::Claimed
         | Miss::Architecture(_)
         | Miss::Constraint(_)
         | Miss::NoDevice(_)
@@ -143,6 +149,7 @@ pub(crate) fn sentence(miss: &Miss<'_>, count: usize) -> String {
         Miss::Lost => "lost".to_owned(),
         Miss::Unknown => by_number("has not said yet what it is", "have not said yet what they are"),
         Miss::RuntimeAway => "without container runtime".to_owned(),
+        Miss::Claimed => by_number("makes room for what is more urgent", "make room for what is more urgent"),
         Miss::Architecture(constraint) | Miss::Constraint(constraint) => {
             format!("{} not meet `{constraint}`", by_number("does", "do"))
         }

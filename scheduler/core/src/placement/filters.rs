@@ -29,6 +29,8 @@ pub(crate) enum Miss<'s> {
     Unknown,
     /// Its container runtime does not answer.
     RuntimeAway,
+    /// Room is being made on it for a workload of a higher priority than somebody there.
+    Claimed,
     /// It is of another architecture or operating system.
     Architecture(&'s Constraint),
     /// It does not meet a constraint.
@@ -60,7 +62,8 @@ pub(crate) fn unavailable(node: &NodeEntry) -> Miss<'static> {
     }
     match node.liveness {
         Liveness::Ready if node.facts.is_none() => Miss::Unknown,
-        Liveness::Ready => Miss::RuntimeAway,
+        Liveness::Ready if node.runtime_trouble().is_some() => Miss::RuntimeAway,
+        Liveness::Ready => Miss::Claimed,
         Liveness::Unreachable => Miss::Unreachable,
         Liveness::Lost => Miss::Lost,
     }
@@ -88,9 +91,8 @@ pub(crate) fn port(port: Port) -> Miss<'static> {
 }
 
 /// What a node lacks, in the engine's units: once that is freed or not asked for, it fits.
-pub(crate) fn resources(lack: Amount) -> Miss<'static> {
-    let memory_bytes = u64::from(lack.memory_kib) << 10;
-    Miss::Resources(Resources { cpu_millis: lack.cpu_millis.into(), memory_bytes })
+pub(crate) fn lack(lack: Amount) -> Resources {
+    Resources { cpu_millis: lack.cpu_millis.into(), memory_bytes: u64::from(lack.memory_kib) << 10 }
 }
 
 /// Whether a node meets the constraints: on what images must be built for first, then all others.
@@ -141,6 +143,7 @@ impl Miss<'_> {
             Self::Cordoned | Self::Draining | Self::Unreachable | Self::Lost | Self::Unknown | Self::RuntimeAway => {
                 "availability"
             }
+            Self::Claimed => "priority",
             Self::Architecture(_) => "architecture",
             Self::Constraint(_) => "constraints",
             Self::Affinity(_) | Self::AvoidedBy(_) => "affinity",

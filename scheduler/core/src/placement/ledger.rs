@@ -9,7 +9,7 @@ use api_types::{
     workload::WorkloadSpec,
 };
 use scheduler_placement::{
-    Amount, ClassId, Demand, Engine, GroupIndex, NodeIndex, NodeShape, Parked, SelectionId, Slot,
+    Amount, ClassId, Demand, Displaceable, Engine, GroupIndex, NodeIndex, NodeShape, Parked, SelectionId, Slot,
 };
 
 use crate::{
@@ -34,6 +34,8 @@ pub(crate) struct Ledger {
     pinned: BTreeSet<WorkloadId>,
     /// Those that wait for room.
     pub(crate) parked: Parked,
+    /// What could be displaced; `None` = nobody asked since priorities changed.
+    pub(crate) displaceable: Option<Displaceable>,
 }
 
 impl Ledger {
@@ -86,12 +88,12 @@ fn shape_of(node: &NodeEntry, class: ClassId) -> NodeShape {
         capacity: Amount::capacity(node.allocatable.cpu_millis, node.allocatable.memory_bytes),
         // Subnets are given once and kept: the same order after every restart.
         order: node.spec.subnet.address.into(),
-        available: is_available(node),
+        available: is_available(node) && node.claimed_for.is_none(),
     }
 }
 
 /// Whether a node takes instances.
-fn is_available(node: &NodeEntry) -> bool {
+pub(crate) fn is_available(node: &NodeEntry) -> bool {
     node.spec.availability == Availability::Active
         && node.liveness == Liveness::Ready
         && node.facts.is_some()
@@ -212,12 +214,16 @@ impl Cluster {
             self.ledger.pinned.remove(id);
         }
         let demand = compile::demand(&self.ledger, spec, selection, nodes);
+        if self.ledger.engine.group(index).is_some_and(|group| group.total() > 0) {
+            self.ledger.displaceable = None;
+        }
         self.ledger.set_demand(index, demand, compile::wanted(spec));
         self.drop_unused(before);
     }
 
     /// Tells the engine that a workload is not wanted any more.
     pub(crate) fn leave_workload(&mut self, id: &WorkloadId) {
+        self.ledger.displaceable = None;
         let mut before = self.named_by_rules_of(id);
         if let Some(index) = self.ledger.group(id) {
             self.ledger.set_demand(index, Demand::default(), 0);
@@ -302,7 +308,8 @@ impl Cluster {
                 Some((NodeIndex(held.node_index()), group, Taken::of(held)))
             })
             .collect();
-        engine.compare(taken.iter().map(|(node, group, taken)| (*node, *group, taken.holding())))
+        engine.compare(taken.iter().map(|(node, group, taken)| (*node, *group, taken.holding())))?;
+        self.check_displaceable()
     }
 
     /// Makes everything anew: rules speak of labels that no rule spoke of before, so nodes fall into other classes.

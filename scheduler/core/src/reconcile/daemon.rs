@@ -65,6 +65,9 @@ impl Scheduler {
         for old in to_renew.iter().take(rollout_share(found.nodes).saturating_sub(under_way)) {
             self.retire(*old);
         }
+        if !found.misses.is_empty() {
+            self.displace(id, found.misses.len(), None);
+        }
         match found.misses.len() {
             0 => self.unpark(id),
             1 => self.park_because(id, found.misses.concat()),
@@ -144,8 +147,11 @@ fn daemon_miss(cluster: &Cluster, node: &NodeEntry, miss: &Miss<'_>) -> Option<S
         | Miss::Affinity(_)
         | Miss::Spread(_)
         | Miss::PerNode(_) => None,
-        Miss::AvoidedBy(_) | Miss::Device(_) | Miss::RuntimeAway | Miss::HostPort(..) | Miss::Resources(_) => {
-            Some(format!("{} {}", node.spec.id, explain::reason(cluster, node, miss)))
-        }
+        Miss::AvoidedBy(_)
+        | Miss::Device(_)
+        | Miss::RuntimeAway
+        | Miss::Claimed
+        | Miss::HostPort(..)
+        | Miss::Resources(_) => Some(format!("{} {}", node.spec.id, explain::reason(cluster, node, miss))),
     }
 }

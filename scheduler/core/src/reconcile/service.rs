@@ -169,6 +169,8 @@ impl Scheduler {
             }
             Why::Ended(_) | Why::GivenUp => Standing::Replace,
             Why::Draining => Standing::Move(best),
+            // Its successor is placed by whoever moves it.
+            Why::Moving => Standing::UnderWay,
             Why::Earlier => Standing::Renew(best),
         }
     }
@@ -180,6 +182,9 @@ impl Scheduler {
             enough &= self.fill_at_home(id, number, slots);
         }
         let (picks, room) = self.pick(id, &wanted);
+        if !room {
+            self.displace(id, wanted.len() - picks.len(), None);
+        }
         for (number, seat) in picks {
             self.fill_slot(id, number, &seat, slots);
         }
@@ -193,7 +198,12 @@ impl Scheduler {
             return true;
         }
         let home = self.cluster.workloads.get(id).map(|entry| self.home_of(entry.spec(), number));
-        let Some(Home::Ready(node)) = home else { return false };
+        let Some(Home::Ready(node)) = home else {
+            if let Some(home) = self.only_home(id, number) {
+                self.displace(id, 1, Some(home));
+            }
+            return false;
+        };
         let index = self.cluster.nodes.index_of(&node);
         let Some(seat) = index.and_then(|index| self.cluster.reserve_on(id, index)) else { return false };
         self.fill_slot(id, number, &seat, slots);
@@ -217,6 +227,9 @@ impl Scheduler {
         let mut allowed: Vec<u32> = self.allowed_moves(moves);
         allowed.retain(|slot| !self.has_data(id, *slot));
         let (picks, enough) = self.pick(id, &allowed);
+        if !enough {
+            self.displace(id, allowed.len() - picks.len(), None);
+        }
         for (number, seat) in picks {
             let placed = self.commit_to(id, number, &seat);
             let old = moves.iter().find(|(slot, _)| *slot == number);
@@ -254,6 +267,8 @@ impl Scheduler {
         let makes_room = self.has_room_after(id, *old);
         if makes_room {
             self.retire(*old);
+        } else {
+            self.displace(id, 1, None);
         }
         makes_room
     }
@@ -289,7 +304,7 @@ impl Scheduler {
     }
 
     /// Tells placement which instances of a workload count for its evenness: those that go away anyway do not.
-    fn count_for_spread(&mut self, id: &WorkloadId) {
+    pub(crate) fn count_for_spread(&mut self, id: &WorkloadId) {
         for number in self.cluster.numbers_of(id).to_vec() {
             let counts = self.cluster.held(number).is_some_and(|held| self.counts_for_spread(held));
             self.cluster.set_counted(number, counts);
@@ -306,13 +321,14 @@ impl Scheduler {
         self.cluster.held(number).is_some_and(|held| held.node().liveness == Liveness::Ready)
     }
 
-    fn tell_replaced(&mut self, old: u64, new: u64, why: Why) {
+    pub(crate) fn tell_replaced(&mut self, old: u64, new: u64, why: Why) {
         let (Some(old), Some(new)) = (self.cluster.held(old), self.cluster.held(new)) else { return };
         let (instance, node) = (old.instance(), old.node_id());
         let because = match why {
             Why::Ended(_) => "it ended".to_owned(),
             Why::GivenUp => format!("{node} is silent"),
             Why::Draining => format!("{node} is being drained"),
+            Why::Moving => "it is better elsewhere".to_owned(),
             Why::Earlier => "its workload changed".to_owned(),
         };
         let message = format!("by {}: {because}", new.id());

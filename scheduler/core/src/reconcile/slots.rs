@@ -44,6 +44,8 @@ pub(crate) enum Why {
     Draining,
     /// It runs an earlier revision.
     Earlier,
+    /// It would be better elsewhere, and its successor is there.
+    Moving,
 }
 
 impl Slot {
@@ -87,7 +89,7 @@ impl Scheduler {
                 continue;
             }
             let silence = self.silence_of(held, entry.spec().disconnect.replace_after_ms);
-            match why_stale(held, silence, entry.workload.runs_since) {
+            match self.why_stale(held, silence, entry.workload.runs_since) {
                 Some(why) => slot.stale.push((held.number, why)),
                 None => slot.targets.push(held.number),
             }
@@ -99,7 +101,7 @@ impl Scheduler {
     pub(crate) fn counts_for_spread(&self, held: Held<'_>) -> bool {
         let Some(entry) = self.cluster.workloads.get(held.workload()) else { return false };
         let silence = self.silence_of(held, entry.spec().disconnect.replace_after_ms);
-        held.is_wanted() && why_stale(held, silence, entry.workload.runs_since).is_none()
+        held.is_wanted() && self.why_stale(held, silence, entry.workload.runs_since).is_none()
     }
 
     /// When silence makes a difference to a workload next.
@@ -111,17 +113,21 @@ impl Scheduler {
         });
         times.min()
     }
-}
 
-fn why_stale(held: Held<'_>, silence: Silence, runs_since: Revision) -> Option<Why> {
-    if let Some(at) = held.ended_at() {
-        return Some(Why::Ended(at));
+    /// Why an instance is to be replaced; `None` = it is as wanted.
+    fn why_stale(&self, held: Held<'_>, silence: Silence, runs_since: Revision) -> Option<Why> {
+        if let Some(at) = held.ended_at() {
+            return Some(Why::Ended(at));
+        }
+        if silence == Silence::GivenUp {
+            return Some(Why::GivenUp);
+        }
+        if held.node().spec.availability == Availability::Draining {
+            return Some(Why::Draining);
+        }
+        if !is_current(held, runs_since) {
+            return Some(Why::Earlier);
+        }
+        self.is_moving(held.number).then_some(Why::Moving)
     }
-    if silence == Silence::GivenUp {
-        return Some(Why::GivenUp);
-    }
-    if held.node().spec.availability == Availability::Draining {
-        return Some(Why::Draining);
-    }
-    (!is_current(held, runs_since)).then_some(Why::Earlier)
 }

@@ -80,6 +80,14 @@ impl Scheduler {
         with
     }
 
+    /// The index of the one node that has the data of a slot.
+    pub(crate) fn only_home(&self, id: &WorkloadId, slot: u32) -> Option<u32> {
+        let homes = self.cluster.homes_of(self.cluster.workloads.get(id)?.spec(), slot);
+        let mut homes = homes.into_iter();
+        let home = homes.next().filter(|_| homes.next().is_none())?;
+        self.cluster.nodes.index_of(home)
+    }
+
     /// Whether a slot has data somewhere.
     pub(crate) fn has_data(&self, id: &WorkloadId, slot: u32) -> bool {
         let entry = self.cluster.workloads.get(id);

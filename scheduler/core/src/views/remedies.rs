@@ -154,6 +154,7 @@ fn without(spec: &WorkloadSpec, miss: &Miss<'_>) -> Option<Change> {
         | Miss::Lost
         | Miss::Unknown
         | Miss::RuntimeAway
+        | Miss::Claimed
         | Miss::AvoidedBy(_) => {
             return None;
         }
@@ -197,7 +198,9 @@ fn available(cluster: &Cluster, spec: &WorkloadSpec, group: &[(&NodeEntry, &Miss
         Miss::Cordoned | Miss::Draining => format!("uncordon {id}"),
         Miss::RuntimeAway => format!("mend the container runtime of {id}"),
         Miss::Unreachable | Miss::Lost | Miss::Unknown => format!("bring {id} back"),
-        Miss::Architecture(_)
+        // It ends by itself.
+        Miss::Claimed
+        | Miss::Architecture(_)
         | Miss::Constraint(_)
         | Miss::NoDevice(_)
         | Miss::Affinity(_)

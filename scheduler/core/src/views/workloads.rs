@@ -7,7 +7,6 @@ use crate::{
     cluster::workloads::{WorkloadEntry, has_address},
     endpoints,
     machine::Scheduler,
-    placement::explain,
     reconcile::{slots::is_current, volumes::WAITING_FOR_DATA},
 };
 
@@ -62,7 +61,7 @@ impl Scheduler {
         Some(match entry.spec().kind {
             // What was noted when it was parked says nothing of later changes that did not help.
             WorkloadKind::Service { replicas } => {
-                self.waits_for_data(entry, replicas).unwrap_or_else(|| explain::summary(&self.cluster, entry.spec()))
+                self.waits_for_data(entry, replicas).unwrap_or_else(|| self.waits_for_room(entry))
             }
             WorkloadKind::Daemon => noted.clone(),
         })

@@ -76,3 +76,15 @@ pub(crate) fn show_volumes(scheduler: &Scheduler) -> String {
     }
     text
 }
+
+pub(crate) fn show_rebalance(scheduler: &Scheduler) -> String {
+    let plan = scheduler.rebalance_plan();
+    let mut text = format!("at least {}, {} left of one that goes on\n", plan.moves_min, plan.left);
+    for moved in plan.moves {
+        writeln!(text, "{}  {} -> {}  {}", moved.instance, moved.from, moved.to, moved.gain).expect("a text takes all");
+    }
+    for residual in plan.residuals {
+        writeln!(text, "stays uneven: {residual}").expect("a text takes all");
+    }
+    text
+}

@@ -68,11 +68,8 @@ fn command(fleet: &mut Fleet, line: &str) -> String {
         "remove" => {
             answer(fleet.request(Change::RemoveNode { node: name(rest[0]), force: rest.get(1) == Some(&"force") }))
         }
-        "forget" => {
-            let slot = rest.get(2).map(|slot| slot.parse().expect("a number"));
-            let volume = Name::new(rest[1]).expect("a name");
-            answer(fleet.request(Change::ForgetVolume { workload: id(rest[0]), volume, slot }))
-        }
+        "forget" => forget(fleet, rest),
+        "rebalance" => answer(fleet.request(Change::Rebalance)),
         "resume" => answer(fleet.request(Change::ResumeSite { site: rest[0].to_owned() })),
         // How a site is reached: `set-site berlin vxlan tunnel`, inside and from other sites.
         "set-site" => answer(fleet.request(moves::set_site(rest))),
@@ -124,6 +121,12 @@ fn command(fleet: &mut Fleet, line: &str) -> String {
         "show" => show(fleet, rest),
         other => panic!("no such command: {other}"),
     }
+}
+
+fn forget(fleet: &mut Fleet, words: &[&str]) -> String {
+    let slot = words.get(2).map(|slot| slot.parse().expect("a number"));
+    let volume = Name::new(words[1]).expect("a name");
+    answer(fleet.request(Change::ForgetVolume { workload: id(words[0]), volume, slot }))
 }
 
 fn node(fleet: &mut Fleet, words: &[&str]) -> String {
@@ -328,6 +331,7 @@ fn show(fleet: &Fleet, words: &[&str]) -> String {
             Ok(explanations) => explanations.into_iter().for_each(|one| text += &explain::why(Ok(one))),
             Err(refusal) => text += &explain::why(Err(refusal)),
         },
+        ["rebalance"] => text += &moves::show_rebalance(scheduler),
         ["volumes"] => text += &moves::show_volumes(scheduler),
         ["why", workload] => text += &explain::why(scheduler.explain(&id(workload), false)),
         other => panic!("cannot show {other:?}"),

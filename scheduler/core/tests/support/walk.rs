@@ -146,17 +146,18 @@ fn one_step(fleet: &mut Fleet, random: &mut Random) {
     }
 }
 
-/// What only a person knows: a silent site is dead, how a site is reached, data is gone.
+/// What only a person knows: a silent site is dead, how a site is reached, data is gone, now is the time to move things.
 fn know_better(fleet: &mut Fleet, random: &mut Random) {
-    let site_or_data = random.below(3);
+    let what = random.below(4);
     let mut site = || if random.one_in(2) { "a" } else { "b" }.to_owned();
-    let change = match site_or_data {
+    let change = match what {
         0 => Change::ResumeSite { site: site() },
         1 => {
             let (site, reach) = (site(), random.one_in(2).then_some(Reach::Vxlan));
             let across = if random.one_in(2) { Across::Tunnel } else { Across::Routes };
             Change::SetSite { site, reach: Some(reach.unwrap_or_default()), across: Some(across) }
         }
+        2 => Change::Rebalance,
         _ => {
             let slot = random.one_in(2).then(|| u32::try_from(random.below(4)).expect("small"));
             Change::ForgetVolume { workload: workload(random), volume: data(), slot }

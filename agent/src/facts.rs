@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, fs, net::Ipv4Addr, path::PathBuf, sync::Arc, ti
 
 use agent_containerd::{Containerd, UsageSample};
 use agent_core::input::Input;
+use agent_network::Network;
 use api_types::{
     id::InstanceId,
     instance::InstanceUsage,
@@ -62,6 +63,7 @@ pub(crate) fn boot_id() -> String {
 /// Samples until the token is cancelled.
 pub(crate) struct Sampler {
     pub(crate) containerd: Containerd,
+    pub(crate) network: Arc<Network>,
     pub(crate) messages: mpsc::Sender<Message>,
     pub(crate) outbox: Arc<Outbox>,
     pub(crate) state_dir: PathBuf,
@@ -80,6 +82,7 @@ impl Sampler {
                 () = token.cancelled() => return Ok(()),
             }
             look = self.look_for_devices(&look).await;
+            self.look_for_ipv6().await;
             let (asked, running) = oneshot::channel();
             if self.messages.send(Message::Running(asked)).await.is_err() {
                 return Ok(());
@@ -112,6 +115,14 @@ impl Sampler {
             self.messages.send(Message::Input(Input::DevicesSeen { missing })).await.ok();
         }
         look
+    }
+
+    /// An IPv6 address may come and go with the router that announces it.
+    async fn look_for_ipv6(&self) {
+        match self.network.ipv6_address().await {
+            Ok(address) => self.outbox.set_ipv6_address(address),
+            Err(error) => tracing::warn!(%error, "whether this node has an IPv6 address cannot be found out"),
+        }
     }
 
     fn node_usage(&mut self) -> NodeUsage {

@@ -9,7 +9,7 @@ use std::{
 };
 
 use agent_core::effect::Balancing;
-use agent_names::{Directory, Server, Settings, Upstream, Zone};
+use agent_names::{Directory, Own, Server, Settings, Upstream, Zone};
 use api_types::{id::NodeId, net::Cidr};
 use tokio::{
     sync::watch,
@@ -41,6 +41,7 @@ pub(crate) struct Names {
 struct Known {
     node: NodeId,
     address: Ipv4Addr,
+    outbox: Arc<Outbox>,
     table: watch::Receiver<Option<(u64, Arc<Balancing>)>>,
 }
 
@@ -58,7 +59,8 @@ impl Names {
         table: watch::Receiver<Option<(u64, Arc<Balancing>)>>,
         outbox: Arc<Outbox>,
     ) -> Self {
-        Self { known: Known { node, address, table }, outbox, serving: Mutex::default() }
+        let known = Known { node, address, outbox: Arc::clone(&outbox), table };
+        Self { known, outbox, serving: Mutex::default() }
     }
 
     /// The node has this range now: listens on its first address before anybody starts who would ask there.
@@ -117,7 +119,8 @@ impl Directory for Known {
     fn with_zone<T>(&self, look: impl FnOnce(Option<&Zone<'_>>) -> T) -> T {
         let table = self.table.borrow();
         let zone = table.as_ref().map(|(_, table)| Zone {
-            node: (self.node.as_str(), self.address),
+            node: Own { name: self.node.as_str(), address: self.address, ipv6_address: self.outbox.ipv6_address() },
+            ipv6_prefix: table.ipv6_prefix,
             cluster_range: table.cluster_range,
             service_range: table.service_range,
             services: &table.services,

@@ -120,6 +120,7 @@ async fn node(config: &Config, disk: &Disk) -> Result<Node, RunError> {
     // Before the first session: a scheduler that knows the node but not its devices would find its grants broken.
     let mut devices = Watch::new(config.devices().map_err(ConfigProblem::from)?);
     outbox.devices(devices.look().offered);
+    outbox.set_ipv6_address(network.ipv6_address().await?);
     outbox.condition("state", if faults.is_empty() { Ok("readable".to_owned()) } else { Err(faults.join("; ")) });
     Ok(Node { outbox, containerd, network, system, devices, address })
 }
@@ -154,7 +155,15 @@ fn parts(config: &Config, disk: Disk, node: Node, token: &CancellationToken) -> 
     }
     let (state_dir, sent) = (config.agent.state_dir.clone(), messages.clone());
     let (runtime, told) = (containerd.clone(), outbox.clone());
-    let sampler = Sampler { containerd: runtime, messages: sent, outbox: told, state_dir, system, devices };
+    let sampler = Sampler {
+        containerd: runtime,
+        network: network.clone(),
+        messages: sent,
+        outbox: told,
+        state_dir,
+        system,
+        devices,
+    };
     let core = Agent::new(Settings::new(membership.node.clone()), assignments.clone(), services.clone(), clock.now());
     let kernel = (network, names.clone());
     let tools = Tools::new(containerd.clone(), kernel, messages.clone(), link.clone(), archive_dir.clone());

@@ -8,7 +8,7 @@ use domain::{
         iana::{Class, Opcode, Rcode},
         message_builder::{AdditionalBuilder, AnswerBuilder},
     },
-    rdata::{A, Ptr, Soa, Srv},
+    rdata::{A, Aaaa, Ptr, Soa, Srv},
 };
 
 use crate::zone::{Found, ORIGIN, Record, Zone};
@@ -99,6 +99,7 @@ pub(crate) fn payload_bytes_max(request: &Message<&[u8]>) -> usize {
 fn fits(record: &Record, asked: Rtype) -> bool {
     let kind = match record {
         Record::Address(_) => Rtype::A,
+        Record::Ipv6Address(_) => Rtype::AAAA,
         Record::Port(..) => Rtype::SRV,
         Record::Pointer(_) => Rtype::PTR,
     };
@@ -135,6 +136,7 @@ fn complete(
     for record in records {
         match record {
             Record::Address(address) => builder.push((name, Class::IN, TTL, a(*address)))?,
+            Record::Ipv6Address(address) => builder.push((name, Class::IN, TTL, Aaaa::new(*address)))?,
             Record::Port(port, target, _) => {
                 builder.push((name, Class::IN, TTL, Srv::new(0, 0, *port, to_name(target))))?
             }

@@ -11,4 +11,4 @@ mod zone;
 
 pub use resolver::Upstream;
 pub use server::{Directory, Server, Settings};
-pub use zone::{ORIGIN, Zone};
+pub use zone::{ORIGIN, Own, Zone};

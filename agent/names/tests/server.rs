@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use agent_names::{Directory, Server, Settings, Upstream, Zone};
+use agent_names::{Directory, Own, Server, Settings, Upstream, Zone};
 use api_types::service::{Endpoint, Peer, Service, ServicePort};
 use domain::{
     base::{
@@ -33,7 +33,8 @@ struct Fixture {
 impl Directory for Fixture {
     fn with_zone<T>(&self, look: impl FnOnce(Option<&Zone<'_>>) -> T) -> T {
         look(Some(&Zone {
-            node: ("n1", Ipv4Addr::new(192, 0, 2, 1)),
+            node: Own { name: "n1", address: Ipv4Addr::new(192, 0, 2, 1), ipv6_address: None },
+            ipv6_prefix: None,
             cluster_range: "10.42.0.0/16".parse().expect("valid"),
             service_range: "10.43.0.0/16".parse().expect("valid"),
             services: &self.services,

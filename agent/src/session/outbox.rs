@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    net::Ipv6Addr,
     sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -124,6 +125,22 @@ impl Outbox {
             drop(waiting);
             self.changed.notify_one();
         }
+    }
+
+    /// Notes the IPv6 address by which other nodes reach this one, if it has one.
+    pub(crate) fn set_ipv6_address(&self, address: Option<Ipv6Addr>) {
+        let mut waiting = self.lock();
+        if waiting.facts.ipv6_address != address {
+            waiting.facts.ipv6_address = address;
+            waiting.facts_changed = true;
+            drop(waiting);
+            self.changed.notify_one();
+        }
+    }
+
+    /// The IPv6 address by which other nodes reach this one, if it has one.
+    pub(crate) fn ipv6_address(&self) -> Option<Ipv6Addr> {
+        self.lock().facts.ipv6_address
     }
 
     /// Notes the devices that are there.

@@ -107,12 +107,8 @@ impl Balancer {
         self.outbox.condition("ports", verdict(&conflicts, "all free"));
         let peers: Vec<_> =
             programmed.unreachable_peers.iter().map(|peer| format!("{}: {}", peer.node, peer.reason)).collect();
-        // Nodes without IPv6 in clusters where nobody asks for it have nothing to report.
-        let asked = self.wanted.borrow().as_ref().is_some_and(|(_, wanted)| wanted.services.iter().any(|one| one.ipv6));
-        if asked {
-            let outcome = programmed.ipv6_missing.clone().map_or_else(|| Ok("balanced as well".to_owned()), Err);
-            self.outbox.condition("ipv6", outcome);
-        }
+        let ipv6 = programmed.ipv6_missing.clone();
+        self.outbox.condition("ipv6", ipv6.map_or_else(|| Ok("nothing is missing".to_owned()), Err));
         self.outbox.condition("peers", verdict(&peers, "a route to each"));
     }
 }

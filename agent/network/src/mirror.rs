@@ -72,9 +72,10 @@ struct Applied {
 }
 
 impl Mirrored {
-    /// Reads a plan: the services that answer by IPv6, as far as nodes can be reached by it. `None`: the cluster has no prefix.
+    /// Reads a plan: the services that answer by IPv6, as far as nodes can be reached by it. `None`: there are none, and so the
+    /// node's IPv6 is left as it is.
     pub(crate) fn of(plan: &Plan) -> Option<Self> {
-        let prefix = plan.ipv6_prefix?;
+        let prefix = plan.ipv6_prefix.filter(|_| plan.services.iter().any(|service| service.ipv6))?;
         let reached = |address: Ipv4Addr| {
             let peer = plan.peers.iter().find(|peer| peer.subnet.contains(address));
             plan.subnet.contains(address) || peer.is_some_and(|peer| peer.ipv6_address.is_some())

@@ -90,7 +90,7 @@ pub struct Programmed {
     pub port_conflicts: Vec<PortConflict>,
     /// Nodes to whose instances no route could be made. They are tried again at each program and verify.
     pub unreachable_peers: Vec<UnreachablePeer>,
-    /// Why nothing is done by IPv6 although the cluster has a prefix for it, in one line for people.
+    /// Why nothing is balanced by IPv6 although a service asks for it, in one line for people.
     pub ipv6_missing: Option<String>,
 }
 

@@ -3,7 +3,7 @@
 use std::{
     fs::File,
     io,
-    net::Ipv4Addr,
+    net::{Ipv4Addr, Ipv6Addr},
     path::{Path, PathBuf},
     process::Command,
     thread,
@@ -20,6 +20,12 @@ const BRIDGE: &str = "br0";
 #[must_use]
 pub fn path(name: &str) -> PathBuf {
     Path::new(FOLDER).join(name)
+}
+
+/// The IPv6 address that a member of a bed's network has beside its IPv4 address.
+#[must_use]
+pub fn ipv6_address(address: Ipv4Addr) -> Ipv6Addr {
+    Ipv6Addr::from_bits(Ipv6Addr::new(0xfd77, 0, 0, 0, 0, 0, 0, 0).to_bits() | u128::from(address.to_bits()))
 }
 
 /// Runs `work` on a thread of its own inside the namespace at `netns`.
@@ -81,6 +87,8 @@ impl Lan {
         ip(&["-n", &lan, "link", "add", &port, "type", "veth", "peer", "name", "eth0", "netns", &own])?;
         ip(&["-n", &lan, "link", "set", &port, "master", BRIDGE, "up"])?;
         ip(&["-n", &own, "addr", "add", &format!("{address}/24"), "dev", "eth0"])?;
+        let ipv6 = format!("{}/64", ipv6_address(address));
+        ip(&["-n", &own, "addr", "add", &ipv6, "dev", "eth0", "nodad"])?;
         ip(&["-n", &own, "link", "set", "lo", "up"])?;
         ip(&["-n", &own, "link", "set", "eth0", "up"])?;
         ip(&["-n", &own, "route", "add", "default", "via", "10.77.0.1"])

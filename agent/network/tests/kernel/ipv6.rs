@@ -63,7 +63,11 @@ fn a_service_that_does_not_ask_for_it_is_refused_by_ipv6_and_works_by_ipv4() {
     let node = dual(&mut world, 1);
     let server = node.start("web-1", 2);
     let mut plan = plan(&node, &[&server], &[]);
+    let mut other = plan.services[0].clone();
+    (other.id, other.address) = ("api".parse().expect("a name"), [10, 43, 0, 9].into());
+    other.ports.retain(|port| port.publish.is_none());
     plan.services[0].ipv6 = false;
+    plan.services.insert(0, other);
     node.wait(node.network.program(&plan)).expect("programmed");
     node.wait(node.network.verify()).expect("verified");
     answer_as(&server);

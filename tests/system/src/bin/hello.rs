@@ -5,7 +5,7 @@
 
 use std::{
     io::{BufRead, BufReader, Write},
-    net::{TcpListener, TcpStream},
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream},
     sync::atomic::{AtomicBool, Ordering},
     time::Duration,
 };
@@ -18,7 +18,9 @@ static SICK: AtomicBool = AtomicBool::new(false);
 fn main() -> std::io::Result<()> {
     let port: u16 = std::env::var("PORT").ok().and_then(|port| port.parse().ok()).unwrap_or(8080);
     let name = std::fs::read_to_string("/proc/sys/kernel/hostname")?.trim().to_owned();
-    let listener = TcpListener::bind(("0.0.0.0", port))?;
+    // By IPv6, where IPv4 arrives, too; where the kernel has none, by IPv4.
+    let everywhere: [SocketAddr; 2] = [(Ipv6Addr::UNSPECIFIED, port).into(), (Ipv4Addr::UNSPECIFIED, port).into()];
+    let listener = TcpListener::bind(everywhere.as_slice())?;
     end_on_sigterm()?;
     writeln!(std::io::stdout(), "{name} listens on port {port}")?;
     for stream in listener.incoming() {

@@ -417,7 +417,7 @@ fn table(generation: u64, services: &[&str], peers: u8) -> ServiceTable {
         subnet: format!("10.42.{index}.0/24").parse().expect("a range"),
         site: "berlin".to_owned(),
         reach: if index == 1 { Reach::Routes } else { Reach::Vxlan },
-        across: if index == 1 { Across::Routes } else { Across::Tunnel },
+        across: if index == 1 { Across::Routes } else { Across::Apart },
     };
     ServiceTable {
         epoch: Epoch(1),

@@ -34,6 +34,7 @@ mod invariants;
 mod lifecycle;
 mod machine;
 mod probes;
+mod reach;
 mod reconcile;
 mod recovery;
 mod report;

@@ -19,6 +19,7 @@ use crate::{
     effect::{Balancing, Effect, Effects, HostPort, host_ports},
     instances::{Instance, Listing},
     machine::{Agent, Runtime},
+    reach::Neighbours,
     restart::backoff_ms,
 };
 
@@ -242,8 +243,11 @@ impl Agent {
             sorted
         };
         let (local, withdrawn) = (by_workload(&basis.local.endpoints), by_workload(&basis.local.withdrawn));
+        let neighbours = Neighbours::of(&basis.table, own);
+        let apart = neighbours.apart();
         let services = basis.table.services.iter().map(|service| {
-            let remote = service.endpoints.iter().filter(|endpoint| endpoint.node != *own);
+            let remote = service.endpoints.iter();
+            let remote = remote.filter(|endpoint| endpoint.node != *own && !apart.contains(&endpoint.node));
             let local = local.get(&service.id).into_iter().flatten();
             let mut endpoints: Vec<Endpoint> = remote.chain(local).cloned().collect();
             if endpoints.is_empty() {
@@ -258,7 +262,7 @@ impl Agent {
             ipv6_prefix: basis.table.ipv6_prefix,
             subnet: basis.subnet,
             services: services.collect(),
-            peers: basis.table.peers.iter().filter(|peer| peer.node != *own).cloned().collect(),
+            peers: neighbours.reached(),
             host_ports: basis.local.host_ports.clone(),
         };
         balancing.services.sort_by(|one, other| one.id.cmp(&other.id));

@@ -36,7 +36,7 @@ pub(crate) fn ensure(
     settings: &Settings,
     routing: &Routing,
     (instance, address): (&str, Ipv4Addr),
-    source: Option<Ipv4Addr>,
+    (source, mtu): (Option<Ipv4Addr>, u32),
 ) -> Result<PathBuf, Error> {
     let path = netns_path(settings, instance);
     let name = link_name(settings, instance);
@@ -75,9 +75,38 @@ pub(crate) fn ensure(
     routing.raise_without_arp(outside_index)?;
     inside.await_link(inside_index)?;
     routing.await_link(outside_index)?;
+    fit(&inside, inside_index, mtu)?;
+    fit(routing, outside_index, mtu)?;
     routing.set_neighbour(outside_index, address, inside_mac)?;
     routing.set_route(&Route { destination: host(address), way: Way::Link(outside_index), source }, &routes)?;
     Ok(path)
+}
+
+/// Makes the links of all instances take packets of at most this size, as they run; gives whether one had to be changed.
+pub(crate) fn fit_all(settings: &Settings, routing: &Routing, mtu: u32) -> Result<bool, Error> {
+    let links = routing.mtus()?;
+    let mut changed = false;
+    for instance in pinned(&settings.netns_dir)? {
+        let link = links.get(&link_name(settings, instance.as_str()));
+        let Some((index, _)) = link.filter(|(_, own)| *own != mtu) else { continue };
+        let namespace = namespace::open(&netns_path(settings, instance.as_str()))?;
+        let inside = namespace::inside(&namespace, Routing::open)?;
+        // The outer end last: it is by that that one sees whether both are done.
+        if let Some(inner) = inside.link(INSIDE)? {
+            fit(&inside, inner, mtu)?;
+        }
+        fit(routing, *index, mtu)?;
+        changed = true;
+    }
+    Ok(changed)
+}
+
+/// Makes a link take packets of at most this size.
+fn fit(routing: &Routing, index: u32, mtu: u32) -> Result<(), Error> {
+    if routing.mtu(index)? == Some(mtu) {
+        return Ok(());
+    }
+    routing.set_mtu(index, mtu)
 }
 
 /// Removes whatever is there of the instance's network.

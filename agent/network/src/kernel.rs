@@ -6,7 +6,10 @@ use std::{
     fs,
     net::{Ipv4Addr, SocketAddrV4, UdpSocket},
     os::fd::OwnedFd,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU32, Ordering},
+    },
 };
 
 use api_types::{
@@ -17,7 +20,7 @@ use api_types::{
 };
 
 use crate::{
-    Error, Plan, PortConflict, Programmed, Settings, UnreachablePeer, Verified,
+    Error, Plan, PortConflict, Programmed, Settings, Verified,
     balancer::Balancer,
     conntrack,
     element::hash,
@@ -29,6 +32,7 @@ use crate::{
     route::{Route, Routing, Way},
     self_check, sysctl,
     table::Base,
+    vxlan::MTU_DEFAULT,
     wanted::{Front, Wanted},
 };
 
@@ -47,6 +51,10 @@ pub(crate) struct Kernel {
     pub(crate) ipv6_prefix: Arc<Mutex<Option<Ipv6Prefix>>>,
     pub(crate) current: Option<Current>,
     reservations: BTreeMap<(Protocol, u16), OwnedFd>,
+    /// The largest packet of the instances' links, shared with the calls that make them.
+    pub(crate) mtu: Arc<AtomicU32>,
+    /// The same as it was last set on all links of instances; `None` = not by this run yet.
+    pub(crate) fitted: Option<u32>,
     /// Who holds a port that we could not have: the socket's number and its process.
     squatters: BTreeMap<(Protocol, u16), (u64, String)>,
 }
@@ -55,9 +63,9 @@ pub(crate) struct Kernel {
 #[derive(Debug)]
 pub(crate) struct Current {
     cluster_range: Cidr,
-    service_range: Cidr,
-    subnet: Cidr,
-    peers: Vec<Peer>,
+    pub(crate) service_range: Cidr,
+    pub(crate) subnet: Cidr,
+    pub(crate) peers: Vec<Peer>,
     wanted: Wanted,
     /// What of it is made by IPv6, too.
     pub(crate) mirrored: Option<Arc<Mirrored>>,
@@ -117,6 +125,8 @@ impl Kernel {
             mirror: None,
             ipv6_prefix: Arc::default(),
             current: None,
+            mtu: Arc::new(AtomicU32::new(MTU_DEFAULT)),
+            fitted: None,
             reservations: BTreeMap::new(),
             squatters: BTreeMap::new(),
         })
@@ -177,7 +187,8 @@ impl Kernel {
         let forwarding = sysctl::ensure(&self.settings.netns_dir)?;
         let source = self.source();
         let address_changed = self.claim_address()?;
-        let (stale, routes_changed, unreachable_peers) = self.set_routes(source)?;
+        let wrapping = self.set_overlay()?;
+        let (stale, routes_changed, unreachable_peers) = self.set_routes(source, &wrapping)?;
         let port_conflicts = self.claim_ports();
         let Some(current) = &mut self.current else { return Err(Error::Unprogrammed) };
         let base = Base {
@@ -204,53 +215,11 @@ impl Kernel {
         }
         let without = port_conflicts.iter().map(|conflict| (conflict.protocol, conflict.port)).collect();
         let port_conflicts = current.overlaps.iter().cloned().chain(port_conflicts).collect();
+        let dropped = self.drop_overlay()?;
         let (mirror_changed, ipv6_missing) = self.sync_mirror(without)?;
-        let changed = address_changed || routes_changed || table_changed || mirror_changed || !stale.is_empty();
+        let ways_changed = wrapping.changed || dropped || routes_changed || !stale.is_empty();
+        let changed = address_changed || ways_changed || table_changed || mirror_changed;
         Ok((changed, Programmed { port_conflicts, unreachable_peers, ipv6_missing }))
-    }
-
-    /// Sets the routes that are missing; gives those that are too many, whether one was set, and whom none reaches.
-    fn set_routes(&self, source: Option<Ipv4Addr>) -> Result<(Vec<Route>, bool, Vec<UnreachablePeer>), Error> {
-        let Some(current) = &self.current else { return Err(Error::Unprogrammed) };
-        let existing: Vec<Route> = self.routing.routes()?;
-        let existing: Vec<Route> =
-            existing.into_iter().filter(|route| !instance::leads_to_instance(route, current.subnet)).collect();
-        let mut unreachable = Vec::new();
-        let mut changed = false;
-        let loopback = self.routing.link("lo")?.unwrap_or(1);
-        let mut wanted = vec![
-            // Without a route, what the node itself asks of a service would fail before the table sees it.
-            Route { destination: current.service_range, way: Way::Link(loopback), source },
-            // What is asked of an instance that is gone fails at once, and does not wander off to the default route.
-            Route { destination: current.subnet, way: Way::Unreachable, source: None },
-        ];
-        if !existing.contains(&wanted[0]) {
-            // In a namespace just made it is still down.
-            self.routing.raise(loopback)?;
-        }
-        for route in &wanted {
-            changed |= self.set_route(route, &existing)?;
-        }
-        for peer in current.peers.iter().filter(|peer| peer.subnet != current.subnet) {
-            let route = Route { destination: peer.subnet, way: Way::Gateway(peer.address), source };
-            match self.set_route(&route, &existing) {
-                Ok(set) => changed |= set,
-                Err(error) => {
-                    unreachable.push(UnreachablePeer { node: peer.node.clone(), reason: reason(peer, &error) })
-                }
-            }
-            wanted.push(route);
-        }
-        let destinations: BTreeSet<_> = wanted.iter().map(|route| route.destination).collect();
-        let stale = existing.into_iter().filter(|route| !destinations.contains(&route.destination)).collect();
-        Ok((stale, changed, unreachable))
-    }
-
-    fn set_route(&self, route: &Route, existing: &[Route]) -> Result<bool, Error> {
-        if existing.contains(route) {
-            return Ok(false);
-        }
-        self.routing.set_route(route, existing).map(|()| true)
     }
 
     /// Reserves every port of the plan, gives up the others, and names who holds what cannot be had.
@@ -338,7 +307,8 @@ impl Kernel {
         instances.retain(|name, _| namespace::exists(&instance::netns_path(&self.settings, name.as_str())));
         let mut repaired = false;
         for (name, address) in instances.iter().filter(|(_, address)| !reached(address)) {
-            instance::ensure(&self.settings, &self.routing, (name.as_str(), *address), self.source())?;
+            let fit = (self.source(), self.mtu.load(Ordering::Relaxed));
+            instance::ensure(&self.settings, &self.routing, (name.as_str(), *address), fit)?;
             repaired = true;
         }
         Ok(repaired | self.furnish_instances(&instances)?)
@@ -378,14 +348,4 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// The address, if it is one of this machine's.
 pub(crate) fn local(address: Ipv4Addr) -> Option<Ipv4Addr> {
     UdpSocket::bind((address, 0)).ok().map(|_| address)
-}
-
-fn reason(peer: &Peer, error: &Error) -> String {
-    match error.errno() {
-        Some(libc::ENETUNREACH | libc::EHOSTUNREACH | libc::EINVAL | libc::ENETDOWN) => {
-            format!("{} is not on a directly connected network; other ways to reach a node follow later", peer.address)
-        }
-        Some(libc::EEXIST) => format!("somebody else's route to {} is in the way; remove it", peer.subnet),
-        _ => error.to_string(),
-    }
 }

@@ -17,6 +17,7 @@ mod mirror;
 mod namespace;
 mod network;
 mod passes;
+mod peers;
 mod plan;
 mod route;
 mod rule;
@@ -25,6 +26,7 @@ mod slots;
 mod socket;
 mod sysctl;
 mod table;
+mod vxlan;
 mod wanted;
 
 pub use error::Error;

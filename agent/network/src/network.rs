@@ -3,7 +3,10 @@
 use std::{
     net::{Ipv4Addr, Ipv6Addr},
     path::PathBuf,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU32, Ordering},
+    },
 };
 
 use api_types::{id::InstanceId, net::Ipv6Prefix};
@@ -35,6 +38,8 @@ struct Shared {
     ipv6_prefix: Arc<Mutex<Option<Ipv6Prefix>>>,
     instances: Instances,
     at_once: Semaphore,
+    /// The largest packet of the instances' links; the kernel's part sets it.
+    mtu: Arc<AtomicU32>,
 }
 
 impl Network {
@@ -51,6 +56,7 @@ impl Network {
         let shared = Shared {
             settings,
             ipv6_prefix: Arc::clone(&kernel.ipv6_prefix),
+            mtu: Arc::clone(&kernel.mtu),
             kernel: Mutex::new(kernel),
             instances: Mutex::new(instances),
             at_once: Semaphore::new(AT_ONCE),
@@ -73,8 +79,8 @@ impl Network {
         let instance = instance.clone();
         let _turn = self.shared.at_once.acquire().await;
         self.blocking(move |shared| {
-            let source = local(shared.settings.node_address);
-            let path = instance::ensure(&shared.settings, &Routing::open()?, (instance.as_str(), address), source)?;
+            let fit = (local(shared.settings.node_address), shared.mtu.load(Ordering::Relaxed));
+            let path = instance::ensure(&shared.settings, &Routing::open()?, (instance.as_str(), address), fit)?;
             let ipv6_prefix = *lock(&shared.ipv6_prefix);
             if let Some(prefix) = ipv6_prefix {
                 mirror::furnish(&shared.settings, &Routing::open()?, (instance.as_str(), address), prefix)?;

@@ -24,8 +24,8 @@ const DELETE_ROUTE: u16 = 25;
 const GET_ROUTE: u16 = 26;
 const NEW_NEIGHBOUR: u16 = 28;
 
-const FAMILY: u8 = 2;
-const LINK_HEADER_BYTES: usize = 16;
+pub(crate) const FAMILY: u8 = 2;
+pub(crate) const LINK_HEADER_BYTES: usize = 16;
 const ROUTE_HEADER_BYTES: usize = 12;
 const LINK_ADDRESS: u16 = 1;
 const LINK_NAME: u16 = 3;
@@ -43,10 +43,12 @@ const SCOPE_HOST: u8 = 254;
 const ADDRESS_HEADER_BYTES: usize = 8;
 const ADDRESS_LOCAL: u16 = 2;
 const ADDRESS_LABEL: u16 = 3;
+/// The gateway is taken to be on the link (`RTNH_F_ONLINK`).
+const ROUTE_ON_LINK: u32 = 4;
 const UNICAST: u8 = 1;
 const UNREACHABLE: u8 = 7;
 const NEIGHBOUR_PERMANENT: u16 = 0x80;
-const UP: u32 = 1;
+pub(crate) const UP: u32 = 1;
 const NO_ARP: u32 = 0x80;
 /// A link's operational state (RFC 2863) as the kernel numbers it.
 const STATE_UP: u8 = 6;
@@ -75,6 +77,13 @@ pub(crate) struct Route {
 pub(crate) enum Way {
     /// By a neighbour.
     Gateway(Ipv4Addr),
+    /// By a neighbour that is only known on the link with this index, whatever addresses that has.
+    Beyond {
+        /// The neighbour.
+        gateway: Ipv4Addr,
+        /// The link.
+        link: u32,
+    },
     /// Straight into the link with this index.
     Link(u32),
     /// Not at all: the sender is told.
@@ -99,7 +108,7 @@ pub(crate) struct Pair<'a> {
 /// The way to the kernel's routing.
 #[derive(Debug)]
 pub(crate) struct Routing {
-    socket: Socket,
+    pub(crate) socket: Socket,
 }
 
 impl Routing {
@@ -291,7 +300,7 @@ fn tolerate(outcome: Result<(), Error>, numbers: &[i32]) -> Result<(), Error> {
     }
 }
 
-fn link_header(index: u32, up: u32) -> Vec<u8> {
+pub(crate) fn link_header(index: u32, up: u32) -> Vec<u8> {
     let mut header = vec![0; 4];
     header.extend(index.to_ne_bytes());
     header.extend(up.to_ne_bytes());
@@ -322,12 +331,14 @@ fn address_request(
 
 fn route_request(what: &'static str, kind: (u16, u16), route: &Route) -> Requests {
     let (scope, action) = match route.way {
-        Way::Gateway(_) => (SCOPE_UNIVERSE, UNICAST),
+        Way::Gateway(_) | Way::Beyond { .. } => (SCOPE_UNIVERSE, UNICAST),
         Way::Link(_) => (SCOPE_LINK, UNICAST),
         Way::Unreachable => (SCOPE_UNIVERSE, UNREACHABLE),
     };
     let prefix = route.destination.prefix;
-    let header = [FAMILY, prefix, 0, 0, TABLE_MAIN, PROTOCOL_OURS, scope, action, 0, 0, 0, 0];
+    let flags = if matches!(route.way, Way::Beyond { .. }) { ROUTE_ON_LINK } else { 0 };
+    let mut header = vec![FAMILY, prefix, 0, 0, TABLE_MAIN, PROTOCOL_OURS, scope, action];
+    header.extend(flags.to_ne_bytes());
     let mut requests = Requests::default();
     requests.push(what, kind, &header, |attributes| write_route(attributes, route));
     requests
@@ -339,6 +350,10 @@ fn write_route(attributes: &mut Attributes<'_>, route: &Route) {
     }
     match route.way {
         Way::Gateway(gateway) => attributes.bytes(ROUTE_GATEWAY, &gateway.octets()),
+        Way::Beyond { gateway, link } => {
+            attributes.bytes(ROUTE_GATEWAY, &gateway.octets());
+            attributes.native(ROUTE_LINK, link);
+        }
         Way::Link(index) => attributes.native(ROUTE_LINK, index),
         Way::Unreachable => {}
     }
@@ -364,8 +379,10 @@ fn read_route(message: &Message<'_>) -> Option<Route> {
             _ => {}
         }
     }
+    let on_link = u32_at(header, 8)? & ROUTE_ON_LINK != 0;
     let way = match (header[7], gateway, link) {
         (UNREACHABLE, ..) => Way::Unreachable,
+        (_, Some(gateway), Some(link)) if on_link => Way::Beyond { gateway, link },
         (_, Some(gateway), _) => Way::Gateway(gateway),
         (_, None, link) => Way::Link(link?),
     };

@@ -17,6 +17,7 @@ use crate::{
     Error, instance,
     kernel::{Current, Kernel},
     namespace,
+    vxlan::MTU_DEFAULT,
     wanted::Front,
 };
 
@@ -62,8 +63,9 @@ pub(crate) fn clean(kernel: &Kernel) -> Result<(), Error> {
 }
 
 fn listen(kernel: &Kernel) -> Result<TcpListener, String> {
-    let path = instance::ensure(&kernel.settings, &kernel.routing, (SCRATCH, SCRATCH_ADDRESS), kernel.source())
-        .map_err(|error| format!("the test instance's network cannot be made: {error}"))?;
+    let path =
+        instance::ensure(&kernel.settings, &kernel.routing, (SCRATCH, SCRATCH_ADDRESS), (kernel.source(), MTU_DEFAULT))
+            .map_err(|error| format!("the test instance's network cannot be made: {error}"))?;
     let bound = namespace::open(&path).and_then(|namespace| {
         namespace::inside(&namespace, || {
             TcpListener::bind((SCRATCH_ADDRESS, 0))

@@ -17,6 +17,7 @@ use crate::{
     guard,
     message::{Requests, flag},
     rule::{Link, Must, Rule, Side, Verdict},
+    vxlan,
 };
 
 /// The most slots of one service: one chain exists for each number of slots.
@@ -265,6 +266,11 @@ fn masquerade(base: &Base) -> Vec<Rule> {
         // Translated here, answered by an instance elsewhere, asked by somebody whose answers need not come through
         // here: the instance must answer to this node, which alone can translate back.
         elsewhere.masquerade(),
+        // What this node itself asks of instances behind the device that wraps: their answers must come back through it.
+        Rule::of(base.family)
+            .link_prefix(Link::Out, Must::Equal, &vxlan::name(&base.interface_prefix))
+            .range(Side::Source, Must::Differ, base.cluster_range)
+            .masquerade(),
         // From an instance to the world outside, which has no route to our addresses.
         Rule::of(base.family)
             .range(Side::Source, Must::Equal, subnet)
@@ -276,7 +282,9 @@ fn masquerade(base: &Base) -> Vec<Rule> {
 fn forward(base: &Base) -> Vec<Rule> {
     let prefix = &base.interface_prefix;
     let ours = |link| Rule::of(base.family).link_prefix(link, Must::Equal, prefix).verdict(Verdict::Accept);
-    let mut rules = vec![untranslated(base)];
+    // Whoever asks from outside does not know how little fits behind that device.
+    let wrapping = Rule::of(base.family).link_prefix(Link::Out, Must::Equal, &vxlan::name(prefix));
+    let mut rules = vec![untranslated(base), wrapping.begins_connection().clamp_segments()];
     rules.extend(guard::forwarded(base));
     match base.forwarding {
         Forwarding::AsBefore => {}

@@ -146,7 +146,7 @@ async fn moves_and_volumes() {
             ("GET /v1/sites", "WA1-view", "", ""),
             ("POST /v1/sites/set", "WA1-operate", json, r#"{"site":"default","reach":"vxlan"}"#),
             ("POST /v1/sites/set", "WA1-operate", json, r#"{"site":"default","across":"pigeon"}"#),
-            ("POST /v1/sites/set", "WA1-operate", json, r#"{"site":"bonn","across":"tunnel"}"#),
+            ("POST /v1/sites/set", "WA1-operate", json, r#"{"site":"bonn","across":"apart"}"#),
             ("POST /v1/sites/set", "WA1-deploy", json, r#"{"site":"default","reach":"vxlan"}"#),
             ("POST /v1/sites/resume", "WA1-operate", json, r#"{"site":"berlin"}"#),
             ("POST /v1/sites/resume", "WA1-operate", json, r#"{"site":"bonn"}"#),

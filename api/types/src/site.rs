@@ -49,15 +49,15 @@ impl Reach {
     }
 }
 
-/// How nodes of other sites reach a site's instances. Between two sites the tunnel is used if one of them says so.
+/// How nodes of other sites reach a site's instances. Two sites are apart if one of them says so.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Across {
     /// As if they were of one site: by a route, on a link that both sites share.
     #[default]
     Routes,
-    /// Not at all, but for services that ask to be reached across sites: through the agents' own encrypted connections.
-    Tunnel,
+    /// Not at all: no packet passes between instances of the site and others.
+    Apart,
 }
 
 impl Across {
@@ -66,7 +66,7 @@ impl Across {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Routes => "routes",
-            Self::Tunnel => "tunnel",
+            Self::Apart => "apart",
         }
     }
 

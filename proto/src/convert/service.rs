@@ -174,7 +174,7 @@ impl From<Peer> for v1::Peer {
         };
         let across = match peer.across {
             Across::Routes => v1::Across::Routes,
-            Across::Tunnel => v1::Across::Tunnel,
+            Across::Apart => v1::Across::Apart,
         };
         Self {
             node: peer.node.to_string(),
@@ -204,7 +204,7 @@ impl TryFrom<v1::Peer> for Peer {
             },
             across: match known("across", wire.across)? {
                 v1::Across::Unspecified | v1::Across::Routes => Across::Routes,
-                v1::Across::Tunnel => Across::Tunnel,
+                v1::Across::Apart => Across::Apart,
             },
         })
     }

@@ -130,6 +130,51 @@ fn peers_are_the_other_nodes() {
     assert_eq!(balancing.peers.iter().map(|peer| peer.node.as_str()).collect::<Vec<_>>(), ["edge-2"]);
 }
 
+/// The sites of this node and of the other one, and how these are reached.
+fn between(own: (&str, Across), other: (&str, Reach, Across)) -> Vec<(Reach, usize)> {
+    let mut node = Node::running(&[]);
+    let mut table = table(2, &["web"], &[("web-7", "edge-2", 9)]);
+    let [here, there] = table.peers.as_mut_slice() else { panic!("two nodes") };
+    (here.site, here.across) = (own.0.to_owned(), own.1);
+    (there.site, there.reach, there.across) = (other.0.to_owned(), other.1, other.2);
+
+    node.give(Input::Services(table));
+
+    let balancing = node.balancing.expect("balancing");
+    let endpoints = balancing.services[0].endpoints.len();
+    if balancing.peers.is_empty() {
+        assert_eq!(endpoints, 0, "nobody is asked whom nothing reaches");
+    }
+    balancing.peers.iter().map(|peer| (peer.reach, endpoints)).collect()
+}
+
+#[test]
+fn inside_a_site_nodes_are_reached_as_it_says() {
+    let reached = between(("berlin", Across::Apart), ("berlin", Reach::Vxlan, Across::Apart));
+
+    assert_eq!(reached, [(Reach::Vxlan, 1)]);
+}
+
+#[test]
+fn sites_of_which_nobody_spoke_are_one_network() {
+    let reached = between(("berlin", Across::Routes), ("hamburg", Reach::Routes, Across::Routes));
+
+    assert_eq!(reached, [(Reach::Routes, 1)]);
+}
+
+#[test]
+fn what_a_site_wraps_inside_is_not_wrapped_for_others() {
+    let reached = between(("berlin", Across::Routes), ("hamburg", Reach::Vxlan, Across::Routes));
+
+    assert_eq!(reached, [(Reach::Routes, 1)]);
+}
+
+#[test]
+fn a_site_apart_has_neither_routes_nor_endpoints_here() {
+    assert_eq!(between(("berlin", Across::Routes), ("hamburg", Reach::Routes, Across::Apart)), []);
+    assert_eq!(between(("berlin", Across::Apart), ("hamburg", Reach::Vxlan, Across::Routes)), []);
+}
+
 #[test]
 fn an_older_table_is_ignored() {
     let mut node = Node::running(&[]);

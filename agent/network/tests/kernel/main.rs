@@ -5,6 +5,7 @@ mod faults;
 mod instances;
 mod ipv6;
 mod isolation;
+mod reach;
 mod server;
 mod services;
 mod world;

@@ -97,6 +97,21 @@ impl Connection {
     }
 }
 
+/// Sends so many bytes and reads them back, both at once.
+pub(crate) fn exchange(netns: &Path, to: SocketAddrV4, bytes: usize) -> io::Result<Answer> {
+    let mut connection = Connection::open(netns, to)?;
+    let mut writer = connection.reader.get_ref().try_clone()?;
+    let sender = thread::spawn(move || writer.write_all(&vec![7; bytes]));
+    let mut back = vec![0; bytes];
+    connection.reader.read_exact(&mut back)?;
+    sender.join().expect("a sender that ends")?;
+    if back.iter().all(|byte| *byte == 7) {
+        Ok(connection.answer)
+    } else {
+        Err(io::Error::other("other bytes came back"))
+    }
+}
+
 /// One connection: who answered.
 pub(crate) fn ask(netns: &Path, to: SocketAddrV4) -> io::Result<Answer> {
     Connection::open(netns, to).map(|connection| connection.answer)
@@ -125,7 +140,7 @@ fn serve(mut stream: TcpStream, peer: SocketAddr, name: &str) {
     if stream.write_all(format!("{name} {}\n", peer.ip()).as_bytes()).is_err() {
         return;
     }
-    let mut buffer = [0; 64];
+    let mut buffer = vec![0; 16 << 10];
     while let Ok(length @ 1..) = stream.read(&mut buffer) {
         if stream.write_all(&buffer[..length]).is_err() {
             return;

@@ -86,6 +86,33 @@ impl World {
         Node { number, netns, settings, network }
     }
 
+    /// Node `number` at 10.97.0.`number`, on a network of its own behind a router that knows the nodes' networks and nothing
+    /// of instances. Nodes on the other network must be there already.
+    pub(crate) fn node_behind_router(&mut self, number: u8, others: &[&Node]) -> Node {
+        let router = self.plug("router", Ipv4Addr::new(10, 99, 0, 254));
+        let name = format!("node{number}");
+        let own = self.add(&name);
+        let router_name = router.file_name().and_then(|name| name.to_str()).expect("a name").to_owned();
+        ip(&["-n", &router_name, "link", "add", "eth1", "type", "veth", "peer", "name", "eth0", "netns", &own])
+            .expect("a cable");
+        ip(&["-n", &router_name, "addr", "add", "10.97.0.254/24", "dev", "eth1"]).expect("an address");
+        ip(&["-n", &router_name, "link", "set", "eth1", "up"]).expect("a link that is up");
+        inside(&router, || fs::write("/proc/sys/net/ipv4/ip_forward", "1")).expect("enter").expect("forwarding");
+        let address = Ipv4Addr::new(10, 97, 0, number);
+        ip(&["-n", &own, "addr", "add", &format!("{address}/24"), "dev", "eth0"]).expect("an address");
+        ip(&["-n", &own, "link", "set", "eth0", "up"]).expect("a link that is up");
+        ip(&["-n", &own, "route", "add", "default", "via", "10.97.0.254"]).expect("a route");
+        for other in others {
+            let other = other.netns.file_name().and_then(|name| name.to_str()).expect("a name");
+            ip(&["-n", other, "route", "add", "10.97.0.0/24", "via", "10.99.0.254"]).expect("a route");
+        }
+        let netns = netns::path(&own);
+        let netns_dir = self.folder().join(&name);
+        let settings = Settings { netns_dir, ..Settings::new(address) };
+        let network = open(&netns, &settings);
+        Node { number, netns, settings, network }
+    }
+
     /// A machine behind the node, to which the one outside has a route through the node.
     pub(crate) fn behind(&mut self, node: &Node, outside: &Path) -> PathBuf {
         let far = self.add("far");

@@ -37,8 +37,8 @@ enum ReachWord {
 enum AcrossWord {
     /// By routes: the sites share a link
     Routes,
-    /// Only services with `across_sites`, through encrypted connections of the agents
-    Tunnel,
+    /// Not at all: each site's services use its own instances
+    Apart,
 }
 
 #[derive(Debug, Args)]
@@ -64,7 +64,7 @@ async fn set(session: &Session<'_>, arguments: &Set) -> Result<(), Failure> {
     });
     let across = arguments.across.map(|word| match word {
         AcrossWord::Routes => Across::Routes,
-        AcrossWord::Tunnel => Across::Tunnel,
+        AcrossWord::Apart => Across::Apart,
     });
     let done = session.client()?.set_site(&arguments.site, reach, across).await?;
     session.screen.data(&done.message);

@@ -39,8 +39,7 @@ pub(super) fn rebalance_plan(left: u32) -> RebalancePlan {
 
 pub(super) fn sites() -> List<SiteView> {
     let site = |name: &str, reach, across| SiteView { name: name.into(), reach, across, nodes: 2, ready: 1 };
-    let items =
-        vec![site("berlin", Reach::Vxlan, Across::Tunnel), site("default", Reach::default(), Across::default())];
+    let items = vec![site("berlin", Reach::Vxlan, Across::Apart), site("default", Reach::default(), Across::default())];
     List { version: 5, items }
 }
 

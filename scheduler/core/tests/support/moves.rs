@@ -41,10 +41,10 @@ pub(crate) fn volumes(text: &str) -> impl Iterator<Item = (String, Mount)> {
     })
 }
 
-/// `berlin vxlan tunnel`: the site, how it is reached inside, how from others.
+/// `berlin vxlan apart`: the site, how it is reached inside, how from others.
 pub(crate) fn set_site(words: &[&str]) -> Change {
     let reach = if words[1] == "vxlan" { Reach::Vxlan } else { Reach::Routes };
-    let across = if words[2] == "tunnel" { Across::Tunnel } else { Across::Routes };
+    let across = if words[2] == "apart" { Across::Apart } else { Across::Routes };
     Change::SetSite { site: words[0].to_owned(), reach: Some(reach), across: Some(across) }
 }
 

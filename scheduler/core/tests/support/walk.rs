@@ -154,7 +154,7 @@ fn know_better(fleet: &mut Fleet, random: &mut Random) {
         0 => Change::ResumeSite { site: site() },
         1 => {
             let (site, reach) = (site(), random.one_in(2).then_some(Reach::Vxlan));
-            let across = if random.one_in(2) { Across::Tunnel } else { Across::Routes };
+            let across = if random.one_in(2) { Across::Apart } else { Across::Routes };
             Change::SetSite { site, reach: Some(reach.unwrap_or_default()), across: Some(across) }
         }
         2 => Change::Rebalance,

@@ -97,12 +97,17 @@ pub(crate) fn leaving(base: &Base) -> Vec<Rule> {
 /// the table may be about to name it, and TCP asks again.
 pub(crate) fn admission(base: &Base) -> Vec<Rule> {
     let pass = |rule: Rule| rule.verdict(Verdict::Return);
-    vec![
+    let mut rules = vec![
         pass(Rule::of(base.family).follows()),
         pass(Rule::of(base.family).destined_to(Collection::Open.name())),
         pass(Rule::of(base.family).load_address_pair().in_set(Collection::Admitted.name())),
-        Rule::of(base.family).verdict(Verdict::Drop),
-    ]
+    ];
+    // A node asks through the device that wraps, for itself and for those outside, by the first address of its range.
+    if base.family == Family::V4 {
+        rules.push(pass(Rule::of(base.family).from_first_of_range(base.subnet.prefix)));
+    }
+    rules.push(Rule::of(base.family).verdict(Verdict::Drop));
+    rules
 }
 
 fn from_instance(base: &Base, must: Must) -> Rule {

@@ -1,6 +1,7 @@
 //! nftables rules as the kernel reads them: expressions that load, compare, look up and decide.
 
 mod conditions;
+mod segments;
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -35,15 +36,6 @@ const RANDOM: u32 = 1;
 const RANDOM_FULLY: u32 = 0x10;
 const DNAT: u32 = 1;
 const REJECT_ICMP: u32 = 0;
-const TCP: u8 = 6;
-const TCP_FLAGS_OFFSET: u32 = 13;
-const TCP_SYN: u8 = 0x02;
-const TCP_RST: u8 = 0x04;
-/// The option that tells the largest segment (RFC 9293, 3.7.1).
-const TCP_OPTION_SEGMENT: u8 = 2;
-const EXTENSION_TCP_OPTION: u32 = 1;
-const ROUTE_TCP_SEGMENT: u32 = 3;
-const TO_NETWORK_ORDER: u32 = 1;
 const REJECT_RESET: u32 = 1;
 /// "Port unreachable" in ICMP (RFC 792) and in ICMPv6 (RFC 4443).
 const ICMP_PORT_UNREACHABLE: u8 = 3;
@@ -206,47 +198,6 @@ impl Rule {
             Link::Out => META_OIFNAME,
         };
         self.meta(key, FIRST).compare(must, prefix.as_bytes())
-    }
-
-    /// Goes on only for the packets that begin a TCP connection, on both sides.
-    pub(crate) fn begins_connection(self) -> Self {
-        self.protocol(TCP)
-            .expression("payload", |body| {
-                body.number(1, FIRST);
-                body.number(2, TRANSPORT_HEADER);
-                body.number(3, TCP_FLAGS_OFFSET);
-                body.number(4, 1);
-            })
-            .expression("bitwise", |body| {
-                body.number(1, FIRST);
-                body.number(2, FIRST);
-                body.number(3, 1);
-                body.nest(4, |data| data.bytes(DATA_VALUE, &[TCP_SYN | TCP_RST]));
-                body.nest(5, |data| data.bytes(DATA_VALUE, &[0]));
-            })
-            .compare(Must::Equal, &[TCP_SYN])
-    }
-
-    /// Lowers the largest segment that the sender says it takes to what fits the link the packet leaves by.
-    pub(crate) fn clamp_segments(self) -> Self {
-        self.expression("rt", |body| {
-            body.number(1, FIRST);
-            body.number(2, ROUTE_TCP_SEGMENT);
-        })
-        .expression("byteorder", |body| {
-            body.number(1, FIRST);
-            body.number(2, FIRST);
-            body.number(3, TO_NETWORK_ORDER);
-            body.number(4, 2);
-            body.number(5, 2);
-        })
-        .expression("exthdr", |body| {
-            body.bytes(2, &[TCP_OPTION_SEGMENT]);
-            body.number(3, 2);
-            body.number(4, 2);
-            body.number(6, EXTENSION_TCP_OPTION);
-            body.number(7, FIRST);
-        })
     }
 
     /// Gives the connection an address and a random port of this node as its source.

@@ -15,6 +15,8 @@ use nix::sched::{CloneFlags, setns};
 pub const FOLDER: &str = "/run/netns";
 /// The name of the bridge in the local network's own namespace.
 const BRIDGE: &str = "br0";
+/// The way out of the local network.
+const ROUTER: &str = "10.77.0.1";
 
 /// Where the namespace `name` is.
 #[must_use]
@@ -66,7 +68,7 @@ impl Lan {
         ip(&["netns", "add", &own])?;
         ip(&["-n", &own, "link", "set", "lo", "up"])?;
         ip(&["-n", &own, "link", "add", BRIDGE, "type", "bridge"])?;
-        ip(&["-n", &own, "addr", "add", "10.77.0.1/24", "dev", BRIDGE])?;
+        ip(&["-n", &own, "addr", "add", &format!("{ROUTER}/24"), "dev", BRIDGE])?;
         ip(&["-n", &own, "link", "set", BRIDGE, "up"])?;
         Ok(lan)
     }
@@ -91,7 +93,7 @@ impl Lan {
         ip(&["-n", &own, "addr", "add", &ipv6, "dev", "eth0", "nodad"])?;
         ip(&["-n", &own, "link", "set", "lo", "up"])?;
         ip(&["-n", &own, "link", "set", "eth0", "up"])?;
-        ip(&["-n", &own, "route", "add", "default", "via", "10.77.0.1"])
+        ip(&["-n", &own, "route", "add", "default", "via", ROUTER])
     }
 
     /// Pulls `member`'s plug: nothing comes or goes, not even the end of a connection.
@@ -108,6 +110,41 @@ impl Lan {
     /// If `ip` fails.
     pub fn plug(&self, member: &str) -> io::Result<()> {
         ip(&["-n", &self.namespace("lan"), "link", "set", &port(member), "up"])
+    }
+
+    /// Takes `member` with its address off the link that all share and puts it behind a router; `others` know the way. The
+    /// router knows the members' addresses and no others.
+    ///
+    /// # Errors
+    /// If `ip` fails, or the router cannot be told to forward.
+    pub fn put_behind_router(&self, member: &str, address: Ipv4Addr, others: &[&str]) -> io::Result<()> {
+        let (own, port, lan) = (self.namespace(member), port(member), self.namespace("lan"));
+        inside(&path(&lan), || std::fs::write("/proc/sys/net/ipv4/ip_forward", "1"))??;
+        ip(&["-n", &lan, "link", "set", &port, "nomaster"])?;
+        ip(&["-n", &lan, "addr", "add", &format!("{ROUTER}/32"), "dev", &port])?;
+        ip(&["-n", &lan, "route", "add", &format!("{address}/32"), "dev", &port])?;
+        ip(&["-n", &own, "addr", "add", &format!("{address}/32"), "dev", "eth0"])?;
+        ip(&["-n", &own, "addr", "del", &format!("{address}/24"), "dev", "eth0"])?;
+        ip(&["-n", &own, "route", "replace", ROUTER, "dev", "eth0"])?;
+        ip(&["-n", &own, "route", "replace", "default", "via", ROUTER])?;
+        let to = format!("{address}/32");
+        others.iter().try_for_each(|other| ip(&["-n", &self.namespace(other), "route", "add", &to, "via", ROUTER]))
+    }
+
+    /// Puts `member` back on the link that all share.
+    ///
+    /// # Errors
+    /// If `ip` fails.
+    pub fn put_on_link(&self, member: &str, address: Ipv4Addr, others: &[&str]) -> io::Result<()> {
+        let (own, port, lan) = (self.namespace(member), port(member), self.namespace("lan"));
+        let to = format!("{address}/32");
+        others.iter().try_for_each(|other| ip(&["-n", &self.namespace(other), "route", "del", &to]))?;
+        ip(&["-n", &lan, "addr", "del", &format!("{ROUTER}/32"), "dev", &port])?;
+        ip(&["-n", &lan, "link", "set", &port, "master", BRIDGE])?;
+        ip(&["-n", &own, "addr", "add", &format!("{address}/24"), "dev", "eth0"])?;
+        ip(&["-n", &own, "addr", "del", &format!("{address}/32"), "dev", "eth0"])?;
+        ip(&["-n", &own, "route", "del", ROUTER, "dev", "eth0", "scope", "link"])?;
+        ip(&["-n", &own, "route", "replace", "default", "via", ROUTER])
     }
 
     /// Removes `member`'s namespace with everything in it.

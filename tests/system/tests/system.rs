@@ -17,6 +17,8 @@ mod nodes;
 mod operation;
 #[path = "stories/placement.rs"]
 mod placement;
+#[path = "stories/reach.rs"]
+mod reach;
 #[path = "stories/stage.rs"]
 mod stage;
 
@@ -57,6 +59,7 @@ const STORIES: &[Story] = &[
     ("a_memory_limit_that_is_hit_is_named_until_it_is_raised", faults::a_memory_limit),
     ("a_workload_that_fits_nowhere_says_why_until_it_fits", faults::no_node_fits),
     ("a_port_that_is_taken_is_named_until_it_is_free", faults::a_port_is_taken),
+    ("a_node_behind_a_router_is_reached_when_its_site_wraps", reach::a_node_behind_a_router),
     ("workloads_that_shun_each_other_never_share_a_node", placement::workloads_that_shun_each_other),
     ("a_volume_keeps_its_data_and_its_replica_through_updates_and_reboots", placement::a_volume_stays),
     ("a_wrong_or_expired_join_token_lets_nobody_in", intruders::join_tokens),

@@ -5,6 +5,7 @@ use api_types::{
     container::PortSpec,
     counter::Epoch,
     instance::{Exit, Health},
+    site::{Across, Reach},
 };
 
 use crate::node::{Node, address, assignment, id, probed, set, stopped, table};

@@ -104,7 +104,7 @@ pub(crate) fn exchange(netns: &Path, to: SocketAddrV4, bytes: usize) -> io::Resu
     let sender = thread::spawn(move || writer.write_all(&vec![7; bytes]));
     let mut back = vec![0; bytes];
     connection.reader.read_exact(&mut back)?;
-    sender.join().expect("a sender that ends")?;
+    sender.join().map_err(|_| io::Error::other("the sender panicked"))??;
     if back.iter().all(|byte| *byte == 7) {
         Ok(connection.answer)
     } else {

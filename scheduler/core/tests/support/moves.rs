@@ -41,11 +41,13 @@ pub(crate) fn volumes(text: &str) -> impl Iterator<Item = (String, Mount)> {
     })
 }
 
-/// `berlin vxlan apart`: the site, how it is reached inside, how from others.
-pub(crate) fn set_site(words: &[&str]) -> Change {
-    let reach = if words[1] == "vxlan" { Reach::Vxlan } else { Reach::Routes };
-    let across = if words[2] == "apart" { Across::Apart } else { Across::Routes };
-    Change::SetSite { site: words[0].to_owned(), reach: Some(reach), across: Some(across) }
+/// `berlin`: its silent nodes are given up; `berlin vxlan apart`: how it is reached inside, and from others.
+pub(crate) fn site(words: &[&str]) -> Change {
+    let site = words[0].to_owned();
+    let [_, reach, across] = words else { return Change::ResumeSite { site } };
+    let reach = if *reach == "vxlan" { Reach::Vxlan } else { Reach::Routes };
+    let across = if *across == "apart" { Across::Apart } else { Across::Routes };
+    Change::SetSite { site, reach: Some(reach), across: Some(across) }
 }
 
 /// The sites, and what each node is told of the others.

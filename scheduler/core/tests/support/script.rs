@@ -70,9 +70,8 @@ fn command(fleet: &mut Fleet, line: &str) -> String {
         }
         "forget" => forget(fleet, rest),
         "rebalance" => answer(fleet.request(Change::Rebalance)),
-        "resume" => answer(fleet.request(Change::ResumeSite { site: rest[0].to_owned() })),
-        // How a site is reached: `set-site berlin vxlan apart`, inside and from other sites.
-        "set-site" => answer(fleet.request(moves::set_site(rest))),
+        // `resume berlin`, and how a site is reached inside and from others: `set-site berlin vxlan apart`.
+        "resume" | "set-site" => answer(fleet.request(moves::site(rest))),
         "condition" => condition(fleet, rest),
         "advance" => {
             fleet.advance(milliseconds(rest[0]));

@@ -104,7 +104,7 @@ pub(crate) fn admission(base: &Base) -> Vec<Rule> {
     ];
     // A node asks through the device that wraps, for itself and for those outside, by the first address of its range.
     if base.family == Family::V4 {
-        rules.push(pass(Rule::of(base.family).from_first_of_range(base.subnet.prefix)));
+        rules.push(pass(Rule::of(base.family).sent_by_first_of_range(base.subnet.prefix)));
     }
     rules.push(Rule::of(base.family).verdict(Verdict::Drop));
     rules

@@ -155,7 +155,21 @@ fn furnish(inside: &Routing, address: Ipv4Addr, outside_mac: Mac) -> Result<u32,
     Ok(index)
 }
 
+/// Removes files to which no namespace is pinned: from before a reboot, or of an agent that ended between making the file and
+/// pinning the namespace to it.
+pub(crate) fn clear_files(settings: &Settings) -> Result<(), Error> {
+    let stale = named(&settings.netns_dir)?.into_iter().map(|instance| netns_path(settings, instance.as_str()));
+    stale.filter(|path| !namespace::exists(path)).try_for_each(|path| namespace::remove(&path))
+}
+
 fn pinned(directory: &Path) -> Result<Vec<InstanceId>, Error> {
+    let mut instances = named(directory)?;
+    instances.retain(|instance| namespace::exists(&directory.join(instance.as_str())));
+    Ok(instances)
+}
+
+/// The instances after whom files are named, whatever these are.
+fn named(directory: &Path) -> Result<Vec<InstanceId>, Error> {
     let failed = |source| Error::File { what: "list the namespaces in", path: directory.to_owned(), source };
     let entries = match fs::read_dir(directory) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -164,8 +178,7 @@ fn pinned(directory: &Path) -> Result<Vec<InstanceId>, Error> {
     let mut instances = Vec::new();
     for entry in entries {
         let entry = entry.map_err(failed)?;
-        let instance = entry.file_name().to_str().and_then(|name| InstanceId::new(name).ok());
-        instances.extend(instance.filter(|_| namespace::exists(&entry.path())));
+        instances.extend(entry.file_name().to_str().and_then(|name| InstanceId::new(name).ok()));
     }
     Ok(instances)
 }

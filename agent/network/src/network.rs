@@ -51,6 +51,7 @@ impl Network {
         check(&settings)?;
         let kernel = Kernel::open(settings.clone())?;
         self_check::clean(&kernel)?;
+        instance::clear_files(&settings)?;
         let known = instance::list(&settings, &kernel.routing)?;
         let instances = known.into_iter().filter_map(|(instance, address)| Some((instance, address?))).collect();
         let shared = Shared {

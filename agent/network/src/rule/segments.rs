@@ -55,7 +55,7 @@ impl Rule {
     }
 
     /// Goes on only if the source is the first address of a range of this length: a node's own behind the device that wraps.
-    pub(crate) fn from_first_of_range(self, prefix: u8) -> Self {
+    pub(crate) fn sent_by_first_of_range(self, prefix: u8) -> Self {
         let inside = u32::MAX.checked_shr(u32::from(prefix)).unwrap_or(0);
         self.load_address(Side::Source, FIRST).mask(&inside.to_be_bytes()).compare(Must::Equal, &[0; 4])
     }

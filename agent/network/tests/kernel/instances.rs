@@ -99,6 +99,31 @@ fn a_file_left_from_before_a_reboot_is_no_network() {
 }
 
 #[test]
+fn what_an_agent_left_half_made_is_found_by_the_next_and_leaves_nothing() {
+    let mut world = World::new();
+    let mut node = world.node(1, TableGuard::Owned);
+    let links = node.links();
+    // As an agent leaves it that ends after making the file, after pinning the namespace, and after making the link.
+    let [only_file, only_namespace, whole] = [node.start("web-1", 2), node.start("web-2", 3), node.start("web-3", 4)];
+    node.wait(node.network.remove_instance(&only_file.id)).expect("removed");
+    std::fs::write(&only_file.netns, "").expect("a file");
+    let without_link = node.links().into_iter().find(|(number, _)| !links.iter().any(|(known, _)| known == number));
+    let (_, link) = without_link.expect("the first link that was made");
+    node.run("ip", &["link", "del", &link]).expect("no link");
+
+    node.restart();
+
+    assert!(!only_file.netns.exists());
+    let listed = node.wait(node.network.list_instances()).expect("a list");
+    assert_eq!(listed, [(only_namespace.id.clone(), [0, 0, 0, 0].into()), (whole.id.clone(), whole.address)]);
+    for (instance, _) in listed {
+        node.wait(node.network.remove_instance(&instance)).expect("removed");
+    }
+    assert_eq!(node.links(), links);
+    assert_eq!(std::fs::read_dir(&node.settings.netns_dir).expect("the folder").count(), 0);
+}
+
+#[test]
 fn a_link_that_somebody_removed_is_made_again() {
     let mut world = World::new();
     let node = world.node(1, TableGuard::Owned);

@@ -1,9 +1,13 @@
 //! Ways to the other nodes: wrapped where routers are between them, changed while connections last.
 
-use std::{net::SocketAddrV4, path::Path};
+use std::{
+    net::{SocketAddrV4, TcpStream},
+    path::Path,
+    time::Duration,
+};
 
 use agent_network::{Plan, Programmed, TableGuard};
-use api_types::{service::Peer, site::Reach};
+use api_types::{access::Access, service::Peer, site::Reach};
 use tests_support::{netns::inside, program};
 
 use crate::{
@@ -85,6 +89,27 @@ fn a_client_from_outside_gets_large_transfers_through_a_node_whose_link_takes_le
 
     assert_eq!(answer.server, "there-1");
     assert_eq!((mtu(&near.netns, "wh-vxlan"), mtu(&there.netns, "eth0")), (1350, 1450));
+}
+
+#[test]
+fn who_is_admitted_at_a_node_s_port_is_admitted_behind_the_device_too() {
+    let mut world = World::new();
+    let near = world.node(1, TableGuard::Owned);
+    let far = world.node_behind_router(2, &[&near]);
+    let outside = world.outsider();
+    let (here, there) = (near.start("here-1", 2), far.start("there-1", 2));
+    programmed(&near, &plan(&near, &[&there], &[&far]));
+    let mut closed = plan(&far, &[&there], &[&near]);
+    closed.services[0].access = Some(Access { allow_from: Some(Vec::new()), instances: vec![there.address] });
+    programmed(&far, &closed);
+
+    let from_outside = ask(&outside, near.published()).expect("an answer");
+    let from_the_node = ask(&near.netns, direct(&there)).expect("an answer");
+
+    assert_eq!((from_outside.server, from_the_node.server), ("there-1".to_owned(), "there-1".to_owned()));
+    let limit = Duration::from_millis(1500);
+    let refused = inside(&here.netns, || TcpStream::connect_timeout(&direct(&there).into(), limit)).expect("enter");
+    assert!(refused.is_err(), "no instance is admitted");
 }
 
 #[test]

@@ -1,13 +1,14 @@
 //! The figures of the README: each promise beside its floor, in one run, on real containerd.
 //!
 //! `make bench` runs it as root. It prints each figure, and keeps all in `target/bench/figures.json`. Names of sections
-//! after `cargo bench -p tests-system --` run only those: `sizes idle swarm speed balancing loss boot`.
+//! after `cargo bench -p tests-system --` run only those: `sizes idle swarm speed balancing reach loss boot`.
 
 mod balancing;
 mod floor;
 mod footprint;
 mod loss;
 mod process;
+mod reach;
 mod speed;
 mod swarm;
 
@@ -55,6 +56,9 @@ fn main() -> Result<()> {
     }
     if wanted("balancing") {
         balancing::ratios(&bed, &hello, &mut figures)?;
+    }
+    if wanted("reach") {
+        reach::vxlan_over_routes(&bed, &sleeper, &mut figures)?;
     }
     if wanted("loss") {
         loss::node_loss(&mut bed, &hello, &mut figures)?;

@@ -1,0 +1,81 @@
+//! What it costs to wrap packets to another node, over sending them by a route, in the same run.
+
+use std::{
+    io::{Read, Write},
+    net::{SocketAddr, TcpListener, TcpStream},
+    path::{Path, PathBuf},
+    thread,
+    time::{Duration, Instant},
+};
+
+use tests_support::{
+    cluster::Bed,
+    figures::{Figures, median, number},
+    netns::{inside, ip},
+    wait::wait_until,
+};
+
+use crate::Result;
+
+/// How often each way is measured, in turn.
+const ROUNDS: usize = 5;
+/// How much one stream sends each time.
+const BYTES: usize = 512 << 20;
+const CHUNK_BYTES: usize = 64 << 10;
+const PORT: u16 = 9000;
+/// How long any of it may take.
+const LIMIT: Duration = Duration::from_secs(120);
+
+/// One TCP stream between instances of two nodes, by routes and wrapped in turn.
+pub(crate) fn vxlan_over_routes(bed: &Bed, image: &str, figures: &mut Figures) -> Result<()> {
+    bed.apply(
+        &format!("name = \"bench\"\n[daemon.pair]\nimage = \"{image}\"\ncommand = [\"/bin/sleep\", \"100000\"]\n"),
+        &["--wait", "2m"],
+    )?;
+    let instances = bed.instances("pair")?;
+    let end = |node: &str| {
+        let found = instances.iter().find(|view| view.node.as_ref().is_some_and(|at| at.as_str() == node));
+        let found = found.and_then(|view| Some((view.pid?, view.address?)));
+        found.map(|(pid, address)| (PathBuf::from(format!("/proc/{pid}/ns/net")), address)).ok_or("no instance there")
+    };
+    let ((sender, _), (receiver, address)) = (end("one")?, end("two")?);
+    let (mut routes, mut wrapped) = (Vec::new(), Vec::new());
+    for _ in 0..ROUNDS {
+        for (reach, rates) in [("routes", &mut routes), ("vxlan", &mut wrapped)] {
+            bed.wherry(&["site", "set", "default", "--reach", reach])?;
+            let has_device = |node: &str| ip(&["-n", &bed.lan().namespace(node), "link", "show", "wh-vxlan"]).is_ok();
+            wait_until(LIMIT, || ["one", "two"].iter().all(|node| has_device(node) == (reach == "vxlan")));
+            rates.push(stream(&sender, &receiver, (address, PORT).into())?);
+        }
+    }
+    bed.wherry(&["site", "set", "default", "--reach", "routes"])?;
+    bed.wherry(&["delete", "pair", "--yes"])?;
+    figures.note("routes_throughput_gbit_s", median(routes.clone()) * 8.0 / 1e9)?;
+    Ok(figures.note("vxlan_throughput_over_routes", median(wrapped) / median(routes))?)
+}
+
+/// Bytes each second of one stream.
+fn stream(sender: &Path, receiver: &Path, to: SocketAddr) -> Result<f64> {
+    let listener = inside(receiver, || TcpListener::bind(("0.0.0.0", PORT)))??;
+    let sink = thread::spawn(move || {
+        let (mut stream, _) = listener.accept()?;
+        let (mut buffer, mut count) = (vec![0; CHUNK_BYTES], 0);
+        while let length @ 1.. = stream.read(&mut buffer)? {
+            count += length;
+        }
+        Ok::<usize, std::io::Error>(count)
+    });
+    let mut stream = inside(sender, || TcpStream::connect_timeout(&to, LIMIT))??;
+    let begin = Instant::now();
+    let chunk = vec![7; CHUNK_BYTES];
+    for _ in 0..BYTES / CHUNK_BYTES {
+        stream.write_all(&chunk)?;
+    }
+    drop(stream);
+    let count = sink.join().map_err(|_| "the receiver panicked")??;
+    let seconds = begin.elapsed().as_secs_f64();
+    if count != BYTES {
+        return Err(format!("{count} of {BYTES} bytes came").into());
+    }
+    Ok(number(u64::try_from(count)?) / seconds)
+}

@@ -119,6 +119,11 @@ impl Kernel {
             };
             let route = Route { destination: peer.subnet, way, source };
             match self.set_route(&route, &existing) {
+                // One that was set before may lead to a router by now, which knows nothing of instances.
+                Ok(set) if matches!(way, Way::Gateway(_)) && self.routing.is_behind_router(peer.address)? => {
+                    changed |= set;
+                    unreachable.push(UnreachablePeer { node: peer.node.clone(), reason: not_on_link(peer) });
+                }
                 Ok(set) => changed |= set,
                 Err(error) => {
                     unreachable.push(UnreachablePeer { node: peer.node.clone(), reason: reason(peer, &error) })
@@ -139,15 +144,17 @@ impl Kernel {
     }
 }
 
+fn not_on_link(peer: &Peer) -> String {
+    format!(
+        "{} is not on a directly connected network: `wherry site set SITE --reach vxlan` wraps what the nodes of one site \
+         send each other; for a node of another site, `--across apart`",
+        peer.address
+    )
+}
+
 fn reason(peer: &Peer, error: &Error) -> String {
     match error.errno() {
-        Some(libc::ENETUNREACH | libc::EHOSTUNREACH | libc::EINVAL | libc::ENETDOWN) => {
-            format!(
-                "{} is not on a directly connected network: `wherry site set SITE --reach vxlan` wraps what the nodes of one \
-                 site send each other; for a node of another site, `--across apart`",
-                peer.address
-            )
-        }
+        Some(libc::ENETUNREACH | libc::EHOSTUNREACH | libc::EINVAL | libc::ENETDOWN) => not_on_link(peer),
         Some(libc::EEXIST) => format!("somebody else's route to {} is in the way; remove it", peer.subnet),
         _ => error.to_string(),
     }

@@ -1,5 +1,6 @@
 //! Routes, links and addresses by rtnetlink, in the network namespace in which the socket was opened.
 
+mod lookup;
 pub(crate) mod v6;
 
 use std::{collections::BTreeMap, net::Ipv4Addr, os::fd::AsRawFd};

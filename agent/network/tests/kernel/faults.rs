@@ -183,6 +183,23 @@ fn two_services_that_ask_for_one_port_are_named() {
 }
 
 #[test]
+fn a_peer_that_moved_behind_a_router_is_named_until_it_is_back() {
+    let mut world = World::new();
+    let [here, there] = [1, 2].map(|number| world.node(number, TableGuard::Owned));
+    here.serve(&[], &[&there]);
+    let way = ["route", "add", "10.99.0.2/32", "via", "10.99.0.254"];
+    here.run("ip", &way).expect("a route");
+
+    let moved = here.wait(here.network.verify()).expect("verified").programmed;
+    here.run("ip", &["route", "del", "10.99.0.2/32"]).expect("no route");
+    let back = here.wait(here.network.verify()).expect("verified").programmed;
+
+    let [unreachable] = moved.unreachable_peers.as_slice() else { panic!("{moved:?}") };
+    assert!(unreachable.reason.contains("wherry site set SITE --reach vxlan"), "{unreachable:?}");
+    assert_eq!(back.unreachable_peers, []);
+}
+
+#[test]
 fn a_peer_behind_a_router_is_named_and_the_rest_works() {
     let mut world = World::new();
     let [here, there] = [1, 2].map(|number| world.node(number, TableGuard::Owned));

@@ -9,6 +9,7 @@ mod control_loop;
 pub mod devices;
 mod durable_file;
 mod facts;
+mod gateway;
 mod join;
 mod keeper;
 mod last_assignments;

@@ -23,6 +23,7 @@ use crate::{
     control_loop::{ControlLoop, MESSAGES_MAX},
     devices::Watch,
     facts::{self, Sampler},
+    gateway::HttpPorts,
     keeper::Keeper,
     last_assignments::{LastAssignments, Recovered},
     machine_end,
@@ -148,6 +149,7 @@ fn parts(config: &Config, disk: Disk, node: Node, token: &CancellationToken) -> 
         outbox: outbox.clone(),
         wanted: latest.observe.clone(),
     };
+    let http_ports = HttpPorts { wanted: latest.balancing.subscribe(), outbox: outbox.clone() };
     let names = Names::new(membership.node.clone(), address, latest.balancing.subscribe(), outbox.clone());
     let names = Arc::new(names);
     if let Some(set) = &assignments {
@@ -177,6 +179,7 @@ fn parts(config: &Config, disk: Disk, node: Node, token: &CancellationToken) -> 
     parts.spawn_once("control loop", control_loop.run(token.clone()));
     parts.spawn_once("observer", observer.run(token.clone()));
     parts.spawn_once("balancer", balancer.run(token.clone()));
+    parts.spawn_once("http ports", http_ports.run(token.clone()));
     parts.spawn_once("names", names.run(token.clone()));
     parts.spawn_once("keeper", keeper.run(token.clone()));
     parts.spawn_once("session", session.run(token.clone()));

@@ -249,6 +249,7 @@ mod tests {
             service: 53,
             container: 5353,
             publish: None,
+            http: false,
             bind: None,
             allow: Vec::new(),
         };

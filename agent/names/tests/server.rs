@@ -60,6 +60,7 @@ fn bed(endpoints: u8, upstream: Vec<SocketAddr>) -> Bed {
         service: 80,
         container: 8080,
         publish: None,
+        http: false,
         bind: None,
         allow: Vec::new(),
     };

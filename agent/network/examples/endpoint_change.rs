@@ -84,6 +84,7 @@ fn service(group: u8, number: u8, count: u8) -> Result<Service, Box<dyn std::err
         service: 80,
         container: 8080,
         publish: None,
+        http: false,
         bind: None,
         allow: Vec::new(),
     };

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! guard_prerouting  from an instance's link, with a source that does not lead back there: dropped
-//! filter_input      from an instance to the node itself: names and echoes, else refused
+//! filter_input      from an instance to the node itself: names, published ports and echoes, else refused
 //! leaving           from an instance to a cloud's metadata and to other nodes' own ports: refused
 //! admission         from an instance to an instance here that does not admit it: dropped
 //! ```
@@ -53,6 +53,8 @@ pub(crate) fn to_node(base: &Base) -> Vec<Rule> {
         let names = |protocol| Rule::of(base.family).address(Side::Destination, Must::Equal, own).protocol(protocol);
         rules.extend([UDP, TCP].map(|protocol| accept(names(protocol).port(PORT_OF_NAMES))));
     }
+    // What is published and arrives here was not translated: the agent listens there itself.
+    rules.push(accept(Rule::of(base.family).load_port_key().in_set(Collection::Published.name())));
     rules.extend(node_ports(base).map(accept));
     rules.extend(refuse(base));
     rules

@@ -60,7 +60,8 @@ impl Wanted {
                     service.endpoints.iter().map(|found| SocketAddrV4::new(found.address, port.container)).collect();
                 endpoints.sort_unstable();
                 endpoints.dedup();
-                if let Some(publish) = port.publish
+                // The agent itself listens where HTTP is shared out.
+                if let Some(publish) = port.publish.filter(|_| !port.http)
                     && claim(&mut owners, &mut conflicts, (port.protocol, publish), || describe(&service.id))
                     && !endpoints.is_empty()
                 {

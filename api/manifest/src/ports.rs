@@ -8,7 +8,7 @@ use api_types::{
 };
 
 use crate::{
-    fault::{Place, suggestion},
+    fault::Place,
     section::{Entry, Section},
     workload::Kind,
 };
@@ -44,11 +44,12 @@ fn port(entry: &Entry<'_>, kind: Kind) -> Option<PortSpec> {
     if container.is_none() {
         section.missing("container", "say which port the process listens on: { container = 8080 }");
     }
-    let protocol = section.get("protocol").map_or(Some(Protocol::Tcp), |entry| protocol(&entry));
     let service = section.get("service").map(|entry| only_for_services(&entry, kind));
     let publish = section.get("publish").map(|entry| only_for_services(&entry, kind));
     let host = section.get("host").map(|entry| entry.port());
     let is_open = publish.is_some() || host.is_some();
+    let protocol =
+        section.get("protocol").map_or(Some((Protocol::Tcp, false)), |entry| protocol(&entry, kind, publish.is_some()));
     let bind = section.get("bind").map(|entry| bind(&entry, is_open));
     let allow = section.get("allow").map(|entry| allow(&entry, is_open));
     section.refuse_unknown();
@@ -57,9 +58,10 @@ fn port(entry: &Entry<'_>, kind: Kind) -> Option<PortSpec> {
     Some(PortSpec {
         name: name?.to_string(),
         container,
-        protocol: protocol?,
+        protocol: protocol?.0,
         service: service.map_or(Some(container), |service| service)?,
         publish: publish.flatten(),
+        http: protocol?.1,
         host: host.flatten(),
         bind: bind.flatten(),
         allow: allow.unwrap_or_default(),
@@ -115,13 +117,25 @@ fn refuse_closed(entry: &Entry<'_>, is_open: bool) {
     }
 }
 
-fn protocol(entry: &Entry<'_>) -> Option<Protocol> {
+/// The transport, and whether HTTP is spoken over it.
+fn protocol(entry: &Entry<'_>, kind: Kind, is_published: bool) -> Option<(Protocol, bool)> {
     match entry.text()? {
-        "tcp" => Some(Protocol::Tcp),
-        "udp" => Some(Protocol::Udp),
+        "tcp" => Some((Protocol::Tcp, false)),
+        "udp" => Some((Protocol::Udp, false)),
+        "http" if kind == Kind::Daemon => {
+            entry.invalid("not_for_daemons", "`http` is for published ports of services", "use `tcp`");
+            None
+        }
+        "http" => {
+            if !is_published {
+                let message = "`http` says how a published port shares out requests, and this port is not published";
+                entry.invalid("no_node_port", message, "add `publish`, or use `tcp`");
+            }
+            Some((Protocol::Tcp, true))
+        }
         other => {
             let message = format!("`{}` is not a transport", other.escape_debug());
-            entry.invalid("unknown_value", message, suggestion(other, &["tcp", "udp"]));
+            entry.invalid("unknown_value", message, "known are: tcp, udp, http");
             None
         }
     }

@@ -152,6 +152,9 @@ pub struct PortSpec {
     /// The port on every node that leads to the service. Services only.
     #[serde(default)]
     pub publish: Option<u16>,
+    /// Whether the process speaks HTTP/1.1 there, so that `publish` is a listener of the agent. Services only.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub http: bool,
     /// The port on the instance's own node that leads to this very instance.
     #[serde(default)]
     pub host: Option<u16>,

@@ -88,6 +88,9 @@ pub struct ServicePort {
     pub container: u16,
     /// The port on every node that leads here.
     pub publish: Option<u16>,
+    /// Whether `publish` is a listener of the agent, which shares out HTTP requests, instead of connections by the kernel.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub http: bool,
     /// Where on the nodes `publish` answers; `None` = at every address of the node.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bind: Option<Bind>,

@@ -112,6 +112,7 @@ impl From<ServicePort> for v1::ServicePort {
             service: spec.service.into(),
             container: spec.container.into(),
             publish: spec.publish.map(Into::into),
+            http: spec.http,
             bind: spec.bind.map(Into::into),
             allow: spec.allow.into_iter().map(Into::into).collect(),
         }
@@ -128,6 +129,7 @@ impl TryFrom<v1::ServicePort> for ServicePort {
             service: port("service", wire.service)?,
             container: port("container", wire.container)?,
             publish: wire.publish.map(|number| port("publish", number)).transpose()?,
+            http: wire.http,
             bind: wire.bind.map(|bind| parsed("bind", &bind)).transpose()?,
             allow: parsed_list("allow", &wire.allow)?,
         })

@@ -174,6 +174,7 @@ pub(crate) fn ports(spec: &WorkloadSpec) -> Vec<ServicePort> {
             service: port.service,
             container: port.container,
             publish: port.publish,
+            http: port.http,
             bind: port.bind.clone(),
             allow: port.allow.clone(),
         })

@@ -100,6 +100,7 @@ impl Shape {
                 protocol: Protocol::Tcp,
                 service: 80,
                 publish: None,
+                http: false,
                 host: self.host_port,
                 bind: None,
                 allow: Vec::new(),

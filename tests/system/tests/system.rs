@@ -7,6 +7,8 @@
 mod control_plane;
 #[path = "stories/faults.rs"]
 mod faults;
+#[path = "stories/http_ports.rs"]
+mod http_ports;
 #[path = "stories/intruders.rs"]
 mod intruders;
 #[path = "stories/ipv6.rs"]
@@ -42,6 +44,7 @@ const STORIES: &[Story] = &[
     ("a_daemon_runs_once_on_each_matching_node", operation::a_daemon_runs_once_on_each_node),
     ("names_are_found_from_inside_with_and_without_a_scheduler", operation::names_are_found_from_inside),
     ("a_service_that_asks_for_it_is_reached_by_ipv6", ipv6::a_service_is_reached_by_ipv6),
+    ("a_published_http_port_outlives_its_processes", http_ports::a_published_http_port_outlives_its_processes),
     ("a_drained_node_gives_everything_away", operation::a_drained_node_gives_everything_away),
     ("a_cordoned_node_takes_nothing_and_keeps_what_it_has", operation::a_cordoned_node_takes_nothing),
     ("every_look_is_answered_and_changes_nothing", operation::every_look_is_answered),

@@ -147,7 +147,16 @@ pub const IMPORTS: &[Row] = &[
     Row {
         package: "agent",
         folder: "agent",
-        own: &["agent-containerd", "agent-core", "agent-names", "agent-network", "api-daemon", "api-types", "proto"],
+        own: &[
+            "agent-containerd",
+            "agent-core",
+            "agent-gateway",
+            "agent-names",
+            "agent-network",
+            "api-daemon",
+            "api-types",
+            "proto",
+        ],
         outside: &[
             "bytes",
             "clap",
@@ -208,6 +217,23 @@ pub const IMPORTS: &[Row] = &[
             "tracing",
         ],
         tests: &["rcgen", "tests-support"],
+    },
+    Row {
+        package: "agent-gateway",
+        folder: "agent/gateway",
+        own: &["api-types"],
+        outside: &[
+            "bytes",
+            "http",
+            "http-body-util",
+            "hyper",
+            "hyper-util",
+            "socket2",
+            "tokio",
+            "tokio-util",
+            "tracing",
+        ],
+        tests: &[],
     },
     Row {
         package: "agent-names",

@@ -106,6 +106,7 @@ fn host_ports_lead_to_instances_that_run() {
         protocol: api_types::container::Protocol::Tcp,
         service: 9000,
         publish: None,
+        http: false,
         host: Some(19_000),
         bind: None,
         allow: Vec::new(),

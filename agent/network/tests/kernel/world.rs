@@ -285,6 +285,7 @@ pub(crate) fn service(endpoints: &[&Instance]) -> Service {
         service: SERVICE_PORT,
         container: PORT,
         publish,
+        http: false,
         bind: None,
         allow: Vec::new(),
     };

@@ -37,6 +37,7 @@ pub(crate) fn view(kept: &Kept) -> WorkloadView {
                 service: port.service,
                 container: port.container,
                 publish: port.publish,
+                http: port.http,
                 bind: port.bind.clone(),
                 allow: port.allow.clone(),
             })

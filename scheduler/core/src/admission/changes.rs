@@ -168,9 +168,10 @@ impl Fields {
 }
 
 fn port_json(port: &PortSpec) -> String {
-    let PortSpec { name: _, container, protocol, service, publish, host, bind, allow } = port;
+    let PortSpec { name: _, container, protocol, service, publish, http, host, bind, allow } = port;
     let allow: Vec<String> = allow.iter().map(ToString::to_string).collect();
     let guard = [
+        http.then(|| ("http", "true".to_owned())),
         bind.as_ref().map(|bind| ("bind", text(&bind.to_string()))),
         (!allow.is_empty()).then(|| ("allow", texts(&allow))),
     ];

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use api_types::{
     balance::{BalancePolicy, WEIGHT_MAX},
-    container::{ALLOW_MAX, Mount},
+    container::{ALLOW_MAX, Mount, Protocol},
     device::{DEVICE_COUNT_MAX, DeviceAmount, WHOLE_DEVICE_MILLIS, is_device_word},
     error::ValidationError,
     placement::{Constraint, ConstraintKey, Domain, Operator, is_label_name},
@@ -214,6 +214,9 @@ fn check_ports(spec: &WorkloadSpec) -> Result<(), ValidationError> {
         }
         if port.publish.is_some() && !is_service {
             return fault(path("publish"), "only services are published: use `host` for a daemon");
+        }
+        if port.http && (port.publish.is_none() || port.protocol != Protocol::Tcp) {
+            return fault(path("http"), "HTTP is shared out on a published TCP port: add `publish`");
         }
         if port.allow.len() > ALLOW_MAX {
             return fault(path("allow"), format!("at most {ALLOW_MAX} ranges"));

@@ -168,6 +168,7 @@ fn spec(words: &[&str]) -> WorkloadSpec {
         protocol: Protocol::Tcp,
         service: number("service").unwrap_or(container),
         publish: number("publish"),
+        http: false,
         host: number("host"),
         bind: None,
         allow: Vec::new(),

@@ -1,0 +1,149 @@
+//! Follows the table with the listeners of published HTTP ports.
+
+use std::{collections::BTreeSet, convert::Infallible, io, net::SocketAddrV4, sync::Arc, time::Duration};
+
+use agent_core::effect::Balancing;
+use agent_gateway::{Front, Gateway, Refused, Upstream};
+use api_types::{
+    balance::WhenNoneReady,
+    service::{Endpoint, Service, ServicePort},
+};
+use tokio::{
+    sync::watch,
+    time::{MissedTickBehavior, interval},
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::session::outbox::Outbox;
+
+/// How often a port that could not be had is tried again.
+const TRY_EVERY: Duration = Duration::from_secs(5);
+
+/// The part that owns the listeners of published HTTP ports.
+#[derive(Debug)]
+pub(crate) struct HttpPorts {
+    /// The latest wish, with its number.
+    pub(crate) wanted: watch::Receiver<Option<(u64, Arc<Balancing>)>>,
+    pub(crate) outbox: Arc<Outbox>,
+}
+
+impl HttpPorts {
+    /// Works until the token is cancelled; then nothing listens any more.
+    pub(crate) async fn run(mut self, token: CancellationToken) -> Result<(), Infallible> {
+        let gateway = Gateway::default();
+        let mut ticks = interval(TRY_EVERY);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut missing = false;
+        loop {
+            // All arms are cancel-safe: a change stays marked until it is read.
+            tokio::select! {
+                () = token.cancelled() => return Ok(()),
+                changed = self.wanted.changed() => if changed.is_err() { return Ok(()) },
+                _ = ticks.tick(), if missing => {}
+            }
+            let fronts = self.wanted.borrow_and_update().as_ref().map(|(_, wanted)| fronts(&wanted.services));
+            let refused = gateway.follow(fronts.unwrap_or_default());
+            missing = !refused.is_empty();
+            self.tell(&refused);
+        }
+    }
+
+    fn tell(&self, refused: &[Refused]) {
+        let lines: Vec<String> = refused.iter().map(line).collect();
+        let outcome = if lines.is_empty() { Ok("all listened on".to_owned()) } else { Err(lines.join("; ")) };
+        self.outbox.condition("http_ports", outcome);
+    }
+}
+
+fn line(refused: &Refused) -> String {
+    let Refused { port, bind, service, error } = refused;
+    let place = bind.as_ref().map(|bind| format!(" at {bind}")).unwrap_or_default();
+    let reason = match error.kind() {
+        io::ErrorKind::AddrInUse => "another program listens there".to_owned(),
+        io::ErrorKind::AddrNotAvailable => "this node has no such address".to_owned(),
+        _ => error.to_string(),
+    };
+    format!("tcp port {port}{place} of {service}: {reason}")
+}
+
+/// What is to be listened on, and who is asked.
+fn fronts(services: &[Service]) -> Vec<Front> {
+    let mut taken = BTreeSet::new();
+    let mut fronts = Vec::new();
+    for service in services {
+        for port in service.ports.iter().filter(|port| port.http) {
+            // The scheduler lets nobody publish what another publishes.
+            if let Some(publish) = port.publish.filter(|publish| taken.insert(*publish)) {
+                fronts.push(Front {
+                    service: service.id.to_string(),
+                    port: publish,
+                    bind: port.bind.clone(),
+                    allow: port.allow.clone(),
+                    upstreams: upstreams(service, port),
+                });
+            }
+        }
+    }
+    fronts
+}
+
+/// Who is asked: those who are ready, or, if the service wants that, those who run while nobody is.
+fn upstreams(service: &Service, port: &ServicePort) -> Vec<Upstream> {
+    let (unready, ready): (Vec<_>, Vec<_>) = service.endpoints.iter().partition(|endpoint| endpoint.last_resort);
+    let usable = match service.balance.when_none_ready {
+        WhenNoneReady::Keep if ready.is_empty() => unready,
+        WhenNoneReady::Keep | WhenNoneReady::Refuse => ready,
+    };
+    let upstream = |endpoint: &Endpoint| Upstream {
+        address: SocketAddrV4::new(endpoint.address, port.container),
+        weight: endpoint.weight,
+    };
+    usable.into_iter().map(upstream).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use api_types::{balance::BalancePolicy, container::Protocol};
+
+    use super::*;
+
+    #[test]
+    fn published_http_ports_lead_to_those_who_are_ready() {
+        let endpoint = |name: &str, last: u8| {
+            let address = Ipv4Addr::new(10, 42, 1, last);
+            Endpoint::new(name.parse().expect("a name"), "n1".parse().expect("a name"), address)
+        };
+        let port = |name: &str, publish, http| ServicePort {
+            name: name.to_owned(),
+            protocol: Protocol::Tcp,
+            service: 80,
+            container: 8080,
+            publish,
+            http,
+            bind: None,
+            allow: Vec::new(),
+        };
+        let unready = Endpoint { last_resort: true, ..endpoint("web-2", 3) };
+        let mut service = Service {
+            id: "web".parse().expect("a name"),
+            address: Ipv4Addr::new(10, 43, 0, 1),
+            ports: vec![port("raw", Some(9000), false), port("web", Some(80), true)],
+            balance: BalancePolicy::default(),
+            endpoints: vec![endpoint("web-1", 2), unready],
+            ipv6: false,
+            access: None,
+        };
+        let asked = |service: &Service| -> Vec<(u16, Vec<u8>)> {
+            let last = |front: &Front| front.upstreams.iter().map(|one| one.address.ip().octets()[3]).collect();
+            fronts(std::slice::from_ref(service)).iter().map(|front| (front.port, last(front))).collect()
+        };
+
+        assert_eq!(asked(&service), [(80, vec![2])]);
+        service.endpoints.remove(0);
+        assert_eq!(asked(&service), [(80, vec![3])], "better one that may not answer than none");
+        service.balance.when_none_ready = WhenNoneReady::Refuse;
+        assert_eq!(asked(&service), [(80, vec![])]);
+    }
+}

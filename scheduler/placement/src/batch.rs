@@ -9,7 +9,7 @@ use crate::{
     fleet::NodeIndex,
     group::GroupIndex,
     search::{Search, Slice},
-    tournament::Tournament,
+    tournament::{Ground, Tournament},
 };
 
 /// From so many instances on, one look at all slices is cheaper than a search for each.
@@ -29,6 +29,7 @@ impl Engine {
         let is_plain = demand.nodes.is_none() && demand.affinities.is_empty() && fill::suits(demand);
         let is_large = u64::from(count) * 4 > self.selections.rows(demand.selection);
         self.selections.weigh(&mut self.fleet.classes);
+        self.fleet.put_in_order();
         if is_plain && is_large {
             let mut filled = Vec::new();
             self.search(index, |search| {
@@ -101,12 +102,11 @@ impl Engine {
     }
 }
 
-/// Marks what is in the way and gives the slices by place of the leading rule.
-fn prepare(search: &mut Search<'_>) -> Vec<Vec<Slice>> {
+/// Marks what is in the way and gives the places of the leading rule.
+fn prepare(search: &mut Search<'_>) -> Vec<Ground> {
     let Some(mut nodes) = search.listed() else {
-        let places = everywhere(search);
         search.close_conflicts();
-        return places;
+        return search.hosts().into_iter().flatten().map(|(value, _)| Ground::All(*value)).collect();
     };
     nodes.retain(|node| search.stands_beside(*node));
     search.mark_listed(&nodes);
@@ -115,19 +115,10 @@ fn prepare(search: &mut Search<'_>) -> Vec<Vec<Slice>> {
     for slice in search.slices_of(&nodes) {
         places.entry(search.group.place(search.fleet.class(slice.class))).or_default().push(slice);
     }
-    places.into_values().collect()
+    places.into_values().map(Ground::Slices).collect()
 }
 
 /// All slices by place of the leading rule, with siblings marked.
 fn everywhere(search: &mut Search<'_>) -> Vec<Vec<Slice>> {
-    let (group, selections) = (search.group, search.selections);
-    for (node, count) in group.nodes() {
-        search.mark_sibling(node, count);
-    }
-    let hosts = selections.hosts(group.demand.selection, group.lead);
-    let mut places = Vec::new();
-    for (_, classes) in hosts.into_iter().flatten() {
-        places.push(search.slices(classes.iter().copied(), 0));
-    }
-    places
+    search.hosts().into_iter().flatten().map(|(value, _)| search.ground(*value)).collect()
 }

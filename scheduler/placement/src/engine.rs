@@ -163,8 +163,11 @@ impl Engine {
         let (cpu, memory) = bearing(&before, group.wanted);
         group.wanted = wanted;
         self.selections.unwant(before.selection, cpu, memory, &mut self.fleet.classes);
-        self.rename(index, &before);
-        self.recount(index);
+        let counts_alike = before.spread == group.demand.spread && before.affinities == group.demand.affinities;
+        if !counts_alike {
+            self.rename(index, &before);
+            self.recount(index);
+        }
         let Some(group) = self.groups[index.0 as usize].as_ref() else { return };
         let keys = group.demand.spread.iter().filter_map(|rule| domain(rule.over));
         for lead in keys.map(Some).chain([group.lead]) {
@@ -184,6 +187,7 @@ impl Engine {
     /// Picks the best node for one more instance; `None` when none takes it. Changes nothing that can be seen.
     pub fn pick(&mut self, group: GroupIndex) -> Option<NodeIndex> {
         self.selections.weigh(&mut self.fleet.classes);
+        self.fleet.put_in_order();
         let mut search = Search::new(&mut self.fleet, &self.groups, &self.selections, group)?;
         let found = single::pick(&mut search);
         search.finish();
@@ -193,7 +197,7 @@ impl Engine {
     /// Notes an instance on a node. It is not asked whether there is room: what is, is.
     pub fn take(&mut self, node: NodeIndex, group: GroupIndex, holding: Holding<'_>) {
         let Some(handle) = self.fleet.handle(node) else { return };
-        self.fleet.take(node, holding.amount, 1);
+        self.fleet.take(node, holding.amount);
         for port in holding.ports {
             *self.fleet.ports.entry(*port).or_default().entry(node).or_default() += 1;
         }

@@ -86,7 +86,7 @@ fn basin(search: &Search<'_>, slices: &[Slice]) -> Basin {
         }
         for (id, row) in search.rows(slice) {
             let class = search.fleet.class(id);
-            let (block, lane) = class.lane(row);
+            let (block, lane) = search.fleet.lane(id, row);
             let mut room = block.room(lane, demand.amount);
             if block.mark(lane) == CLOSED {
                 room = 0;
@@ -117,8 +117,8 @@ fn pour(search: &mut Search<'_>, basin: &Basin, filled: &mut Vec<(NodeIndex, u32
         let share = level.saturating_sub(well.depth).min(well.room);
         take(search, well.class, well.row, share, filled);
         if well.depth + share == level && well.room > share {
-            let class = search.fleet.class(well.class);
-            let candidate = class.candidate(well.class, well.row, class.need(search.demand().amount));
+            let need = search.fleet.class(well.class).need(search.demand().amount);
+            let candidate = search.fleet.candidate(well.class, well.row, need);
             next.extend(candidate.map(|candidate| (level, candidate.key, candidate.order, well.class, candidate.row)));
         }
     }
@@ -135,9 +135,9 @@ fn take(search: &mut Search<'_>, class: ClassId, row: u32, count: u64, filled: &
     if count == 0 {
         return;
     }
-    let node = search.fleet.class(class).node(row);
+    let node = search.fleet.node_at(class, row);
     let count = u32::try_from(count).expect("it is at most what was asked for");
-    search.fleet.take(node, search.demand().amount, count);
+    search.fleet.take_from(class, row, search.demand().amount, count);
     filled.push((node, count));
 }
 

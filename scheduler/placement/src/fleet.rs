@@ -7,11 +7,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
     amount::Amount,
-    block::{Block, Candidate, Need, Row},
+    block::{Need, Row},
     class::{ClassId, DomainKey, DomainValue},
+    columns::{Columns, Extent},
     demand::Port,
     device::Slot,
-    lanes::LANES,
 };
 
 /// A node, as the fleet numbers them; numbers of removed ones are used again.
@@ -41,6 +41,7 @@ const NOBODY: ClassId = ClassId(u32::MAX);
 pub struct Fleet {
     pub(crate) nodes: Vec<Handle>,
     pub(crate) classes: Vec<Class>,
+    pub(crate) columns: Columns,
     /// Numbers of removed nodes; the lowest is used first.
     vacant: BTreeSet<u32>,
     /// Nodes that take nothing now.
@@ -59,7 +60,7 @@ pub struct Fleet {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Handle {
     pub(crate) class: ClassId,
-    row: u32,
+    pub(crate) row: u32,
     capacity: Amount,
 }
 
@@ -67,7 +68,7 @@ pub(crate) struct Handle {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Class {
     pub(crate) domains: Box<[DomainValue]>,
-    pub(crate) blocks: Vec<Block>,
+    pub(crate) extent: Extent,
     /// How many lanes hold a node.
     pub(crate) rows: u32,
     /// How much sought after it is, in the unit of imbalance.
@@ -84,58 +85,6 @@ impl Class {
 
     pub(crate) fn need(&self, amount: Amount) -> Need {
         Need { amount, scarcity: self.scarcity }
-    }
-
-    /// The candidate that one row of this class, which has this number, is; `None` when it has no room or is closed.
-    pub(crate) fn candidate(&self, class: ClassId, row: u32, need: Need) -> Option<Candidate> {
-        let (block, lane) = self.lane(row);
-        Some(Candidate { mark: block.mark(lane), key: block.key(lane, need)?, order: block.order(lane), class, row })
-    }
-
-    pub(crate) fn lane(&self, row: u32) -> (&Block, usize) {
-        (&self.blocks[row as usize / LANES], row as usize % LANES)
-    }
-
-    /// The node of a row.
-    pub(crate) fn node(&self, row: u32) -> NodeIndex {
-        let (block, lane) = self.lane(row);
-        block.node(lane)
-    }
-
-    /// Whether a mark is left.
-    pub(crate) fn has_marks(&self) -> bool {
-        self.blocks.iter().any(|block| (0..LANES).any(|lane| block.mark(lane) != 0))
-    }
-
-    pub(crate) fn lane_mut(&mut self, row: u32) -> (&mut Block, usize) {
-        (&mut self.blocks[row as usize / LANES], row as usize % LANES)
-    }
-
-    fn push(&mut self, row: Row) -> u32 {
-        let place = self.rows;
-        if place as usize / LANES == self.blocks.len() {
-            // An eighth at a time: half-empty columns would cost more than they save.
-            self.blocks.reserve_exact(self.blocks.len() / 8 + 1);
-            self.blocks.push(Block::EMPTY);
-        }
-        let (block, lane) = self.lane_mut(place);
-        block.set(lane, row);
-        self.rows += 1;
-        place
-    }
-
-    /// Takes a row out; the last one moves to its place and is returned.
-    fn swap_remove(&mut self, row: u32, last: Row) -> Option<NodeIndex> {
-        let end = self.rows - 1;
-        if row != end {
-            let (block, lane) = self.lane_mut(row);
-            block.set(lane, last);
-        }
-        let (block, lane) = self.lane_mut(end);
-        block.clear(lane);
-        self.rows = end;
-        self.blocks.truncate((end as usize).div_ceil(LANES));
-        (row != end).then_some(last.node)
     }
 }
 
@@ -155,14 +104,14 @@ impl Fleet {
     /// What the owner said of a node; `None` = no such node.
     #[must_use]
     pub fn shape(&self, node: NodeIndex) -> Option<NodeShape> {
-        let handle = self.handle(node)?;
-        let row = self.row(node)?;
-        Some(NodeShape {
-            class: handle.class,
-            capacity: handle.capacity,
-            order: row.order,
-            available: handle.row != ASIDE,
-        })
+        self.shape_and_free(node).map(|(shape, _)| shape)
+    }
+
+    /// What the owner said of a node, and what it still has to give away; `None` = no such node.
+    pub(crate) fn shape_and_free(&self, node: NodeIndex) -> Option<(NodeShape, Amount)> {
+        let (handle, row) = (self.handle(node)?, self.row(node)?);
+        let available = handle.row != ASIDE;
+        Some((NodeShape { class: handle.class, capacity: handle.capacity, order: row.order, available }, row.free))
     }
 
     /// What a node still has to give away; nothing where there is no such node.
@@ -223,16 +172,12 @@ impl Fleet {
         &self.classes[class.0 as usize]
     }
 
-    pub(crate) fn class_mut(&mut self, class: ClassId) -> &mut Class {
-        &mut self.classes[class.0 as usize]
-    }
-
     fn row(&self, node: NodeIndex) -> Option<Row> {
         let handle = self.handle(node)?;
         if handle.row == ASIDE {
             return self.aside.get(&node).copied();
         }
-        let (block, lane) = self.class(handle.class).lane(handle.row);
+        let (block, lane) = self.lane(handle.class, handle.row);
         Some(Row { node, free: block.free(lane), capacity: handle.capacity, order: block.order(lane) })
     }
 
@@ -305,11 +250,11 @@ impl Fleet {
 
     /// Gives a node its row.
     fn enter(&mut self, shape: NodeShape, row: Row) {
-        let class = self.class_mut(shape.class);
+        let class = &mut self.classes[shape.class.0 as usize];
         class.capacity.0 += u64::from(shape.capacity.cpu_millis);
         class.capacity.1 += u64::from(shape.capacity.memory_kib);
         let place = if shape.available {
-            class.push(row)
+            self.push(shape.class, row)
         } else {
             self.aside.insert(row.node, row);
             ASIDE
@@ -324,25 +269,19 @@ impl Fleet {
         if handle.row == ASIDE {
             self.aside.remove(&node);
         } else {
-            let end = self.class(handle.class).rows - 1;
-            let (block, lane) = self.class(handle.class).lane(end);
-            let last = block.node(lane);
-            let last = self.row(last)?;
-            if let Some(moved) = self.class_mut(handle.class).swap_remove(handle.row, last) {
-                self.nodes[moved.0 as usize].row = handle.row;
-            }
+            let last = self.row(self.node_at(handle.class, self.class(handle.class).rows - 1))?;
+            self.swap_remove(handle.class, handle.row, last);
         }
-        let class = self.class_mut(handle.class);
+        let class = &mut self.classes[handle.class.0 as usize];
         class.capacity.0 -= u64::from(handle.capacity.cpu_millis);
         class.capacity.1 -= u64::from(handle.capacity.memory_kib);
         Some(row)
     }
 
-    /// Takes an amount from a node, `count` times.
-    pub(crate) fn take(&mut self, node: NodeIndex, amount: Amount, count: u32) {
+    /// Takes an amount from a node, be there room for it or not.
+    pub(crate) fn take(&mut self, node: NodeIndex, amount: Amount) {
         let Some(row) = self.row(node) else { return };
-        let cpu = u64::from(amount.cpu_millis) * u64::from(count);
-        let memory = u64::from(amount.memory_kib) * u64::from(count);
+        let (cpu, memory) = (u64::from(amount.cpu_millis), u64::from(amount.memory_kib));
         let short_cpu = cpu.saturating_sub(row.free.cpu_millis.into());
         let short_memory = memory.saturating_sub(row.free.memory_kib.into());
         if short_cpu > 0 || short_memory > 0 {
@@ -351,6 +290,15 @@ impl Fleet {
         }
         let free = Amount { cpu_millis: left(row.free.cpu_millis, cpu), memory_kib: left(row.free.memory_kib, memory) };
         self.set_free(node, free);
+    }
+
+    /// Takes an amount, `count` times, from a row that has room for that.
+    pub(crate) fn take_from(&mut self, class: ClassId, row: u32, amount: Amount, count: u32) {
+        let (block, lane) = self.lane_mut(class, row);
+        let free = block.free(lane);
+        let cpu_millis = left(free.cpu_millis, u64::from(amount.cpu_millis) * u64::from(count));
+        let memory_kib = left(free.memory_kib, u64::from(amount.memory_kib) * u64::from(count));
+        block.set_free(lane, Amount { cpu_millis, memory_kib });
     }
 
     /// Undoes [`Self::take`].
@@ -375,7 +323,7 @@ impl Fleet {
     fn set_free(&mut self, node: NodeIndex, free: Amount) {
         match self.placed(node) {
             Some((class, row)) => {
-                let (block, lane) = self.class_mut(class).lane_mut(row);
+                let (block, lane) = self.lane_mut(class, row);
                 block.set_free(lane, free);
             }
             None => {

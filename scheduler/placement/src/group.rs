@@ -75,6 +75,11 @@ impl Tally {
         }
     }
 
+    /// The values with instances, sorted, and how many there are.
+    pub(crate) fn counts(&self) -> impl Iterator<Item = (DomainValue, Count)> + '_ {
+        self.counts.iter().map(|(value, count)| (*value, *count))
+    }
+
     /// The values from one up to another with counted instances, sorted.
     pub(crate) fn counted(&self, from: DomainValue, to: DomainValue) -> impl Iterator<Item = DomainValue> + '_ {
         self.counts.range(from..to).filter(|(_, count)| count.counted > 0).map(|(value, _)| *value)

@@ -10,6 +10,7 @@ mod batch;
 mod block;
 mod check;
 mod class;
+mod columns;
 mod demand;
 mod device;
 mod engine;

@@ -12,7 +12,7 @@ use crate::{
     class::{DomainKey, DomainValue},
     demand::Over,
     engine::{Engine, Holding},
-    fleet::NodeIndex,
+    fleet::{NodeIndex, NodeShape},
     group::{Count, Group, GroupIndex, domain},
     rebalance::donors::Donors,
 };
@@ -127,12 +127,7 @@ impl Engine {
     }
 
     fn used_if(&self, node: NodeIndex, free: Amount) -> u32 {
-        let Some(shape) = self.fleet().shape(node) else { return 0 };
-        let share = |free: u32, whole: u32| {
-            let used = u64::from(whole.saturating_sub(free)) * 1_000;
-            u32::try_from(used.div_ceil(u64::from(whole).max(1))).unwrap_or(u32::MAX)
-        };
-        share(free.cpu_millis, shape.capacity.cpu_millis).max(share(free.memory_kib, shape.capacity.memory_kib))
+        self.fleet().shape(node).map_or(0, |shape| used_of(&shape, free))
     }
 
     /// The value of a group's leading property where a node is.
@@ -179,6 +174,15 @@ impl Engine {
         let holding = Holding { amount: demand.amount, ports: &demand.ports, devices: &devices, counted: true };
         self.take(to, group, holding);
     }
+}
+
+/// What is given away of a node of which so much is free, in thousandths of its CPU or its memory, whichever is more.
+fn used_of(shape: &NodeShape, free: Amount) -> u32 {
+    let share = |free: u32, whole: u32| {
+        let used = u64::from(whole.saturating_sub(free)) * 1_000;
+        u32::try_from(used.div_ceil(u64::from(whole).max(1))).unwrap_or(u32::MAX)
+    };
+    share(free.cpu_millis, shape.capacity.cpu_millis).max(share(free.memory_kib, shape.capacity.memory_kib))
 }
 
 /// Makes a group even by its first rule, if that is over a property: that is nearly all there is to move, and cheaper at
@@ -277,11 +281,13 @@ fn moves_min(engine: &Engine, index: GroupIndex) -> u64 {
         return 0;
     };
     let Some(tally) = group.tally(key) else { return 0 };
-    let hosts = engine.hosts_of(group, key);
-    let mut hosting: Vec<u64> = hosts.iter().map(|value| tally.get(*value).counted.into()).collect();
-    let others = tally.levels.iter().filter(|(_, value)| !hosts.contains(value)).map(|(count, _)| u64::from(*count));
-    let others: Vec<u64> = others.collect();
-    hosting.sort_unstable();
+    let (mut hosting, mut others) = (Vec::new(), Vec::new());
+    let mut counts = tally.counts().map(|(value, count)| (value, u64::from(count.counted))).peekable();
+    for host in engine.hosts_of(group, key) {
+        others.extend(std::iter::from_fn(|| counts.next_if(|(value, _)| *value < host)).map(|(_, count)| count));
+        hosting.push(counts.next_if(|(value, _)| *value == host).map_or(0, |(_, count)| count));
+    }
+    others.extend(counts.map(|(_, count)| count));
     fewest_moves(&hosting, &others, rule.skew_max.unwrap_or(1).max(1).into())
 }
 

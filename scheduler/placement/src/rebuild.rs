@@ -70,7 +70,7 @@ impl Fleet {
             if self.devices(node) != rebuilt.devices(node) {
                 return Err(format!("node {}: its devices differ from a rebuild", node.0));
             }
-            if self.placed(node).is_some_and(|(class, row)| self.class(class).node(row) != node) {
+            if self.placed(node).is_some_and(|(class, row)| self.node_at(class, row) != node) {
                 return Err(format!("node {}: its row is another's", node.0));
             }
         }
@@ -78,7 +78,7 @@ impl Fleet {
         if !self.classes.iter().map(facts).eq(rebuilt.classes.iter().map(facts)) {
             return Err("what the classes have in all differs from a rebuild".to_owned());
         }
-        if self.classes.iter().any(Class::has_marks) {
+        if self.classes.iter().any(|class| self.has_marks(class)) {
             return Err("a search left marks".to_owned());
         }
         let side = |fleet: &Self| (fleet.ports.clone(), fleet.open_devices.clone(), fleet.excess().clone());

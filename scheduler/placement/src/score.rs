@@ -14,32 +14,41 @@ pub const SPREADS_MAX: usize = 8;
 /// The counts of a demand's rules in their order, then what the node would be left like, then its order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Score {
-    counts: [u32; SPREADS_MAX],
-    key: u32,
-    order: u32,
+    /// Two counts in each, the earlier one in the high half: scores are compared very often.
+    counts: [u64; SPREADS_MAX / 2],
+    /// The key, and the order in the low half.
+    rest: u64,
 }
 
 impl Score {
     /// Scores a candidate. `at` tells how many siblings are in the place of a rule.
     pub(crate) fn new(rules: &[Spread], candidate: Candidate, class: &Class, at: impl Fn(usize, u32) -> u32) -> Self {
-        let mut counts = [0; SPREADS_MAX];
-        for (place, (count, rule)) in counts.iter_mut().zip(rules).enumerate() {
-            *count = match domain(rule.over) {
-                Some(key) => at(place, class.value(key)),
-                None => u32::from(candidate.mark),
-            };
+        let counts = (0..).zip(rules).map(|(place, rule)| match domain(rule.over) {
+            Some(key) => at(place, class.value(key)),
+            None => u32::from(candidate.mark),
+        });
+        let rest = u64::from(candidate.key) << 32 | u64::from(candidate.order);
+        Self { rest, ..Self::least(counts) }
+    }
+
+    /// No candidate is better where so many siblings are in the places of the rules, or more.
+    pub(crate) fn least(at: impl Iterator<Item = u32>) -> Self {
+        let mut counts = [0; SPREADS_MAX / 2];
+        for (place, count) in at.take(SPREADS_MAX).enumerate() {
+            counts[place / 2] |= u64::from(count) << if place % 2 == 0 { 32 } else { 0 };
         }
-        Self { counts, key: candidate.key, order: candidate.order }
+        Self { counts, rest: 0 }
     }
 
     /// No candidate with these counts is better.
     pub(crate) fn at_best(self) -> Self {
-        Self { key: 0, order: 0, ..self }
+        Self { rest: 0, ..self }
     }
 
-    /// The counts of the rules' places.
-    pub(crate) fn counts(&self) -> &[u32; SPREADS_MAX] {
-        &self.counts
+    /// Whether the places of all rules but one are empty.
+    pub(crate) fn is_empty_but_for(&self, rule: Option<usize>) -> bool {
+        let halves = self.counts.iter().flat_map(|pair| [pair >> 32, pair & u64::from(u32::MAX)]);
+        halves.enumerate().all(|(place, count)| Some(place) == rule || count == 0)
     }
 }
 

@@ -8,11 +8,11 @@ use std::{
 use crate::{
     block::{CLOSED, Candidate, ROWS, Scan},
     check::View,
-    class::ClassId,
+    class::{ClassId, DomainValue},
     demand::{Affinity, Demand, Over, Relation},
     fleet::{Fleet, NodeIndex},
     group::{Count, Group, GroupIndex, domain},
-    selection::Selections,
+    selection::{Hosts, Selections},
 };
 
 /// Blocks that one slice has at most: what is scanned again after a placement in it.
@@ -97,13 +97,13 @@ impl<'e> Search<'e> {
     /// Wipes the marks.
     pub(crate) fn finish(self) {
         for (class, row) in self.marked {
-            let (block, lane) = self.fleet.class_mut(class).lane_mut(row);
+            let (block, lane) = self.fleet.lane_mut(class, row);
             block.set_mark(lane, 0);
         }
     }
 
     pub(crate) fn mark(&mut self, class: ClassId, row: u32, mark: u16) {
-        let (block, lane) = self.fleet.class_mut(class).lane_mut(row);
+        let (block, lane) = self.fleet.lane_mut(class, row);
         if block.mark(lane) == 0 {
             self.marked.push((class, row));
         }
@@ -172,6 +172,20 @@ impl<'e> Search<'e> {
         self.beside().all(on)
     }
 
+    /// The classes that host the group, by place of the leading rule.
+    pub(crate) fn hosts(&self) -> Option<&'e Hosts> {
+        self.selections.hosts(self.group.demand.selection, self.group.lead)
+    }
+
+    /// The slices of one place of the leading rule, with the siblings there marked.
+    pub(crate) fn ground(&mut self, value: DomainValue) -> Vec<Slice> {
+        for (node, count) in self.group.nodes_in(value) {
+            self.mark_sibling(node, count);
+        }
+        let classes = self.hosts().and_then(|hosts| hosts.get(&value)).into_iter().flatten();
+        self.slices(classes.copied(), 0)
+    }
+
     /// The slices of some nodes, in the order of their classes.
     pub(crate) fn slices_of(&self, nodes: &[NodeIndex]) -> Vec<Slice> {
         let selection = self.demand().selection;
@@ -184,17 +198,19 @@ impl<'e> Search<'e> {
             .collect()
     }
 
-    /// The slices of a place's classes, each class beginning at one of its blocks and going round.
+    /// The slices of classes of one place of the leading rule, each class beginning at one of its blocks and going round.
     pub(crate) fn slices(&mut self, classes: impl Iterator<Item = ClassId>, start: u64) -> Vec<Slice> {
         let mut slices: Vec<Slice> = Vec::new();
         let mut room = 0;
+        let mut keys = self.demand().spread.iter().filter_map(|rule| domain(rule.over));
+        let is_one_rule = keys.all(|key| Some(key) == self.group.lead);
         for id in classes {
             let class = self.fleet.class(id);
             if class.rows == 0 || !self.is_open(id) {
                 continue;
             }
-            let blocks = u32::try_from(class.blocks.len()).expect("rows are numbered in 32 bits");
-            let is_same = slices.last().is_some_and(|last| self.is_one_place(last.class, id));
+            let blocks = class.extent.len();
+            let is_same = slices.last().is_some_and(|last| is_one_rule || self.is_one_place(last.class, id));
             let count = blocks.div_ceil(SLICE_BLOCKS_MAX);
             let start = u32::try_from(start % u64::from(count)).expect("it is less than their count");
             for part in (start..count).chain(0..start) {
@@ -254,8 +270,8 @@ impl<'e> Search<'e> {
                 let parts = &self.parts[parts.clone()];
                 let mut scan = Scan::new();
                 for part in parts {
-                    let class = self.fleet.class(part.class);
-                    scan.look(&class.blocks[part.from as usize..part.to as usize], class.need(amount));
+                    let blocks = &self.fleet.blocks(part.class)[part.from as usize..part.to as usize];
+                    scan.look(blocks, self.fleet.class(part.class).need(amount));
                 }
                 let (mark, key, order, mut row) = scan.best()?;
                 let part = parts.iter().find(|part| {
@@ -267,9 +283,8 @@ impl<'e> Search<'e> {
                 Some(Candidate { mark, key, order, class: part.class, row: part.from * ROWS + row })
             }
             Rows::Listed(rows) => {
-                let class = self.fleet.class(slice.class);
-                let need = class.need(amount);
-                rows.iter().filter_map(|row| class.candidate(slice.class, *row, need)).min()
+                let need = self.fleet.class(slice.class).need(amount);
+                rows.iter().filter_map(|row| self.fleet.candidate(slice.class, *row, need)).min()
             }
         }
     }
@@ -291,8 +306,34 @@ impl<'e> Search<'e> {
     /// Marks a node with siblings.
     pub(crate) fn mark_sibling(&mut self, node: NodeIndex, count: Count) {
         if let Some((class, row)) = self.fleet.placed(node) {
-            let mark = self.sibling_mark(count.counted, count.total);
-            self.mark(class, row, mark);
+            let (block, lane) = self.fleet.lane(class, row);
+            // What is in the way stays so.
+            if block.mark(lane) != CLOSED {
+                let mark = self.sibling_mark(count.counted, count.total);
+                self.mark(class, row, mark);
+            }
+        }
+    }
+
+    /// Marks the node of a candidate, if it has siblings that were not marked: then it is not as good as it seemed. So only
+    /// those siblings are looked up that could matter.
+    pub(crate) fn has_siblings_unmarked(&mut self, node: NodeIndex, candidate: Candidate) -> bool {
+        let count = self.group.on(self.fleet.class(candidate.class), node);
+        if count.total == 0 || self.sibling_mark(count.counted, count.total) == candidate.mark {
+            return false;
+        }
+        self.mark_sibling(node, count);
+        true
+    }
+
+    /// Marks all siblings in a slice.
+    pub(crate) fn mark_siblings_in(&mut self, slice: &Slice) {
+        for (class, row) in self.rows(slice) {
+            let node = self.fleet.node_at(class, row);
+            let count = self.group.on(self.fleet.class(class), node);
+            if count.total > 0 {
+                self.mark_sibling(node, count);
+            }
         }
     }
 
@@ -336,7 +377,7 @@ impl<'e> Search<'e> {
             return 1;
         }
         let there = self.fleet.class(class);
-        let (block, lane) = there.lane(row);
+        let (block, lane) = self.fleet.lane(class, row);
         let mut counted = u32::from(block.mark(lane)) + 1;
         if demand.per_node_max.is_some() {
             let before = self.group.on(there, node);

@@ -18,7 +18,7 @@ const WHOLE_ROWS_MAX: u64 = 2_048;
 /// Of more nodes only so many blocks of equally good ones are compared for the rest; which of them changes with each
 /// instance. It bounds one decision on a fleet of any size.
 const WINDOW_BLOCKS: u32 = 32;
-/// After so many misses, everything that is in the way is looked up at once.
+/// After so many misses, everything that is in the way is looked up at once; after so many siblings, all of them.
 const MISSES_MAX: u32 = 8;
 
 /// The best node for one more instance.
@@ -60,8 +60,10 @@ fn by_places(search: &mut Search<'_>) -> Option<Found> {
                 break;
             }
         }
-        for (node, count) in group.nodes_in(value) {
-            search.mark_sibling(node, count);
+        if !is_large {
+            for (node, count) in group.nodes_in(value) {
+                search.mark_sibling(node, count);
+            }
         }
         let Some(classes) = hosts.get(&value) else { continue };
         let start = usize::try_from(seed % classes.len() as u64).expect("it is less than their count");
@@ -142,13 +144,23 @@ fn best_of(search: &mut Search<'_>, slices: Vec<Slice>) -> Option<(Score, Found)
             (slice, best)
         })
         .collect();
-    let mut misses = 0;
+    let (mut misses, mut surprises) = (0, 0);
     loop {
         let (place, (score, candidate)) = (0_usize..)
             .zip(&open)
             .filter_map(|(place, (_, best))| Some((place, (*best)?)))
             .min_by_key(|(_, (score, _))| *score)?;
-        let node = search.fleet.class(candidate.class).node(candidate.row);
+        let node = search.fleet.node_at(candidate.class, candidate.row);
+        if search.has_siblings_unmarked(node, candidate) {
+            surprises += 1;
+            if surprises == MISSES_MAX {
+                open.iter().for_each(|(slice, _)| search.mark_siblings_in(slice));
+                open.iter_mut().for_each(|(slice, best)| *best = scored(search, slice));
+            } else {
+                open[place].1 = scored(search, &open[place].0);
+            }
+            continue;
+        }
         match search.view().check(node, search.index, &Credit::default()) {
             Ok(()) => return Some((score, Found { node, is_even: is_even(search, score) })),
             Err(Miss::Spread(rule)) => {
@@ -192,7 +204,7 @@ fn scored(search: &Search<'_>, slice: &Slice) -> Option<(Score, Candidate)> {
 fn is_even(search: &Search<'_>, score: Score) -> bool {
     let rules = &search.demand().spread;
     let lead = rules.iter().position(|rule| domain(rule.over).is_some());
-    score.counts().iter().enumerate().all(|(place, count)| *count == 0 || Some(place) == lead)
+    score.is_empty_but_for(lead)
 }
 
 /// Where a search begins: another place for each group and each of its instances, the same on every machine.

@@ -1,5 +1,6 @@
 //! Many instances of one group, one after the other, exactly as if each were picked alone: each slice keeps its best
-//! row, each place its best slice, and only where something was placed is anything looked at again.
+//! row, each place its best slice, and only where something was placed is anything looked at again. A place is looked at
+//! first when it could be the best one, so that the fuller ones cost nothing.
 
 use std::{cmp::Reverse, collections::BinaryHeap};
 
@@ -13,9 +14,20 @@ use crate::{
     search::{Search, Slice},
 };
 
+/// One place of the leading rule to look at.
+#[derive(Debug)]
+pub(crate) enum Ground {
+    /// These slices.
+    Slices(Vec<Slice>),
+    /// All slices of the place with this value.
+    All(DomainValue),
+}
+
 /// Slices of one place of the leading rule.
 #[derive(Debug)]
 struct Place {
+    /// Its value as long as nobody looked at it; until then it has no slices.
+    unseen: Option<DomainValue>,
     slices: Vec<Entrant>,
     /// Whether a slice was passed over because it would be too uneven now.
     is_held_back: bool,
@@ -68,24 +80,21 @@ struct NodeLimit {
 }
 
 impl<'s, 'e> Tournament<'s, 'e> {
-    /// Begins: siblings and conflicts are marked, `places` holds the slices.
-    pub(crate) fn new(search: &'s mut Search<'e>, places: Vec<Vec<Slice>>) -> Self {
+    /// Begins: conflicts are marked, and the siblings in places whose slices are given.
+    pub(crate) fn new(search: &'s mut Search<'e>, places: Vec<Ground>) -> Self {
         let rules = &search.demand().spread;
         let tiers: Vec<Option<Tier>> =
             rules.iter().map(|rule| domain(rule.over).map(|key| Tier::new(search, key, rule.skew_max))).collect();
         let is_entangled = tiers.iter().flatten().count() > 1;
         let node_limit = NodeLimit::new(search);
-        let places = places
-            .into_iter()
-            .map(|slices| Place {
-                slices: slices
-                    .into_iter()
-                    .map(|slice| Entrant { best: search.best(&slice), slice, is_stale: false })
-                    .collect(),
-                is_held_back: false,
-                looks: 0,
-            })
-            .collect();
+        let places = places.into_iter().map(|ground| {
+            let (unseen, slices) = match ground {
+                Ground::Slices(slices) => (None, Entrant::all(search, slices)),
+                Ground::All(value) => (Some(value), Vec::new()),
+            };
+            Place { unseen, slices, is_held_back: false, looks: 0 }
+        });
+        let places = places.collect();
         let mut this = Self { search, places, tiers, heap: BinaryHeap::new(), node_limit, is_entangled };
         (0..this.places.len()).for_each(|place| this.enter(place));
         this
@@ -96,6 +105,12 @@ impl<'s, 'e> Tournament<'s, 'e> {
         loop {
             let Reverse((score, place, slice, look)) = self.heap.pop()?;
             if look != self.places[place].looks {
+                continue;
+            }
+            if let Some(value) = self.places[place].unseen.take() {
+                let slices = self.search.ground(value);
+                self.places[place].slices = Entrant::all(self.search, slices);
+                self.enter(place);
                 continue;
             }
             // What was placed elsewhere may have made it worse, never better.
@@ -122,8 +137,8 @@ impl<'s, 'e> Tournament<'s, 'e> {
         let entry = &mut self.places[place].slices[entrant];
         let best = entry.best.expect("only slices with a best row are entered");
         let class = best.class;
-        let node = self.search.fleet.class(class).node(best.row);
-        self.search.fleet.take(node, self.search.demand().amount, 1);
+        let node = self.search.fleet.node_at(class, best.row);
+        self.search.fleet.take_from(class, best.row, self.search.demand().amount, 1);
         let siblings = self.search.seated(node, class, best.row);
         if let Some(limit) = &mut self.node_limit {
             limit.at_lowest -= u64::from(siblings == limit.lowest + 1);
@@ -156,6 +171,9 @@ impl<'s, 'e> Tournament<'s, 'e> {
 
     /// The best slice of a place as the counts are now.
     fn best_of(&mut self, place: usize) -> Option<(Score, usize)> {
+        if let Some(value) = self.places[place].unseen {
+            return self.bound_of(place, value);
+        }
         let rules = &self.search.demand().spread;
         let mut lowest: Option<(Score, usize)> = None;
         let mut is_held_back = false;
@@ -177,6 +195,22 @@ impl<'s, 'e> Tournament<'s, 'e> {
         }
         self.places[place].is_held_back = is_held_back;
         lowest
+    }
+
+    /// What nothing in a place that nobody looked at can be better than.
+    fn bound_of(&mut self, place: usize, value: DomainValue) -> Option<(Score, usize)> {
+        let lead = self.search.group.lead;
+        let leading = |tier: &&Tier| Some(tier.key) == lead;
+        let is_full = self.tiers.iter().flatten().filter(leading).any(|tier| tier.is_full(value));
+        self.places[place].is_held_back = is_full;
+        let at = |tier: &Option<Tier>| tier.as_ref().filter(leading).map(|tier| tier.get(value)).unwrap_or_default();
+        (!is_full).then(|| (Score::least(self.tiers.iter().map(at)), 0))
+    }
+}
+
+impl Entrant {
+    fn all(search: &Search<'_>, slices: Vec<Slice>) -> Vec<Self> {
+        slices.into_iter().map(|slice| Self { best: search.best(&slice), slice, is_stale: false }).collect()
     }
 }
 

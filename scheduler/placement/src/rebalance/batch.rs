@@ -1,7 +1,7 @@
 //! A whole group made even over one property at once: the fullest places give as many as evenness asks for, placement
 //! shares them out, and what did not get better by it stays where it was.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 
 use crate::{
     class::{DomainKey, DomainValue},
@@ -65,12 +65,12 @@ fn take_out(
     before: &BTreeMap<DomainValue, u32>,
     count: u64,
 ) -> BTreeMap<DomainValue, Vec<NodeIndex>> {
-    let mut fullest: BTreeSet<(u32, DomainValue)> = before.iter().map(|(value, count)| (*count, *value)).collect();
+    let mut fullest: BinaryHeap<(u32, DomainValue)> = before.iter().map(|(value, count)| (*count, *value)).collect();
     let mut gives: BTreeMap<DomainValue, usize> = BTreeMap::new();
     for _ in 0..count {
-        let Some((count, value)) = fullest.pop_last().filter(|(count, _)| *count > 0) else { break };
-        *gives.entry(value).or_default() += 1;
-        fullest.insert((count - 1, value));
+        let Some(mut place) = fullest.peek_mut().filter(|place| place.0 > 0) else { break };
+        *gives.entry(place.1).or_default() += 1;
+        place.0 -= 1;
     }
     let mut out: BTreeMap<DomainValue, Vec<NodeIndex>> = BTreeMap::new();
     for (value, count) in gives {

@@ -8,6 +8,7 @@ use crate::{
     engine::Engine,
     fleet::NodeIndex,
     group::{GroupIndex, domain},
+    rebalance::used_of,
 };
 
 /// An instance that may be given: how many siblings it is with on its node, itself included; how full that is; its order.
@@ -75,10 +76,11 @@ fn offers(engine: &Engine, index: GroupIndex, over: Over, place: DomainValue) ->
     let mut offers = Vec::new();
     let mut add = |node: NodeIndex, counted: u32| {
         // A node that takes nothing now may be away: nobody knows what goes on there.
-        let Some(shape) = engine.fleet().shape(node).filter(|shape| shape.available) else { return };
+        let found = engine.fleet().shape_and_free(node).filter(|(shape, _)| shape.available);
+        let Some((shape, free)) = found else { return };
         let least = if over == Over::Node { 2 } else { 1 };
         if counted >= least {
-            let used = engine.used(node);
+            let used = used_of(&shape, free);
             offers.extend((least..=counted).map(|siblings| (siblings, used, Reverse(shape.order), node)));
         }
     };

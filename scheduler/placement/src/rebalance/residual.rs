@@ -41,8 +41,8 @@ pub(super) fn of(engine: &Engine, index: GroupIndex, rule: usize, fullest: u32) 
 fn nearest_miss(engine: &Engine, group: &Group, index: GroupIndex, key: DomainKey, place: DomainValue) -> Option<Miss> {
     let hosts = engine.view().selections.hosts(group.demand().selection, Some(key));
     let classes = hosts.and_then(|hosts| hosts.get(&place)).into_iter().flatten();
-    let rows = classes.map(|class| engine.fleet().class(*class));
-    let nodes = rows.flat_map(|class| (0..class.rows).map(|row| class.node(row)));
+    let fleet = engine.fleet();
+    let nodes = classes.flat_map(|class| (0..fleet.class(*class).rows).map(|row| fleet.node_at(*class, row)));
     nodes.take(ASKED_MAX).filter_map(|node| engine.check(node, index).err()).max_by_key(|miss| {
         // The rules that are asked last are the nearest, of lacks the smallest.
         let lack = if let Miss::Resources(lack) = miss { weight(*lack) } else { u64::MAX };

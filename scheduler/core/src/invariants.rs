@@ -1,6 +1,6 @@
 //! What must hold after every step: used by debug builds, tests and the simulation.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use api_types::{
     id::{NodeId, WorkloadId},
@@ -68,6 +68,9 @@ impl Scheduler {
         if !siblings.iter().map(|(id, set)| (*id, set)).eq(self.cluster.by_workload.iter()) {
             return Err("the index of instances by workload differs from a rebuild".to_owned());
         }
+        if self.cluster.nodes.values().all(|node| node.synced) != self.cluster.nodes.are_synced() {
+            return Err("the count of synced nodes differs from a rebuild".to_owned());
+        }
         for (key, earlier) in &self.cluster.earlier_runs {
             if runs.get(key) != Some(&earlier.instances) {
                 return Err(format!("{} since revision {}: a wrong count of instances", key.0, key.1));
@@ -107,6 +110,10 @@ impl Scheduler {
     }
 
     fn check_addresses(&self) -> Result<(), String> {
+        let taken: BTreeSet<_> = self.cluster.nodes.values().map(|node| node.spec.subnet).collect();
+        if taken != *self.cluster.nodes.subnets() {
+            return Err("the index of subnets differs from a rebuild".to_owned());
+        }
         let mut subnets: Vec<_> = self.cluster.nodes.values().map(|node| (node.spec.subnet, &node.spec.id)).collect();
         subnets.sort_unstable();
         if let Some(pair) = subnets.windows(2).find(|pair| pair[0].0.overlaps(pair[1].0)) {

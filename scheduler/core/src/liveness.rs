@@ -80,8 +80,7 @@ impl Scheduler {
     /// Ends the warm-up when every node has reported, or its time is over.
     pub(crate) fn check_warm_up(&mut self) {
         let Some(until) = self.warm_up_until else { return };
-        let all_reported = self.cluster.nodes.values().all(|node| node.synced);
-        if self.now < until && !all_reported {
+        if self.now < until && !self.cluster.nodes.are_synced() {
             return;
         }
         self.warm_up_until = None;

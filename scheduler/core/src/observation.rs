@@ -1,6 +1,6 @@
 //! Facts in: what agents report. An agent is hostile input: it speaks for the instances on its own node only.
 
-use std::{collections::BTreeMap, net::Ipv4Addr};
+use std::collections::BTreeMap;
 
 use api_types::{
     counter::SessionId,
@@ -41,6 +41,7 @@ impl Scheduler {
         if !self.heard(node, session) {
             return;
         }
+        let Some(subnet) = self.cluster.nodes.get(node).map(|entry| entry.spec.subnet) else { return };
         let mut named: Vec<u64> = Vec::with_capacity(statuses.len());
         let mut news = News::default();
         for status in statuses {
@@ -51,7 +52,7 @@ impl Scheduler {
             let mut said = Observation::from(status);
             cut(&mut said.reason);
             // Everybody balances to what is said here: it must not lead out of the node's own subnet.
-            if said.address.is_some_and(|address| !self.owns(node, address)) {
+            if said.address.is_some_and(|address| !subnet.contains(address)) {
                 self.ignored += 1;
                 said.address = None;
             }
@@ -112,10 +113,6 @@ impl Scheduler {
     /// The number of an instance on this node; `None` if it is not there.
     fn number_on(&self, id: &InstanceId, node: &NodeId) -> Option<u64> {
         self.cluster.held_by_id(id).filter(|held| held.node_id() == node).map(|held| held.number)
-    }
-
-    fn owns(&self, node: &NodeId, address: Ipv4Addr) -> bool {
-        self.cluster.nodes.get(node).is_some_and(|entry| entry.spec.subnet.contains(address))
     }
 
     /// Nothing of an instance is on its node: that is its end if it was asked to stop, else it is not there yet.

@@ -142,11 +142,6 @@ impl Scheduler {
     /// Places an instance where a place was taken for it, by the check that the committer asks as well.
     pub(crate) fn commit_to(&mut self, id: &WorkloadId, slot: u32, seat: &Seat) -> u64 {
         let instance = self.cluster.place(id, slot, seat, self.now);
-        let run = self.cluster.workloads.get(id).map(|entry| entry.run.spec.clone());
-        let node = self.cluster.nodes.at(seat.node).map(|node| node.spec.id.clone());
-        if let (Some(spec), Some(node)) = (run, node) {
-            self.cluster.settle_volumes(&spec, slot, &node);
-        }
         self.placements_left = self.placements_left.saturating_sub(1);
         if let Some(entry) = self.cluster.nodes.at_mut(seat.node) {
             entry.allocatable_when_placed = Some(entry.allocatable);
@@ -160,7 +155,10 @@ impl Scheduler {
     fn tell_placed(&mut self, id: &WorkloadId, number: u64) {
         let placed = self.settings.placements_per_step_max - self.placements_left;
         if placed > PLACED_TOLD_MAX {
-            *self.placed_untold.entry(id.clone()).or_default() += 1;
+            match self.placed_untold.get_mut(id) {
+                Some(untold) => *untold += 1,
+                None => drop(self.placed_untold.insert(id.clone(), 1)),
+            }
             return;
         }
         if let Some(held) = self.cluster.held(number) {

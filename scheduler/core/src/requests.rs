@@ -134,9 +134,8 @@ impl Scheduler {
         let (message, spec) = match existing {
             Some(known) => ("returned with a new key", NodeSpec { site, labels, ..known }),
             None => {
-                let taken = self.cluster.nodes.values().map(|entry| entry.spec.subnet);
                 let (range, prefix) = (self.settings.cluster_range, self.settings.node_prefix);
-                let Some(subnet) = addresses::next_subnet(range, prefix, taken) else {
+                let Some(subnet) = addresses::next_subnet(range, prefix, self.cluster.nodes.subnets()) else {
                     return Err(Refusal::Conflict(format!(
                         "{range} has no /{prefix} left for node `{id}`: remove a node or configure a wider cluster range"
                     )));

@@ -173,7 +173,16 @@ impl<'c> Held<'c> {
 impl Cluster {
     /// The instance with this number.
     pub(crate) fn held(&self, number: u64) -> Option<Held<'_>> {
-        let (row, observed) = self.rows.get(number)?;
+        self.look(number, self.rows.get(number)?)
+    }
+
+    /// The instances with these numbers.
+    pub(crate) fn held_of<'c>(&'c self, numbers: impl IntoIterator<Item = u64>) -> impl Iterator<Item = Held<'c>> {
+        let mut reader = self.rows.reader();
+        numbers.into_iter().filter_map(move |number| self.look(number, reader.get(number)?))
+    }
+
+    fn look<'c>(&'c self, number: u64, (row, observed): (&'c Row, Option<&'c Observed>)) -> Option<Held<'c>> {
         Some(Held {
             number,
             cluster: self,

@@ -23,12 +23,12 @@ use crate::{
 impl Cluster {
     /// All instances, the oldest first.
     pub(crate) fn instances(&self) -> impl Iterator<Item = Held<'_>> {
-        self.rows.numbers().filter_map(|number| self.held(number))
+        self.held_of(self.rows.numbers())
     }
 
     /// The instances of a workload, the oldest first.
     pub(crate) fn instances_of(&self, workload: &WorkloadId) -> impl Iterator<Item = Held<'_>> {
-        self.numbers_of(workload).iter().filter_map(|number| self.held(*number))
+        self.held_of(self.numbers_of(workload).iter().copied())
     }
 
     /// The instances on a node, the oldest first.
@@ -55,6 +55,7 @@ impl Cluster {
         if !devices.is_empty() {
             self.rows.change_rare(number, |rare| rare.devices = devices);
         }
+        self.settle_volumes(&run.spec, slot, node);
         self.touch_followers(workload);
         self.pages.insert(number / PAGE_NUMBERS);
         self.touch_set(node);
@@ -199,7 +200,7 @@ impl Cluster {
 
     /// A page of instances as it is to be durable; `None` if none of its numbers is there.
     pub(crate) fn instance_page(&self, page: u64) -> Option<InstancePage> {
-        let mut held = self.rows.numbers_in(page).filter_map(|number| self.held(number)).peekable();
+        let mut held = self.held_of(self.rows.numbers_in(page)).peekable();
         held.peek()?;
         let entries = held.map(|held| PageEntry {
             number: held.number,

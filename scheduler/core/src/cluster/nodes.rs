@@ -6,6 +6,7 @@ use api_types::{
     container::Protocol,
     counter::{Generation, SessionId},
     id::{NodeId, WorkloadId},
+    net::Cidr,
     node::{Availability, Condition, Liveness, NodeFacts, NodeSpec, NodeUsage},
     resources::Resources,
     time::Timestamp,
@@ -70,6 +71,10 @@ pub(crate) struct Nodes {
     entries: Vec<Option<NodeEntry>>,
     /// Indexes of removed nodes; the lowest is used first, as the placement engine does.
     free: BTreeSet<u32>,
+    /// Index: how many are synced.
+    synced: usize,
+    /// Index: the ranges of their instances.
+    subnets: BTreeSet<Cidr>,
 }
 
 impl Nodes {
@@ -133,9 +138,21 @@ impl Nodes {
         self.entries.iter_mut().flatten()
     }
 
+    /// The ranges of the nodes' instances.
+    pub(crate) fn subnets(&self) -> &BTreeSet<Cidr> {
+        &self.subnets
+    }
+
+    /// Whether a complete report came of each since it was last away.
+    pub(crate) fn are_synced(&self) -> bool {
+        self.synced == self.len()
+    }
+
     /// Adds a node that is not there yet; gives its index.
     pub(crate) fn insert(&mut self, entry: NodeEntry) -> u32 {
         let name = entry.spec.id.clone();
+        self.synced += usize::from(entry.synced);
+        self.subnets.insert(entry.spec.subnet);
         debug_assert!(!self.by_name.contains_key(&name), "{name} is there already");
         let index = match self.free.pop_first() {
             Some(index) => {
@@ -155,7 +172,10 @@ impl Nodes {
     pub(crate) fn remove(&mut self, node: &NodeId) -> Option<NodeEntry> {
         let index = self.by_name.remove(node)?;
         self.free.insert(index);
-        self.entries[index as usize].take()
+        let entry = self.entries[index as usize].take()?;
+        self.synced -= usize::from(entry.synced);
+        self.subnets.remove(&entry.spec.subnet);
+        Some(entry)
     }
 }
 
@@ -223,8 +243,13 @@ impl Cluster {
         };
         if let Some(entry) = self.nodes.at_mut(index) {
             entry.drained &= spec.availability == Availability::Draining;
-            entry.set_differs |= entry.spec.subnet != spec.subnet;
+            let (before, now) = (entry.spec.subnet, spec.subnet);
             entry.spec = spec;
+            if before != now {
+                entry.set_differs = true;
+                self.nodes.subnets.remove(&before);
+                self.nodes.subnets.insert(now);
+            }
         }
         self.enter_node(index);
         self.touched.sets.insert(index);
@@ -298,6 +323,7 @@ impl Cluster {
     pub(crate) fn set_synced(&mut self, node: &NodeId, synced: bool) {
         let Some(entry) = self.nodes.get_mut(node).filter(|entry| entry.synced != synced) else { return };
         entry.synced = synced;
+        self.nodes.synced = if synced { self.nodes.synced + 1 } else { self.nodes.synced - 1 };
         self.touched.seen = true;
         self.touch_instances_on(node);
     }

@@ -175,6 +175,12 @@ impl Page {
         (self.present & bit != 0).then(|| self.rank(bit))
     }
 
+    /// The row of a number.
+    fn get(&self, number: u64) -> Option<(&Row, Option<&Observed>)> {
+        let place = self.place(number)?;
+        Some((&self.rows[place], self.observed.get(place).and_then(Option::as_ref)))
+    }
+
     /// How many rows are before this bit.
     fn rank(&self, bit: u64) -> usize {
         (self.present & (bit - 1)).count_ones() as usize
@@ -225,7 +231,32 @@ impl Page {
     }
 }
 
+/// Rows looked up one after the other: numbers that follow each other are in one page, which is then found once.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Reader<'r> {
+    rows: &'r Rows,
+    latest: Option<(u64, &'r Page)>,
+}
+
+impl<'r> Reader<'r> {
+    /// The row of a number.
+    pub(crate) fn get(&mut self, number: u64) -> Option<(&'r Row, Option<&'r Observed>)> {
+        let index = number / PAGE_NUMBERS;
+        let page = match self.latest {
+            Some((latest, page)) if latest == index => page,
+            Some(_) | None => self.rows.pages.get(&index)?,
+        };
+        self.latest = Some((index, page));
+        page.get(number)
+    }
+}
+
 impl Rows {
+    /// Looks up many.
+    pub(crate) fn reader(&self) -> Reader<'_> {
+        Reader { rows: self, latest: None }
+    }
+
     /// How many there are.
     pub(crate) fn len(&self) -> usize {
         self.len
@@ -243,9 +274,7 @@ impl Rows {
 
     /// The row of a number.
     pub(crate) fn get(&self, number: u64) -> Option<(&Row, Option<&Observed>)> {
-        let page = self.pages.get(&(number / PAGE_NUMBERS))?;
-        let place = page.place(number)?;
-        Some((&page.rows[place], page.observed.get(place).and_then(Option::as_ref)))
+        self.pages.get(&(number / PAGE_NUMBERS))?.get(number)
     }
 
     /// The row of a number, to change.

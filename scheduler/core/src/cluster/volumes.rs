@@ -35,8 +35,12 @@ impl Cluster {
     }
 
     /// Notes where the data of a slot is from now on, as far as it has no home yet.
-    pub(crate) fn settle_volumes(&mut self, spec: &WorkloadSpec, slot: u32, node: &NodeId) {
-        for volume in volumes(spec) {
+    pub(crate) fn settle_volumes(&mut self, spec: &WorkloadSpec, slot: u32, node: u32) {
+        let wanted = volumes(spec);
+        let Some(node) = self.nodes.at(node).filter(|_| !wanted.is_empty()).map(|node| node.spec.id.clone()) else {
+            return;
+        };
+        for volume in wanted {
             let homes = self.homes.entry(spec.id.clone()).or_default();
             if homes.contains_key(&(slot, volume.clone())) {
                 continue;

@@ -78,7 +78,7 @@ impl Scheduler {
         let Some(entry) = self.cluster.workloads.get(id) else { return };
         let replace_after_ms = entry.spec().disconnect.replace_after_ms;
         let mut due: BTreeMap<String, BTreeSet<(Timestamp, NodeId)>> = BTreeMap::new();
-        for held in self.cluster.instances_of(id).filter(|held| held.is_wanted()) {
+        for held in self.cluster.instances_of(id).filter(|held| held.is_wanted() && !held.node().is_ready()) {
             let Some((node, at)) = self.waits_its_turn(held.node_id(), replace_after_ms) else { continue };
             due.entry(node.spec.site.clone()).or_default().insert((at, node.spec.id.clone()));
         }

@@ -207,13 +207,13 @@ impl Scheduler {
         let index = self.cluster.nodes.index_of(&node);
         let Some(seat) = index.and_then(|index| self.cluster.reserve_on(id, index)) else { return false };
         self.fill_slot(id, number, &seat, slots);
+        // Once more, to see whether it is steady then.
+        self.cluster.touched.workloads.insert(id.clone());
         true
     }
 
     fn fill_slot(&mut self, id: &WorkloadId, number: u32, seat: &Seat, slots: &BTreeMap<u32, Slot>) {
         let placed = self.commit_to(id, number, seat);
-        // Once more, to see whether it is steady then.
-        self.cluster.touched.workloads.insert(id.clone());
         for (old, why) in slots.get(&number).map(|slot| slot.stale.as_slice()).unwrap_or_default() {
             self.tell_replaced(*old, placed, *why);
             if matches!(why, Why::Ended(_)) {
@@ -305,8 +305,12 @@ impl Scheduler {
 
     /// Tells placement which instances of a workload count for its evenness: those that go away anyway do not.
     pub(crate) fn count_for_spread(&mut self, id: &WorkloadId) {
-        for number in self.cluster.numbers_of(id).to_vec() {
-            let counts = self.cluster.held(number).is_some_and(|held| self.counts_for_spread(held));
+        let entry = self.cluster.workloads.get(id);
+        let differ = self.cluster.instances_of(id).filter_map(|held| {
+            let counts = entry.is_some_and(|entry| self.counts_as_one_of(entry, held));
+            (counts != held.is_counted()).then_some((held.number, counts))
+        });
+        for (number, counts) in differ.collect::<Vec<_>>() {
             self.cluster.set_counted(number, counts);
         }
     }

@@ -99,7 +99,11 @@ impl Scheduler {
 
     /// Whether an instance counts for its workload's spread: it is as wanted and is going to stay.
     pub(crate) fn counts_for_spread(&self, held: Held<'_>) -> bool {
-        let Some(entry) = self.cluster.workloads.get(held.workload()) else { return false };
+        self.cluster.workloads.get(held.workload()).is_some_and(|entry| self.counts_as_one_of(entry, held))
+    }
+
+    /// The same for an instance of this workload.
+    pub(crate) fn counts_as_one_of(&self, entry: &WorkloadEntry, held: Held<'_>) -> bool {
         let silence = self.silence_of(held, entry.spec().disconnect.replace_after_ms);
         held.is_wanted() && self.why_stale(held, silence, entry.workload.runs_since).is_none()
     }

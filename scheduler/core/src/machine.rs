@@ -59,6 +59,8 @@ pub struct Scheduler {
     pub(crate) parked: BTreeSet<WorkloadId>,
     /// How many placements this step may still make.
     pub(crate) placements_left: usize,
+    /// How many it made.
+    pub(crate) placements_made: usize,
     /// How many placements of this step people are told of in one sentence.
     pub(crate) placed_untold: BTreeMap<WorkloadId, usize>,
     /// What leaves after everything durable.
@@ -93,6 +95,7 @@ impl Scheduler {
             rebalancing: None,
             parked: BTreeSet::new(),
             placements_left: 0,
+            placements_made: 0,
             placed_untold: BTreeMap::new(),
             outbox: Effects::new(),
             ignored: 0,

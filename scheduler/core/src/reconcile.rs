@@ -43,6 +43,7 @@ impl Scheduler {
             return;
         }
         self.placements_left = self.settings.placements_per_step_max;
+        self.placements_made = 0;
         self.settle_rounds();
         self.tell_placed_rest();
     }
@@ -143,6 +144,7 @@ impl Scheduler {
     pub(crate) fn commit_to(&mut self, id: &WorkloadId, slot: u32, seat: &Seat) -> u64 {
         let instance = self.cluster.place(id, slot, seat, self.now);
         self.placements_left = self.placements_left.saturating_sub(1);
+        self.placements_made += 1;
         if let Some(entry) = self.cluster.nodes.at_mut(seat.node) {
             entry.allocatable_when_placed = Some(entry.allocatable);
             entry.drained = false;
@@ -153,8 +155,7 @@ impl Scheduler {
 
     /// Tells people what was placed: the first few of a step one by one, the rest of a workload in one sentence.
     fn tell_placed(&mut self, id: &WorkloadId, number: u64) {
-        let placed = self.settings.placements_per_step_max - self.placements_left;
-        if placed > PLACED_TOLD_MAX {
+        if self.placements_made > PLACED_TOLD_MAX {
             match self.placed_untold.get_mut(id) {
                 Some(untold) => *untold += 1,
                 None => drop(self.placed_untold.insert(id.clone(), 1)),

@@ -40,7 +40,8 @@ pub struct Settings {
     pub node_prefix: u8,
     /// What of each node is kept for its system.
     pub system_reserve: SystemReserve,
-    /// Most placements in one step; the rest waits for the next tick.
+    /// Most placements in one step, or a quarter of what a service has already, if that is more; the rest waits for the
+    /// next tick.
     pub placements_per_step_max: usize,
     /// Whether somebody who would be better elsewhere is moved without being asked.
     pub rebalance_automatic: bool,

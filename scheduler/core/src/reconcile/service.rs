@@ -18,6 +18,10 @@ use crate::{
     timers::Timer,
 };
 
+/// A step may place at least this part of the instances that a service has, since it looks at all of them: a million are
+/// placed in a few dozen looks then, not in a thousand.
+const GROWTH_PART: usize = 4;
+
 /// How a slot stands after what needs no new instance was done.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Standing {
@@ -45,6 +49,7 @@ struct Needs {
 impl Scheduler {
     /// Brings a service up to date.
     pub(crate) fn reconcile_service(&mut self, id: &WorkloadId, replicas: u32) {
+        self.placements_left = self.placements_left.max(self.cluster.numbers_of(id).len() / GROWTH_PART);
         self.ask_turns(id);
         self.count_for_spread(id);
         let mut slots = self.slots_of(id);

@@ -58,6 +58,22 @@ fn a_step_places_so_many_and_asks_for_another_tick() {
 }
 
 #[test]
+fn a_service_of_many_takes_few_steps() {
+    let mut fleet = fleet_of(4, Settings { placements_per_step_max: 3, ..Settings::default() });
+    let many = WorkloadSpec { resources: Default::default(), ..service(60) };
+
+    fleet.request(Change::Apply { specs: vec![many], expect: None }).unwrap();
+
+    let mut placed = vec![fleet.homes.len()];
+    while placed.len() < 30 && fleet.homes.len() < 60 {
+        fleet.step(Input::Tick);
+        placed.push(fleet.homes.len());
+    }
+    // Three a step, then a quarter of what is there, since each step looks at all of that.
+    assert_eq!(placed, [3, 6, 9, 12, 15, 18, 22, 27, 33, 41, 51, 60]);
+}
+
+#[test]
 fn an_agent_speaks_for_its_own_instances_only() {
     let mut fleet = fleet_of(2, Settings::default());
     fleet.request(Change::Apply { specs: vec![service(1)], expect: None }).unwrap();

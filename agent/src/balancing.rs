@@ -109,6 +109,8 @@ impl Balancer {
             programmed.unreachable_peers.iter().map(|peer| format!("{}: {}", peer.node, peer.reason)).collect();
         let ipv6 = programmed.ipv6_missing.clone();
         self.outbox.condition("ipv6", ipv6.map_or_else(|| Ok("nothing is missing".to_owned()), Err));
+        self.outbox
+            .condition("firewall", verdict(&programmed.dropped_by, "no other table drops what instances send and get"));
         self.outbox.condition("peers", verdict(&peers, "a route to each"));
     }
 }

@@ -3,7 +3,7 @@
 use std::{net::Ipv4Addr, path::PathBuf};
 
 use agent_containerd::Registry;
-use agent_network::TableGuard;
+use agent_network::{Firewall, TableGuard};
 use api_daemon::config_file::{Key, Kind};
 use api_types::{container::Protocol, id::NodeId, resources::Resources};
 use serde::{Deserialize, Serialize};
@@ -31,6 +31,7 @@ pub const KEYS: &[Key] = &[
     Key { path: "network.interface_prefix", kind: Kind::Text },
     Key { path: "network.table", kind: Kind::Text },
     Key { path: "network.table_owned", kind: Kind::Switch },
+    Key { path: "network.firewall", kind: Kind::Text },
     Key { path: "network.node_ports", kind: Kind::List },
     Key { path: "logs.bytes_max", kind: Kind::Number },
     Key { path: "logs.files_max", kind: Kind::Number },
@@ -107,8 +108,20 @@ pub struct NetworkSection {
     pub table: String,
     /// Whether the kernel shall refuse changes of the table by others (Linux 6.9; older kernels: watched).
     pub table_owned: bool,
+    /// What is done about other programs' tables that drop what is forwarded.
+    pub firewall: FirewallChoice,
     /// Ports of nodes that instances here may ask besides names and published ports (`tcp/5432`).
     pub node_ports: Vec<NodePort>,
+}
+
+/// What is done about other programs' tables that drop what is forwarded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FirewallChoice {
+    /// A pair of rules of ours lets it pass where `iptables` drops it.
+    Open,
+    /// It is reported.
+    Respect,
 }
 
 /// A port of nodes, written `tcp/5432`.
@@ -237,6 +250,7 @@ impl Default for NetworkSection {
             interface_prefix: "wh-".to_owned(),
             table: "wherry".to_owned(),
             table_owned: true,
+            firewall: FirewallChoice::Open,
             node_ports: Vec::new(),
         }
     }
@@ -335,6 +349,10 @@ impl Config {
             table: self.network.table.clone(),
             node_address,
             table_guard: if self.network.table_owned { TableGuard::Owned } else { TableGuard::Watched },
+            firewall: match self.network.firewall {
+                FirewallChoice::Open => Firewall::Open,
+                FirewallChoice::Respect => Firewall::Respect,
+            },
             node_ports: self.network.node_ports.iter().map(|NodePort(protocol, port)| (*protocol, *port)).collect(),
         }
     }

@@ -10,6 +10,7 @@ pub mod devices;
 mod durable_file;
 mod facts;
 mod gateway;
+mod inspection;
 mod join;
 mod keeper;
 mod last_assignments;

@@ -2,6 +2,7 @@
 
 use std::{
     convert::Infallible,
+    io,
     net::Ipv4Addr,
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -10,6 +11,7 @@ use std::{
 
 use agent_core::effect::Balancing;
 use agent_names::{Directory, Own, Server, Settings, Upstream, Zone};
+use agent_network::Network;
 use api_types::{id::NodeId, net::Cidr};
 use tokio::{
     sync::watch,
@@ -22,6 +24,9 @@ use crate::session::outbox::Outbox;
 /// The port of name servers.
 const PORT: u16 = 53;
 
+/// Asks the kernel for a free one.
+const ANY_PORT: u16 = 0;
+
 /// How long after a failed start the next is tried.
 const TRY_EVERY: Duration = Duration::from_secs(5);
 
@@ -33,6 +38,7 @@ const RESOLVER_FILES: [&str; 2] = ["/etc/resolv.conf", "/run/systemd/resolve/res
 pub(crate) struct Names {
     known: Known,
     outbox: Arc<Outbox>,
+    network: Arc<Network>,
     serving: Mutex<Serving>,
 }
 
@@ -49,7 +55,14 @@ struct Known {
 struct Serving {
     wanted: Option<Ipv4Addr>,
     /// Where a server listens; it ends with this value.
-    at: Option<(Ipv4Addr, DropGuard)>,
+    at: Option<At>,
+}
+
+#[derive(Debug)]
+struct At {
+    address: Ipv4Addr,
+    port: u16,
+    _running: DropGuard,
 }
 
 impl Names {
@@ -58,9 +71,10 @@ impl Names {
         address: Ipv4Addr,
         table: watch::Receiver<Option<(u64, Arc<Balancing>)>>,
         outbox: Arc<Outbox>,
+        network: Arc<Network>,
     ) -> Self {
         let known = Known { node, address, outbox: Arc::clone(&outbox), table };
-        Self { known, outbox, serving: Mutex::default() }
+        Self { known, outbox, network, serving: Mutex::default() }
     }
 
     /// The node has this range now: listens on its first address before anybody starts who would ask there.
@@ -71,7 +85,7 @@ impl Names {
 
     /// Where instances may ask; `None` = nowhere yet.
     pub(crate) fn server(&self) -> Option<Ipv4Addr> {
-        self.serving().at.as_ref().map(|(address, _)| *address)
+        self.serving().at.as_ref().map(|at| at.address)
     }
 
     /// Tries again what did not work, until the token is cancelled.
@@ -89,25 +103,48 @@ impl Names {
     fn listen(&self) {
         let mut serving = self.serving();
         let Some(wanted) = serving.wanted else { return };
-        if serving.at.as_ref().is_some_and(|(address, _)| *address == wanted) {
+        let current = serving.at.as_ref().filter(|at| at.address == wanted).map(|at| at.port);
+        if current == Some(PORT) {
             return;
         }
-        serving.at = None;
-        let upstream = Upstream::Files(RESOLVER_FILES.map(PathBuf::from).to_vec());
-        let settings = Settings { address: wanted, port: PORT, upstream };
-        match Server::bind(settings, self.known.clone()) {
-            Ok(server) => {
-                let token = CancellationToken::new();
-                drop(tokio::spawn(server.run(token.clone())));
-                serving.at = Some((wanted, token.drop_guard()));
-                self.outbox.condition("names", Ok(format!("answered on {wanted}")));
-            }
-            Err(error) => {
-                let reason =
-                    format!("cannot listen on {wanted}:{PORT}: {error}; new instances ask the node's name servers");
-                self.outbox.condition("names", Err(reason));
-            }
+        match self.serve(wanted, PORT) {
+            Ok(at) => serving.at = Some(at),
+            // Another port does as long as that one is taken; it is tried again and again.
+            Err(_) if current.is_some() => return,
+            Err(error) => match self.serve(wanted, ANY_PORT) {
+                Ok(at) => {
+                    tracing::warn!(%error, "port {PORT} of {wanted} cannot be had; the kernel leads it to port {}", at.port);
+                    serving.at = Some(at);
+                }
+                Err(_) => {
+                    serving.at = None;
+                    let reason =
+                        format!("cannot listen on {wanted}:{PORT}: {error}; new instances ask the node's name servers");
+                    self.outbox.condition("names", Err(reason));
+                    return;
+                }
+            },
         }
+        let port = serving.at.as_ref().map_or(PORT, |at| at.port);
+        drop(serving);
+        let led = Some(port).filter(|port| *port != PORT);
+        let said = match led {
+            None => format!("answered on {wanted}"),
+            Some(port) => format!("answered on {wanted}, by way of port {port}: another program holds port {PORT}"),
+        };
+        self.outbox.condition("names", Ok(said));
+        let network = Arc::clone(&self.network);
+        drop(tokio::spawn(async move { network.lead_names_to(led).await }));
+    }
+
+    /// Begins to listen there, at a free port if it is [`ANY_PORT`].
+    fn serve(&self, address: Ipv4Addr, port: u16) -> io::Result<At> {
+        let upstream = Upstream::Files(RESOLVER_FILES.map(PathBuf::from).to_vec());
+        let server = Server::bind(Settings { address, port, upstream }, self.known.clone())?;
+        let port = server.local_addr()?.port();
+        let token = CancellationToken::new();
+        drop(tokio::spawn(server.run(token.clone())));
+        Ok(At { address, port, _running: token.drop_guard() })
     }
 
     fn serving(&self) -> MutexGuard<'_, Serving> {

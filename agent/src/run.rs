@@ -24,6 +24,7 @@ use crate::{
     devices::Watch,
     facts::{self, Sampler},
     gateway::HttpPorts,
+    inspection::Inspector,
     keeper::Keeper,
     last_assignments::{LastAssignments, Recovered},
     machine_end,
@@ -33,6 +34,9 @@ use crate::{
     perform::{Latest, Performer, Tools},
     session::{Held, Link, Session, archive, outbox::Outbox},
 };
+
+/// Questions about the network that wait for their turn.
+const INSPECTIONS_MAX: usize = 2;
 
 /// Why the agent cannot run, or ended.
 #[derive(Debug, Error)]
@@ -150,7 +154,16 @@ fn parts(config: &Config, disk: Disk, node: Node, token: &CancellationToken) -> 
         wanted: latest.observe.clone(),
     };
     let http_ports = HttpPorts { wanted: latest.balancing.subscribe(), outbox: outbox.clone() };
-    let names = Names::new(membership.node.clone(), address, latest.balancing.subscribe(), outbox.clone());
+    let (inspections, questions) = mpsc::channel(INSPECTIONS_MAX);
+    let inspector = Inspector {
+        questions,
+        outbox: outbox.clone(),
+        node: membership.node.clone(),
+        network: network.clone(),
+        table: latest.balancing.subscribe(),
+    };
+    let names =
+        Names::new(membership.node.clone(), address, latest.balancing.subscribe(), outbox.clone(), network.clone());
     let names = Arc::new(names);
     if let Some(set) = &assignments {
         names.follow(set.subnet);
@@ -173,7 +186,8 @@ fn parts(config: &Config, disk: Disk, node: Node, token: &CancellationToken) -> 
     let control_loop = ControlLoop { core, clock, messages: inbox, performer, outbox: outbox.clone() };
     let floor = Arc::new(ClockFloor::new(membership.clock_floor()));
     let (boot_id, held) = (facts::boot_id(), Held::new(assignments, services));
-    let session = Session { membership, held, outbox, messages, containerd, link, archive_dir, boot_id, floor };
+    let session =
+        Session { membership, held, outbox, messages, containerd, link, archive_dir, boot_id, floor, inspections };
 
     let mut parts = Supervisor::new(token.clone());
     parts.spawn_once("control loop", control_loop.run(token.clone()));
@@ -181,6 +195,7 @@ fn parts(config: &Config, disk: Disk, node: Node, token: &CancellationToken) -> 
     parts.spawn_once("balancer", balancer.run(token.clone()));
     parts.spawn_once("http ports", http_ports.run(token.clone()));
     parts.spawn_once("names", names.run(token.clone()));
+    parts.spawn_once("inspector", inspector.run(token.clone()));
     parts.spawn_once("keeper", keeper.run(token.clone()));
     parts.spawn_once("session", session.run(token.clone()));
     parts.spawn_once("sampler", sampler.run(token.clone()));

@@ -37,7 +37,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status, Streaming};
 
-use crate::{control_loop::Message, membership::Membership};
+use crate::{control_loop::Message, inspection::Question, membership::Membership};
 
 const PAUSE_MIN: Duration = Duration::from_millis(100);
 const PAUSE_MAX: Duration = Duration::from_secs(8);
@@ -73,6 +73,8 @@ pub(crate) struct Session {
     pub(crate) archive_dir: PathBuf,
     pub(crate) boot_id: String,
     pub(crate) floor: Arc<ClockFloor>,
+    /// Questions about the network, with the service table as it was sent.
+    pub(crate) inspections: mpsc::Sender<Question>,
 }
 
 /// Why a session ended, or did not begin.
@@ -241,7 +243,10 @@ impl Session {
                 }
                 FromScheduler::CloseLogs(request) => logs.close(request),
                 FromScheduler::LoadImage(wanted) => self.load(dispatcher.clone(), wanted),
-                FromScheduler::InspectNetwork(_) => {}
+                FromScheduler::InspectNetwork(wish) => {
+                    // One at a time: who asks again meanwhile gets no answer, and is told so after a while.
+                    self.inspections.try_send((wish, self.held.services.clone())).ok();
+                }
             }
         }
     }

@@ -1,5 +1,7 @@
 //! The port of the HTTP API, as messages to the control loop.
 
+mod places;
+
 use std::{sync::Arc, time::Duration};
 
 use api_server::control_plane::{After, BoxStream, ControlPlane, LogQuery, Subject, Target};
@@ -12,7 +14,8 @@ use api_types::{
     time::Timestamp,
     view::{
         ClusterView, Description, Done, Event, Explanation, Forecast, ImageOutcome, InstanceView, JoinTokenView, List,
-        LogLine, NodeView, Plan, Problem, Question, RebalancePlan, SiteView, VolumeView, WorkloadChange, WorkloadView,
+        LogLine, NetworkTrace, NetworkVerdict, NodeView, Plan, Problem, Question, RebalancePlan, SiteView,
+        TraceRequest, VolumeView, WorkloadChange, WorkloadView,
     },
     workload::WorkloadSpec,
 };
@@ -27,7 +30,7 @@ use tokio::{sync::Mutex, time::timeout};
 use crate::{
     clock,
     control_loop::LoopHandle,
-    dispatcher::{images::Images, logs::LogRequests},
+    dispatcher::{images::Images, logs::LogRequests, network::Inspections},
     identity::{
         authority::{Authority, AuthorityError},
         node_keys::NodeKeys,
@@ -57,6 +60,7 @@ pub(crate) struct Parts {
     pub(crate) authority: Arc<Authority>,
     pub(crate) logs: Arc<LogRequests>,
     pub(crate) images: Arc<Images>,
+    pub(crate) inspections: Arc<Inspections>,
     /// Joins go one by one, so that the uses of a token become durable in the order they were taken.
     pub(crate) joining: Mutex<()>,
     /// Explanations, plans and forecasts go one by one, each on a copy of the state.
@@ -302,6 +306,19 @@ impl ControlPlane for Port {
 
     async fn forget_volume(&self, workload: WorkloadId, volume: Name, slot: Option<u32>) -> Result<Done, Problem> {
         self.done(Change::ForgetVolume { workload, volume, slot }).await
+    }
+
+    async fn verify_network(&self) -> Result<NetworkVerdict, Problem> {
+        let names = |scheduler: &Scheduler| Ok(scheduler.node_views().into_iter().map(|node| node.name).collect());
+        let nodes = self.look(names).await?;
+        self.0.inspections.verify(nodes).await
+    }
+
+    async fn trace_network(&self, request: TraceRequest) -> Result<NetworkTrace, Problem> {
+        let (node, question) = self.look(move |scheduler| Ok(places::question(scheduler, &request))).await??;
+        let (source, destination) = (question.source, question.destination);
+        let steps = self.0.inspections.trace(&node, question).await?;
+        Ok(NetworkTrace { node, source, destination, steps })
     }
 
     async fn node_token(&self, request: NodeTokenRequest) -> Result<JoinTokenView, Problem> {

@@ -2,6 +2,7 @@
 
 pub(crate) mod images;
 pub(crate) mod logs;
+pub(crate) mod network;
 pub(crate) mod registry;
 mod session;
 
@@ -49,6 +50,7 @@ pub(crate) struct Dispatcher {
     pub(crate) registry: Arc<registry::Registry>,
     pub(crate) logs: Arc<logs::LogRequests>,
     pub(crate) images: Arc<images::Images>,
+    pub(crate) inspections: Arc<network::Inspections>,
     pub(crate) authority: Arc<Authority>,
     pub(crate) keys: Arc<NodeKeys>,
     pub(crate) stop: CancellationToken,

@@ -31,7 +31,7 @@ use crate::{
     config::Config,
     control_loop::{ControlLoop, LoopHandle},
     control_plane::{Parts, Port},
-    dispatcher::{Dispatcher, images::Images, logs::LogRequests, registry::Registry},
+    dispatcher::{Dispatcher, images::Images, logs::LogRequests, network::Inspections, registry::Registry},
     identity::{
         authority::{self, Authority, AuthorityError},
         node_keys::NodeKeys,
@@ -151,6 +151,7 @@ pub async fn serve(config: Config, listeners: Listeners, stop: CancellationToken
     let (doors, api_tls, session_tls) = doors(&cluster.id, &authority, &keys, &server)?;
     let logs = Arc::new(LogRequests::new(Arc::clone(&registry)));
     let images = Arc::new(images);
+    let inspections = Arc::new(Inspections::new(Arc::clone(&registry)));
     let dispatcher = Arc::new(Dispatcher {
         epoch,
         heartbeat_interval_ms: config.heartbeat.interval_ms,
@@ -158,6 +159,7 @@ pub async fn serve(config: Config, listeners: Listeners, stop: CancellationToken
         registry,
         logs: Arc::clone(&logs),
         images: Arc::clone(&images),
+        inspections: Arc::clone(&inspections),
         authority: Arc::clone(&authority),
         keys: Arc::clone(&keys),
         stop: stop.clone(),
@@ -173,6 +175,7 @@ pub async fn serve(config: Config, listeners: Listeners, stop: CancellationToken
         authority,
         logs,
         images,
+        inspections,
         joining: Mutex::new(()),
         thinking: Mutex::new(()),
     });

@@ -6,6 +6,7 @@ use crate::{
     Error,
     element::{self, Sum, hash},
     family::Family,
+    foreign::{self, Dropping},
     message::{Requests, attribute, attributes, flag, text},
     plan::TableGuard,
     slots::{Balance, Step},
@@ -97,6 +98,39 @@ impl Balancer {
         }
         self.load(loaded.base, loaded.balance)?;
         Ok(true)
+    }
+
+    /// What the kernel has otherwise than we left it, by the names of our maps and sets. Repairs nothing.
+    pub(crate) fn differences(&self) -> Result<Vec<&'static str>, Error> {
+        let Some(loaded) = &self.loaded else { return Err(Error::Unprogrammed) };
+        let mut differing = Vec::new();
+        if self.structure()? != loaded.structure {
+            differing.push("chains and rules");
+        }
+        let elements = loaded.balance.elements();
+        for of in Collection::ALL {
+            let ours: Vec<_> = elements.iter().copied().filter(|element| element::collection(element) == of).collect();
+            let mut found = Sum::default();
+            self.add_sum(&mut found, of)?;
+            if found != Sum::of(self.family, &ours) {
+                differing.push(of.name());
+            }
+        }
+        Ok(differing)
+    }
+
+    /// Who else drops what is forwarded, and the kernel's count of transactions before that look. `None`: as at that count.
+    pub(crate) fn look_around(
+        &self,
+        prefix: &str,
+        open: bool,
+        at: Option<u32>,
+    ) -> Result<Option<(u32, Vec<Dropping>)>, Error> {
+        let generation = self.generation()?;
+        if at == Some(generation) {
+            return Ok(None);
+        }
+        Ok(Some((generation, foreign::look(&self.socket, prefix, open)?)))
     }
 
     /// Removes the table, if there is one.
@@ -217,13 +251,18 @@ impl Balancer {
     fn sum(&self) -> Result<Sum, Error> {
         let mut sum = Sum::default();
         for collection in Collection::ALL {
-            let requests = element::dump(self.place(), collection);
-            self.socket.dump(&requests, |message| {
-                sum.add_answer(collection, message.payload);
-                None::<()>
-            })?;
+            self.add_sum(&mut sum, collection)?;
         }
         Ok(sum)
+    }
+
+    fn add_sum(&self, sum: &mut Sum, collection: Collection) -> Result<(), Error> {
+        let requests = element::dump(self.place(), collection);
+        self.socket.dump(&requests, |message| {
+            sum.add_answer(collection, message.payload);
+            None::<()>
+        })?;
+        Ok(())
     }
 }
 

@@ -139,7 +139,8 @@ fn write_element(attributes: &mut crate::message::Attributes<'_>, family: Family
     }
 }
 
-fn collection(element: &Element) -> Collection {
+/// The map or set that an element belongs to.
+pub(crate) fn collection(element: &Element) -> Collection {
     match element {
         Element::Slot(Front::Service(..), ..) => Collection::Slots,
         Element::Slot(Front::Port(..), ..) => Collection::PortSlots,

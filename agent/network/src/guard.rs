@@ -16,11 +16,9 @@ use crate::{
     element::protocol_number,
     family::Family,
     rule::{Link, Must, Rule, Side, Verdict},
-    table::{Base, Collection, TCP, refuse},
+    table::{Base, Collection, PORT_OF_NAMES, TCP, UDP, refuse},
 };
 
-const UDP: u8 = 17;
-const PORT_OF_NAMES: u16 = 53;
 /// Where clouds tell a machine its secrets: link-local (AWS, Azure, Google, OpenStack and others), and three that stand
 /// elsewhere (Alibaba, Azure's agent, Oracle).
 const METADATA: [(IpAddr, u8); 4] = [

@@ -1,5 +1,7 @@
 //! The blocking side: holds what was programmed last, and makes sysctls, routes, ports and table equal to it.
 
+mod differences;
+
 use std::{
     borrow::Cow,
     collections::{BTreeMap, BTreeSet},
@@ -25,6 +27,7 @@ use crate::{
     conntrack,
     element::hash,
     family::Family,
+    foreign::Dropping,
     host_port::{self, Claim},
     instance,
     mirror::{Mirror, Mirrored},
@@ -50,6 +53,10 @@ pub(crate) struct Kernel {
     /// Its prefix, shared with the calls that make instances' networks.
     pub(crate) ipv6_prefix: Arc<Mutex<Option<Ipv6Prefix>>>,
     pub(crate) current: Option<Current>,
+    /// At which port names are answered instead of 53.
+    pub(crate) names_port: Option<u16>,
+    /// Who else drops what is forwarded, and at which count of nftables' transactions that was seen.
+    pub(crate) foreign: Option<(u32, Vec<Dropping>)>,
     reservations: BTreeMap<(Protocol, u16), OwnedFd>,
     /// The largest packet of the instances' links, shared with the calls that make them.
     pub(crate) mtu: Arc<AtomicU32>,
@@ -127,6 +134,8 @@ impl Kernel {
             current: None,
             mtu: Arc::new(AtomicU32::new(MTU_DEFAULT)),
             fitted: None,
+            names_port: None,
+            foreign: None,
             reservations: BTreeMap::new(),
             squatters: BTreeMap::new(),
         })
@@ -201,6 +210,7 @@ impl Kernel {
             forwarding,
             node_ports: self.settings.node_ports.clone(),
             admission: current.admission,
+            names_port: self.names_port,
         };
         let without = port_conflicts.iter().map(|conflict| (conflict.protocol, conflict.port)).collect();
         let next = Applied { base, without };
@@ -219,7 +229,8 @@ impl Kernel {
         let (mirror_changed, ipv6_missing) = self.sync_mirror(without)?;
         let ways_changed = wrapping.changed || dropped || routes_changed || !stale.is_empty();
         let changed = address_changed || ways_changed || table_changed || mirror_changed;
-        Ok((changed, Programmed { port_conflicts, unreachable_peers, ipv6_missing }))
+        let dropped_by = self.look_around()?;
+        Ok((changed, Programmed { port_conflicts, unreachable_peers, ipv6_missing, dropped_by }))
     }
 
     /// Reserves every port of the plan, gives up the others, and names who holds what cannot be had.

@@ -128,6 +128,8 @@ impl Mirror {
             forwarding,
             node_ports: settings.node_ports.clone(),
             admission: half.admission,
+            // Names are answered by IPv4.
+            names_port: None,
         };
         let same =
             |applied: &Applied| Arc::ptr_eq(&applied.half, &half) && applied.base == base && applied.without == without;

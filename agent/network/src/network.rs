@@ -7,6 +7,7 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicU32, Ordering},
     },
+    time::Duration,
 };
 
 use api_types::{id::InstanceId, net::Ipv6Prefix};
@@ -16,6 +17,7 @@ use crate::{
     Error, Plan, Programmed, Settings, Verified, instance,
     kernel::{Current, Instances, Kernel, local, lock},
     mirror,
+    reach::{self, Try},
     route::Routing,
     self_check,
 };
@@ -40,6 +42,8 @@ struct Shared {
     at_once: Semaphore,
     /// The largest packet of the instances' links; the kernel's part sets it.
     mtu: Arc<AtomicU32>,
+    /// Held by whoever tries ways: all share one scratch instance.
+    reaching: Mutex<()>,
 }
 
 impl Network {
@@ -52,6 +56,7 @@ impl Network {
         let kernel = Kernel::open(settings.clone())?;
         self_check::clean(&kernel)?;
         instance::clear_files(&settings)?;
+        reach::clean(&settings)?;
         let known = instance::list(&settings, &kernel.routing)?;
         let instances = known.into_iter().filter_map(|(instance, address)| Some((instance, address?))).collect();
         let shared = Shared {
@@ -61,6 +66,7 @@ impl Network {
             kernel: Mutex::new(kernel),
             instances: Mutex::new(instances),
             at_once: Semaphore::new(AT_ONCE),
+            reaching: Mutex::new(()),
         };
         Ok(Self { shared: Arc::new(shared) })
     }
@@ -135,6 +141,12 @@ impl Network {
         self.blocking(move |shared| lock(&shared.kernel).program(next)).await
     }
 
+    /// Says at which port of the node's own address names are answered instead of 53; the next program or verify leads
+    /// there whoever asks port 53.
+    pub async fn lead_names_to(&self, port: Option<u16>) {
+        self.blocking(move |shared| lock(&shared.kernel).names_port = port).await;
+    }
+
     /// Compares the kernel with the last plan and restores what others changed. Cheap while nothing changed: meant
     /// for every two seconds. Before the first plan it does nothing.
     ///
@@ -151,6 +163,32 @@ impl Network {
     /// A line for people: what did not work.
     pub async fn self_check(&self) -> Result<String, String> {
         self.blocking(|shared| self_check::run(&mut lock(&shared.kernel))).await
+    }
+
+    /// Tries ways as a packet would go them. The answers are in the same order: how long it took, or why not, in a line
+    /// for people. Each takes at most two seconds, eight go at once.
+    pub async fn reach(&self, tries: Vec<Try>) -> Vec<Result<Duration, String>> {
+        self.blocking(move |shared| {
+            let _turn = lock(&shared.reaching);
+            reach::try_all((&shared.settings, shared.mtu.load(Ordering::Relaxed)), &tries)
+        })
+        .await
+    }
+
+    /// What the kernel has otherwise than the last plan wants, for people; empty = nothing. Repairs nothing.
+    ///
+    /// # Errors
+    /// When there is no plan yet, or the kernel refuses.
+    pub async fn differences(&self) -> Result<Vec<String>, Error> {
+        self.blocking(|shared| lock(&shared.kernel).differences()).await
+    }
+
+    /// Which way the kernel would send a packet of the node to this address, for people.
+    ///
+    /// # Errors
+    /// When there is no way.
+    pub async fn way_to(&self, address: Ipv4Addr) -> Result<String, Error> {
+        self.blocking(move |_| Routing::open()?.way_to(address)).await
     }
 
     /// Removes everything of ours: table, routes, links, namespaces. For uninstalling; a running agent never does it.

@@ -71,6 +71,10 @@ pub(crate) fn of(plan: &Plan, version: Version) -> BTreeSet<Pass> {
             passes.extend(here.into_iter().map(Pass::Open));
             continue;
         };
+        // Nodes ask from the first two addresses of their ranges where they wrap packets, and by IPv6.
+        let nodes = plan.peers.iter().map(|peer| peer.subnet).chain([plan.subnet]);
+        let nodes = nodes.flat_map(|subnet| [subnet.nth(0), subnet.nth(1)]).flatten();
+        passes.extend(nodes.flat_map(|node| here.iter().map(move |to| Pass::Admitted(node, *to))));
         let admits = |other: &Service| other.id == service.id || sources.iter().any(|source| source.is(&other.id));
         for (_, other) in with_access(plan).filter(|(other, _)| admits(other)) {
             let pairs = other.instances.iter().flat_map(|source| here.iter().map(|to| Pass::Admitted(*source, *to)));

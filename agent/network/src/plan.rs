@@ -22,6 +22,8 @@ pub struct Settings {
     pub node_address: Ipv4Addr,
     /// How the table is kept from others.
     pub table_guard: TableGuard,
+    /// What is done about other programs' tables that drop what is forwarded.
+    pub firewall: Firewall,
     /// Ports of nodes that instances here may ask besides names and published ports.
     pub node_ports: Vec<(Protocol, u16)>,
 }
@@ -37,9 +39,20 @@ impl Settings {
             table: "wherry".to_owned(),
             node_address,
             table_guard: TableGuard::Owned,
+            firewall: Firewall::Open,
             node_ports: Vec::new(),
         }
     }
+}
+
+/// What is done about other programs' tables that drop what is forwarded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Firewall {
+    /// Where `iptables` drops by policy, a pair of rules lets pass what instances send and get: in front of Docker's chain for
+    /// the machine's owner where there is one. Other tables are reported.
+    Open,
+    /// Nothing is added to any other table; what drops is reported.
+    Respect,
 }
 
 /// How our nftables table is kept from others.
@@ -92,6 +105,8 @@ pub struct Programmed {
     pub unreachable_peers: Vec<UnreachablePeer>,
     /// Why nothing is balanced by IPv6 although a service asks for it, in one line for people.
     pub ipv6_missing: Option<String>,
+    /// Other programs' chains that drop what instances send and get, each in one line for people with what mends it.
+    pub dropped_by: Vec<String>,
 }
 
 /// A port of the node that somebody else holds.

@@ -2,6 +2,7 @@
 
 mod lookup;
 pub(crate) mod v6;
+mod way;
 
 use std::{collections::BTreeMap, net::Ipv4Addr, os::fd::AsRawFd};
 

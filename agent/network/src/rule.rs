@@ -146,6 +146,17 @@ impl Rule {
         })
     }
 
+    /// Translates the destination to this address, which is one of ours, and port.
+    pub(crate) fn translate_to(self, address: Ipv4Addr, port: u16) -> Self {
+        let (family, octets, behind) = (self.family.number(), self.family.octets(address), self.behind_addresses(1, 0));
+        self.load_value(FIRST, &octets).load_value(behind, &port.to_be_bytes()).expression("nat", |body| {
+            body.number(1, DNAT);
+            body.number(2, u32::from(family));
+            body.number(3, FIRST);
+            body.number(5, behind);
+        })
+    }
+
     /// Goes on only if the transport is this one.
     pub(crate) fn protocol(self, protocol: u8) -> Self {
         self.load_protocol(FIRST).compare(Must::Equal, &[protocol])
@@ -236,6 +247,13 @@ impl Rule {
         let mask: Vec<u8> = (0..octets.len()).map(|index| !(0xff_u16 >> bits_in(index)).to_be_bytes()[1]).collect();
         let masked = if mask.last() == Some(&u8::MAX) { loaded } else { loaded.mask(&mask) };
         masked.compare(must, octets)
+    }
+
+    fn load_value(self, register: u32, value: &[u8]) -> Self {
+        self.expression("immediate", |body| {
+            body.number(1, register);
+            body.nest(2, |data| data.bytes(DATA_VALUE, value));
+        })
     }
 
     fn load_address(self, side: Side, register: u32) -> Self {

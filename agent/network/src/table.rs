@@ -50,6 +50,8 @@ const HOOK_FORWARD: u32 = 2;
 const HOOK_OUTPUT: u32 = 3;
 const HOOK_POSTROUTING: u32 = 4;
 pub(crate) const TCP: u8 = 6;
+pub(crate) const UDP: u8 = 17;
+pub(crate) const PORT_OF_NAMES: u16 = 53;
 
 /// nft's numbers of data types; a concatenation shifts each by six bits. `mark` is a number in the machine's order,
 /// as the slot is drawn: with nft's `integer`, `nft list ruleset` of 1.0.6 aborts for everybody on the node.
@@ -90,6 +92,8 @@ pub(crate) struct Base {
     pub(crate) node_ports: Vec<(Protocol, u16)>,
     /// Whether some workload admits only some others.
     pub(crate) admission: bool,
+    /// At which port names are answered instead of 53, where another program holds that on all addresses.
+    pub(crate) names_port: Option<u16>,
 }
 
 /// For whom the node forwards packets.
@@ -241,10 +245,17 @@ fn translate(base: &Base) -> Vec<Rule> {
         Some(own) => elsewhere.address(Side::Destination, Must::Differ, own),
         None => elsewhere,
     };
-    vec![
+    let mut rules = vec![
         Rule::of(base.family).load_service_key().verdict_from(Collection::Services.name()),
         elsewhere.load_port_key().verdict_from(Collection::Ports.name()),
-    ]
+    ];
+    if let (Some(own), Some(port)) = (base.subnet.nth(1), base.names_port) {
+        rules.extend([UDP, TCP].map(|protocol| {
+            let asked = Rule::of(base.family).address(Side::Destination, Must::Equal, own);
+            asked.protocol(protocol).port(PORT_OF_NAMES).translate_to(own, port)
+        }));
+    }
+    rules
 }
 
 /// Where the client's address must be hidden. Everywhere else the instance sees its client.

@@ -13,7 +13,10 @@ use api_types::{
     instance::{InstanceStatus, InstanceUsage},
     node::{Condition, NodeFacts, NodeUsage},
 };
-use proto::session::{FromAgent, ImageLoaded, NodeReport, Report};
+use proto::{
+    network::NetworkInspected,
+    session::{FromAgent, ImageLoaded, NodeReport, Report},
+};
 use tokio::{
     sync::Notify,
     time::{Instant, sleep_until},
@@ -23,6 +26,8 @@ use tokio::{
 const GATHER: Duration = Duration::from_millis(100);
 /// More answers about archives than this are a mistake of the other side.
 const LOADED_MAX: usize = 64;
+/// The most answers about the network that wait.
+const INSPECTED_MAX: usize = 8;
 
 /// Filled by the parts of the agent, emptied by the session.
 #[derive(Debug)]
@@ -42,6 +47,7 @@ struct Waiting {
     facts_changed: bool,
     usage_changed: bool,
     loaded: Vec<ImageLoaded>,
+    inspected: Vec<NetworkInspected>,
     /// Since when something waits, as far as anybody looked.
     since: Option<Instant>,
 }
@@ -64,6 +70,7 @@ impl Outbox {
         let mut waiting = self.lock();
         waiting.report = None;
         waiting.loaded.clear();
+        waiting.inspected.clear();
         waiting.conditions_changed = true;
         waiting.usage_changed = true;
         drop(waiting);
@@ -172,6 +179,16 @@ impl Outbox {
         self.changed.notify_one();
     }
 
+    /// Adds what came of a look at the network.
+    pub(crate) fn inspected(&self, found: NetworkInspected) {
+        let mut waiting = self.lock();
+        if waiting.inspected.len() < INSPECTED_MAX {
+            waiting.inspected.push(found);
+        }
+        drop(waiting);
+        self.changed.notify_one();
+    }
+
     /// Waits for something to tell, a moment longer for what belongs to it, and takes it. Cancel-safe: nothing is taken
     /// before it is given.
     pub(crate) async fn next(&self) -> FromAgent {
@@ -195,7 +212,8 @@ impl Outbox {
 impl Waiting {
     /// Since when something waits. Kept here, so that whoever gives up waiting does not make it later.
     fn since(&mut self) -> Option<Instant> {
-        let is_something = self.report.is_some() || !self.loaded.is_empty() || self.is_node_changed();
+        let is_something =
+            self.report.is_some() || !self.loaded.is_empty() || !self.inspected.is_empty() || self.is_node_changed();
         if !is_something {
             return None;
         }
@@ -214,6 +232,9 @@ impl Waiting {
         }
         if let Some(loaded) = self.loaded.pop() {
             return Some(FromAgent::ImageLoaded(loaded));
+        }
+        if let Some(found) = self.inspected.pop() {
+            return Some(FromAgent::NetworkInspected(found));
         }
         if !self.is_node_changed() {
             return None;

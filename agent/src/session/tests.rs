@@ -134,6 +134,7 @@ impl Bed {
             link: Link::default(),
             boot_id: "boot".to_owned(),
             floor: Arc::default(),
+            inspections: mpsc::channel(1).0,
             membership,
         };
         let token = CancellationToken::new();

@@ -6,7 +6,7 @@ use api_client::context::Overrides;
 use clap::{Args, Parser, Subcommand};
 
 use crate::commands::{
-    apply, availability, context, delete, describe, get, image, logs, node, plan, rebalance, scale, site, top,
+    apply, availability, context, delete, describe, get, image, logs, net, node, plan, rebalance, scale, site, top,
     validate, volume, what_if, why,
 };
 
@@ -86,6 +86,9 @@ pub(crate) enum Command {
     /// Say what is known of a site
     #[command(subcommand)]
     Site(site::SiteCommand),
+    /// Try the network, or follow a packet through it
+    #[command(subcommand)]
+    Net(net::NetCommand),
     /// Give up data that stays on its node
     #[command(subcommand)]
     Volume(volume::VolumeCommand),

@@ -9,6 +9,7 @@ pub(crate) mod get;
 pub(crate) mod image;
 pub(crate) mod logs;
 pub(crate) mod manifests;
+pub(crate) mod net;
 pub(crate) mod node;
 pub(crate) mod plan;
 pub(crate) mod progress;

@@ -52,6 +52,7 @@ async fn run(arguments: Arguments, screen: &Screen) -> Result<(), Failure> {
         Command::Uncordon(arguments) => commands::availability::uncordon(&session, &arguments).await,
         Command::Rebalance(arguments) => commands::rebalance::run(&session, &arguments).await,
         Command::Site(command) => commands::site::run(&session, &command).await,
+        Command::Net(command) => commands::net::run(&session, &command).await,
         Command::Volume(command) => commands::volume::run(&session, &command).await,
         Command::Node(command) => commands::node::run(&session, &command).await,
         Command::Image(command) => commands::image::run(&session, &command).await,

@@ -267,6 +267,22 @@ async fn sites_rebalancing_and_volumes() {
 }
 
 #[tokio::test]
+async fn the_network_is_tried_and_a_packet_followed() {
+    let site = Site::new().await;
+    let commands = [
+        "net verify",
+        "net verify -o json",
+        "net trace web-1 db:5432",
+        "net trace web-1 db:5432 --udp -o json",
+        "net trace web-1 db",
+        "net trace web-1 nobody:1",
+        "net --help",
+        "net trace --help",
+    ];
+    site.golden("network.txt", &commands).await;
+}
+
+#[tokio::test]
 async fn instances_nodes_and_events() {
     let site = Site::new().await;
     site.file("shop.toml", SHOP);

@@ -10,7 +10,8 @@ use api_types::{
     site::{Across, Reach},
     view::{
         ClusterView, Description, Done, Event, Explanation, Forecast, ImageOutcome, InstanceView, JoinTokenView, List,
-        LogLine, NodeView, Plan, Problem, Question, RebalancePlan, SiteView, VolumeView, WorkloadChange, WorkloadView,
+        LogLine, NetworkTrace, NetworkVerdict, NodeView, Plan, Problem, Question, RebalancePlan, SiteView,
+        TraceRequest, VolumeView, WorkloadChange, WorkloadView,
     },
     workload::WorkloadSpec,
 };
@@ -139,6 +140,10 @@ pub trait ControlPlane: Clone + Send + Sync + 'static {
         volume: Name,
         slot: Option<u32>,
     ) -> impl Future<Output = Result<Done, Problem>> + Send;
+    /// Has every node try its network.
+    fn verify_network(&self) -> impl Future<Output = Result<NetworkVerdict, Problem>> + Send;
+    /// Follows one packet.
+    fn trace_network(&self, request: TraceRequest) -> impl Future<Output = Result<NetworkTrace, Problem>> + Send;
     /// Makes a join token.
     fn node_token(&self, request: NodeTokenRequest) -> impl Future<Output = Result<JoinTokenView, Problem>> + Send;
     /// Forgets a node.

@@ -7,6 +7,7 @@ pub mod control_plane;
 mod explain;
 mod look;
 mod moves;
+mod network;
 mod problem;
 mod routes;
 mod streams;

@@ -13,7 +13,7 @@ use http::{Method, StatusCode, Uri};
 use crate::{
     auth::{Access, Declared, Gate, Rule, gate, method_not_allowed},
     control_plane::{ControlPlane, Role},
-    explain, look, moves,
+    explain, look, moves, network,
     problem::{Refused, problem},
     streams, write,
 };
@@ -77,6 +77,8 @@ fn declared<C: ControlPlane>() -> Declared<C> {
         .route(Method::POST, "/v1/sites/resume", operates, post(moves::resume_site::<C>))
         .route(Method::GET, "/v1/rebalance", looks, get(moves::rebalance_plan::<C>))
         .route(Method::POST, "/v1/rebalance", operates, post(moves::rebalance::<C>))
+        .route(Method::POST, "/v1/network/verify", operates, post(network::verify::<C>))
+        .route(Method::POST, "/v1/network/trace", operates, post(network::trace::<C>))
         .route(Method::GET, "/v1/volumes", looks, get(moves::volumes::<C>))
         .route(Method::POST, "/v1/volumes/forget", administers, post(moves::forget_volume::<C>))
         .route(Method::POST, "/v1/nodes", administers, post(write::node_token::<C>))

@@ -119,6 +119,11 @@ impl Registry {
         self.lock().get(node).is_some_and(|entry| entry.wishes.try_send(Box::new(wish)).is_ok())
     }
 
+    /// The service table as it is; `None` = not known yet.
+    pub(crate) fn services(&self) -> Option<Arc<ServiceTable>> {
+        self.services.borrow().clone()
+    }
+
     /// The nodes that are connected, sorted.
     pub(crate) fn connected(&self) -> Vec<NodeId> {
         self.lock().keys().cloned().collect()

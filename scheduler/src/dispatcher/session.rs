@@ -247,7 +247,10 @@ impl Session<'_> {
             FromAgent::Programmed(marker) => {
                 Input::Programmed { node, session, epoch: marker.epoch, generation: marker.generation }
             }
-            FromAgent::NetworkInspected(_) => return Ok(()),
+            FromAgent::NetworkInspected(found) => {
+                self.dispatcher.inspections.inspected(&node, found);
+                return Ok(());
+            }
             FromAgent::ImageLoaded(loaded) => return self.dispatcher.image_loaded(&node, loaded).await,
         };
         self.dispatcher.control.input(input).await.map_err(stopping)

@@ -13,6 +13,8 @@ mod http_ports;
 mod intruders;
 #[path = "stories/ipv6.rs"]
 mod ipv6;
+#[path = "stories/network.rs"]
+mod network;
 #[path = "stories/nodes.rs"]
 mod nodes;
 #[path = "stories/operation.rs"]
@@ -45,6 +47,8 @@ const STORIES: &[Story] = &[
     ("names_are_found_from_inside_with_and_without_a_scheduler", operation::names_are_found_from_inside),
     ("a_service_that_asks_for_it_is_reached_by_ipv6", ipv6::a_service_is_reached_by_ipv6),
     ("a_published_http_port_outlives_its_processes", http_ports::a_published_http_port_outlives_its_processes),
+    ("a_workload_admits_only_whom_it_names", network::a_workload_admits_whom_it_names),
+    ("the_network_is_verified_and_what_is_broken_is_named", network::the_network_is_verified),
     ("a_drained_node_gives_everything_away", operation::a_drained_node_gives_everything_away),
     ("a_cordoned_node_takes_nothing_and_keeps_what_it_has", operation::a_cordoned_node_takes_nothing),
     ("every_look_is_answered_and_changes_nothing", operation::every_look_is_answered),

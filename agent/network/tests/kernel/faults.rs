@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use agent_network::{Network, PortConflict, TableGuard};
+use agent_network::{Firewall, Network, PortConflict, TableGuard};
 use api_types::{container::Protocol, net::Cidr, service::Peer};
 use tests_support::{
     netns::{inside, ip},
@@ -52,6 +52,70 @@ fn tables_of_others_are_none_of_our_business() {
     assert!(!node.wait(node.network.verify()).expect("verified").repaired);
     node.wait(node.network.remove_all()).expect("removed");
     assert!(node.run("nft", &["list", "table", "ip", "foreign"]).expect("listed").contains("theirs"));
+}
+
+#[test]
+fn a_table_that_drops_what_is_forwarded_is_opened_or_named() {
+    let commands = [
+        // As dockerd leaves it with iptables on nftables.
+        "add table ip filter; add chain ip filter DOCKER-USER; \
+         add chain ip filter FORWARD { type filter hook forward priority 0; policy drop; }; \
+         add rule ip filter FORWARD counter jump DOCKER-USER",
+        // As ufw leaves it.
+        "add table ip filter; add chain ip filter FORWARD { type filter hook forward priority 0; policy drop; }",
+    ];
+    for (command, owners) in commands.into_iter().zip(["DOCKER-USER", "FORWARD"]) {
+        for firewall in [Firewall::Open, Firewall::Respect] {
+            let mut world = World::new();
+            let outside = world.outsider();
+            let mut node = world.node(1, TableGuard::Owned);
+            node.settings.firewall = firewall;
+            node.restart();
+            let instance = node.start("web-1", 2);
+            node.serve(&[&instance], &[]);
+            node.run("nft", &[command]).expect("another program");
+
+            let verified = node.wait(node.network.verify()).expect("verified");
+
+            let rules = node.run("nft", &["list", "chain", "ip", "filter", owners]).expect("listed");
+            assert_eq!(
+                rules.matches("\"wh-*\" accept").count(),
+                if firewall == Firewall::Open { 2 } else { 0 },
+                "{rules}"
+            );
+            if firewall == Firewall::Open {
+                assert_eq!(verified.programmed.dropped_by, Vec::<String>::new());
+                assert_eq!(ask(&outside, node.published()).expect("it passes").server, "web-1");
+                assert_eq!(node.wait(node.network.verify()).expect("verified").programmed, Default::default());
+                let again = node.run("nft", &["list", "chain", "ip", "filter", owners]).expect("listed");
+                assert_eq!(again, rules, "once is enough");
+            } else {
+                let line = format!("iptables -I {owners} -i wh-+ -j ACCEPT; iptables -I {owners} -o wh-+ -j ACCEPT");
+                let [named] = verified.programmed.dropped_by.as_slice() else { panic!("{verified:?}") };
+                assert!(
+                    named.starts_with("chain FORWARD of table ip filter drops") && named.ends_with(&line),
+                    "{named}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn a_dropping_table_that_is_not_of_iptables_is_named_until_it_is_mended() {
+    let mut world = World::new();
+    let node = world.node(1, TableGuard::Owned);
+    node.serve(&[], &[]);
+    let command =
+        "add table inet site; add chain inet site gate { type filter hook forward priority 10; policy drop; }";
+    node.run("nft", &[command]).expect("another program");
+
+    let named = node.wait(node.network.verify()).expect("verified").programmed.dropped_by;
+    let mending = named[0].split_once("lets it pass: ").expect("a line that mends it").1.replace("nft ", "");
+    node.run("nft", &[&mending]).expect("it is a command");
+
+    assert!(named[0].starts_with("chain gate of table inet site drops"), "{named:?}");
+    assert_eq!(node.wait(node.network.verify()).expect("verified").programmed.dropped_by, Vec::<String>::new());
 }
 
 #[test]

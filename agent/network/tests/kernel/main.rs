@@ -8,4 +8,5 @@ mod isolation;
 mod reach;
 mod server;
 mod services;
+mod ways;
 mod world;

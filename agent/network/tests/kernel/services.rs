@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     io::ErrorKind,
-    net::{Ipv4Addr, SocketAddrV4, TcpListener, TcpStream},
+    net::{Ipv4Addr, SocketAddrV4, TcpListener, TcpStream, UdpSocket},
     thread,
 };
 
@@ -165,6 +165,40 @@ fn a_connection_that_nobody_answered_is_opened_anew_with_an_endpoint_that_is_the
 
     let answer = opening.join().expect("no panic").expect("an answer");
     assert_eq!(answer.server, "web-2");
+}
+
+#[test]
+fn names_are_answered_at_another_port_where_a_program_holds_theirs_on_all_addresses() {
+    let mut world = World::new();
+    let node = world.node(1, TableGuard::Owned);
+    let instance = node.start("web-1", 2);
+    node.serve(&[&instance], &[]);
+    let _everywhere = inside(&node.netns, || UdpSocket::bind("0.0.0.0:53")).expect("enter").expect("another server");
+    let own = Ipv4Addr::new(10, 42, 1, 1);
+    let (datagrams, streams) = inside(&node.netns, || {
+        let datagrams = UdpSocket::bind((own, 0)).expect("a free port");
+        let streams = TcpListener::bind((own, datagrams.local_addr().expect("a port").port()));
+        (datagrams, streams.expect("the same port"))
+    })
+    .expect("enter");
+    let port = datagrams.local_addr().expect("a port").port();
+
+    node.wait(node.network.lead_names_to(Some(port)));
+    node.wait(node.network.verify()).expect("verified");
+
+    for from in [&instance.netns, &node.netns] {
+        let client = datagram_client(from, SocketAddrV4::new(own, 53));
+        client.send(b"where?").expect("sent");
+        let mut question = [0; 6];
+        let (_, sender) = datagrams.recv_from(&mut question).expect("a question");
+        datagrams.send_to(b"here", sender).expect("answered");
+        let mut answer = [0; 4];
+        client.recv(&mut answer).expect("an answer from the address that was asked");
+        assert_eq!((&question, &answer), (b"where?", b"here"));
+        let stream = inside(from, || TcpStream::connect((own, 53))).expect("enter").expect("connected");
+        let (_, peer) = streams.accept().expect("accepted");
+        assert_eq!(peer, stream.local_addr().expect("an address"));
+    }
 }
 
 #[test]

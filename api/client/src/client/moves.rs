@@ -1,9 +1,9 @@
-//! What an operator moves, or ties to a place.
+//! What an operator moves, ties to a place, or tries.
 
 use api_types::{
     id::{Name, WorkloadId},
     site::{Across, Reach},
-    view::{Done, List, RebalancePlan, SiteView, VolumeView},
+    view::{Done, List, NetworkTrace, NetworkVerdict, RebalancePlan, SiteView, TraceRequest, VolumeView},
 };
 use http::Method;
 
@@ -42,6 +42,23 @@ impl Client {
     ) -> Result<Done, ClientError> {
         let body = serde_json::json!({ "site": site, "reach": reach, "across": across });
         self.ask(Method::POST, "/v1/sites/set", JSON, body.to_string().into_bytes()).await
+    }
+
+    /// Has every node try its network.
+    ///
+    /// # Errors
+    /// See [`Self::cluster`].
+    pub async fn verify_network(&self) -> Result<NetworkVerdict, ClientError> {
+        self.ask(Method::POST, "/v1/network/verify", JSON, Vec::new()).await
+    }
+
+    /// Follows one packet.
+    ///
+    /// # Errors
+    /// See [`Self::cluster`].
+    pub async fn trace_network(&self, request: &TraceRequest) -> Result<NetworkTrace, ClientError> {
+        let body = serde_json::json!(request);
+        self.ask(Method::POST, "/v1/network/trace", JSON, body.to_string().into_bytes()).await
     }
 
     /// What a rebalancing would move.

@@ -5,6 +5,7 @@
 
 mod explain;
 mod moves;
+mod network;
 mod views;
 
 use std::{
@@ -22,8 +23,8 @@ use api_types::{
     time::Timestamp,
     view::{
         ClusterView, Description, Done, Event, Explanation, FieldChange, Forecast, ImageOutcome, InstanceView,
-        JoinTokenView, List, LogLine, NodeView, Plan, Problem, Question, RebalancePlan, SiteView, VolumeView,
-        WorkloadChange, WorkloadView,
+        JoinTokenView, List, LogLine, NetworkTrace, NetworkVerdict, NodeView, Plan, Problem, Question, RebalancePlan,
+        SiteView, TraceRequest, VolumeView, WorkloadChange, WorkloadView,
     },
     workload::{WorkloadKind, WorkloadSpec},
 };
@@ -295,6 +296,16 @@ impl ControlPlane for Fake {
     async fn rebalance(&self) -> Result<Done, Problem> {
         self.called("rebalance".into());
         Ok(Done { message: "moves 2 instances, a few at a time".into() })
+    }
+
+    async fn verify_network(&self) -> Result<NetworkVerdict, Problem> {
+        self.called("verify network".into());
+        Ok(network::verdict())
+    }
+
+    async fn trace_network(&self, request: TraceRequest) -> Result<NetworkTrace, Problem> {
+        self.called(format!("trace {} {} {} {}", request.from, request.to, request.protocol.as_str(), request.port));
+        network::trace(&request)
     }
 
     async fn volumes(&self, _: After) -> Result<List<VolumeView>, Problem> {

@@ -1,0 +1,120 @@
+//! Trying ways: what is found where all is well, and what is said where something is broken.
+
+use std::net::{Ipv4Addr, SocketAddrV4};
+
+use agent_network::{Asker, TableGuard, Try};
+use tests_support::program::within;
+
+use crate::{
+    server::PORT,
+    world::{Instance, Node, World, service_address},
+};
+
+#[test]
+fn ways_that_are_there_are_found_and_nothing_is_left_of_the_try() {
+    let mut world = World::new();
+    let [here, there] = [1, 2].map(|number| world.node(number, TableGuard::Owned));
+    let [client, near] = [here.start("client-1", 2), here.start("web-1", 3)];
+    let far = there.start("web-2", 2);
+    here.serve(&[&near, &far], &[&there]);
+    there.serve(&[&near, &far], &[&here]);
+    let links = here.links();
+    let own = |number| Ipv4Addr::new(10, 42, number, 1);
+
+    let mut tries = vec![echo(Ipv4Addr::UNSPECIFIED, there.address()), echo(own(1), own(2))];
+    // Often enough that both endpoints are drawn.
+    tries.extend((0..12).map(|_| Try::Connect { from: Asker::Scratch, to: service_address() }));
+    tries.extend([&near, &far].map(|to| Try::Connect { from: Asker::Node, to: at(to) }));
+    tries.push(Try::Connect { from: Asker::Instance(client.id.clone()), to: service_address() });
+    let answers = here.wait(here.network.reach(tries));
+
+    assert!(answers.iter().all(Result::is_ok), "{answers:?}");
+    assert_eq!(here.links(), links, "a scratch instance was left");
+    assert_eq!(here.wait(here.network.differences()).expect("a look"), Vec::<String>::new());
+}
+
+#[test]
+fn a_way_that_is_too_narrow_is_told_from_one_that_is_cut() {
+    let mut world = World::new();
+    let [here, there] = [1, 2].map(|number| world.node(number, TableGuard::Owned));
+    here.serve(&[], &[&there]);
+    there.serve(&[], &[&here]);
+    foreign(&there, "input", "meta length > 1000");
+
+    let narrow = here.wait(here.network.reach(vec![echo(here.address(), there.address())]));
+    foreign(&there, "input", "meta l4proto icmp");
+    let cut = here.wait(here.network.reach(vec![echo(here.address(), there.address())]));
+
+    let narrow = narrow[0].as_ref().expect_err("too narrow");
+    assert_eq!(narrow, "small packets arrive, packets of 1500 bytes do not (no answer within a second)");
+    assert_eq!(cut[0].as_ref().expect_err("cut"), "no answer within a second");
+}
+
+#[test]
+fn what_another_table_drops_is_seen_by_an_instance_and_not_by_the_node() {
+    let mut world = World::new();
+    let node = world.node(1, TableGuard::Owned);
+    let server = node.start("web-1", 2);
+    node.serve(&[&server], &[]);
+    foreign(&node, "forward", "");
+
+    let tries = vec![
+        Try::Connect { from: Asker::Scratch, to: service_address() },
+        Try::Connect { from: Asker::Node, to: service_address() },
+    ];
+    let answers = node.wait(node.network.reach(tries));
+
+    assert_eq!(answers[0].as_ref().expect_err("dropped"), "no answer within a second");
+    assert!(answers[1].is_ok(), "{answers:?}");
+}
+
+#[test]
+fn what_the_kernel_has_otherwise_is_named_and_not_repaired() {
+    let mut world = World::new();
+    let [node, other] = [1, 2].map(|number| world.node(number, TableGuard::Watched));
+    let server = node.start("web-1", 2);
+    node.serve(&[&server], &[&other]);
+
+    node.run("nft", &["flush", "map", "ip", "wherry", "slots"]).expect("sabotage");
+    node.run("nft", &["flush", "chain", "ip", "wherry", "leaving"]).expect("sabotage");
+    node.run("ip", &["route", "del", "10.42.2.0/24"]).expect("sabotage");
+
+    let expected =
+        ["chains and rules of table wherry", "slots of table wherry", "no route to 10.42.2.0/24 of node node2"];
+    for _ in 0..2 {
+        assert_eq!(node.wait(node.network.differences()).expect("a look"), expected);
+    }
+}
+
+#[test]
+fn the_way_to_an_address_is_told() {
+    let mut world = World::new();
+    let [here, there] = [1, 2].map(|number| world.node(number, TableGuard::Owned));
+    let instance = here.start("web-1", 2);
+    here.serve(&[&instance], &[&there]);
+    let way = |to| here.wait(here.network.way_to(to)).expect("a way");
+
+    assert_eq!(way(here.address()), "on this node");
+    assert_eq!(way([10, 42, 2, 7].into()), "by 10.99.0.2 on link eth0");
+    assert!(way(instance.address).starts_with("by link wh-"));
+    let error = here.wait(here.network.way_to([192, 0, 2, 1].into())).expect_err("a site alone");
+    assert_eq!(error.to_string(), "ask for the way: Network is unreachable (os error 101)");
+}
+
+/// Another's table that drops something.
+fn foreign(node: &Node, hook: &str, what: &str) {
+    let chain = format!("{{ type filter hook {hook} priority 0; }}");
+    let table = format!("foreign_{}", what.len());
+    let command = format!(
+        "add table ip {table}; add chain ip {table} drops {chain}; add rule ip {table} drops {what} counter drop"
+    );
+    assert!(within(Some(&node.netns), &["nft", &command]).status().expect("nft runs").success());
+}
+
+fn echo(from: Ipv4Addr, to: Ipv4Addr) -> Try {
+    Try::Echo { from, to }
+}
+
+fn at(instance: &Instance) -> SocketAddrV4 {
+    SocketAddrV4::new(instance.address, PORT)
+}

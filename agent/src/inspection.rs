@@ -1,0 +1,193 @@
+//! Answers what a person asks of this node's network: tries every way that the service table names, or follows one.
+
+mod names;
+mod trace;
+
+use std::{
+    convert::Infallible,
+    net::{Ipv4Addr, SocketAddrV4},
+    sync::Arc,
+    time::Duration,
+};
+
+use agent_core::effect::Balancing;
+use agent_network::{Asker, Network, Try};
+use api_types::{
+    container::Protocol,
+    id::NodeId,
+    service::{Service, ServiceTable},
+    view::{CheckKind, NetworkCheck},
+};
+use proto::{
+    network::{InspectNetwork, NetworkInspected, table_sum},
+    update::services_marker,
+};
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::session::outbox::Outbox;
+
+/// The most ways that are tried for one question; the message to the scheduler has a limit, and so has patience.
+const TRIES_MAX: usize = 1000;
+
+/// What is asked, and the service table as the scheduler sent it.
+pub(crate) type Question = (InspectNetwork, Option<ServiceTable>);
+
+/// The part that answers, one question after the other.
+#[derive(Debug)]
+pub(crate) struct Inspector {
+    pub(crate) questions: mpsc::Receiver<Question>,
+    pub(crate) outbox: Arc<Outbox>,
+    pub(crate) node: NodeId,
+    pub(crate) network: Arc<Network>,
+    /// By what this node balances.
+    pub(crate) table: watch::Receiver<Option<(u64, Arc<Balancing>)>>,
+}
+
+/// One try and what it is for.
+struct Planned {
+    kind: CheckKind,
+    subject: String,
+    remedy: String,
+    wanted: Try,
+}
+
+impl Inspector {
+    /// Answers until the token is cancelled.
+    pub(crate) async fn run(mut self, token: CancellationToken) -> Result<(), Infallible> {
+        loop {
+            // Both arms are cancel-safe: a question stays in the channel until it is taken.
+            let question = tokio::select! {
+                () = token.cancelled() => return Ok(()),
+                question = self.questions.recv() => question,
+            };
+            let Some((wish, held)) = question else { return Ok(()) };
+            let found = self.answer(wish, held).await;
+            self.outbox.inspected(found);
+        }
+    }
+
+    async fn answer(&self, wish: InspectNetwork, held: Option<ServiceTable>) -> NetworkInspected {
+        let balancing = self.table.borrow().as_ref().map(|(_, balancing)| Arc::clone(balancing));
+        let mut found = NetworkInspected {
+            request: wish.request,
+            table: held.as_ref().map(services_marker),
+            table_sum: held.as_ref().map(table_sum).unwrap_or_default(),
+            ..NetworkInspected::default()
+        };
+        match (wish.trace, balancing) {
+            (Some(question), Some(balancing)) => {
+                found.steps = trace::follow(&self.network, &balancing, &self.node, &question).await;
+            }
+            (Some(_), None) => found.steps = vec![trace::stopped("rule", "this node has no service table yet")],
+            (None, Some(balancing)) => found.checks = self.verify(&balancing).await,
+            (None, None) => {
+                let remedy = "wait until the scheduler has sent it";
+                let reason = "this node has no service table yet";
+                found.checks = vec![NetworkCheck::failed(CheckKind::Kernel, self.node.as_str(), reason, remedy)];
+            }
+        }
+        found
+    }
+
+    async fn verify(&self, balancing: &Balancing) -> Vec<NetworkCheck> {
+        let mut checks = vec![self.kernel().await];
+        let mut planned = self.nodes(balancing);
+        planned.extend(balancing.services.iter().flat_map(services));
+        planned.truncate(TRIES_MAX);
+        let answers = self.network.reach(planned.iter().map(|one| one.wanted.clone()).collect()).await;
+        checks.extend(planned.into_iter().zip(answers).map(|(one, answer)| match answer {
+            Ok(took) => NetworkCheck::passed(one.kind, one.subject, micros(took)),
+            Err(reason) => NetworkCheck::failed(one.kind, one.subject, reason, one.remedy),
+        }));
+        checks.extend(names::check(balancing).await);
+        checks
+    }
+
+    async fn kernel(&self) -> NetworkCheck {
+        let failed =
+            |reason: String, remedy: &str| NetworkCheck::failed(CheckKind::Kernel, self.node.as_str(), reason, remedy);
+        match self.network.differences().await {
+            Ok(differences) if differences.is_empty() => NetworkCheck::passed(CheckKind::Kernel, self.node.as_str(), 0),
+            Ok(differences) => failed(
+                format!("the kernel has otherwise: {}", differences.join(", ")),
+                "the agent restores it within two seconds; if it does not stay so, find the program that changes it",
+            ),
+            Err(error) => failed(error.to_string(), "see `wherry describe node` and the agent's log"),
+        }
+    }
+
+    /// Each other node, and its range of instances from this node's.
+    fn nodes(&self, balancing: &Balancing) -> Vec<Planned> {
+        let own = balancing.subnet.nth(1);
+        let mut planned = Vec::new();
+        for peer in balancing.peers.iter().filter(|peer| peer.node != self.node) {
+            let echo = |kind, from, to, remedy: String| Planned {
+                kind,
+                subject: peer.node.to_string(),
+                remedy,
+                wanted: Try::Echo { from, to },
+            };
+            planned.push(echo(
+                CheckKind::Node,
+                Ipv4Addr::UNSPECIFIED,
+                peer.address,
+                format!(
+                    "see that {} is up, and that echoes (ICMP) and packets of that size pass between",
+                    peer.address
+                ),
+            ));
+            if let (Some(from), Some(to)) = (own, peer.subnet.nth(1)) {
+                planned.push(echo(
+                    CheckKind::Range,
+                    from,
+                    to,
+                    format!(
+                        "let {} pass between the nodes, and look at both nodes' routes: ip route get {to}",
+                        peer.subnet
+                    ),
+                ));
+            }
+        }
+        planned
+    }
+}
+
+/// Each port of a service that somebody answers, as an instance asks it, and each endpoint, as the node asks it.
+fn services(service: &Service) -> Vec<Planned> {
+    let mut planned = Vec::new();
+    let asked = service.ports.iter().filter(|port| port.protocol == Protocol::Tcp && !service.endpoints.is_empty());
+    for port in asked {
+        let subject = format!("{} {}/{}", service.id, port.protocol.as_str(), port.service);
+        let connect =
+            |kind, subject, remedy, from, to| Planned { kind, subject, remedy, wanted: Try::Connect { from, to } };
+        planned.push(connect(
+            CheckKind::Service,
+            subject.clone(),
+            format!(
+                "follow it: wherry net trace NODE {}:{}; if the node reaches the endpoints, look for a firewall that \
+                     drops what is forwarded: nft list ruleset",
+                service.id, port.service
+            ),
+            Asker::Scratch,
+            SocketAddrV4::new(service.address, port.service),
+        ));
+        planned.extend(service.endpoints.iter().map(|endpoint| {
+            connect(
+                CheckKind::Endpoint,
+                format!("{} {subject}", endpoint.instance),
+                format!(
+                    "see that it listens on port {} of all addresses: wherry describe instance {}",
+                    port.container, endpoint.instance
+                ),
+                Asker::Node,
+                SocketAddrV4::new(endpoint.address, port.container),
+            )
+        }));
+    }
+    planned
+}
+
+fn micros(took: Duration) -> u64 {
+    u64::try_from(took.as_micros()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,152 @@
+//! Follows one packet: which rule, which endpoint, which way, and what stops it.
+
+use std::net::{Ipv4Addr, SocketAddrV4};
+
+use agent_core::effect::Balancing;
+use agent_network::{Asker, Network, Try};
+use api_types::{
+    container::Protocol,
+    id::NodeId,
+    service::{Service, ServicePort},
+    view::TraceStep,
+};
+use proto::network::TraceQuestion;
+
+/// The most endpoints that are listed.
+const ENDPOINTS_MAX: usize = 64;
+
+/// What happens to the packet, in order.
+pub(super) async fn follow(
+    network: &Network,
+    balancing: &Balancing,
+    node: &NodeId,
+    question: &TraceQuestion,
+) -> Vec<TraceStep> {
+    let mut steps = Vec::new();
+    let targets = match matched(balancing, node, question, &mut steps) {
+        Some((service, port)) => {
+            let chosen = service.endpoints.iter().map(|endpoint| endpoint.address).take(ENDPOINTS_MAX);
+            chosen.map(|address| SocketAddrV4::new(address, port.container)).collect()
+        }
+        None if steps.iter().any(|step| step.stops) => return steps,
+        None => vec![SocketAddrV4::new(question.destination, question.port)],
+    };
+    for target in &targets {
+        steps.push(endpoint(network, balancing, *target).await);
+        steps.extend(access(balancing, question.source, *target.ip()));
+    }
+    steps.push(connection(network, balancing, node, question).await);
+    steps
+}
+
+/// A step at which the packet ends.
+pub(super) fn stopped(at: &str, what: impl Into<String>) -> TraceStep {
+    TraceStep { at: at.to_owned(), what: what.into(), stops: true }
+}
+
+fn passed(at: &str, what: impl Into<String>) -> TraceStep {
+    TraceStep { at: at.to_owned(), what: what.into(), stops: false }
+}
+
+/// The service whose rule translates the packet; `None`: no rule does, or it ends here.
+fn matched<'a>(
+    balancing: &'a Balancing,
+    node: &NodeId,
+    question: &TraceQuestion,
+    steps: &mut Vec<TraceStep>,
+) -> Option<(&'a Service, &'a ServicePort)> {
+    let TraceQuestion { destination, port, protocol, .. } = question;
+    let asked = format!("{destination} {}/{port}", protocol.as_str());
+    let virtual_address = balancing.service_range.contains(*destination);
+    let here = is_node(balancing, node, *destination);
+    let all = || balancing.services.iter().flat_map(|service| service.ports.iter().map(move |port| (service, port)));
+    let found = all().find(|(service, candidate)| {
+        let same = candidate.protocol == *protocol;
+        let by_address = virtual_address && service.address == *destination && candidate.service == *port;
+        same && (by_address || (here && candidate.publish == Some(*port)))
+    });
+    match found {
+        Some((service, _)) if service.endpoints.is_empty() => {
+            let what = format!(
+                "{asked} is {}, and nobody answers for it now: refused; see `wherry why {}`",
+                service.id, service.id
+            );
+            steps.push(stopped("rule", what));
+            None
+        }
+        Some((service, port)) => {
+            let count = service.endpoints.len();
+            let (chain, kind) = if virtual_address { ("r", "virtual address") } else { ("p", "published port") };
+            let what =
+                format!("{asked} is the {kind} of {}: chain {chain}{} draws one of {count}", service.id, count.min(64));
+            steps.push(passed("rule", what));
+            Some((service, port))
+        }
+        None if virtual_address => {
+            steps.push(stopped("rule", format!("{asked} is in the service range, and no service has it: refused")));
+            None
+        }
+        None => {
+            steps.push(passed("rule", format!("{asked} is translated by no rule")));
+            None
+        }
+    }
+}
+
+async fn endpoint(network: &Network, balancing: &Balancing, target: SocketAddrV4) -> TraceStep {
+    let instance = balancing.services.iter().flat_map(|service| &service.endpoints);
+    let instance = instance.into_iter().find(|endpoint| endpoint.address == *target.ip());
+    let who =
+        instance.map_or_else(|| target.to_string(), |found| format!("{} ({target}) on {}", found.instance, found.node));
+    match network.way_to(*target.ip()).await {
+        Ok(way) => passed("route", format!("to {who}: {way}")),
+        Err(error) => stopped("route", format!("to {who}: {error}")),
+    }
+}
+
+/// Whether the endpoint admits who asks, where that is known.
+fn access(balancing: &Balancing, source: Ipv4Addr, to: Ipv4Addr) -> Option<TraceStep> {
+    if !balancing.cluster_range.contains(source) {
+        return None;
+    }
+    let of = |address: Ipv4Addr| {
+        let has =
+            |service: &&Service| service.access.as_ref().is_some_and(|access| access.instances.contains(&address));
+        balancing.services.iter().find(has)
+    };
+    let service = of(to)?;
+    let sources = service.access.as_ref()?.allow_from.as_ref()?;
+    let asker = of(source);
+    let admitted = asker.is_some_and(|asker| asker.id == service.id || sources.iter().any(|one| one.is(&asker.id)));
+    let list = sources.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    let who = asker.map_or_else(|| source.to_string(), |asker| asker.id.to_string());
+    Some(if admitted {
+        passed("access", format!("{} admits {who} (allow_from: {list})", service.id))
+    } else {
+        stopped("access", format!("{} does not admit {who}: dropped (allow_from: {list})", service.id))
+    })
+}
+
+/// A real connection, where one can be made from here.
+async fn connection(network: &Network, balancing: &Balancing, node: &NodeId, question: &TraceQuestion) -> TraceStep {
+    let to = SocketAddrV4::new(question.destination, question.port);
+    let from = match &question.instance {
+        Some(instance) => Asker::Instance(instance.clone()),
+        None if is_node(balancing, node, question.source) => Asker::Node,
+        None => return passed("connection", "not tried: whoever asks is not on this node"),
+    };
+    if question.protocol == Protocol::Udp {
+        return passed("connection", "not tried: datagrams make no connection");
+    }
+    match network.reach(vec![Try::Connect { from, to }]).await.pop() {
+        Some(Ok(took)) => passed("connection", format!("made to {to} in {} us", took.as_micros())),
+        Some(Err(reason)) => stopped("connection", format!("to {to}: {reason}")),
+        None => stopped("connection", "was not tried"),
+    }
+}
+
+/// Whether the address is one of this node's.
+fn is_node(balancing: &Balancing, node: &NodeId, address: Ipv4Addr) -> bool {
+    balancing.subnet.nth(1) == Some(address)
+        || balancing.peers.iter().any(|peer| peer.node == *node && peer.address == address)
+}

@@ -1,0 +1,95 @@
+//! Stories of the network as people see it: who admits whom, what is tried, and where a packet goes.
+
+use std::net::SocketAddr;
+
+use api_types::view::{CheckKind, NetworkTrace, NetworkVerdict};
+use tests_support::program;
+use tests_system::{
+    cluster::{until_healthy, virtual_address},
+    shop,
+};
+
+use crate::stage::{LIMIT, NODES, Outcome, Stage, ask_from_process};
+
+pub(crate) fn a_workload_admits_whom_it_names(stage: &mut Stage) -> Outcome {
+    let web = shop::manifest(&stage.image, 2).replace("= \"1s\"", "= \"20s\"");
+    let client = |name: &str| format!("\n[service.{name}]\nimage = \"{}\"\n", stage.image);
+    let clients = format!("{}{}", client("friend"), client("stranger"));
+    stage.apply(&web.replacen("[service.web]", "[service.web]\nallow_from = [\"friend\"]", 1))?;
+    stage.apply(&format!("name = \"clients\"\n{clients}"))?;
+    until_healthy(&stage.bed, "web", 2, LIMIT)?;
+    let pid_of = |name: &str| {
+        let instances = until_healthy(&stage.bed, name, 1, LIMIT)?.0;
+        instances[0].pid.ok_or_else(|| "a healthy instance has a process".into())
+    };
+    let (friend, stranger): (Result<u32, Box<dyn std::error::Error>>, _) = (pid_of("friend"), pid_of("stranger"));
+    let (friend, stranger) = (friend?, stranger?);
+    let address: SocketAddr = (virtual_address(&stage.bed, "web")?, shop::SERVICE).into();
+
+    stage.until("the friend is admitted", || ask_from_process(friend, address).is_ok())?;
+    let told = trace(stage, &["net", "trace", &first(stage, "stranger")?, "web:80"], 1)?;
+    let stops = |at: &str| told.steps.iter().find(|step| step.at == at && step.stops);
+    let said = stops("access").is_some_and(|step| step.what.contains("does not admit stranger"));
+    stage.must(said && stops("connection").is_some(), || format!("{told:?}"))?;
+
+    stage.apply(&web)?;
+    stage.until("everybody is admitted", || ask_from_process(stranger, address).is_ok())
+}
+
+pub(crate) fn the_network_is_verified(stage: &mut Stage) -> Outcome {
+    stage.run_web(3)?;
+    let well = verify(stage, 0)?;
+    let tried = |verdict: &NetworkVerdict, kind| {
+        verdict.nodes.iter().flat_map(|node| &node.checks).filter(|check| check.kind == kind).count()
+    };
+    let counts = [CheckKind::Table, CheckKind::Kernel, CheckKind::Node, CheckKind::Range, CheckKind::Names]
+        .map(|kind| tried(&well, kind));
+    stage.must(counts == [3, 3, 6, 6, 3], || format!("{well:?}"))?;
+    stage.must(tried(&well, CheckKind::Service) == 3 && tried(&well, CheckKind::Endpoint) == 9, || {
+        format!("{well:?}")
+    })?;
+    let whole = trace(stage, &["net", "trace", NODES[0], "web:80"], 0)?;
+    stage.must(whole.steps.iter().all(|step| !step.stops), || format!("{whole:?}"))?;
+
+    foreign(
+        stage,
+        "add table ip foreign; add chain ip foreign drops { type filter hook forward priority 0; policy drop; }",
+    )?;
+    let broken = verify(stage, 1)?;
+    let named = |verdict: &NetworkVerdict, node: &str, kind| {
+        let report = verdict.nodes.iter().find(|report| report.node.as_str() == node);
+        report.is_some_and(|report| report.checks.iter().any(|check| check.kind == kind && check.failure.is_some()))
+    };
+    foreign(stage, "delete table ip foreign")?;
+    stage.must(named(&broken, NODES[1], CheckKind::Service), || format!("an instance there cannot ask: {broken:?}"))?;
+    stage.must(named(&broken, NODES[0], CheckKind::Endpoint), || format!("nobody reaches one there: {broken:?}"))?;
+    stage.must(!named(&broken, NODES[0], CheckKind::Range), || format!("the way is there: {broken:?}"))?;
+    stage.until("all is well again", || verify(stage, 0).is_ok())
+}
+
+/// Changes tables on the second node as another program would.
+fn foreign(stage: &Stage, command: &str) -> Outcome {
+    let status = program::within(Some(&stage.bed.netns(NODES[1])), &["nft", command]).status()?;
+    stage.must(status.success(), || format!("nft {command}: {status}"))
+}
+
+fn verify(stage: &Stage, code: i32) -> Result<NetworkVerdict, Box<dyn std::error::Error>> {
+    let answer = stage.bed.wherry(&["net", "verify", "-o", "json"])?;
+    stage.must(answer.code == Some(code), || {
+        format!("ended with {:?}: {}{}", answer.code, answer.stdout, answer.stderr)
+    })?;
+    Ok(serde_json::from_str(&answer.stdout)?)
+}
+
+fn trace(stage: &Stage, arguments: &[&str], code: i32) -> Result<NetworkTrace, Box<dyn std::error::Error>> {
+    let answer = stage.bed.wherry(&[arguments, &["-o", "json"]].concat())?;
+    stage.must(answer.code == Some(code), || {
+        format!("ended with {:?}: {}{}", answer.code, answer.stdout, answer.stderr)
+    })?;
+    Ok(serde_json::from_str(&answer.stdout)?)
+}
+
+fn first(stage: &Stage, workload: &str) -> Result<String, Box<dyn std::error::Error>> {
+    let instances = stage.bed.instances(workload)?;
+    Ok(instances.first().ok_or("an instance")?.name.clone())
+}

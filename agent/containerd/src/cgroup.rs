@@ -64,6 +64,12 @@ impl Cgroups {
         Some(UsageSample { cpu_nanoseconds, memory_bytes, pids: number(&pids.join("pids.current")).unwrap_or(0) })
     }
 
+    /// The process of a container that is the first of its namespace; `None` when it is not there (any more).
+    pub(crate) fn first_process(&self, id: &str) -> Option<u32> {
+        let processes = fs::read_to_string(self.directory("pids", id).join("cgroup.procs")).ok()?;
+        processes.lines().filter_map(|line| line.parse().ok()).find(|pid| is_first(*pid))
+    }
+
     /// Whether the kernel killed one of its processes for the memory limit.
     pub(crate) fn was_killed_for_memory(&self, id: &str) -> bool {
         let file = if self.is_unified { "memory.events" } else { "memory.oom_control" };
@@ -110,6 +116,13 @@ impl Cgroups {
         let hierarchies = fs::read_dir(&self.mount).into_iter().flatten().flatten();
         hierarchies.map(|entry| entry.path().join(relative)).filter(|path| path.is_dir()).collect()
     }
+}
+
+/// Whether a process is number 1 where it lives.
+fn is_first(pid: u32) -> bool {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let numbers = status.lines().find_map(|line| line.strip_prefix("NSpid:"));
+    numbers.and_then(|numbers| numbers.split_whitespace().next_back()) == Some("1")
 }
 
 /// Kills and removes a cgroup with all below it; `false` if it outlives that.

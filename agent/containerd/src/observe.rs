@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use api_types::{instance::Exit, time::Timestamp};
 use containerd_client::{
     events::{ContainerDelete, TaskExit},
-    services::v1::{Container, ListContainersRequest, ListTasksRequest, PublishRequest, SubscribeRequest},
+    services::v1::{Container, GetRequest, ListContainersRequest, ListTasksRequest, PublishRequest, SubscribeRequest},
     types::{
         Envelope,
         v1::{Process, Status as ProcessStatus},
@@ -14,11 +14,11 @@ use containerd_client::{
 use prost::Message as _;
 use prost_types::Any;
 use tokio::sync::mpsc;
-use tonic::Status;
+use tonic::{Code, Status};
 
 use crate::{
     Containerd, Event, Found, FoundProcess,
-    connection::SHORT,
+    connection::{SHORT, is_absent},
     error::Error,
     identity::{self, identify, parse_container_id},
 };
@@ -42,18 +42,45 @@ impl Containerd {
         let starting_after = self.inner.starting.ids();
         let is_starting = |id: &String| starting_before.contains(id) || starting_after.contains(id);
 
-        let settled = containers.iter().filter(|container| !is_starting(&container.id));
-        let found = settled.filter_map(|container| {
-            let who = identify(&container.id, &container.labels);
-            if who.is_none() {
+        let mut found = Vec::new();
+        for container in containers.iter().filter(|container| !is_starting(&container.id)) {
+            let Some(who) = identify(&container.id, &container.labels) else {
                 tracing::warn!(container = container.id, "a container carries our label but is not ours");
-            }
-            let who = who?;
-            let process = self.found_process(container, processes.get(&container.id));
+                continue;
+            };
+            let process =
+                match processes.get(&container.id).filter(|process| process.status() != ProcessStatus::Unknown) {
+                    Some(process) => self.found_process(container, process),
+                    None => self.unlisted_process(container).await?,
+                };
             let (instance, attempt) = (who.instance, who.attempt);
-            Some(Found { instance, attempt, workload: who.workload, revision: who.revision, process })
-        });
-        Ok(found.collect())
+            found.push(Found { instance, attempt, workload: who.workload, revision: who.revision, process });
+        }
+        Ok(found)
+    }
+
+    /// What a container's process does of which the list says nothing. A shim that does not answer within two seconds is
+    /// left out of the list; its process may run none the less, and then the kernel knows.
+    async fn unlisted_process(&self, container: &Container) -> Result<FoundProcess, Error> {
+        let connection = &self.inner.connection;
+        let request = GetRequest { container_id: container.id.clone(), exec_id: String::new() };
+        match connection.tasks().get(connection.request(request, SHORT)).await {
+            Ok(answer) => {
+                let process = answer.into_inner().process.unwrap_or_default();
+                if process.status() != ProcessStatus::Unknown {
+                    return Ok(self.found_process(container, &process));
+                }
+            }
+            // Nobody will tell of its end: what is left of it goes with the container.
+            Err(status) if is_absent(&status) => return Ok(FoundProcess::Ended(Exit::Unknown)),
+            Err(status) if status.code() == Code::Unavailable => {
+                return Err(connection.failed("to look for a process")(status));
+            }
+            // It is its shim that does not answer.
+            Err(_) => {}
+        }
+        let running = self.inner.cgroups.first_process(&container.id);
+        Ok(running.map_or(FoundProcess::Ended(Exit::Unknown), |pid| running_since(container, pid)))
     }
 
     /// Tells what happens until the receiver is dropped; dials again by itself.
@@ -165,19 +192,21 @@ impl Containerd {
         Ok(answer.into_inner().tasks.into_iter().map(|process| (process.id.clone(), process)).collect())
     }
 
-    fn found_process(&self, container: &Container, process: Option<&Process>) -> FoundProcess {
-        let Some(process) = process else { return FoundProcess::Ended(Exit::Unknown) };
+    fn found_process(&self, container: &Container, process: &Process) -> FoundProcess {
         match process.status() {
             ProcessStatus::Running | ProcessStatus::Paused | ProcessStatus::Pausing => {
-                let seconds = container.created_at.as_ref().map_or(0, |at| at.seconds);
-                let started_at = Timestamp(u64::try_from(seconds).unwrap_or(0) * 1000);
-                FoundProcess::Running { pid: process.pid, started_at }
+                running_since(container, process.pid)
             }
             ProcessStatus::Stopped => FoundProcess::Ended(self.exit(&container.id, process.exit_status)),
             // Made, but never started: nobody will.
             ProcessStatus::Created | ProcessStatus::Unknown => FoundProcess::Ended(Exit::Unknown),
         }
     }
+}
+
+fn running_since(container: &Container, pid: u32) -> FoundProcess {
+    let seconds = container.created_at.as_ref().map_or(0, |at| at.seconds);
+    FoundProcess::Running { pid, started_at: Timestamp(u64::try_from(seconds).unwrap_or(0) * 1000) }
 }
 
 /// Why containerd is away, without saying again that it is.

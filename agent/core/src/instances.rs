@@ -135,6 +135,8 @@ pub(crate) struct Instance {
     pub(crate) probes: Probes,
     /// The attempt that misses a device which it was given, and why it is missing.
     pub(crate) bereft: Option<(u32, String)>,
+    /// The attempt that was given up while its process ran: until nothing of it is left, no other process is started.
+    pub(crate) given_up: Option<u32>,
     /// What the service tables say of it since it is well.
     pub(crate) listing: Listing,
     /// What its last signal waits for; `None` while it shall not leave.
@@ -175,6 +177,7 @@ impl Instance {
             restart: Restart::default(),
             probes: Probes::default(),
             bereft: None,
+            given_up: None,
             listing: Listing::default(),
             farewell: None,
             last_exit: None,
@@ -212,6 +215,11 @@ impl Instance {
             (Some((attempt, trouble)), Some((running, _))) if *attempt == running => trouble,
             (Some(_) | None, _) => "",
         }
+    }
+
+    /// Whether a process may be started: none is there, may come, or was given up and may still be there.
+    pub(crate) fn has_no_process(&self) -> bool {
+        self.alive().is_none() && self.given_up.is_none_or(|attempt| !self.attempts.contains_key(&attempt))
     }
 
     /// Whether it is assigned to run.

@@ -135,8 +135,14 @@ impl Instance {
             && matches!(self.network, Network::Absent | Network::Doubted)
             && let Some((number, _)) = self.running()
         {
-            self.ended(settings, number, Exit::Unknown, now);
+            self.give_up(settings, number, now);
         }
+    }
+
+    /// A process that runs and is of no use any more counts as ended, and is removed before the next one is started.
+    fn give_up(&mut self, settings: &Settings, number: u32, now: Timestamp) {
+        self.ended(settings, number, Exit::Unknown, now);
+        self.given_up = Some(number);
     }
 
     /// The devices were looked for. A process whose device is gone is unhealthy; once the device is back the process
@@ -150,7 +156,7 @@ impl Instance {
         let Some((attempt, _)) = self.running() else { return };
         match (trouble, self.bereft.take()) {
             (Some(trouble), _) => self.bereft = Some((attempt, trouble)),
-            (None, Some((bereft, _))) if bereft == attempt => self.ended(settings, attempt, Exit::Unknown, now),
+            (None, Some((bereft, _))) if bereft == attempt => self.give_up(settings, attempt, now),
             (None, _) => {}
         }
     }
@@ -182,7 +188,7 @@ impl Instance {
             Claim::Run(assignment) => {
                 let assignment = assignment.clone();
                 if let Some(address) = self.address
-                    && self.alive().is_none()
+                    && self.has_no_process()
                     && self.restart.take_due(surroundings.now)
                     && self.prepare(id, address, &assignment, surroundings)
                 {
@@ -226,7 +232,7 @@ impl Instance {
         });
         let (mut restart, mut network, mut image) = (None, None, None);
         if let Claim::Run(assignment) = &self.claim
-            && self.alive().is_none()
+            && self.has_no_process()
             && self.address.is_some()
         {
             restart = self.restart.not_before().map(|at| (at, "the next start of a process"));

@@ -2,5 +2,6 @@
 
 pub mod mutation;
 pub mod outcome;
+pub mod record;
 pub mod tree;
 pub mod trial;

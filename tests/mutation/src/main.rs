@@ -1,4 +1,4 @@
-//! `cargo mutate [--only NAME] [--both]`: plants each bug of the lists in a copy of the tree and says who noticed.
+//! `cargo mutate [--only NAME] [--left] [--both]`: plants each bug of the lists in a copy of the tree and says who noticed.
 
 use std::{
     path::{Path, PathBuf},
@@ -6,16 +6,18 @@ use std::{
     time::Instant,
 };
 
-use tests_mutation::{mutation::Mutation, outcome::Verdict, tree::Tree, trial::Judge};
+use tests_mutation::{mutation::Mutation, outcome::Verdict, record::Record, tree::Tree, trial::Judge};
 
-const USAGE: &str = "usage: cargo mutate [-- [--only NAME] [--both]]
+const USAGE: &str = "usage: cargo mutate [-- [--only NAME] [--left] [--both]]
   --only NAME  plants the bugs whose names begin with NAME
+  --left       plants those that have no row in mutations/caught.md: it goes on where it ended
   --both       asks the simulation even where the tests noticed";
 
 /// What the command line says.
 #[derive(Debug, Default)]
 struct Arguments {
     only: String,
+    left: bool,
     both: bool,
 }
 
@@ -45,6 +47,7 @@ fn read_arguments() -> Result<Arguments, String> {
     while let Some(word) = words.next() {
         match word.as_str() {
             "--only" => arguments.only = words.next().ok_or(USAGE)?,
+            "--left" => arguments.left = true,
             "--both" => arguments.both = true,
             _ => return Err(USAGE.to_owned()),
         }
@@ -58,14 +61,18 @@ fn run(arguments: &Arguments) -> Result<usize, String> {
     let own = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
     let root = own.join("../..");
     let all = Mutation::read_all(&own.join("mutations"))?;
-    let chosen: Vec<&Mutation> = all.iter().filter(|found| found.name.starts_with(&arguments.only)).collect();
+    let mut record = Record::read(own.join("mutations/caught.md"));
+    let is_chosen =
+        |found: &&Mutation| found.name.starts_with(&arguments.only) && !(arguments.left && record.has(&found.name));
+    let chosen: Vec<&Mutation> = all.iter().filter(is_chosen).collect();
     let tree = Tree::copy(&root).map_err(|error| format!("{} cannot be copied: {error}", root.display()))?;
     check_unharmed(&tree, &root)?;
     let mut survivors = 0;
     for mutation in &chosen {
         let begin = Instant::now();
-        let verdicts = tree.with(mutation, || judge(&tree, arguments.both))??;
-        let caught = verdicts.iter().any(|(_, verdict)| verdict.is_caught());
+        let verdicts = tree.with(mutation, || judge(&tree, &mutation.file, arguments.both))??;
+        let noticed: Vec<String> = verdicts.iter().filter(|(_, said)| said.is_caught()).map(told).collect();
+        let caught = !noticed.is_empty();
         survivors += usize::from(!caught);
         let head = if caught { "caught  " } else { "SURVIVED" };
         println!("{head} {} ({} s): {}", mutation.name, begin.elapsed().as_secs(), mutation.what);
@@ -75,6 +82,7 @@ fn run(arguments: &Arguments) -> Result<usize, String> {
         if let Some((_, Verdict::Broken(line))) = verdicts.iter().find(|(_, said)| matches!(said, Verdict::Broken(_))) {
             return Err(format!("`{}` does not compile: {line}", mutation.name));
         }
+        record.note(&mutation.name, caught.then(|| noticed.join("; ")), &all)?;
     }
     println!("{} bugs, {} noticed", chosen.len(), chosen.len() - survivors);
     Ok(survivors)
@@ -84,7 +92,7 @@ fn run(arguments: &Arguments) -> Result<usize, String> {
 #[expect(clippy::print_stdout, reason = "it takes long")]
 fn check_unharmed(tree: &Tree, root: &Path) -> Result<(), String> {
     println!("building a copy of {} and asking of it as it is", root.display());
-    for (judge, verdict) in judge(tree, true)? {
+    for (judge, verdict) in judge(tree, "", true)? {
         if verdict != Verdict::Passed {
             return Err(format!("without any bug, {judge:?} says: {verdict}"));
         }
@@ -92,14 +100,22 @@ fn check_unharmed(tree: &Tree, root: &Path) -> Result<(), String> {
     Ok(())
 }
 
-/// Asks the tests, and where they notice nothing the simulation.
-fn judge(tree: &Tree, both: bool) -> Result<Vec<(Judge, Verdict)>, String> {
+/// Who noticed, in the words of the table.
+fn told((judge, verdict): &(Judge, Verdict)) -> String {
+    match judge {
+        Judge::Own | Judge::Tests => verdict.to_string(),
+        Judge::Simulation => format!("the simulation: {verdict}"),
+    }
+}
+
+/// Asks the tests beside the bug, where they notice nothing all tests, and where these do not the simulation.
+fn judge(tree: &Tree, file: &str, both: bool) -> Result<Vec<(Judge, Verdict)>, String> {
     let mut verdicts = Vec::new();
-    for judge in [Judge::Tests, Judge::Simulation] {
-        let verdict = judge.ask(tree).map_err(|error| format!("cargo cannot be run: {error}"))?;
-        let is_enough = !both && verdict != Verdict::Passed;
+    for judge in [Judge::Own, Judge::Tests, Judge::Simulation] {
+        let verdict = judge.ask(tree, file).map_err(|error| format!("cargo cannot be run: {error}"))?;
+        let (is_broken, noticed) = (matches!(verdict, Verdict::Broken(_)), verdict.is_caught());
         verdicts.push((judge, verdict));
-        if is_enough {
+        if is_broken || noticed && !both {
             break;
         }
     }

@@ -11,8 +11,13 @@ use std::{
 
 use crate::{outcome::Verdict, tree::Tree};
 
-/// The packages whose tests are asked.
-const PACKAGES: [&str; 4] = ["agent-core", "api-types", "scheduler-core", "scheduler-placement"];
+/// The packages whose tests are asked, and the folder of each.
+const PACKAGES: [(&str, &str); 4] = [
+    ("api-types", "api/types/"),
+    ("agent-core", "agent/core/"),
+    ("scheduler-placement", "scheduler/placement/"),
+    ("scheduler-core", "scheduler/core/"),
+];
 
 /// The worlds that are simulated: first seed, how many, nodes, minutes.
 const WORLDS: [&str; 4] = ["1", "8", "12", "10"];
@@ -23,22 +28,29 @@ const HANGS_AFTER: Duration = Duration::from_secs(900);
 /// Who may notice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Judge {
-    /// The tests of the cores and of the engine: properties, scripts, units.
+    /// The tests beside the bug: properties, scripts, units of its own package.
+    Own,
+    /// The tests of all cores and of the engine.
     Tests,
     /// The simulation, with fixed seeds and all scenarios.
     Simulation,
 }
 
 impl Judge {
-    /// What it says of the tree as it is.
+    /// What it says of the tree as it is, with a bug in `file` (or in none: then nobody has tests beside it).
     ///
     /// # Errors
     /// When cargo cannot be started.
-    pub fn ask(self, tree: &Tree) -> io::Result<Verdict> {
+    pub fn ask(self, tree: &Tree, file: &str) -> io::Result<Verdict> {
         match self {
-            Self::Tests => {
-                let packages = PACKAGES.iter().flat_map(|package| ["-p", package]);
-                cargo(tree, ["test", "--locked", "--no-fail-fast"].into_iter().chain(packages))
+            Self::Own | Self::Tests => {
+                let is_asked = |folder: &str| self == Self::Tests || file.starts_with(folder);
+                let asked: Vec<&str> =
+                    PACKAGES.iter().filter(|(_, folder)| is_asked(folder)).flat_map(|(name, _)| ["-p", name]).collect();
+                if asked.is_empty() {
+                    return Ok(Verdict::Passed);
+                }
+                cargo(tree, ["test", "--locked", "--tests"].into_iter().chain(asked))
             }
             Self::Simulation => {
                 let scenarios = ["test", "--locked", "-p", "tests-simulation", "--test", "scenarios"];

@@ -161,6 +161,38 @@ async fn a_process_that_the_runtime_forgot_goes_with_its_container() {
     bed.wait_until_nothing_is_left();
 }
 
+#[tokio::test]
+async fn a_process_whose_shim_does_not_answer_runs_none_the_less() {
+    let bed = Bed::new().await;
+    let assignment = assignment("web-1", &["/bin/sleep", "1000"]);
+    let pid = bed.start(&assignment, 0).await.expect("started");
+    let shim = Stopped::new(parent(pid));
+
+    let found = bed.adapter.list().await;
+    drop(shim);
+
+    let found = found.expect("listed");
+    assert!(matches!(found[0].process, FoundProcess::Running { pid: known, .. } if known == pid), "{found:?}");
+}
+
+/// A process that is stopped, and goes on when this is dropped.
+struct Stopped(Pid);
+
+impl Stopped {
+    fn new(pid: u32) -> Self {
+        let pid = Pid::from_raw(i32::try_from(pid).expect("a pid"));
+        kill(pid, Signal::SIGSTOP).expect("stopped");
+        Self(pid)
+    }
+}
+
+impl Drop for Stopped {
+    fn drop(&mut self) {
+        // One that is gone does not go on.
+        kill(self.0, Signal::SIGCONT).ok();
+    }
+}
+
 fn parent(pid: u32) -> u32 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("it runs");
     let line = status.lines().find_map(|line| line.strip_prefix("PPid:")).expect("a parent");

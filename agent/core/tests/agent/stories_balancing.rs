@@ -118,6 +118,10 @@ fn host_ports_lead_to_instances_that_run() {
     };
     assert_eq!(ports(&node), [(19_000, address(2), 9000)]);
 
+    node.exit("web-1", Exit::Code(1));
+    assert!(ports(&node).is_empty(), "nobody listens there");
+    node.pass(5000);
+    assert_eq!(ports(&node), [(19_000, address(2), 9000)]);
     node.give(Input::Assigned(set(2, &[stopped(with_port)])));
 
     assert!(ports(&node).is_empty());

@@ -53,6 +53,30 @@ fn a_device_that_is_back_gives_its_instance_a_new_process_once() {
 }
 
 #[test]
+fn the_process_that_held_the_device_is_gone_before_the_next_one_starts() {
+    let mut node = Node::running(&[with_camera("web-1")]);
+    let starts = node.starts();
+    node.give(missing("front-door"));
+    node.pass(10_000);
+
+    node.give(all_there());
+    node.drop_answers();
+    node.pass(5000);
+    assert_eq!(node.count(|effect| matches!(effect, Effect::Remove { .. })), 1);
+    assert_eq!(node.starts(), starts, "nobody said that the first process is gone");
+
+    let (instance, attempt) = (crate::node::id("web-1"), 0);
+    node.give(Input::RemoveFailed { instance: instance.clone(), attempt, reason: "busy".to_owned() });
+    node.drop_answers();
+    assert_eq!(node.starts(), starts, "it is still there");
+    node.pass(5000);
+    node.pass(5000);
+
+    assert_eq!(node.starts(), starts + 1);
+    assert_eq!(node.reported("web-1").state, InstanceState::Running);
+}
+
+#[test]
 fn devices_of_others_and_devices_that_stay_change_nothing() {
     let mut node = Node::running(&[with_camera("web-1")]);
     let before = node.log.len();

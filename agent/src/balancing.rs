@@ -5,6 +5,7 @@ use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use agent_core::{effect::Balancing, input::Input};
 use agent_network::{HostPort, Network, Plan, Programmed};
+use api_types::balance::Bind;
 use tokio::{
     sync::{mpsc, watch},
     time::{Instant, MissedTickBehavior, interval},
@@ -99,12 +100,7 @@ impl Balancer {
     }
 
     fn tell_missing(&self, programmed: &Programmed) {
-        let conflicts: Vec<_> = programmed
-            .port_conflicts
-            .iter()
-            .map(|conflict| format!("{} port {}: {}", conflict.protocol.as_str(), conflict.port, conflict.owner))
-            .collect();
-        self.outbox.condition("ports", verdict(&conflicts, "all free"));
+        self.outbox.condition("ports", ports(programmed));
         let peers: Vec<_> =
             programmed.unreachable_peers.iter().map(|peer| format!("{}: {}", peer.node, peer.reason)).collect();
         let ipv6 = programmed.ipv6_missing.clone();
@@ -113,6 +109,26 @@ impl Balancer {
             .condition("firewall", verdict(&programmed.dropped_by, "no other table drops what instances send and get"));
         self.outbox.condition("peers", verdict(&peers, "a route to each"));
     }
+}
+
+/// Who holds ports that are to lead to services, and which cannot be bound here. One that is bound to an address answers
+/// only on the node that has it, so the others are well; that a link is missing is a fault.
+fn ports(programmed: &Programmed) -> Result<String, String> {
+    let taken = programmed
+        .port_conflicts
+        .iter()
+        .map(|conflict| format!("{} port {}: {}", conflict.protocol.as_str(), conflict.port, conflict.owner));
+    let mut faults: Vec<String> = taken.collect();
+    let mut elsewhere = Vec::new();
+    for unbound in &programmed.unbound_ports {
+        let port = format!("{} port {}", unbound.protocol.as_str(), unbound.port);
+        match &unbound.bind {
+            Bind::Link(name) => faults.push(format!("{port}: no link `{name}` with an address here")),
+            Bind::Address(address) => elsewhere.push(format!("{port} answers where {address} is, not here")),
+        }
+    }
+    let well = if elsewhere.is_empty() { "all free".to_owned() } else { elsewhere.join("; ") };
+    verdict(&faults, &well)
 }
 
 fn verdict(faults: &[String], well: &str) -> Result<String, String> {
@@ -125,6 +141,8 @@ fn plan(wanted: &Balancing) -> Plan {
         host: port.host,
         address: port.address,
         container: port.container,
+        bind: port.bind.clone(),
+        allow: port.allow.clone(),
     });
     Plan {
         cluster_range: wanted.cluster_range,
@@ -134,5 +152,32 @@ fn plan(wanted: &Balancing) -> Plan {
         services: wanted.services.clone(),
         peers: wanted.peers.clone(),
         host_ports: host_ports.collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use agent_network::{PortConflict, UnboundPort};
+    use api_types::container::Protocol;
+
+    use super::*;
+
+    #[test]
+    fn a_port_that_answers_elsewhere_is_no_fault_but_said() {
+        let unbound = |bind: &str| UnboundPort {
+            port: 80,
+            protocol: Protocol::Tcp,
+            bind: bind.parse().expect("an address or a link"),
+        };
+        let conflict = PortConflict { port: 53, protocol: Protocol::Udp, owner: "named (pid 812)".to_owned() };
+        let programmed =
+            |port_conflicts, unbound_ports| Programmed { port_conflicts, unbound_ports, ..Programmed::default() };
+
+        let elsewhere = ports(&programmed(Vec::new(), vec![unbound("192.0.2.7")]));
+        let faulty = ports(&programmed(vec![conflict], vec![unbound("192.0.2.7"), unbound("eth7")]));
+
+        assert_eq!(elsewhere, Ok("tcp port 80 answers where 192.0.2.7 is, not here".to_owned()));
+        let faults = "udp port 53: named (pid 812); tcp port 80: no link `eth7` with an address here";
+        assert_eq!(faulty, Err(faults.to_owned()));
     }
 }

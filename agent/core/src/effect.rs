@@ -4,6 +4,7 @@ use std::{net::Ipv4Addr, sync::Arc};
 
 use api_types::{
     assignment::{Assignment, AssignmentSet},
+    balance::Bind,
     container::{PortSpec, Protocol},
     id::InstanceId,
     instance::InstanceStatus,
@@ -125,6 +126,10 @@ pub struct HostPort {
     pub address: Ipv4Addr,
     /// The instance's port.
     pub container: u16,
+    /// Where it answers; `None` = at every address of the node.
+    pub bind: Option<Bind>,
+    /// Who may connect from beyond the node; empty = everybody.
+    pub allow: Vec<Cidr>,
 }
 
 /// What to tell the scheduler.
@@ -141,6 +146,13 @@ pub struct Report {
 /// The host ports of an assignment.
 pub(crate) fn host_ports(ports: &[PortSpec], address: Ipv4Addr) -> impl Iterator<Item = HostPort> {
     ports.iter().filter_map(move |port| {
-        port.host.map(|host| HostPort { protocol: port.protocol, host, address, container: port.container })
+        port.host.map(|host| HostPort {
+            protocol: port.protocol,
+            host,
+            address,
+            container: port.container,
+            bind: port.bind.clone(),
+            allow: port.allow.clone(),
+        })
     })
 }

@@ -4,16 +4,18 @@ use nix::sys::socket::SockProtocol;
 
 use crate::{
     Error,
+    collection::Collection,
     element::{self, Sum, hash},
     family::Family,
     foreign::{self, Dropping},
+    memory,
     message::{Requests, attribute, attributes, flag, text},
     plan::TableGuard,
     slots::{Balance, Step},
     socket::{Refusal, Socket},
     table::{
-        self, Base, Collection, DELETE_TABLE, DESTROY_TABLE, FAMILY_HEADER_BYTES, GET_CHAIN, GET_RULE, NEW_TABLE,
-        Place, SUBSYSTEM, transaction,
+        self, Base, DELETE_TABLE, DESTROY_TABLE, FAMILY_HEADER_BYTES, GET_CHAIN, GET_RULE, NEW_TABLE, Place, SUBSYSTEM,
+        transaction,
     },
     wanted::Wanted,
 };
@@ -108,7 +110,7 @@ impl Balancer {
             differing.push("chains and rules");
         }
         let elements = loaded.balance.elements();
-        for of in Collection::ALL {
+        for of in Collection::FILLED {
             let ours: Vec<_> = elements.iter().copied().filter(|element| element::collection(element) == of).collect();
             let mut found = Sum::default();
             self.add_sum(&mut found, of)?;
@@ -131,6 +133,15 @@ impl Balancer {
             return Ok(None);
         }
         Ok(Some((generation, foreign::look(&self.socket, prefix, open)?)))
+    }
+
+    /// Forgets clients that are remembered with endpoints which left.
+    pub(crate) fn forget_clients(&mut self) -> Result<(), Error> {
+        let Some(loaded) = self.loaded.as_mut().filter(|loaded| loaded.balance.remembers()) else { return Ok(()) };
+        let place = Place { name: &self.table, family: self.family };
+        let transactions = memory::forget(&self.socket, place, &loaded.balance)?;
+        loaded.generation = loaded.generation.map(|generation| generation.wrapping_add(transactions));
+        Ok(())
     }
 
     /// Removes the table, if there is one.
@@ -250,7 +261,7 @@ impl Balancer {
     /// The sum over all elements that the kernel has.
     fn sum(&self) -> Result<Sum, Error> {
         let mut sum = Sum::default();
-        for collection in Collection::ALL {
+        for collection in Collection::FILLED {
             self.add_sum(&mut sum, collection)?;
         }
         Ok(sum)

@@ -14,6 +14,7 @@ use crate::{
     Error,
     element::protocol_number,
     family::Family,
+    kernel::local,
     message::{Requests, attribute, flag, nested},
     slots::Balance,
     socket::Socket,
@@ -84,15 +85,23 @@ pub(crate) fn sweep(
 fn is_stale(exchange: &Exchange, balance: &Balance, service_range: Cidr, cluster_range: Cidr) -> bool {
     let (asked, port) = exchange.asked;
     let (answers, answering_port) = exchange.answers;
+    let bound = |asked| Front::Bound(asked, exchange.protocol, port);
     let front = match (asked, answers) {
         (Some(asked), _) if service_range.contains(asked) => Front::Service(asked, exchange.protocol, port),
+        (Some(asked), _) if balance.fronts.contains_key(&bound(asked)) => bound(asked),
         (_, Some(answers)) if exchange.translated && cluster_range.contains(answers) => {
             Front::Port(exchange.protocol, port)
+        }
+        // Asked before anybody served there, and asked again and again since: never translated.
+        (Some(asked), Some(answers)) if asked == answers && exchange.protocol == Protocol::Udp => {
+            let front = Front::Port(exchange.protocol, port);
+            return balance.fronts.contains_key(&front) && local(asked).is_some();
         }
         _ => return false,
     };
     let answers = answers.map(|address| SocketAddrV4::new(address, answering_port));
-    !balance.fronts.get(&front).is_some_and(|slots| answers.is_some_and(|answers| slots.contains(&answers)))
+    let front = balance.fronts.get(&front);
+    !front.is_some_and(|front| answers.is_some_and(|answers| front.slots.contains(&answers)))
 }
 
 fn read(family: Family, payload: &[u8]) -> Option<Exchange> {

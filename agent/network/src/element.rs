@@ -1,16 +1,17 @@
 //! Elements of the table's maps in the kernel's form, and their sum for comparing with what the kernel has.
 
-use std::net::{IpAddr, SocketAddrV4};
+use std::net::{IpAddr, Ipv4Addr, SocketAddrV4};
 
-use api_types::container::Protocol;
+use api_types::{container::Protocol, net::Cidr};
 
 use crate::{
+    collection::Collection,
     family::Family,
     message::{Requests, attribute, attributes, flag, nested},
     passes::Pass,
     rule::{Verdict, encode_verdict},
-    slots::{Element, Step},
-    table::{Collection, FAMILY_HEADER_BYTES, Place, SUBSYSTEM},
+    slots::{Choice, Element, Step},
+    table::{FAMILY_HEADER_BYTES, Memory, Place, SUBSYSTEM},
     wanted::Front,
 };
 
@@ -26,6 +27,7 @@ const DATA: u16 = 2;
 const DATA_VALUE: u16 = 1;
 const DATA_VERDICT: u16 = 2;
 const VERDICT_CHAIN: u16 = 2;
+const KEY_END: u16 = 10;
 /// An attribute holds 64 KiB; the longest element takes less than 100 bytes.
 const ELEMENTS_PER_MESSAGE: usize = 400;
 
@@ -52,6 +54,31 @@ pub(crate) fn dump(table: Place<'_>, collection: Collection) -> Requests {
     requests
 }
 
+/// Appends messages that delete the elements with these keys.
+pub(crate) fn write_deletions(requests: &mut Requests, table: Place<'_>, from: Collection, keys: &[Vec<u8>]) {
+    for part in keys.chunks(ELEMENTS_PER_MESSAGE) {
+        requests.push("delete elements of a map", (DELETE_ELEMENT, 0), &table.family.header(), |list| {
+            list.text(LIST_TABLE, table.name);
+            list.text(LIST_SET, from.name());
+            list.nest(LIST_ELEMENTS, |inner| {
+                for key in part {
+                    inner.nest(LIST_ELEMENT, |element| element.nest(KEY, |data| data.bytes(DATA_VALUE, key)));
+                }
+            });
+        });
+    }
+}
+
+/// The list of elements in an answer of the kernel to a [`dump`], behind its header.
+pub(crate) fn listed(payload: &[u8]) -> &[u8] {
+    attribute(payload, LIST_ELEMENTS).unwrap_or_default()
+}
+
+/// An element's key and plain data.
+pub(crate) fn key_and_data(element: &[u8]) -> Option<(&[u8], &[u8])> {
+    Some((nested(element, &[KEY, DATA_VALUE])?, nested(element, &[DATA, DATA_VALUE])?))
+}
+
 impl Sum {
     /// Sums up what the kernel should have.
     pub(crate) fn of(family: Family, elements: &[Element]) -> Self {
@@ -60,8 +87,10 @@ impl Sum {
             let mut data = Vec::new();
             match element {
                 Element::Slot(_, _, endpoint) => data.extend(backend(family, *endpoint)),
-                Element::Verdict(front, count) => data.extend(chain(*front, *count).bytes()),
-                Element::Known(_) | Element::Hairpin(_) | Element::Pass(_) => {}
+                Element::Verdict(front, choice) => data.extend(chain(*front, *choice).bytes()),
+                Element::Allowed(front, range) => data.extend(last_key(family, *front, *range)),
+                Element::Remembered(_, memory) => data.extend(memory_chain(*memory).bytes()),
+                Element::Known(_) | Element::Guarded(_) | Element::Hairpin(_) | Element::Pass(_) => {}
             }
             sum.add(collection(element), &key(family, element), &data);
         }
@@ -70,12 +99,12 @@ impl Sum {
 
     /// Adds the elements of one answer of the kernel to a [`dump`].
     pub(crate) fn add_answer(&mut self, from: Collection, payload: &[u8]) {
-        let list = attribute(payload.get(FAMILY_HEADER_BYTES..).unwrap_or_default(), LIST_ELEMENTS);
-        for (_, element) in attributes(list.unwrap_or_default()) {
+        for (_, element) in attributes(listed(payload.get(FAMILY_HEADER_BYTES..).unwrap_or_default())) {
             let key = nested(element, &[KEY, DATA_VALUE]).unwrap_or_default();
             let chain = nested(element, &[DATA, DATA_VERDICT, VERDICT_CHAIN]);
             let chain = chain.map(|name| name.strip_suffix(&[0]).unwrap_or(name));
-            let data = chain.or_else(|| nested(element, &[DATA, DATA_VALUE])).unwrap_or_default();
+            let data = chain.or_else(|| nested(element, &[DATA, DATA_VALUE]));
+            let data = data.or_else(|| nested(element, &[KEY_END, DATA_VALUE])).unwrap_or_default();
             self.add(from, key, data);
         }
     }
@@ -107,7 +136,7 @@ fn write_lists(
     what: &'static str,
     (kind, flags): (u16, u16),
 ) {
-    for wanted in Collection::ALL {
+    for wanted in Collection::FILLED {
         let members: Vec<_> = elements.iter().filter(|element| collection(element) == wanted).collect();
         for part in members.chunks(ELEMENTS_PER_MESSAGE) {
             requests.push(what, (kind, flags), &table.family.header(), |list| {
@@ -125,6 +154,9 @@ fn write_lists(
 
 fn write_element(attributes: &mut crate::message::Attributes<'_>, family: Family, element: &Element, kind: u16) {
     attributes.nest(KEY, |data| data.bytes(DATA_VALUE, &key(family, element)));
+    if let Element::Allowed(front, range) = element {
+        attributes.nest(KEY_END, |data| data.bytes(DATA_VALUE, &last_key(family, *front, *range)));
+    }
     if kind == DELETE_ELEMENT {
         return;
     }
@@ -132,21 +164,28 @@ fn write_element(attributes: &mut crate::message::Attributes<'_>, family: Family
         Element::Slot(_, _, endpoint) => {
             attributes.nest(DATA, |data| data.bytes(DATA_VALUE, &backend(family, *endpoint)))
         }
-        Element::Verdict(front, count) => {
-            attributes.nest(DATA, |data| encode_verdict(data, Verdict::Goto(&chain(*front, *count))));
+        Element::Verdict(front, choice) => {
+            attributes.nest(DATA, |data| encode_verdict(data, Verdict::Goto(&chain(*front, *choice))));
         }
-        Element::Known(_) | Element::Hairpin(_) | Element::Pass(_) => {}
+        Element::Remembered(_, memory) => {
+            attributes.nest(DATA, |data| encode_verdict(data, Verdict::Jump(&memory_chain(*memory))));
+        }
+        Element::Known(_) | Element::Guarded(_) | Element::Allowed(..) | Element::Hairpin(_) | Element::Pass(_) => {}
     }
 }
 
 /// The map or set that an element belongs to.
 pub(crate) fn collection(element: &Element) -> Collection {
     match element {
-        Element::Slot(Front::Service(..), ..) => Collection::Slots,
         Element::Slot(Front::Port(..), ..) => Collection::PortSlots,
-        Element::Verdict(Front::Service(..), _) => Collection::Services,
+        Element::Slot(..) => Collection::Slots,
         Element::Verdict(Front::Port(..), _) => Collection::Ports,
+        Element::Verdict(..) => Collection::Services,
+        Element::Remembered(Front::Port(..), _) => Collection::PortRemembered,
+        Element::Remembered(..) => Collection::Remembered,
         Element::Known(_) => Collection::Known,
+        Element::Guarded(_) => Collection::Guarded,
+        Element::Allowed(..) => Collection::Allowed,
         Element::Hairpin(_) => Collection::Hairpins,
         Element::Pass(pass) => pass.collection(),
     }
@@ -159,7 +198,9 @@ fn key(family: Family, element: &Element) -> Vec<u8> {
             let slot = u32::try_from(*slot).expect("there are at most 64 slots");
             [front_key(family, *front), slot.to_ne_bytes().to_vec()].concat()
         }
-        Element::Verdict(front, _) | Element::Known(front) => front_key(family, *front),
+        Element::Verdict(front, _) | Element::Known(front) | Element::Remembered(front, _) => front_key(family, *front),
+        Element::Guarded(front) => guard_key(family, *front),
+        Element::Allowed(front, range) => [guard_key(family, *front), family.octets(range.address)].concat(),
         Element::Hairpin(address) => [family.octets(*address), family.octets(*address)].concat(),
         Element::Pass(Pass::Node(IpAddr::V4(address))) => address.octets().to_vec(),
         Element::Pass(Pass::Node(IpAddr::V6(address))) => address.octets().to_vec(),
@@ -169,9 +210,15 @@ fn key(family: Family, element: &Element) -> Vec<u8> {
     }
 }
 
+/// The last key of a range of clients; its first is [`key`].
+fn last_key(family: Family, front: Front, range: Cidr) -> Vec<u8> {
+    let last = range.nth(range.size() - 1).unwrap_or(range.address);
+    [guard_key(family, front), family.octets(last)].concat()
+}
+
 fn front_key(family: Family, front: Front) -> Vec<u8> {
     match front {
-        Front::Service(address, protocol, port) => {
+        Front::Service(address, protocol, port) | Front::Bound(address, protocol, port) => {
             [family.octets(address), front_key(family, Front::Port(protocol, port))].concat()
         }
         Front::Port(protocol, port) => {
@@ -181,16 +228,30 @@ fn front_key(family: Family, front: Front) -> Vec<u8> {
     }
 }
 
+/// Guarded ports have an address in their keys: zero where they answer at every address.
+fn guard_key(family: Family, front: Front) -> Vec<u8> {
+    match front {
+        Front::Port(protocol, port) => front_key(family, Front::Bound(Ipv4Addr::UNSPECIFIED, protocol, port)),
+        Front::Service(..) | Front::Bound(..) => front_key(family, front),
+    }
+}
+
 fn backend(family: Family, endpoint: SocketAddrV4) -> Vec<u8> {
     let [high, low] = endpoint.port().to_be_bytes();
     [family.octets(*endpoint.ip()), vec![high, low, 0, 0]].concat()
 }
 
-fn chain(front: Front, slots: usize) -> String {
-    match front {
-        Front::Service(..) => format!("r{slots}"),
-        Front::Port(..) => format!("p{slots}"),
+fn chain(front: Front, choice: Choice) -> String {
+    match (front, choice) {
+        (Front::Port(..), Choice::Draw(slots)) => format!("p{slots}"),
+        (Front::Service(..) | Front::Bound(..), Choice::Draw(slots)) => format!("r{slots}"),
+        (Front::Port(..), Choice::Client) => "port_client".to_owned(),
+        (Front::Service(..) | Front::Bound(..), Choice::Client) => "client".to_owned(),
     }
+}
+
+fn memory_chain(memory: Memory) -> String {
+    format!("m{}", memory.number())
 }
 
 #[cfg(test)]
@@ -206,7 +267,10 @@ mod tests {
     fn a_step_is_encoded_as_the_kernel_reads_it() {
         let front = Front::Service(Ipv4Addr::new(10, 43, 0, 1), Protocol::Tcp, 80);
         let endpoint = SocketAddrV4::new(Ipv4Addr::new(10, 42, 1, 2), 8080);
-        let step = Step { delete: vec![Element::Verdict(front, 2)], add: vec![Element::Slot(front, 5, endpoint)] };
+        let step = Step {
+            delete: vec![Element::Verdict(front, Choice::Draw(2))],
+            add: vec![Element::Slot(front, 5, endpoint)],
+        };
 
         let requests = transaction(|requests| write(requests, TABLE, &step));
 
@@ -236,14 +300,15 @@ mod tests {
     fn the_sum_of_what_is_sent_is_the_sum_of_what_is_listed() {
         let front = Front::Service(Ipv4Addr::new(10, 43, 0, 1), Protocol::Tcp, 80);
         let endpoint = SocketAddrV4::new(Ipv4Addr::new(10, 42, 1, 2), 8080);
-        let elements = [Element::Verdict(front, 1), Element::Slot(front, 0, endpoint), Element::Known(front)];
+        let elements =
+            [Element::Verdict(front, Choice::Draw(1)), Element::Slot(front, 0, endpoint), Element::Known(front)];
         let step = Step { delete: Vec::new(), add: elements.to_vec() };
         let requests = transaction(|requests| write(requests, TABLE, &step));
 
         let mut sum = Sum::default();
         for message in crate::message::messages(requests.as_bytes()).filter(|message| message.kind == NEW_ELEMENT) {
             let name = attribute(&message.payload[FAMILY_HEADER_BYTES..], LIST_SET).map(crate::message::text);
-            let from = Collection::ALL.into_iter().find(|collection| Some(collection.name()) == name);
+            let from = Collection::FILLED.into_iter().find(|collection| Some(collection.name()) == name);
             sum.add_answer(from.expect("one of ours"), message.payload);
         }
 

@@ -13,10 +13,11 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::{
+    collection::Collection,
     element::protocol_number,
     family::Family,
     rule::{Link, Must, Rule, Side, Verdict},
-    table::{Base, Collection, PORT_OF_NAMES, TCP, UDP, refuse},
+    table::{Base, PORT_OF_NAMES, TCP, UDP, refuse},
 };
 
 /// Where clouds tell a machine its secrets: link-local (AWS, Azure, Google, OpenStack and others), and three that stand

@@ -2,12 +2,14 @@
 
 use std::{
     fs,
-    net::Ipv4Addr,
+    net::{Ipv4Addr, SocketAddrV4},
     os::fd::{AsRawFd, OwnedFd},
 };
 
 use api_types::container::Protocol;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrIn, bind, setsockopt, socket, sockopt};
+
+use crate::wanted::Opening;
 
 const STATE_LISTENING: &str = "0A";
 const STATE_UNCONNECTED: &str = "07";
@@ -26,17 +28,21 @@ pub(crate) enum Claim {
     Taken(u64),
 }
 
-/// Asks for a port on all addresses of the node but `own`, the one that nothing is published on.
-pub(crate) fn claim(protocol: Protocol, port: u16, own: Option<Ipv4Addr>) -> Claim {
-    if let Ok(reserved) = reserve(protocol, port) {
+/// Asks for a port at an address, or on all addresses of the node but `own`, the one that nothing is published on.
+pub(crate) fn claim(protocol: Protocol, port: u16, opening: Opening, own: Option<Ipv4Addr>) -> Claim {
+    let reserve = || reserve(protocol, port, opening);
+    if let Ok(reserved) = reserve() {
         return Claim::Reserved(reserved);
     }
     // A program on 127.0.0.1 or the node's own address alone keeps it: what is published never matches there.
-    let apart = |listener: &Listener| listener.on_loopback || (own.is_some() && listener.address == own);
+    let apart = |listener: &Listener| match opening {
+        Opening::Everywhere => listener.on_loopback || (own.is_some() && listener.address == own),
+        Opening::At(address) => listener.on_loopback || listener.is_at_another(address),
+    };
     let sockets = listeners(protocol, port);
     match sockets.iter().find(|listener| !apart(listener)) {
         // Who kept it may have gone between the two looks.
-        None => reserve(protocol, port).map_or(Claim::Free, Claim::Reserved),
+        None => reserve().map_or(Claim::Free, Claim::Reserved),
         Some(listener) => Claim::Taken(listener.inode),
     }
 }
@@ -56,7 +62,7 @@ pub(crate) fn owner(inode: u64) -> String {
     "a process that cannot be seen".to_owned()
 }
 
-fn reserve(protocol: Protocol, port: u16) -> nix::Result<OwnedFd> {
+fn reserve(protocol: Protocol, port: u16, opening: Opening) -> nix::Result<OwnedFd> {
     let kind = match protocol {
         Protocol::Tcp => SockType::Stream,
         Protocol::Udp => SockType::Datagram,
@@ -64,7 +70,11 @@ fn reserve(protocol: Protocol, port: u16) -> nix::Result<OwnedFd> {
     let fd = socket(AddressFamily::Inet, kind, SockFlag::SOCK_CLOEXEC, None)?;
     // While a service has no endpoint its datagrams arrive here; none shall take memory.
     setsockopt(&fd, sockopt::RcvBuf, &0)?;
-    bind(fd.as_raw_fd(), &SockaddrIn::new(0, 0, 0, 0, port))?;
+    let address = match opening {
+        Opening::Everywhere => Ipv4Addr::UNSPECIFIED,
+        Opening::At(address) => address,
+    };
+    bind(fd.as_raw_fd(), &SockaddrIn::from(SocketAddrV4::new(address, port)))?;
     Ok(fd)
 }
 
@@ -73,6 +83,12 @@ struct Listener {
     /// Where, if that is one address of version 4.
     address: Option<Ipv4Addr>,
     inode: u64,
+}
+
+impl Listener {
+    fn is_at_another(&self, address: Ipv4Addr) -> bool {
+        self.address.is_some_and(|other| other != address && !other.is_unspecified())
+    }
 }
 
 fn listeners(protocol: Protocol, port: u16) -> Vec<Listener> {

@@ -3,11 +3,9 @@
 mod differences;
 
 use std::{
-    borrow::Cow,
     collections::{BTreeMap, BTreeSet},
     fs,
     net::{Ipv4Addr, SocketAddrV4, UdpSocket},
-    os::fd::OwnedFd,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU32, Ordering},
@@ -28,15 +26,18 @@ use crate::{
     element::hash,
     family::Family,
     foreign::Dropping,
-    host_port::{self, Claim},
     instance,
     mirror::{Mirror, Mirrored},
-    namespace, passes,
+    namespace,
+    node_port::NodePorts,
+    passes,
     route::{Route, Routing, Way},
-    self_check, sysctl,
+    self_check,
+    slots::Slots,
+    sysctl,
     table::Base,
     vxlan::MTU_DEFAULT,
-    wanted::{Front, Wanted},
+    wanted::{Asked, Door, Front, Wanted},
 };
 
 /// The addresses of the instances that have a network; shared with the calls that make and remove them.
@@ -57,13 +58,14 @@ pub(crate) struct Kernel {
     pub(crate) names_port: Option<u16>,
     /// Who else drops what is forwarded, and at which count of nftables' transactions that was seen.
     pub(crate) foreign: Option<(u32, Vec<Dropping>)>,
-    reservations: BTreeMap<(Protocol, u16), OwnedFd>,
     /// The largest packet of the instances' links, shared with the calls that make them.
     pub(crate) mtu: Arc<AtomicU32>,
     /// The same as it was last set on all links of instances; `None` = not by this run yet.
     pub(crate) fitted: Option<u32>,
-    /// Who holds a port that we could not have: the socket's number and its process.
-    squatters: BTreeMap<(Protocol, u16), (u64, String)>,
+    ports: NodePorts,
+    /// How often the kernel's memory of exchanges is still to be swept: once when endpoints left, and once later, as a packet
+    /// that was under way may have met the slot of before.
+    sweeps: u8,
 }
 
 /// The last plan in the form in which it is compared.
@@ -73,7 +75,7 @@ pub(crate) struct Current {
     pub(crate) service_range: Cidr,
     pub(crate) subnet: Cidr,
     pub(crate) peers: Vec<Peer>,
-    wanted: Wanted,
+    asked: Asked,
     /// What of it is made by IPv6, too.
     pub(crate) mirrored: Option<Arc<Mirrored>>,
     /// Whether some workload admits only some others.
@@ -88,31 +90,26 @@ pub(crate) struct Current {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Applied {
     pub(crate) base: Base,
-    /// Ports that were left out because others hold them.
-    without: BTreeSet<(Protocol, u16)>,
+    /// Ports of the node that are open, and which of those that asked for each has it.
+    doors: BTreeMap<Door, usize>,
 }
 
 impl Current {
-    /// What is wanted, without the ports that cannot be had.
-    pub(crate) fn wanted_without(&self, ports: &BTreeSet<(Protocol, u16)>) -> Cow<'_, Wanted> {
-        self.wanted.without(ports)
-    }
-
     /// What the table was programmed with, in full.
     pub(crate) fn applied(&self) -> Option<(Base, Wanted)> {
         let applied = self.applied.as_ref()?;
-        Some((applied.base.clone(), self.wanted_without(&applied.without).into_owned()))
+        Some((applied.base.clone(), self.asked.with(&applied.doors)))
     }
 
     /// Reads a plan.
     pub(crate) fn of(plan: &Plan) -> Self {
-        let (wanted, overlaps) = Wanted::of(plan);
+        let (asked, overlaps) = Asked::of(plan);
         Self {
             cluster_range: plan.cluster_range,
             service_range: plan.service_range,
             subnet: plan.subnet,
             peers: plan.peers.clone(),
-            wanted,
+            asked,
             mirrored: Mirrored::of(plan).map(Arc::new),
             admission: passes::admission(plan),
             overlaps,
@@ -136,8 +133,8 @@ impl Kernel {
             fitted: None,
             names_port: None,
             foreign: None,
-            reservations: BTreeMap::new(),
-            squatters: BTreeMap::new(),
+            ports: NodePorts::default(),
+            sweeps: 0,
         })
     }
 
@@ -150,8 +147,9 @@ impl Kernel {
         // Nobody was balanced to before a start: whatever the kernel remembers is an earlier run's.
         let left = before.is_none_or(|before| !before.is_subset(&after.unwrap_or_default()));
         if left || self.has_udp() {
-            self.forget_lost()?;
+            self.sweeps = 2;
         }
+        self.forget_lost()?;
         Ok(programmed)
     }
 
@@ -163,13 +161,14 @@ impl Kernel {
         let table = self.balancer.verify()? | self.verify_mirror()?;
         let (rest, programmed) = self.sync()?;
         let links = self.restore_instances(instances)?;
+        self.forget_lost()?;
         Ok(Verified { repaired: table || rest || links, programmed })
     }
 
     /// Removes everything of ours that can be removed; the first refusal is the error.
     pub(crate) fn remove_all(&mut self, instances: &Instances) -> Result<(), Error> {
         self.current = None;
-        self.reservations.clear();
+        self.ports.clear();
         lock(instances).clear();
         let mirror = self.drop_mirror();
         let outcomes = [
@@ -198,7 +197,8 @@ impl Kernel {
         let address_changed = self.claim_address()?;
         let wrapping = self.set_overlay()?;
         let (stale, routes_changed, unreachable_peers) = self.set_routes(source, &wrapping)?;
-        let port_conflicts = self.claim_ports();
+        let Some(current) = &self.current else { return Err(Error::Unprogrammed) };
+        let opened = self.ports.open(&current.asked, current.subnet.nth(1), &self.routing)?;
         let Some(current) = &mut self.current else { return Err(Error::Unprogrammed) };
         let base = Base {
             family: Family::V4,
@@ -212,55 +212,24 @@ impl Kernel {
             admission: current.admission,
             names_port: self.names_port,
         };
-        let without = port_conflicts.iter().map(|conflict| (conflict.protocol, conflict.port)).collect();
-        let next = Applied { base, without };
+        let next = Applied { base, doors: opened.doors };
         let table_changed = current.applied.as_ref() != Some(&next);
         if table_changed {
             current.applied = None;
-            self.balancer.program(&next.base, &current.wanted_without(&next.without))?;
+            self.balancer.program(&next.base, &current.asked.with(&next.doors))?;
             current.applied = Some(next);
         }
         for route in &stale {
             self.routing.remove_route(route)?;
         }
-        let without = port_conflicts.iter().map(|conflict| (conflict.protocol, conflict.port)).collect();
-        let port_conflicts = current.overlaps.iter().cloned().chain(port_conflicts).collect();
+        let without = opened.conflicts.iter().map(|conflict| (conflict.protocol, conflict.port)).collect();
+        let port_conflicts = current.overlaps.iter().cloned().chain(opened.conflicts).collect();
         let dropped = self.drop_overlay()?;
         let (mirror_changed, ipv6_missing) = self.sync_mirror(without)?;
         let ways_changed = wrapping.changed || dropped || routes_changed || !stale.is_empty();
         let changed = address_changed || ways_changed || table_changed || mirror_changed;
-        let dropped_by = self.look_around()?;
-        Ok((changed, Programmed { port_conflicts, unreachable_peers, ipv6_missing, dropped_by }))
-    }
-
-    /// Reserves every port of the plan, gives up the others, and names who holds what cannot be had.
-    fn claim_ports(&mut self) -> Vec<PortConflict> {
-        let Some(current) = &self.current else { return Vec::new() };
-        let (ports, own) = (&current.wanted.ports, current.subnet.nth(1));
-        self.reservations.retain(|port, _| ports.contains(port));
-        let mut squatters = BTreeMap::new();
-        for &(protocol, port) in ports {
-            if self.reservations.contains_key(&(protocol, port)) {
-                continue;
-            }
-            match host_port::claim(protocol, port, own) {
-                Claim::Reserved(socket) => {
-                    self.reservations.insert((protocol, port), socket);
-                }
-                Claim::Free => {}
-                Claim::Taken(socket) => {
-                    let known = self.squatters.remove(&(protocol, port)).filter(|(number, _)| *number == socket);
-                    squatters.insert((protocol, port), known.unwrap_or_else(|| (socket, host_port::owner(socket))));
-                }
-            }
-        }
-        self.squatters = squatters;
-        let conflict = |(&(protocol, port), (_, owner)): (&_, &(u64, String))| PortConflict {
-            port,
-            protocol,
-            owner: owner.clone(),
-        };
-        self.squatters.iter().map(conflict).collect()
+        let (unbound_ports, dropped_by) = (opened.unbound, self.look_around()?);
+        Ok((changed, Programmed { port_conflicts, unbound_ports, unreachable_peers, ipv6_missing, dropped_by }))
     }
 
     /// The first address of the node's range is its own: name servers and the like are asked there.
@@ -325,25 +294,34 @@ impl Kernel {
         Ok(repaired | self.furnish_instances(&instances)?)
     }
 
-    /// All who are balanced to; `None` before the first plan.
-    fn endpoints(&self) -> Option<BTreeSet<SocketAddrV4>> {
+    /// All who are balanced to at each front; `None` before the first plan.
+    fn endpoints(&self) -> Option<BTreeSet<(Front, SocketAddrV4)>> {
         let balance = self.balancer.balance()?;
-        Some(balance.fronts.values().flat_map(|slots| slots.iter().copied()).collect())
+        let pairs = |(front, slots): (&Front, &Slots)| {
+            let front = *front;
+            slots.slots.clone().into_iter().map(move |endpoint| (front, endpoint))
+        };
+        Some(balance.fronts.iter().flat_map(pairs).collect())
     }
 
     fn has_udp(&self) -> bool {
-        let balance = self.balancer.balance();
-        balance.is_some_and(|balance| {
-            balance.fronts.keys().any(|front| match front {
-                Front::Service(_, protocol, _) | Front::Port(protocol, _) => *protocol == Protocol::Udp,
-            })
-        })
+        self.balancer
+            .balance()
+            .is_some_and(|balance| balance.fronts.keys().any(|front| front.protocol() == Protocol::Udp))
     }
 
-    fn forget_lost(&self) -> Result<(), Error> {
+    /// Makes the kernel forget exchanges with those who left. What fails is done again.
+    fn forget_lost(&mut self) -> Result<(), Error> {
+        if self.sweeps > 0 {
+            self.balancer.forget_clients()?;
+        }
         let (Some(balance), Some(current)) = (self.balancer.balance(), &self.current) else { return Ok(()) };
+        if self.sweeps == 0 {
+            return Ok(());
+        }
         let swept = conntrack::sweep(Family::V4, balance, current.service_range, current.cluster_range)?;
         let swept = swept + self.forget_lost_by_mirror()?;
+        self.sweeps -= 1;
         if swept > 0 {
             tracing::debug!(swept, "forgot exchanges with endpoints that left");
         }

@@ -4,6 +4,7 @@
 //! node's own namespace changes nothing outside it.
 
 mod balancer;
+mod collection;
 mod conntrack;
 mod element;
 mod error;
@@ -13,10 +14,12 @@ mod guard;
 mod host_port;
 mod instance;
 mod kernel;
+mod memory;
 mod message;
 mod mirror;
 mod namespace;
 mod network;
+mod node_port;
 mod passes;
 mod peers;
 mod plan;
@@ -24,6 +27,7 @@ mod reach;
 mod route;
 mod rule;
 mod self_check;
+mod shares;
 mod slots;
 mod socket;
 mod sysctl;
@@ -33,5 +37,7 @@ mod wanted;
 
 pub use error::Error;
 pub use network::Network;
-pub use plan::{Firewall, HostPort, Plan, PortConflict, Programmed, Settings, TableGuard, UnreachablePeer, Verified};
+pub use plan::{
+    Firewall, HostPort, Plan, PortConflict, Programmed, Settings, TableGuard, UnboundPort, UnreachablePeer, Verified,
+};
 pub use reach::{Asker, Try};

@@ -33,7 +33,7 @@ use crate::{
     },
     sysctl,
     table::Base,
-    wanted::Wanted,
+    wanted::Asked,
 };
 
 /// The gateway that every instance sees; like its IPv4 twin it exists nowhere.
@@ -49,7 +49,7 @@ pub(crate) struct Mirrored {
     subnet: Cidr,
     /// Ranges of other nodes' instances, and by whom they are reached.
     peers: Vec<(Cidr, Ipv6Addr)>,
-    pub(crate) wanted: Wanted,
+    asked: Asked,
     /// Whether some workload admits only some others.
     admission: bool,
 }
@@ -86,16 +86,16 @@ impl Mirrored {
             service.endpoints.retain(|endpoint| reached(endpoint.address));
         }
         let peers = plan.peers.iter().filter(|peer| peer.subnet != plan.subnet);
-        let (mut wanted, _) = Wanted::of(&half);
+        let (mut asked, _) = Asked::of(&half);
         // Instances have an IPv6 address whether their service answers by it or not.
-        wanted.passes = passes::of(plan, Version::Six);
+        asked.passes = passes::of(plan, Version::Six);
         Some(Self {
             prefix,
             cluster_range: plan.cluster_range,
             service_range: plan.service_range,
             subnet: plan.subnet,
             peers: peers.filter_map(|peer| Some((peer.subnet, peer.ipv6_address?))).collect(),
-            wanted,
+            asked,
             admission: passes::admission(plan),
         })
     }
@@ -137,7 +137,7 @@ impl Mirror {
             return Ok(routes_changed);
         }
         self.applied = None;
-        self.balancer.program(&base, &half.wanted.without(&without))?;
+        self.balancer.program(&base, &half.asked.without(&without))?;
         self.applied = Some(Applied { base, half, without });
         Ok(true)
     }
@@ -231,8 +231,9 @@ impl Kernel {
     }
 
     /// Forgets exchanges by IPv6 with endpoints that left; gives how many.
-    pub(crate) fn forget_lost_by_mirror(&self) -> Result<usize, Error> {
-        let Some(mirror) = &self.mirror else { return Ok(0) };
+    pub(crate) fn forget_lost_by_mirror(&mut self) -> Result<usize, Error> {
+        let Some(mirror) = &mut self.mirror else { return Ok(0) };
+        mirror.balancer.forget_clients()?;
         let (Some(balance), Some(applied)) = (mirror.balancer.balance(), &mirror.applied) else { return Ok(0) };
         let half = &applied.half;
         conntrack::sweep(Family::V6(mirror.prefix), balance, half.service_range, half.cluster_range)

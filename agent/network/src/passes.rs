@@ -12,9 +12,9 @@ use api_types::{
 };
 
 use crate::{
+    collection::Collection,
     plan::Plan,
     slots::{Element, Step},
-    table::Collection,
 };
 
 /// One element of the guard's sets.

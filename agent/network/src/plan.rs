@@ -3,6 +3,7 @@
 use std::{net::Ipv4Addr, path::PathBuf};
 
 use api_types::{
+    balance::Bind,
     container::Protocol,
     id::NodeId,
     net::{Cidr, Ipv6Prefix},
@@ -94,6 +95,10 @@ pub struct HostPort {
     pub address: Ipv4Addr,
     /// The instance's port.
     pub container: u16,
+    /// Where it answers; `None` = at every address of the node.
+    pub bind: Option<Bind>,
+    /// Who may connect from beyond the node; empty = everybody.
+    pub allow: Vec<Cidr>,
 }
 
 /// What of the plan could not be had; all the rest is in the kernel.
@@ -101,6 +106,8 @@ pub struct HostPort {
 pub struct Programmed {
     /// Ports of the node that somebody else holds. They are tried again at each program and verify.
     pub port_conflicts: Vec<PortConflict>,
+    /// Ports of the node whose address or link is not here. They are tried again at each program and verify.
+    pub unbound_ports: Vec<UnboundPort>,
     /// Nodes to whose instances no route could be made. They are tried again at each program and verify.
     pub unreachable_peers: Vec<UnreachablePeer>,
     /// Why nothing is balanced by IPv6 although a service asks for it, in one line for people.
@@ -118,6 +125,17 @@ pub struct PortConflict {
     pub protocol: Protocol,
     /// Who holds it, for people: `nginx (pid 812)`, or which two parts of the plan ask for it.
     pub owner: String,
+}
+
+/// A port that is to answer at an address or a link that this node does not have now.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct UnboundPort {
+    /// The port.
+    pub port: u16,
+    /// The transport.
+    pub protocol: Protocol,
+    /// What this node does not have.
+    pub bind: Bind,
 }
 
 /// A node to whose instances no route could be made.

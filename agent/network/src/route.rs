@@ -252,6 +252,18 @@ impl Routing {
         })
     }
 
+    /// The addresses of the link with this index.
+    pub(crate) fn addresses_of(&self, index: u32) -> Result<Vec<Ipv4Addr>, Error> {
+        let mut requests = Requests::default();
+        let header = [FAMILY, 0, 0, 0, 0, 0, 0, 0];
+        requests.push("list the addresses", (GET_ADDRESS, flag::DUMP), &header, |_| {});
+        self.socket.dump(&requests, |message| {
+            let octets = attribute(message.payload.get(ADDRESS_HEADER_BYTES..)?, ADDRESS_LOCAL)?;
+            let octets = Some(octets).filter(|_| u32_at(message.payload, 4) == Some(index))?;
+            <[u8; 4]>::try_from(octets).map(Ipv4Addr::from).ok()
+        })
+    }
+
     /// Tells a link for good which hardware address a neighbour has: no ARP is asked, so none can lie.
     pub(crate) fn set_neighbour(&self, index: u32, address: Ipv4Addr, mac: Mac) -> Result<(), Error> {
         let mut header = vec![FAMILY, 0, 0, 0];

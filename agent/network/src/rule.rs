@@ -9,6 +9,8 @@ use api_types::net::Cidr;
 
 use crate::{family::Family, message::Attributes};
 
+mod keys;
+
 /// The first four bytes of the first register, under the number that old and new kernels show.
 const FIRST: u32 = 1;
 /// The kernel's number of the register of the first four bytes, where each register has four.
@@ -88,41 +90,6 @@ impl Rule {
     /// The encoded list of expressions.
     pub(crate) fn as_bytes(&self) -> &[u8] {
         &self.bytes
-    }
-
-    /// Loads `daddr . l4proto . dport`, the key of a service.
-    pub(crate) fn load_service_key(self) -> Self {
-        let [protocol, port] = [self.behind_addresses(1, 0), self.behind_addresses(1, 1)];
-        self.load_address(Side::Destination, FIRST).load_protocol(protocol).load_port(port)
-    }
-
-    /// Loads `l4proto . dport`, the key of a port of the node.
-    pub(crate) fn load_port_key(self) -> Self {
-        let port = self.behind_addresses(0, 1);
-        self.load_protocol(FIRST).load_port(port)
-    }
-
-    /// Loads `saddr . daddr`.
-    pub(crate) fn load_address_pair(self) -> Self {
-        let second = self.behind_addresses(1, 0);
-        self.load_address(Side::Source, FIRST).load_address(Side::Destination, second)
-    }
-
-    /// Draws a slot behind a service's key.
-    pub(crate) fn draw_behind_service_key(self, slots: u32) -> Self {
-        let register = self.behind_addresses(1, 2);
-        self.draw(slots, register)
-    }
-
-    /// Draws a slot behind a port's key.
-    pub(crate) fn draw_behind_port_key(self, slots: u32) -> Self {
-        let register = self.behind_addresses(0, 2);
-        self.draw(slots, register)
-    }
-
-    /// The register behind so many addresses and so many values of four bytes; concatenated keys fill registers in order.
-    fn behind_addresses(&self, addresses: u32, values: u32) -> u32 {
-        FIRST_OF_FOUR_BYTES + addresses * self.family.address_bytes() / REGISTER_BYTES + values
     }
 
     /// Goes on only if the loaded key is in the set.
@@ -322,6 +289,11 @@ impl Rule {
             body.number(3, RANDOM);
             body.number(4, 0);
         })
+    }
+
+    /// The register behind so many addresses and so many values of four bytes; concatenated keys fill registers in order.
+    fn behind_addresses(&self, addresses: u32, values: u32) -> u32 {
+        FIRST_OF_FOUR_BYTES + addresses * self.family.address_bytes() / REGISTER_BYTES + values
     }
 
     fn lookup(self, set: &str, into: Option<u32>) -> Self {

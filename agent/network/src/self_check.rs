@@ -43,7 +43,7 @@ pub(crate) fn run(kernel: &mut Kernel) -> Result<String, String> {
     let outcome = listen(kernel).and_then(|listener| {
         let endpoint = endpoint(&listener)?;
         let mut with_check = wanted.clone();
-        with_check.fronts.insert(front, vec![endpoint]);
+        with_check.fronts.insert(front, endpoint.into());
         with_check.hairpins.insert(SCRATCH_ADDRESS);
         kernel.balancer.program(&base, &with_check).map_err(|error| error.to_string())?;
         try_both(kernel, &listener, service)

@@ -3,7 +3,11 @@
 //! ```text
 //! nat_prerouting, nat_output   daddr.proto.dport → services → goto rN → dnat to slots[daddr.proto.dport.random]
 //!                              to this node, proto.dport → ports → goto pN → dnat to port_slots[proto.dport.random]
-//! nat_postrouting              masquerade what would not find its way back
+//!                              where clients are remembered: goto client, port_client → dnat to
+//!                              clients[saddr.daddr.proto.dport], else to slots[daddr.proto.dport.hash of saddr]
+//! allow_prerouting             a port that is kept for some clients: drop all others
+//! nat_postrouting              daddr.proto.dport as asked → remembered → jump mN: write clients, for so long
+//!                              masquerade what would not find its way back
 //! filter_forward, _output      a service address that nobody translated → unmatched
 //! guard_prerouting, filter_*   what instances may not do: see the guard
 //! ```
@@ -13,6 +17,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use api_types::{container::Protocol, net::Cidr};
 
 use crate::{
+    collection::{Collection, write_set},
     family::Family,
     guard,
     message::{Requests, flag},
@@ -22,6 +27,26 @@ use crate::{
 
 /// The most slots of one service: one chain exists for each number of slots.
 pub(crate) const SLOTS_MAX: usize = 64;
+
+/// For how long clients can be remembered, in seconds: one chain exists for each.
+const MEMORY_S: [u32; 9] = [10, 60, 300, 600, 1_800, 3_600, 10_800, 43_200, 86_400];
+
+/// For how long clients are remembered: one of a few times, so that the chains need not change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Memory(usize);
+
+impl Memory {
+    /// The shortest that is at least as long as this, in milliseconds; the longest for all above.
+    pub(crate) fn of_ms(milliseconds: u64) -> Self {
+        let enough = |seconds: &u32| u64::from(*seconds) * 1_000 >= milliseconds;
+        Self(MEMORY_S.iter().position(enough).unwrap_or(MEMORY_S.len() - 1))
+    }
+
+    /// The number of its chain.
+    pub(crate) fn number(self) -> usize {
+        self.0
+    }
+}
 
 pub(crate) const SUBSYSTEM: u16 = 10 << 8;
 pub(crate) const NEW_TABLE: u16 = SUBSYSTEM;
@@ -39,6 +64,8 @@ const BATCH_END: u16 = 17;
 pub(crate) const FAMILY_HEADER_BYTES: usize = 4;
 const BATCH_HEADER: [u8; 4] = [0, 0, 0, 10];
 
+/// After connections are tracked (-200), before their destination is translated.
+const PRIORITY_ALLOW: i32 = -110;
 const PRIORITY_DESTINATION_NAT: i32 = -100;
 const PRIORITY_SOURCE_NAT: i32 = 100;
 const PRIORITY_FILTER: i32 = 0;
@@ -52,17 +79,6 @@ const HOOK_POSTROUTING: u32 = 4;
 pub(crate) const TCP: u8 = 6;
 pub(crate) const UDP: u8 = 17;
 pub(crate) const PORT_OF_NAMES: u16 = 53;
-
-/// nft's numbers of data types; a concatenation shifts each by six bits. `mark` is a number in the machine's order,
-/// as the slot is drawn: with nft's `integer`, `nft list ruleset` of 1.0.6 aborts for everybody on the node.
-const TYPE_BITS: u32 = 6;
-const TYPE_ADDRESS: u32 = 7;
-const TYPE_ADDRESS_V6: u32 = 8;
-const TYPE_PROTOCOL: u32 = 12;
-const TYPE_PORT: u32 = 13;
-const TYPE_MARK: u32 = 19;
-const TYPE_VERDICT: u32 = 0xffff_ff00;
-const SET_IS_MAP: u32 = 8;
 
 /// Where a table is: its name, and whose it is of the two that may have that name.
 #[derive(Clone, Copy, Debug)]
@@ -105,84 +121,6 @@ pub(crate) enum Forwarding {
     OnlyOurs,
 }
 
-/// One of the table's maps and sets.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Collection {
-    /// `address . protocol . port` → chain.
-    Services,
-    /// `address . protocol . port . slot` → endpoint.
-    Slots,
-    /// `protocol . port` of this node → chain.
-    Ports,
-    /// `protocol . port . slot` → endpoint.
-    PortSlots,
-    /// Services that have endpoints: what of theirs is not translated is dropped, not rejected.
-    Known,
-    /// Addresses of instances here, twice: who reaches itself through a service.
-    Hairpins,
-    /// Addresses of the other nodes.
-    Nodes,
-    /// `protocol . port` that every node publishes.
-    Published,
-    /// Addresses of instances here that everybody may ask.
-    Open,
-    /// `address of who asks . address of the instance here` that only some may ask.
-    Admitted,
-}
-
-impl Collection {
-    /// All of them.
-    pub(crate) const ALL: [Self; 10] = [
-        Self::Services,
-        Self::Slots,
-        Self::Ports,
-        Self::PortSlots,
-        Self::Known,
-        Self::Hairpins,
-        Self::Nodes,
-        Self::Published,
-        Self::Open,
-        Self::Admitted,
-    ];
-
-    /// Its name in the kernel.
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::Services => "services",
-            Self::Slots => "slots",
-            Self::Ports => "ports",
-            Self::PortSlots => "port_slots",
-            Self::Known => "known",
-            Self::Hairpins => "hairpins",
-            Self::Nodes => "nodes",
-            Self::Published => "published",
-            Self::Open => "open",
-            Self::Admitted => "admitted",
-        }
-    }
-
-    /// The parts of its key, where [`TYPE_ADDRESS`] stands for an address of the table's family.
-    fn key_types(self) -> &'static [u32] {
-        match self {
-            Self::Services | Self::Known => &[TYPE_ADDRESS, TYPE_PROTOCOL, TYPE_PORT],
-            Self::Slots => &[TYPE_ADDRESS, TYPE_PROTOCOL, TYPE_PORT, TYPE_MARK],
-            Self::Ports | Self::Published => &[TYPE_PROTOCOL, TYPE_PORT],
-            Self::PortSlots => &[TYPE_PROTOCOL, TYPE_PORT, TYPE_MARK],
-            Self::Hairpins | Self::Admitted => &[TYPE_ADDRESS, TYPE_ADDRESS],
-            Self::Nodes | Self::Open => &[TYPE_ADDRESS],
-        }
-    }
-
-    /// The data's type and its length in bytes.
-    fn data(self, family: Family) -> Option<(u32, u32)> {
-        match self {
-            Self::Services | Self::Ports => Some((TYPE_VERDICT, 0)),
-            Self::Slots | Self::PortSlots => Some(concatenated(family, &[TYPE_ADDRESS, TYPE_PORT])),
-            Self::Known | Self::Hairpins | Self::Nodes | Self::Published | Self::Open | Self::Admitted => None,
-        }
-    }
-}
-
 /// Wraps messages into one transaction.
 pub(crate) fn transaction(fill: impl FnOnce(&mut Requests)) -> Requests {
     let mut requests = Requests::default();
@@ -194,7 +132,7 @@ pub(crate) fn transaction(fill: impl FnOnce(&mut Requests)) -> Requests {
 
 /// Writes the whole static part into a table that is empty.
 pub(crate) fn write(requests: &mut Requests, table: Place<'_>, base: &Base) {
-    for (number, collection) in (1..).zip(Collection::ALL) {
+    for (number, collection) in (1..).zip(Collection::FILLED.into_iter().chain([Collection::Clients])) {
         write_set(requests, table, collection, number);
     }
     for slots in 1..=u32::try_from(SLOTS_MAX).expect("a small number") {
@@ -204,7 +142,22 @@ pub(crate) fn write(requests: &mut Requests, table: Place<'_>, base: &Base) {
         write_chain(requests, table, &port, None);
         write_rule(requests, table, &port, &port_slot(table.family, slots));
     }
+    for (number, seconds) in MEMORY_S.iter().enumerate() {
+        let name = format!("m{number}");
+        write_chain(requests, table, &name, None);
+        write_rule(
+            requests,
+            table,
+            &name,
+            &Rule::of(table.family).remember_client(Collection::Clients.name(), *seconds),
+        );
+    }
     let chains = [
+        ("client", None, stay(base, Rule::load_service_key, Rule::hash_behind_service_key, Collection::Slots)),
+        ("port_client", None, stay(base, Rule::load_port_key, Rule::hash_behind_port_key, Collection::PortSlots)),
+        ("allow_address", None, only_allowed(Rule::of(base.family).load_service_key())),
+        ("allow_anywhere", None, only_allowed(Rule::of(base.family).load_port_key_of_any_address())),
+        ("allow_prerouting", Some(("filter", HOOK_PREROUTING, PRIORITY_ALLOW)), kept(base)),
         ("unmatched", None, unmatched(base)),
         ("refused", None, refuse(base).into()),
         ("leaving", None, guard::leaving(base)),
@@ -231,6 +184,35 @@ fn service_slot(family: Family, slots: u32) -> Rule {
 
 fn port_slot(family: Family, slots: u32) -> Rule {
     Rule::of(family).load_port_key().draw_behind_port_key(slots).translate_from(Collection::PortSlots.name())
+}
+
+/// Where clients are remembered: to the endpoint that is, else to that of the slot that the client's address tells.
+fn stay(base: &Base, load: fn(Rule) -> Rule, hash: fn(Rule, usize) -> Rule, slots: Collection) -> Vec<Rule> {
+    vec![
+        Rule::of(base.family).load_client_key().translate_from(Collection::Clients.name()),
+        hash(load(Rule::of(base.family)), SLOTS_MAX).translate_from(slots.name()),
+    ]
+}
+
+/// Sends packets to ports of this node that are kept for some clients to be looked at.
+fn kept(base: &Base) -> Vec<Rule> {
+    let guarded = Collection::Guarded.name();
+    vec![
+        Rule::of(base.family).load_service_key().in_set(guarded).verdict(Verdict::Goto("allow_address")),
+        Rule::of(base.family)
+            .load_port_key_of_any_address()
+            .in_set(guarded)
+            .destined_here()
+            .verdict(Verdict::Goto("allow_anywhere")),
+    ]
+}
+
+fn only_allowed(loaded: Rule) -> Vec<Rule> {
+    let family = loaded.family();
+    vec![
+        loaded.load_client_behind_service_key().in_set(Collection::Allowed.name()).verdict(Verdict::Accept),
+        Rule::of(family).verdict(Verdict::Drop),
+    ]
 }
 
 fn translate(base: &Base) -> Vec<Rule> {
@@ -272,6 +254,9 @@ fn masquerade(base: &Base) -> Vec<Rule> {
         None => elsewhere,
     };
     vec![
+        // nft 1.0.6 cannot list a rule that writes to a map what it looked up: here the packet itself has it.
+        Rule::of(base.family).translated().load_asked_service_key().verdict_from(Collection::Remembered.name()),
+        Rule::of(base.family).translated().load_asked_port_key().verdict_from(Collection::PortRemembered.name()),
         // To itself through a service: else the answer would never leave the instance.
         Rule::of(base.family).translated().load_address_pair().in_set(Collection::Hairpins.name()).masquerade(),
         // Translated here, answered by an instance elsewhere, asked by somebody whose answers need not come through
@@ -326,23 +311,6 @@ pub(crate) fn refuse(base: &Base) -> [Rule; 2] {
     [Rule::of(base.family).protocol(TCP).reset(), Rule::of(base.family).unreachable()]
 }
 
-fn write_set(requests: &mut Requests, table: Place<'_>, collection: Collection, number: u32) {
-    let (key_type, key_bytes) = concatenated(table.family, collection.key_types());
-    let data = collection.data(table.family);
-    requests.push("add a set", (NEW_SET, flag::CREATE), &table.family.header(), |set| {
-        set.text(1, table.name);
-        set.text(2, collection.name());
-        set.number(3, if data.is_some() { SET_IS_MAP } else { 0 });
-        set.number(4, key_type);
-        set.number(5, key_bytes);
-        if let Some((data_type, data_bytes)) = data {
-            set.number(6, data_type);
-            set.number(7, data_bytes);
-        }
-        set.number(10, number);
-    });
-}
-
 fn write_chain(requests: &mut Requests, table: Place<'_>, name: &str, hook: Option<(&str, u32, i32)>) {
     requests.push("add a chain", (NEW_CHAIN, flag::CREATE), &table.family.header(), |chain| {
         chain.text(1, table.name);
@@ -364,12 +332,4 @@ pub(crate) fn write_rule(requests: &mut Requests, table: Place<'_>, chain: &str,
         attributes.text(2, chain);
         attributes.nest(4, |expressions| expressions.raw(rule.as_bytes()));
     });
-}
-
-/// The type of a concatenation, and how many bytes it has in the kernel's registers.
-fn concatenated(family: Family, types: &[u32]) -> (u32, u32) {
-    types.iter().fold((0, 0), |(all, bytes), part| match (*part, family) {
-        (TYPE_ADDRESS, Family::V6(_)) => (all << TYPE_BITS | TYPE_ADDRESS_V6, bytes + family.address_bytes()),
-        (part, _) => (all << TYPE_BITS | part, bytes + 4),
-    })
 }

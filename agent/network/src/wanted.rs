@@ -1,16 +1,16 @@
 //! What a plan asks of balancing: fronts, to which clients connect, and the endpoints behind each.
 
 use std::{
-    borrow::Cow,
     collections::{BTreeMap, BTreeSet},
     net::{Ipv4Addr, SocketAddrV4},
 };
 
-use api_types::{container::Protocol, id::WorkloadId};
+use api_types::{balance::Bind, container::Protocol, id::WorkloadId, net::Cidr};
 
 use crate::{
     passes::{self, Pass, Version},
     plan::{Plan, PortConflict},
+    table::Memory,
 };
 
 /// What a client connects to.
@@ -18,92 +18,217 @@ use crate::{
 pub(crate) enum Front {
     /// A port of a service's virtual address.
     Service(Ipv4Addr, Protocol, u16),
-    /// A port of this node.
+    /// A port of one address of this node.
+    Bound(Ipv4Addr, Protocol, u16),
+    /// A port of this node, at whatever address.
     Port(Protocol, u16),
+}
+
+impl Front {
+    /// The transport.
+    pub(crate) fn protocol(self) -> Protocol {
+        match self {
+            Self::Service(_, protocol, _) | Self::Bound(_, protocol, _) | Self::Port(protocol, _) => protocol,
+        }
+    }
+}
+
+/// Who answers at a front.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Behind {
+    /// Sorted endpoints without repetition, each with its weight; not empty.
+    pub(crate) endpoints: Vec<(SocketAddrV4, u16)>,
+    /// For how long clients are remembered, if they are.
+    pub(crate) memory: Option<Memory>,
+}
+
+impl From<SocketAddrV4> for Behind {
+    fn from(endpoint: SocketAddrV4) -> Self {
+        Self { endpoints: vec![(endpoint, 1)], memory: None }
+    }
+}
+
+/// A port of this node for which the plan asks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct NodePort {
+    /// Where it answers; `None` = at every address of the node.
+    pub(crate) bind: Option<Bind>,
+    /// Who may connect from beyond the node, no range within another; empty = everybody.
+    pub(crate) allow: Vec<Cidr>,
+    /// Who answers; `None` = nobody yet.
+    pub(crate) behind: Option<Behind>,
 }
 
 /// Every front and the endpoints behind it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Wanted {
-    /// Sorted endpoints without repetition; a front without endpoints is absent.
-    pub(crate) fronts: BTreeMap<Front, Vec<SocketAddrV4>>,
+    /// Who is behind each front; a front without endpoints is absent.
+    pub(crate) fronts: BTreeMap<Front, Behind>,
+    /// Fronts of this node that are kept for some clients, and for whom.
+    pub(crate) guards: BTreeMap<Front, Vec<Cidr>>,
     /// Addresses of endpoints on this node.
     pub(crate) hairpins: BTreeSet<Ipv4Addr>,
-    /// Ports of this node that lead somewhere, now or as soon as there is an endpoint.
-    pub(crate) ports: BTreeSet<(Protocol, u16)>,
     /// What instances may ask besides services.
     pub(crate) passes: BTreeSet<Pass>,
 }
 
-impl Wanted {
-    /// All of it but these ports of the node.
-    pub(crate) fn without(&self, ports: &BTreeSet<(Protocol, u16)>) -> Cow<'_, Self> {
-        if ports.is_empty() {
-            return Cow::Borrowed(self);
-        }
-        let mut wanted = self.clone();
-        wanted.fronts.retain(|front, _| match front {
-            Front::Port(protocol, port) => !ports.contains(&(*protocol, *port)),
-            Front::Service(..) => true,
-        });
-        Cow::Owned(wanted)
-    }
+/// What a plan asks for, before it is known which ports of this node can be had and where.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Asked {
+    /// The services' fronts.
+    services: BTreeMap<Front, Behind>,
+    /// Ports at which the agent listens itself, and for whom they are kept.
+    guards: BTreeMap<Front, Vec<Cidr>>,
+    /// Ports of this node that lead somewhere, now or as soon as there is an endpoint.
+    pub(crate) ports: BTreeMap<(Protocol, u16), Vec<NodePort>>,
+    /// What instances may ask besides services.
+    pub(crate) passes: BTreeSet<Pass>,
+    /// Where this node's instances are.
+    subnet: Option<Cidr>,
+}
 
+/// Where a port of this node is opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Opening {
+    /// At every address.
+    Everywhere,
+    /// At this one.
+    At(Ipv4Addr),
+}
+
+/// A port of this node, and one place where it is opened.
+pub(crate) type Door = (Protocol, u16, Opening);
+
+impl Asked {
     /// Reads a plan. Two parts of it that ask for the same port of the node: the first has it, the other is a conflict.
     pub(crate) fn of(plan: &Plan) -> (Self, Vec<PortConflict>) {
-        let mut wanted = Self { passes: passes::of(plan, Version::Four), ..Self::default() };
-        let mut owners: BTreeMap<(Protocol, u16), String> = BTreeMap::new();
-        let mut conflicts = Vec::new();
+        let passes = passes::of(plan, Version::Four);
+        let mut asked = Self { subnet: Some(plan.subnet), passes, ..Self::default() };
+        let mut ledger = Ledger::default();
         for service in &plan.services {
+            let memory = service.balance.affinity_ms.map(Memory::of_ms);
             for port in &service.ports {
-                let mut endpoints: Vec<_> =
-                    service.endpoints.iter().map(|found| SocketAddrV4::new(found.address, port.container)).collect();
+                let mut endpoints: Vec<_> = service
+                    .endpoints
+                    .iter()
+                    .map(|found| (SocketAddrV4::new(found.address, port.container), found.weight))
+                    .collect();
                 endpoints.sort_unstable();
-                endpoints.dedup();
-                // The agent itself listens where HTTP is shared out.
-                if let Some(publish) = port.publish.filter(|_| !port.http)
-                    && claim(&mut owners, &mut conflicts, (port.protocol, publish), || describe(&service.id))
-                    && !endpoints.is_empty()
-                {
-                    wanted.fronts.insert(Front::Port(port.protocol, publish), endpoints.clone());
+                endpoints.dedup_by_key(|(endpoint, _)| *endpoint);
+                let behind = (!endpoints.is_empty()).then_some(Behind { endpoints, memory });
+                if let Some(publish) = port.publish.filter(|_| port.http) {
+                    // The agent itself listens where HTTP is shared out; whoever is not allowed does not get that far.
+                    if !port.allow.is_empty() {
+                        asked.guards.insert(Front::Port(port.protocol, publish), outermost(&port.allow));
+                    }
+                } else if let Some(publish) = port.publish {
+                    let (bind, allow) = (port.bind.clone(), outermost(&port.allow));
+                    let node_port = NodePort { bind, allow, behind: behind.clone() };
+                    ledger.claim((port.protocol, publish), node_port, || describe(&service.id));
                 }
-                if !endpoints.is_empty() {
-                    wanted.fronts.insert(Front::Service(service.address, port.protocol, port.service), endpoints);
+                if let Some(behind) = behind {
+                    asked.services.insert(Front::Service(service.address, port.protocol, port.service), behind);
                 }
             }
         }
         for port in &plan.host_ports {
-            let endpoint = SocketAddrV4::new(port.address, port.container);
+            let behind = Some(SocketAddrV4::new(port.address, port.container).into());
+            let node_port = NodePort { bind: port.bind.clone(), allow: outermost(&port.allow), behind };
             let owner = || format!("the host port of the instance at {}", port.address);
-            if claim(&mut owners, &mut conflicts, (port.protocol, port.host), owner) {
-                wanted.fronts.insert(Front::Port(port.protocol, port.host), vec![endpoint]);
+            ledger.claim((port.protocol, port.host), node_port, owner);
+        }
+        asked.ports = ledger.ports;
+        (asked, ledger.conflicts)
+    }
+
+    /// What the table shall hold without these ports, where nothing can be bound to an address.
+    pub(crate) fn without(&self, ports: &BTreeSet<(Protocol, u16)>) -> Wanted {
+        let everywhere = self.ports.iter().filter(|(port, _)| !ports.contains(port)).filter_map(|(port, wishes)| {
+            let index = wishes.iter().position(|wish| wish.bind.is_none())?;
+            Some(((port.0, port.1, Opening::Everywhere), index))
+        });
+        self.with(&everywhere.collect())
+    }
+
+    /// What the table shall hold where these doors can be had.
+    pub(crate) fn with(&self, doors: &BTreeMap<Door, usize>) -> Wanted {
+        let (fronts, guards, passes) = (self.services.clone(), self.guards.clone(), self.passes.clone());
+        let mut wanted = Wanted { fronts, guards, passes, ..Wanted::default() };
+        for (&(protocol, port, opening), index) in doors {
+            let Some(asked) = self.ports.get(&(protocol, port)).and_then(|ports| ports.get(*index)) else { continue };
+            let front = match opening {
+                Opening::Everywhere => Front::Port(protocol, port),
+                Opening::At(address) => Front::Bound(address, protocol, port),
+            };
+            if !asked.allow.is_empty() {
+                wanted.guards.insert(front, asked.allow.clone());
+            }
+            if let Some(behind) = &asked.behind {
+                wanted.fronts.insert(front, behind.clone());
             }
         }
-        let endpoints = wanted.fronts.values().flatten().map(|endpoint| *endpoint.ip());
-        wanted.ports = owners.into_keys().collect();
-        wanted.hairpins = endpoints.filter(|address| plan.subnet.contains(*address)).collect();
-        (wanted, conflicts)
+        let endpoints = wanted.fronts.values().flat_map(|behind| &behind.endpoints).map(|(endpoint, _)| *endpoint.ip());
+        wanted.hairpins =
+            endpoints.filter(|address| self.subnet.is_some_and(|subnet| subnet.contains(*address))).collect();
+        wanted
     }
 }
 
-fn claim(
-    owners: &mut BTreeMap<(Protocol, u16), String>,
-    conflicts: &mut Vec<PortConflict>,
-    (protocol, port): (Protocol, u16),
-    owner: impl FnOnce() -> String,
-) -> bool {
-    match owners.get(&(protocol, port)) {
-        Some(first) => {
-            conflicts.push(PortConflict { port, protocol, owner: format!("{first} and {}", owner()) });
-            false
-        }
-        None => {
-            owners.insert((protocol, port), owner());
-            true
+/// Who asked for which port of the node.
+#[derive(Default)]
+struct Ledger {
+    ports: BTreeMap<(Protocol, u16), Vec<NodePort>>,
+    owners: BTreeMap<(Protocol, u16), Vec<String>>,
+    conflicts: Vec<PortConflict>,
+}
+
+impl Ledger {
+    /// Two may have the same number where each is bound, and not to the same.
+    fn claim(&mut self, (protocol, port): (Protocol, u16), wish: NodePort, owner: impl FnOnce() -> String) {
+        let ports = self.ports.entry((protocol, port)).or_default();
+        let owners = self.owners.entry((protocol, port)).or_default();
+        let clashes = |other: &NodePort| other.bind.is_none() || wish.bind.is_none() || other.bind == wish.bind;
+        match ports.iter().position(clashes) {
+            Some(first) => {
+                let owner = format!("{} and {}", owners[first], owner());
+                self.conflicts.push(PortConflict { port, protocol, owner });
+            }
+            None => {
+                ports.push(wish);
+                owners.push(owner());
+            }
         }
     }
+}
+
+/// Without ranges that lie within others: the kernel's set takes none that overlap.
+fn outermost(ranges: &[Cidr]) -> Vec<Cidr> {
+    let mut sorted = ranges.to_vec();
+    sorted.sort_unstable_by_key(|range| (range.prefix, range.address));
+    let mut kept: Vec<Cidr> = Vec::new();
+    for range in sorted {
+        if !kept.iter().any(|wider| wider.overlaps(range)) {
+            kept.push(range);
+        }
+    }
+    kept
 }
 
 fn describe(service: &WorkloadId) -> String {
     format!("service {service}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_range_within_another_says_nothing() {
+        let ranges = |texts: &[&str]| texts.iter().map(|text| text.parse().expect("a range")).collect::<Vec<Cidr>>();
+
+        assert_eq!(
+            outermost(&ranges(&["10.1.0.0/16", "10.0.0.0/8", "192.0.2.7/32"])),
+            ranges(&["10.0.0.0/8", "192.0.2.7/32"])
+        );
+    }
 }

@@ -1,5 +1,7 @@
 //! How to balance: each service's endpoints, the peers, and the service table made of them.
 
+pub(crate) mod choice;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::Ipv4Addr,
@@ -10,7 +12,7 @@ use api_types::{
     access::{Access, Source},
     balance::BalancePolicy,
     counter::{Epoch, Generation},
-    id::WorkloadId,
+    id::{InstanceId, WorkloadId},
     node::NodeSpec,
     service::{Endpoint, Peer, Service, ServicePort, ServiceTable},
     workload::WorkloadSpec,
@@ -128,39 +130,58 @@ impl Balancing {
         differs
     }
 
-    /// Brings one endpoint up to date; whether it differs.
+    /// Brings one endpoint up to date; whether any differs.
     fn refresh_endpoint(&mut self, cluster: &Cluster, id: &WorkloadId, number: u64) -> bool {
         let Some(service) = self.services.get_mut(id) else { return false };
+        let Some(spec) = cluster.workloads.get(id).map(|entry| entry.spec()) else { return false };
         let instance = instance_id(id, number);
-        let endpoint = cluster.held(number).and_then(endpoint);
-        let place = service.endpoints.binary_search_by(|known| known.instance.cmp(&instance));
-        match (place, endpoint) {
-            (Ok(index), Some(endpoint)) if service.endpoints[index] == endpoint => false,
-            (Ok(index), Some(endpoint)) => {
-                service.endpoints[index] = endpoint;
-                true
-            }
-            (Ok(index), None) => {
-                service.endpoints.remove(index);
-                true
-            }
-            (Err(index), Some(endpoint)) => {
-                service.endpoints.insert(index, endpoint);
-                true
-            }
-            (Err(_), None) => false,
+        let held = cluster.held(number);
+        let is_last_resort = service.endpoints.iter().all(|endpoint| endpoint.last_resort);
+        let ready = held.and_then(|held| choice::ready(held, spec));
+        let is_other = |known: &Endpoint| known.instance != instance;
+        if is_last_resort && ready.is_none() {
+            // Nobody is ready, before and after.
+            let endpoint = held.and_then(|held| choice::last_resort(held, spec));
+            return replace(&mut service.endpoints, &instance, endpoint);
         }
+        if is_last_resort {
+            // The first that is ready: the others are not used any more.
+            service.endpoints.clear();
+        } else if ready.is_none() && !service.endpoints.iter().any(is_other) {
+            // The last that was ready is not any more.
+            let endpoints = choice::endpoints(cluster, id);
+            let differs = service.endpoints != endpoints;
+            service.endpoints = endpoints;
+            return differs;
+        }
+        replace(&mut service.endpoints, &instance, ready)
+    }
+}
+
+/// Makes an instance's endpoint this one; whether that changes anything.
+fn replace(endpoints: &mut Vec<Endpoint>, instance: &InstanceId, endpoint: Option<Endpoint>) -> bool {
+    let place = endpoints.binary_search_by(|known| known.instance.cmp(instance));
+    match (place, endpoint) {
+        (Ok(index), Some(endpoint)) if endpoints[index] == endpoint => false,
+        (Ok(index), Some(endpoint)) => {
+            endpoints[index] = endpoint;
+            true
+        }
+        (Ok(index), None) => {
+            endpoints.remove(index);
+            true
+        }
+        (Err(index), Some(endpoint)) => {
+            endpoints.insert(index, endpoint);
+            true
+        }
+        (Err(_), None) => false,
     }
 }
 
 /// Whether an instance is balanced to: it serves, it shall go on, and its address is known.
 pub(crate) fn is_endpoint(held: Held<'_>) -> bool {
     held.is_wanted() && held.is_serving() && held.observed().and_then(Observed::address).is_some()
-}
-
-fn endpoint(held: Held<'_>) -> Option<Endpoint> {
-    let address = held.observed()?.address()?;
-    is_endpoint(held).then(|| Endpoint::new(held.id(), held.node_id().clone(), address))
 }
 
 /// A service's ports as the table shows them, sorted by name.
@@ -198,7 +219,7 @@ fn service(cluster: &Cluster, id: &WorkloadId, rule: Option<bool>) -> Option<Ser
             address: Ipv4Addr::UNSPECIFIED,
             ports: Vec::new(),
             balance: BalancePolicy::default(),
-            endpoints: endpoints(cluster, id),
+            endpoints: choice::endpoints(cluster, id),
             ipv6: false,
             access: Some(access),
         };
@@ -209,16 +230,10 @@ fn service(cluster: &Cluster, id: &WorkloadId, rule: Option<bool>) -> Option<Ser
         address,
         ports: ports(spec),
         balance: spec.balance.policy.clone(),
-        endpoints: endpoints(cluster, id),
+        endpoints: choice::endpoints(cluster, id),
         ipv6: spec.ipv6,
         access,
     })
-}
-
-fn endpoints(cluster: &Cluster, id: &WorkloadId) -> Vec<Endpoint> {
-    let mut endpoints: Vec<Endpoint> = cluster.instances_of(id).filter_map(endpoint).collect();
-    endpoints.sort_unstable();
-    endpoints
 }
 
 /// The addresses of all instances that have one, sorted.

@@ -128,16 +128,14 @@ impl Scheduler {
         Ok(())
     }
 
-    /// Every endpoint is a running healthy instance on a ready node, and every such instance is an endpoint.
+    /// Every endpoint is a running healthy instance on a ready node, and every such instance is an endpoint; where there is
+    /// none, those that run are.
     fn check_endpoints(&self) -> Result<(), String> {
         if self.is_warming_up() {
             return Ok(());
         }
         for service in self.balancing.services() {
-            let serving = self.cluster.instances_of(&service.id).filter(|held| endpoints::is_endpoint(*held));
-            let mut serving: Vec<_> = serving.map(|held| held.id()).collect();
-            serving.sort_unstable();
-            if !serving.iter().eq(service.endpoints.iter().map(|endpoint| &endpoint.instance)) {
+            if service.endpoints != endpoints::choice::endpoints(&self.cluster, &service.id) {
                 return Err(format!("{}: its endpoints are not its serving instances", service.id));
             }
         }

@@ -98,6 +98,7 @@ impl Scheduler {
         if let Some(mut conditions) = conditions {
             conditions.truncate(CONDITIONS_MAX);
             conditions.iter_mut().for_each(|condition| cut(&mut condition.reason));
+            self.tell_conditions(node, &conditions);
             self.cluster.set_conditions(node, conditions);
         }
         if let Some(entry) = self.cluster.nodes.get_mut(node) {
@@ -107,6 +108,24 @@ impl Scheduler {
             if !self.cluster.sample(&id, node, &usage) {
                 self.ignored += 1;
             }
+        }
+    }
+
+    /// Tells people what is newly wrong on a node, and what is well again.
+    fn tell_conditions(&mut self, node: &NodeId, conditions: &[Condition]) {
+        let Some(entry) = self.cluster.nodes.get(node) else { return };
+        let before = |name: &str| entry.conditions.iter().find(|known| known.name == name).filter(|known| !known.ok);
+        let news = conditions.iter().filter_map(|condition| match before(&condition.name) {
+            Some(known) if condition.ok => {
+                Some(("condition-well", format!("{}: no longer: {}", known.name, known.reason)))
+            }
+            known if !condition.ok && known.is_none_or(|known| known.reason != condition.reason) => {
+                Some(("condition-bad", format!("{}: {}", condition.name, condition.reason)))
+            }
+            _ => None,
+        });
+        for (kind, message) in news.collect::<Vec<_>>() {
+            self.history.add(self.now, Subject::Node(node), kind, message);
         }
     }
 

@@ -5,6 +5,8 @@ mod faults;
 mod instances;
 mod ipv6;
 mod isolation;
+mod policy;
+mod ports;
 mod reach;
 mod server;
 mod services;

@@ -9,13 +9,25 @@ use std::{
     time::Duration,
 };
 
-use nix::sys::socket::{Shutdown as Both, shutdown};
+use nix::{
+    errno::Errno,
+    sys::{
+        socket::{
+            AddressFamily, Shutdown as Both, SockFlag, SockType, SockaddrIn, bind, connect, setsockopt, shutdown,
+            socket, sockopt,
+        },
+        time::TimeVal,
+    },
+};
 use tests_support::netns::inside;
 
 /// The port on which every test server listens.
 pub(crate) const PORT: u16 = 8080;
 /// Far longer than anything takes on a slow and busy machine; only a fault waits for it.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// How long packets are waited for that are dropped.
+const SHUT_OUT: Duration = Duration::from_secs(1);
 
 /// A server on TCP and UDP; it ends with its value.
 pub(crate) struct Server {
@@ -115,6 +127,35 @@ pub(crate) fn exchange(netns: &Path, to: SocketAddrV4, bytes: usize) -> io::Resu
 /// One connection: who answered.
 pub(crate) fn ask(netns: &Path, to: SocketAddrV4) -> io::Result<Answer> {
     Connection::open(netns, to).map(|connection| connection.answer)
+}
+
+/// One connection from an address of the crowd: who answered.
+pub(crate) fn ask_from(netns: &Path, from: Ipv4Addr, to: SocketAddrV4) -> io::Result<Answer> {
+    let stream = connect_from(netns, from, to, PATIENCE)?;
+    Connection::greet(stream).map(|connection| connection.answer)
+}
+
+/// Whether packets from an address of the crowd get no answer at all. Waits for that only a little: a machine that is
+/// slower than that passes a test too much, never one too few.
+pub(crate) fn is_shut_out(netns: &Path, from: Ipv4Addr, to: SocketAddrV4) -> bool {
+    let outcome = connect_from(netns, from, to, SHUT_OUT);
+    outcome.is_err_and(|error| matches!(error.kind(), io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock))
+}
+
+fn connect_from(netns: &Path, from: Ipv4Addr, to: SocketAddrV4, patience: Duration) -> io::Result<TcpStream> {
+    let connect = || {
+        let socket = socket(AddressFamily::Inet, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
+        // An attempt to connect lasts as long as sending may.
+        let seconds = i64::try_from(patience.as_secs()).unwrap_or(i64::MAX);
+        setsockopt(&socket, sockopt::SendTimeout, &TimeVal::new(seconds, 0))?;
+        bind(socket.as_raw_fd(), &SockaddrIn::from(SocketAddrV4::new(from, 0)))?;
+        connect(socket.as_raw_fd(), &SockaddrIn::from(to)).map_err(|errno| {
+            let timed_out = errno == Errno::EINPROGRESS;
+            if timed_out { io::Error::from(io::ErrorKind::TimedOut) } else { errno.into() }
+        })?;
+        Ok(TcpStream::from(socket))
+    };
+    inside(netns, connect)?
 }
 
 /// A client that keeps sending datagrams from one port.

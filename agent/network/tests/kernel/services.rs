@@ -120,8 +120,14 @@ fn a_host_port_leads_to_its_instance_alone() {
     let node = world.node(1, TableGuard::Owned);
     let instances = [node.start("web-1", 2), node.start("web-2", 3)];
     let mut plan = node.plan(&[&instances[0], &instances[1]], &[]);
-    plan.host_ports =
-        vec![HostPort { protocol: Protocol::Tcp, host: 9000, address: instances[1].address, container: PORT }];
+    plan.host_ports = vec![HostPort {
+        protocol: Protocol::Tcp,
+        host: 9000,
+        address: instances[1].address,
+        container: PORT,
+        bind: None,
+        allow: Vec::new(),
+    }];
 
     let programmed = node.wait(node.network.program(&plan)).expect("programmed");
 

@@ -75,6 +75,14 @@ impl World {
         self.plug("outside", Ipv4Addr::new(10, 99, 0, 100))
     }
 
+    /// A member that is no node and speaks from every address of 10.97.0.0/16.
+    pub(crate) fn crowd(&mut self) -> PathBuf {
+        let netns = self.outsider();
+        let name = format!("{}.outside", self.name);
+        ip(&["-n", &name, "route", "add", "local", "10.97.0.0/16", "dev", "lo"]).expect("a route");
+        netns
+    }
+
     /// Node `number` at 10.99.0.`number`, with the instances 10.42.`number`.0/24. No default route: a site alone.
     pub(crate) fn node(&mut self, number: u8, table_guard: TableGuard) -> Node {
         let address = Ipv4Addr::new(10, 99, 0, number);

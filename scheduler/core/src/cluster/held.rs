@@ -164,6 +164,13 @@ impl<'c> Held<'c> {
         })
     }
 
+    /// Whether it runs and was found unhealthy.
+    pub(crate) fn fails_its_probe(&self) -> bool {
+        self.observed.is_some_and(|observed| {
+            observed.state() == InstanceState::Running && observed.health() == Health::Unhealthy
+        })
+    }
+
     /// Whether it does its work, as far as anybody can know now.
     pub(crate) fn is_serving(&self) -> bool {
         self.is_well() && self.node.is_ready() && self.node.synced

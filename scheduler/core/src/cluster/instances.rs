@@ -168,7 +168,7 @@ impl Cluster {
         let before = self.held(number)?;
         let earlier = before.observation();
         let seen = |held: &Held<'_>| (held.is_well(), held.has_ended(), held.observed().and_then(Observed::address));
-        let (was, ended_at) = (seen(&before), before.ended_at());
+        let (was, failed, ended_at) = (seen(&before), before.fails_its_probe(), before.ended_at());
         self.touched.seen |= earlier != observation;
         let ends = observation.as_ref().is_some_and(|observation| observation.state.is_final());
         if ends != was.1 {
@@ -185,6 +185,10 @@ impl Cluster {
             if !steady || was.1 != is.1 {
                 self.touched.workloads.insert(workload.clone());
             }
+            self.touch_endpoint(workload, number);
+        } else if failed != after.fails_its_probe() {
+            // It may be used while nobody of its service is ready.
+            let workload = after.workload().clone();
             self.touch_endpoint(workload, number);
         }
         earlier

@@ -282,8 +282,14 @@ impl Cluster {
     pub(crate) fn set_facts(&mut self, node: &NodeId, facts: NodeFacts, reserve: &SystemReserve) {
         let Some(entry) = self.nodes.get_mut(node).filter(|entry| entry.facts.as_ref() != Some(&facts)) else { return };
         self.touched.peers |= entry.facts.as_ref().and_then(|facts| facts.address) != facts.address;
+        // Endpoints may weigh more on some machines.
+        let kind = |facts: &NodeFacts| (facts.arch.clone(), facts.os.clone());
+        let is_another_kind = entry.facts.as_ref().is_some_and(|known| kind(known) != kind(&facts));
         entry.allocatable = reserve.allocatable(facts.capacity);
         entry.facts = Some(facts);
+        if is_another_kind {
+            self.touch_instances_on(node);
+        }
         self.touch_room(node);
         self.touched.seen = true;
     }

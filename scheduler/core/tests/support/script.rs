@@ -1,5 +1,7 @@
 //! The language of the stories: a command a line, `#` begins a comment. What each command does stands beside its name.
 
+#[path = "balance.rs"]
+mod balance;
 #[path = "company.rs"]
 mod company;
 #[path = "explain.rs"]
@@ -200,6 +202,7 @@ fn spec(words: &[&str]) -> WorkloadSpec {
         },
         devices: get("devices").map(company::requests).unwrap_or_default(),
         ports: port.into_iter().collect(),
+        balance: balance::spec(&options),
         probe: options.contains_key("probe").then_some(ProbeSpec {
             check: ProbeCheck::Tcp { port: 80 },
             interval_ms: 5_000,
@@ -305,7 +308,7 @@ fn show(fleet: &Fleet, words: &[&str]) -> String {
             None => text.push_str("no table yet\n"),
             Some(table) => {
                 for service in &table.services {
-                    let endpoints: Vec<_> = service.endpoints.iter().map(|end| end.instance.to_string()).collect();
+                    let endpoints: Vec<_> = service.endpoints.iter().map(balance::endpoint).collect();
                     line(&mut text, &[&service.id.to_string(), &service.address.to_string(), &endpoints.join(" ")]);
                 }
             }

@@ -33,6 +33,7 @@ mod instances;
 mod invariants;
 mod lifecycle;
 mod machine;
+mod policy;
 mod probes;
 mod reach;
 mod reconcile;

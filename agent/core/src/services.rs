@@ -7,7 +7,8 @@ use std::{
 };
 
 use api_types::{
-    id::{InstanceId, WorkloadId},
+    balance::WhenNoneReady,
+    id::{InstanceId, NodeId, WorkloadId},
     instance::Health,
     net::Cidr,
     service::{Endpoint, Service, ServiceTable},
@@ -19,6 +20,7 @@ use crate::{
     effect::{Balancing, Effect, Effects, HostPort, host_ports},
     instances::{Instance, Listing},
     machine::{Agent, Runtime},
+    policy::{Ages, Viewpoint},
     reach::Neighbours,
     restart::backoff_ms,
 };
@@ -32,6 +34,9 @@ pub(crate) struct BalancingBooks {
     programmed: u64,
     failures: u32,
     retry_at: Option<Timestamp>,
+    ages: Ages,
+    /// When weights of endpoints that joined lately rise next.
+    rise_at: Option<Timestamp>,
 }
 
 /// How far the kernel is with what it was asked to do: numbers of [`Effect::ProgramServices`], zero before the first.
@@ -61,6 +66,8 @@ struct Local {
     endpoints: Vec<OwnEndpoint>,
     /// Those that are well, too, but that the scheduler takes out: only used where there is nobody else.
     withdrawn: Vec<OwnEndpoint>,
+    /// Those that run but fail their probes: only used where nobody is ready.
+    unready: Vec<OwnEndpoint>,
     /// Ports of the node that lead to one instance; sorted.
     host_ports: Vec<HostPort>,
 }
@@ -91,7 +98,9 @@ impl BalancingBooks {
 
     /// When the kernel is asked again.
     pub(crate) fn deadline(&self) -> Option<(Timestamp, &'static str)> {
-        self.retry_at.map(|at| (at, "the next try to program balancing"))
+        let retry = self.retry_at.map(|at| (at, "the next try to program balancing"));
+        let rise = self.rise_at.map(|at| (at, "the next step of a slow start"));
+        retry.into_iter().chain(rise).min()
     }
 
     /// The endpoints of this node in what the kernel was last asked to do.
@@ -112,14 +121,15 @@ impl Agent {
         let (subnet, table) = (set.subnet, table.clone());
         self.forget_listings();
         let local = self.local();
-        let unchanged =
-            self.balancing.basis.as_ref().is_some_and(|basis| {
-                Arc::ptr_eq(&basis.table, &table) && basis.subnet == subnet && basis.local == local
-            });
+        let rises = self.balancing.rise_at.is_some_and(|at| at <= now);
+        let same = |basis: &Basis| Arc::ptr_eq(&basis.table, &table) && basis.subnet == subnet && basis.local == local;
+        let unchanged = !rises && self.balancing.basis.as_ref().is_some_and(same);
         let mut ask = self.balancing.retry_at.is_some_and(|at| at <= now);
         if !unchanged {
             let basis = Basis { table, subnet, local };
-            let wanted = self.overlay(&basis);
+            let mut ages = std::mem::take(&mut self.balancing.ages);
+            let (wanted, rise_at) = self.overlay(&basis, &mut ages, now);
+            (self.balancing.ages, self.balancing.rise_at) = (ages, rise_at);
             self.balancing.basis = Some(basis);
             if self.balancing.wanted.as_deref() != Some(&wanted) {
                 self.balancing.wanted = Some(Arc::new(wanted));
@@ -206,33 +216,39 @@ impl Agent {
     fn listed_here(&self) -> impl Iterator<Item = &InstanceId> {
         let services = self.table.iter().flat_map(|table| &table.services);
         let endpoints = services.flat_map(|service| &service.endpoints);
-        endpoints.filter(|endpoint| endpoint.node == self.settings.node).map(|endpoint| &endpoint.instance)
+        let own = endpoints.filter(|endpoint| endpoint.node == self.settings.node && !endpoint.last_resort);
+        own.map(|endpoint| &endpoint.instance)
     }
 
     /// What is true of this node's own instances.
     fn local(&self) -> Local {
-        let mut local = Local { endpoints: Vec::new(), withdrawn: Vec::new(), host_ports: Vec::new() };
+        let mut local =
+            Local { endpoints: Vec::new(), withdrawn: Vec::new(), unready: Vec::new(), host_ports: Vec::new() };
         for (id, instance) in &self.instances {
             let (Some(assignment), Some(address)) = (instance.assignment(), instance.address) else { continue };
             if !instance.shall_run() || instance.running().is_none() {
                 continue;
             }
             local.host_ports.extend(host_ports(&assignment.ports, address));
-            if self.health(id, instance) == Health::Healthy && !assignment.ports.is_empty() {
-                let endpoints = match instance.listing {
-                    Listing::Unlisted | Listing::Listed => &mut local.endpoints,
-                    Listing::Withdrawn => &mut local.withdrawn,
-                };
-                endpoints.push((assignment.workload.clone(), id.clone(), address));
+            if assignment.ports.is_empty() {
+                continue;
             }
+            let endpoints = match (self.health(id, instance), instance.listing) {
+                (Health::Healthy, Listing::Unlisted | Listing::Listed) => &mut local.endpoints,
+                (Health::Healthy, Listing::Withdrawn) => &mut local.withdrawn,
+                (Health::Unhealthy, _) => &mut local.unready,
+                (Health::Unknown, _) => continue,
+            };
+            endpoints.push((assignment.workload.clone(), id.clone(), address));
         }
         local.host_ports.sort();
         local.host_ports.dedup_by_key(|port| (port.protocol, port.host));
         local
     }
 
-    /// The table with this node's endpoints replaced by what is true of them.
-    fn overlay(&self, basis: &Basis) -> Balancing {
+    /// The table with this node's endpoints replaced by what is true of them, and its policies followed; and when weights rise
+    /// next.
+    fn overlay(&self, basis: &Basis, ages: &mut Ages, now: Timestamp) -> (Balancing, Option<Timestamp>) {
         let own = &self.settings.node;
         let by_workload = |endpoints: &'_ [OwnEndpoint]| {
             let mut sorted: BTreeMap<WorkloadId, Vec<Endpoint>> = BTreeMap::new();
@@ -242,18 +258,19 @@ impl Agent {
             }
             sorted
         };
-        let (local, withdrawn) = (by_workload(&basis.local.endpoints), by_workload(&basis.local.withdrawn));
+        let Local { endpoints, withdrawn, unready, .. } = &basis.local;
+        let local = [endpoints, withdrawn, unready].map(|endpoints| by_workload(endpoints));
         let neighbours = Neighbours::of(&basis.table, own);
-        let apart = neighbours.apart();
+        let (apart, viewpoint) = (neighbours.apart(), Viewpoint::of(own, &basis.table.peers));
+        let mut rise_at: Option<Timestamp> = None;
         let services = basis.table.services.iter().map(|service| {
             let remote = service.endpoints.iter();
             let remote = remote.filter(|endpoint| endpoint.node != *own && !apart.contains(&endpoint.node));
-            let local = local.get(&service.id).into_iter().flatten();
-            let mut endpoints: Vec<Endpoint> = remote.chain(local).cloned().collect();
-            if endpoints.is_empty() {
-                endpoints.extend(withdrawn.get(&service.id).into_iter().flatten().cloned());
-            }
+            let mut endpoints = usable(service, remote.cloned().collect(), &local, own);
             endpoints.sort();
+            let rise = ages.weigh((&service.id, &service.balance), &mut endpoints, now);
+            rise_at = rise_at.into_iter().chain(rise).min();
+            viewpoint.prefer(service.balance.prefer, &mut endpoints);
             Service { endpoints, ..service.clone() }
         });
         let mut balancing = Balancing {
@@ -265,8 +282,36 @@ impl Agent {
             peers: neighbours.reached(),
             host_ports: basis.local.host_ports.clone(),
         };
+        ages.keep(&basis.table.services);
         balancing.services.sort_by(|one, other| one.id.cmp(&other.id));
         balancing.peers.sort();
-        balancing
+        (balancing, rise_at)
     }
+}
+
+/// Who answers for a service: whoever is ready; else those here that the scheduler takes out; else those that run at all,
+/// unless the service refuses then.
+fn usable(
+    service: &Service,
+    remote: Vec<Endpoint>,
+    [ready, withdrawn, unready]: &[BTreeMap<WorkloadId, Vec<Endpoint>>; 3],
+    own: &NodeId,
+) -> Vec<Endpoint> {
+    // All of a service on one node weigh the same.
+    let listed = service.endpoints.iter().find(|endpoint| endpoint.node == *own);
+    let weight = listed.map_or(1, |endpoint| endpoint.weight);
+    let here = |local: &BTreeMap<WorkloadId, Vec<Endpoint>>, last_resort| {
+        let local = local.get(&service.id).into_iter().flatten().cloned();
+        local.map(|endpoint| Endpoint { weight, last_resort, ..endpoint }).collect::<Vec<_>>()
+    };
+    let (spare, mut endpoints): (Vec<_>, Vec<_>) = remote.into_iter().partition(|endpoint| endpoint.last_resort);
+    endpoints.extend(here(ready, false));
+    if endpoints.is_empty() {
+        endpoints.extend(here(withdrawn, false));
+    }
+    if endpoints.is_empty() && service.balance.when_none_ready == WhenNoneReady::Keep {
+        endpoints.extend(spare);
+        endpoints.extend(here(unready, true));
+    }
+    endpoints
 }

@@ -111,6 +111,7 @@ impl Asked {
                 let mut endpoints: Vec<_> = service
                     .endpoints
                     .iter()
+                    .filter(|found| found.weight > 0)
                     .map(|found| (SocketAddrV4::new(found.address, port.container), found.weight))
                     .collect();
                 endpoints.sort_unstable();

@@ -108,7 +108,8 @@ pub struct Endpoint {
     pub node: NodeId,
     /// Its address.
     pub address: Ipv4Addr,
-    /// Its part of the connections, relative to the others' weights; at least 1.
+    /// Its part of the connections, relative to the others' weights; at least 1. In what a node makes of the table: zero for
+    /// those that it does not use, as there are nearer ones.
     #[serde(default = "one", skip_serializing_if = "is_one")]
     pub weight: u16,
     /// It runs but is not ready: used only while the service has nobody who is.

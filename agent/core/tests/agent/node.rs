@@ -189,7 +189,8 @@ impl Node {
     /// The instances that the kernel balances `web` to.
     pub(crate) fn endpoints(&self) -> Vec<String> {
         let services = self.balancing.iter().flat_map(|balancing| &balancing.services);
-        services.flat_map(|service| &service.endpoints).map(|endpoint| endpoint.instance.to_string()).collect()
+        let ready = services.flat_map(|service| &service.endpoints).filter(|endpoint| !endpoint.last_resort);
+        ready.map(|endpoint| endpoint.instance.to_string()).collect()
     }
 
     /// How many wishes so far meet the condition.

@@ -2,6 +2,7 @@
 
 use agent_core::{effect::Effect, input::Input};
 use api_types::{
+    balance::{Preference, WhenNoneReady},
     container::PortSpec,
     counter::Epoch,
     instance::{Exit, Health},
@@ -134,6 +135,66 @@ fn peers_are_the_other_nodes() {
     let balancing = node.balancing.expect("balancing");
 
     assert_eq!(balancing.peers.iter().map(|peer| peer.node.as_str()).collect::<Vec<_>>(), ["edge-2"]);
+}
+
+/// The weights of the endpoints that the kernel shall use, with their instances.
+fn weights(node: &Node) -> Vec<(String, u16)> {
+    let services = &node.balancing.as_ref().expect("balancing").services;
+    services[0].endpoints.iter().map(|endpoint| (endpoint.instance.to_string(), endpoint.weight)).collect()
+}
+
+#[test]
+fn the_own_instance_is_preferred_while_it_is_well() {
+    let mut node = Node::running(&[probed("web-1")]);
+    let mut table = table(2, &["web"], &[("web-7", "edge-2", 9)]);
+    table.services[0].balance.prefer = Preference::Local;
+    node.give(Input::Services(table));
+    assert_eq!(weights(&node), [("web-7".to_owned(), 1)], "there is no other yet");
+
+    node.give(Input::Probed { instance: id("web-1"), attempt: 0, outcome: Ok(()) });
+    assert_eq!(weights(&node), [("web-1".to_owned(), 1), ("web-7".to_owned(), 0)]);
+}
+
+#[test]
+fn one_that_joins_others_slowly_gets_all_of_its_weight_in_the_end() {
+    let mut node = Node::running(&[]);
+    let with = |generation, endpoints: &[(&str, &str, u8)]| {
+        let mut table = table(generation, &["web"], endpoints);
+        table.services[0].balance.slow_start_ms = Some(8_000);
+        Input::Services(table)
+    };
+    node.give(with(2, &[("web-7", "edge-2", 9)]));
+
+    node.give(with(3, &[("web-7", "edge-2", 9), ("web-8", "edge-2", 10)]));
+
+    assert_eq!(weights(&node), [("web-7".to_owned(), 8), ("web-8".to_owned(), 1)]);
+    node.pass(1_000);
+    assert_eq!(weights(&node), [("web-7".to_owned(), 8), ("web-8".to_owned(), 2)]);
+    node.pass(7_000);
+    assert_eq!(weights(&node), [("web-7".to_owned(), 1), ("web-8".to_owned(), 1)]);
+}
+
+#[test]
+fn while_nobody_is_ready_those_that_run_are_used_unless_the_service_refuses() {
+    for (when_none_ready, used) in [(WhenNoneReady::Keep, 1), (WhenNoneReady::Refuse, 0)] {
+        let mut node = Node::running(&[probed("web-1")]);
+        let mut table = table(2, &["web"], &[]);
+        table.services[0].balance.when_none_ready = when_none_ready;
+        node.give(Input::Services(table));
+        let answer = |outcome: Result<(), &str>| Input::Probed {
+            instance: id("web-1"),
+            attempt: 0,
+            outcome: outcome.map_err(str::to_owned),
+        };
+        node.give(answer(Ok(())));
+        assert_eq!(node.endpoints(), ["web-1"]);
+
+        node.give(answer(Err("refused")));
+        node.give(answer(Err("refused")));
+
+        assert!(node.endpoints().is_empty(), "it is not ready");
+        assert_eq!(weights(&node).len(), used);
+    }
 }
 
 /// The sites of this node and of the other one, and how these are reached.

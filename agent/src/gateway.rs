@@ -89,7 +89,9 @@ fn fronts(services: &[Service]) -> Vec<Front> {
 
 /// Who is asked: those who are ready, or, if the service wants that, those who run while nobody is.
 fn upstreams(service: &Service, port: &ServicePort) -> Vec<Upstream> {
-    let (unready, ready): (Vec<_>, Vec<_>) = service.endpoints.iter().partition(|endpoint| endpoint.last_resort);
+    // Those without weight are not used from here: there are nearer ones.
+    let used = service.endpoints.iter().filter(|endpoint| endpoint.weight > 0);
+    let (unready, ready): (Vec<_>, Vec<_>) = used.partition(|endpoint| endpoint.last_resort);
     let usable = match service.balance.when_none_ready {
         WhenNoneReady::Keep if ready.is_empty() => unready,
         WhenNoneReady::Keep | WhenNoneReady::Refuse => ready,

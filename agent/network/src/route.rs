@@ -241,25 +241,20 @@ impl Routing {
 
     /// The addresses under a label.
     pub(crate) fn own_addresses(&self, label: &str) -> Result<Vec<Ipv4Addr>, Error> {
-        let mut requests = Requests::default();
-        let header = [FAMILY, 0, 0, 0, 0, 0, 0, 0];
-        requests.push("list the addresses", (GET_ADDRESS, flag::DUMP), &header, |_| {});
-        self.socket.dump(&requests, |message| {
-            let body = message.payload.get(ADDRESS_HEADER_BYTES..)?;
-            let ours = attribute(body, ADDRESS_LABEL).map(text) == Some(label);
-            let octets = attribute(body, ADDRESS_LOCAL).filter(|_| ours)?;
-            <[u8; 4]>::try_from(octets).map(Ipv4Addr::from).ok()
-        })
+        self.addresses(|_, body| attribute(body, ADDRESS_LABEL).map(text) == Some(label))
     }
 
     /// The addresses of the link with this index.
     pub(crate) fn addresses_of(&self, index: u32) -> Result<Vec<Ipv4Addr>, Error> {
+        self.addresses(|payload, _| u32_at(payload, 4) == Some(index))
+    }
+
+    fn addresses(&self, is_meant: impl Fn(&[u8], &[u8]) -> bool) -> Result<Vec<Ipv4Addr>, Error> {
         let mut requests = Requests::default();
-        let header = [FAMILY, 0, 0, 0, 0, 0, 0, 0];
-        requests.push("list the addresses", (GET_ADDRESS, flag::DUMP), &header, |_| {});
+        requests.push("list the addresses", (GET_ADDRESS, flag::DUMP), &[FAMILY, 0, 0, 0, 0, 0, 0, 0], |_| {});
         self.socket.dump(&requests, |message| {
-            let octets = attribute(message.payload.get(ADDRESS_HEADER_BYTES..)?, ADDRESS_LOCAL)?;
-            let octets = Some(octets).filter(|_| u32_at(message.payload, 4) == Some(index))?;
+            let body = message.payload.get(ADDRESS_HEADER_BYTES..)?;
+            let octets = attribute(body, ADDRESS_LOCAL).filter(|_| is_meant(message.payload, body))?;
             <[u8; 4]>::try_from(octets).map(Ipv4Addr::from).ok()
         })
     }

@@ -77,8 +77,6 @@ pub(crate) struct Wanted {
 pub(crate) struct Asked {
     /// The services' fronts.
     services: BTreeMap<Front, Behind>,
-    /// Ports at which the agent listens itself, and for whom they are kept.
-    guards: BTreeMap<Front, Vec<Cidr>>,
     /// Ports of this node that lead somewhere, now or as soon as there is an endpoint.
     pub(crate) ports: BTreeMap<(Protocol, u16), Vec<NodePort>>,
     /// What instances may ask besides services.
@@ -117,12 +115,8 @@ impl Asked {
                 endpoints.sort_unstable();
                 endpoints.dedup_by_key(|(endpoint, _)| *endpoint);
                 let behind = (!endpoints.is_empty()).then_some(Behind { endpoints, memory });
-                if let Some(publish) = port.publish.filter(|_| port.http) {
-                    // The agent itself listens where HTTP is shared out; whoever is not allowed does not get that far.
-                    if !port.allow.is_empty() {
-                        asked.guards.insert(Front::Port(port.protocol, publish), outermost(&port.allow));
-                    }
-                } else if let Some(publish) = port.publish {
+                // The agent itself listens where HTTP is shared out.
+                if let Some(publish) = port.publish.filter(|_| !port.http) {
                     let (bind, allow) = (port.bind.clone(), outermost(&port.allow));
                     let node_port = NodePort { bind, allow, behind: behind.clone() };
                     ledger.claim((port.protocol, publish), node_port, || describe(&service.id));
@@ -153,8 +147,8 @@ impl Asked {
 
     /// What the table shall hold where these doors can be had.
     pub(crate) fn with(&self, doors: &BTreeMap<Door, usize>) -> Wanted {
-        let (fronts, guards, passes) = (self.services.clone(), self.guards.clone(), self.passes.clone());
-        let mut wanted = Wanted { fronts, guards, passes, ..Wanted::default() };
+        let (fronts, passes) = (self.services.clone(), self.passes.clone());
+        let mut wanted = Wanted { fronts, passes, ..Wanted::default() };
         for (&(protocol, port, opening), index) in doors {
             let Some(asked) = self.ports.get(&(protocol, port)).and_then(|ports| ports.get(*index)) else { continue };
             let front = match opening {

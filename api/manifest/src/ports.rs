@@ -8,7 +8,7 @@ use api_types::{
 };
 
 use crate::{
-    fault::Place,
+    fault::{Place, suggestion},
     section::{Entry, Section},
     workload::Kind,
 };
@@ -50,8 +50,7 @@ fn port(entry: &Entry<'_>, kind: Kind) -> Option<PortSpec> {
     let is_open = publish.is_some() || host.is_some();
     let protocol =
         section.get("protocol").map_or(Some((Protocol::Tcp, false)), |entry| protocol(&entry, kind, publish.is_some()));
-    let is_http = protocol.is_some_and(|(_, http)| http);
-    let bind = section.get("bind").map(|entry| bind(&entry, is_open, is_http));
+    let bind = section.get("bind").map(|entry| bind(&entry, is_open));
     let allow = section.get("allow").map(|entry| allow(&entry, is_open));
     section.refuse_unknown();
     // Each of these said by itself what is wrong with it.
@@ -70,16 +69,8 @@ fn port(entry: &Entry<'_>, kind: Kind) -> Option<PortSpec> {
 }
 
 /// Reads `"192.0.2.7"` or `"eth1"`.
-fn bind(entry: &Entry<'_>, is_open: bool, is_http: bool) -> Option<Bind> {
+fn bind(entry: &Entry<'_>, is_open: bool) -> Option<Bind> {
     refuse_closed(entry, is_open);
-    if is_http {
-        let message = "an HTTP port answers at every address of the nodes: `bind` is not supported for it yet";
-        entry.invalid(
-            "not_supported",
-            message,
-            "remove it, keep the port for some clients with `allow`, or use \"tcp\"",
-        );
-    }
     entry.text()?.parse().map_err(|error: ValidationError| entry.invalid("invalid_bind", error.problem, "")).ok()
 }
 
@@ -144,7 +135,7 @@ fn protocol(entry: &Entry<'_>, kind: Kind, is_published: bool) -> Option<(Protoc
         }
         other => {
             let message = format!("`{}` is not a transport", other.escape_debug());
-            entry.invalid("unknown_value", message, "known are: tcp, udp, http");
+            entry.invalid("unknown_value", message, suggestion(other, &["tcp", "udp", "http"]));
             None
         }
     }

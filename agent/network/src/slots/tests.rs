@@ -1,3 +1,5 @@
+//! The model of the kernel's maps, in which no packet is lost whatever changes.
+
 use super::*;
 use crate::table::SLOTS_MAX;
 

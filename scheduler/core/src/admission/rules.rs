@@ -218,9 +218,6 @@ fn check_ports(spec: &WorkloadSpec) -> Result<(), ValidationError> {
         if port.http && (port.publish.is_none() || port.protocol != Protocol::Tcp) {
             return fault(path("http"), "HTTP is shared out on a published TCP port: add `publish`");
         }
-        if port.http && port.bind.is_some() {
-            return fault(path("bind"), "an HTTP port answers at every address of the nodes: use `tcp` to bind it");
-        }
         if port.allow.len() > ALLOW_MAX {
             return fault(path("allow"), format!("at most {ALLOW_MAX} ranges"));
         }

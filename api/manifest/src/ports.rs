@@ -8,7 +8,7 @@ use api_types::{
 };
 
 use crate::{
-    fault::{Place, suggestion},
+    fault::Place,
     section::{Entry, Section},
     workload::Kind,
 };
@@ -135,7 +135,7 @@ fn protocol(entry: &Entry<'_>, kind: Kind, is_published: bool) -> Option<(Protoc
         }
         other => {
             let message = format!("`{}` is not a transport", other.escape_debug());
-            entry.invalid("unknown_value", message, suggestion(other, &["tcp", "udp", "http"]));
+            entry.invalid("unknown_value", message, "known are: tcp, udp, http");
             None
         }
     }

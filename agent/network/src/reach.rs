@@ -110,11 +110,9 @@ fn connect(to: SocketAddrV4) -> Result<Duration, String> {
     let begin = Instant::now();
     match TcpStream::connect_timeout(&to.into(), PATIENCE) {
         Ok(_) => Ok(begin.elapsed()),
-        Err(error) => Err(match error.kind() {
-            io::ErrorKind::TimedOut => "no answer within a second".to_owned(),
-            io::ErrorKind::ConnectionRefused => "refused".to_owned(),
-            _ => error.to_string(),
-        }),
+        Err(error) if error.kind() == io::ErrorKind::TimedOut => Err("no answer within a second".to_owned()),
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => Err("refused".to_owned()),
+        Err(error) => Err(error.to_string()),
     }
 }
 

@@ -7,7 +7,7 @@ use api_types::{
     id::{Name, WorkloadId},
     placement::PlacementSpec,
     resources::{ResourceSpec, Resources},
-    workload::{DisconnectPolicy, WorkloadKind, WorkloadSpec},
+    workload::{DisconnectPolicy, REPLICAS_MAX, WorkloadKind, WorkloadSpec},
 };
 
 use crate::{
@@ -17,7 +17,6 @@ use crate::{
     section::{Entry, Section},
 };
 
-const REPLICAS_MAX: u64 = 1_000_000;
 /// Below this the runtime itself cannot start a process in its cgroup.
 const MEMORY_BYTES_MIN: u64 = 4 << 20;
 const MEMORY_BYTES_MAX: u64 = 64 << 40;
@@ -104,7 +103,7 @@ fn replicas(entry: &Entry<'_>, kind: Kind) -> Option<u32> {
         entry.invalid("not_for_daemons", message, "remove it, or make it a [service.x]");
         return None;
     }
-    entry.integer(0, REPLICAS_MAX).and_then(|replicas| u32::try_from(replicas).ok())
+    entry.integer(0, REPLICAS_MAX.into()).and_then(|replicas| u32::try_from(replicas).ok())
 }
 
 /// Reads `["web", "shop/web", "namespace:shop", "*"]`; a name alone is one of the workload's own namespace.

@@ -15,6 +15,9 @@ use crate::{
     time::Timestamp,
 };
 
+/// The most replicas of one service.
+pub const REPLICAS_MAX: u32 = 1_000_000;
+
 /// What a person asked for. The system never writes to it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

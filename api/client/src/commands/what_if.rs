@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use api_types::{
     id::NodeId,
-    view::{Forecast, InstanceMove, NodeForecast, Question, WorkloadForecast},
+    view::{Forecast, InstanceMove, NodeForecast, Question, RebalanceMove, WorkloadForecast},
 };
 use clap::{Args, Subcommand};
 
@@ -142,9 +142,16 @@ fn text(forecast: &Forecast, width: Option<usize>, all: bool) -> String {
     let most = if all { usize::MAX } else { LINES_MAX };
     section("Moves", &["AT", "INSTANCE", "FROM", "TO"], forecast.moves.iter().take(most).map(moved).collect());
     section("Nodes", &["NODE", "INSTANCES", "CPU", "MEMORY"], forecast.nodes.iter().take(most).map(node).collect());
-    for (count, noun) in [(forecast.moves.len(), "more move"), (forecast.nodes.len(), "more node")] {
-        if count > most {
-            text += &format!("\n{}: --all shows them\n", counted(count - most, noun));
+    if let Some(plan) = &forecast.rebalance {
+        let rows = plan.moves.iter().take(most).map(rebalanced).collect();
+        section("Moved if you ask: wherry rebalance --start", &["INSTANCE", "FROM", "TO", "GAIN"], rows);
+    }
+    let hidden = |count: usize| count.saturating_sub(most);
+    let asked = forecast.rebalance.as_ref().map_or(0, |plan| plan.moves.len());
+    let moves = hidden(forecast.moves.len()) + hidden(asked);
+    for (count, noun) in [(moves, "more move"), (hidden(forecast.nodes.len()), "more node")] {
+        if count > 0 {
+            text += &format!("\n{}: --all shows them\n", counted(count, noun));
         }
     }
     if !forecast.warnings.is_empty() || !forecast.cut.is_empty() {
@@ -186,6 +193,10 @@ fn moved(moved: &InstanceMove) -> Vec<String> {
         node(&moved.from, ""),
         node(&moved.to, "no node"),
     ]
+}
+
+fn rebalanced(moved: &RebalanceMove) -> Vec<String> {
+    vec![moved.instance.to_string(), moved.from.to_string(), moved.to.to_string(), moved.gain.clone()]
 }
 
 fn node(node: &NodeForecast) -> Vec<String> {

@@ -173,6 +173,7 @@ fn quiet(question: String) -> Forecast {
         moves_count: 0,
         nodes: Vec::new(),
         warnings: Vec::new(),
+        rebalance: None,
     }
 }
 
@@ -223,5 +224,6 @@ fn forecast(question: String) -> Forecast {
         moves_count: 40,
         nodes: vec![node("n2", 2, 5, 2900), node("n3", 2, 2, 256)],
         warnings: vec!["prod/db has no endpoint for 10 s".into()],
+        rebalance: None,
     }
 }

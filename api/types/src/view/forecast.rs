@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     id::{NodeId, WorkloadId},
     resources::Resources,
+    view::RebalancePlan,
     workload::WorkloadSpec,
 };
 
@@ -69,6 +70,9 @@ pub struct Forecast {
     pub nodes: Vec<NodeForecast>,
     /// What a careful person would want to know besides: a site that freezes, services without any endpoint.
     pub warnings: Vec<String>,
+    /// Nodes that join: what a rebalancing would move afterwards. Without one nothing is moved to them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rebalance: Option<RebalancePlan>,
 }
 
 /// What a workload notices.

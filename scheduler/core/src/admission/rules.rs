@@ -9,12 +9,11 @@ use api_types::{
     device::{DEVICE_COUNT_MAX, DeviceAmount, WHOLE_DEVICE_MILLIS, is_device_word},
     error::ValidationError,
     placement::{Constraint, ConstraintKey, Domain, Operator, is_label_name},
-    workload::{WorkloadKind, WorkloadSpec},
+    workload::{REPLICAS_MAX, WorkloadKind, WorkloadSpec},
 };
 
 use crate::effect::Refusal;
 
-const REPLICAS_MAX: u32 = 10_000;
 const PORTS_MAX: usize = 64;
 const CONSTRAINTS_MAX: usize = 64;
 const DEVICES_MAX: usize = 16;

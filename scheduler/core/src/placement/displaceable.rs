@@ -1,7 +1,7 @@
 //! What could give way to something more urgent, by node and priority: what the engine looks through before it searches.
 
 use api_types::{id::WorkloadId, placement::Priority, workload::WorkloadKind};
-use scheduler_placement::{Amount, Displaceable, Miss, NodeIndex, Victim};
+use scheduler_placement::{Amount, Displaceable, GroupIndex, Miss, NodeIndex, Victim};
 
 use crate::{
     cluster::{Cluster, held::Held},
@@ -26,6 +26,16 @@ impl Cluster {
             change(&mut sums, NodeIndex(held.node_index()), self.priority_of(held) as u8, request(held.reserve()));
         }
         self.ledger.displaceable = Some(sums);
+    }
+
+    /// Takes note of how urgent a workload is now. Where less urgent instances are than before, others may find room.
+    pub(crate) fn enter_priority(&mut self, id: &WorkloadId, group: GroupIndex, priority: u8) {
+        let Some(before) = self.ledger.engine.group(group).filter(|group| group.total() > 0) else { return };
+        if priority < before.demand().priority {
+            let nodes: Vec<u32> = self.instances_of(id).map(|held| held.node_index()).collect();
+            self.touched.room.extend(nodes);
+        }
+        self.ledger.displaceable = None;
     }
 
     /// How urgent an instance is: as its workload is now; what was deleted goes anyway.

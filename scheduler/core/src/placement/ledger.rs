@@ -214,10 +214,9 @@ impl Cluster {
             self.ledger.pinned.remove(id);
         }
         let demand = compile::demand(&self.ledger, spec, selection, nodes);
-        if self.ledger.engine.group(index).is_some_and(|group| group.total() > 0) {
-            self.ledger.displaceable = None;
-        }
-        self.ledger.set_demand(index, demand, compile::wanted(spec));
+        let wanted = compile::wanted(spec);
+        self.enter_priority(id, index, demand.priority);
+        self.ledger.set_demand(index, demand, wanted);
         self.drop_unused(before);
     }
 

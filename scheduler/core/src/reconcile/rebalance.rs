@@ -219,7 +219,10 @@ impl Scheduler {
         let (kind, message) = match going.trouble {
             Some(trouble) => ("rebalance-stopped", format!("{trouble}: {moved} moved, {left} not")),
             None if going.left_out == 0 => ("rebalanced", format!("{moved} moved")),
-            None => ("rebalanced", format!("{moved} moved, {} no better elsewhere by now", going.left_out)),
+            None => (
+                "rebalanced",
+                format!("{moved} moved, {} left out: changed, or no better elsewhere by now", going.left_out),
+            ),
         };
         self.history.add(self.now, Subject::Cluster, kind, message);
         let workloads = going.moving.keys().filter_map(|number| Some(self.cluster.held(*number)?.workload().clone()));

@@ -49,6 +49,11 @@ impl<'q> Event<'q> {
         Ok(event)
     }
 
+    /// Whether nodes join.
+    pub(super) fn makes_room(&self) -> bool {
+        !self.joining.is_empty()
+    }
+
     /// The nodes that lose their power.
     pub(super) fn dead(&self) -> &BTreeSet<NodeId> {
         &self.dead

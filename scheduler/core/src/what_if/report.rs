@@ -49,10 +49,12 @@ impl Report<'_> {
         let moves_count = u32::try_from(moves.len()).unwrap_or(u32::MAX);
         let (summary, warnings) = (self.summary(&workloads, &moves), self.warnings(&workloads));
         let mut nodes = self.nodes();
+        let mut rebalance = self.event.makes_room().then(|| self.rehearsal.scheduler.rebalance_plan());
         let cut = self.cut([
             ("workload", cut_to_most(&mut workloads)),
             ("move", cut_to_most(&mut moves)),
             ("node", cut_to_most(&mut nodes)),
+            ("rebalancing move", rebalance.as_mut().map_or(0, |plan| cut_to_most(&mut plan.moves))),
         ]);
         Forecast {
             question: self.event.words(),
@@ -64,6 +66,7 @@ impl Report<'_> {
             moves_count,
             nodes,
             warnings,
+            rebalance,
         }
     }
 
@@ -124,7 +127,7 @@ impl Report<'_> {
     }
 
     /// What is left out, and why it was not played to its end.
-    fn cut(self, left_out: [(&str, usize); 3]) -> String {
+    fn cut(self, left_out: [(&str, usize); 4]) -> String {
         let mut parts = match self.end {
             End::Settled => Vec::new(),
             End::TooLong => vec!["a day was played, and something happens later".to_owned()],

@@ -107,6 +107,10 @@ fn told(forecast: &Forecast) -> String {
             format!("{} > {} MiB", node.allocated_before.memory_bytes >> 20, node.allocated.memory_bytes >> 20);
         line(&mut text, &[" ", node.node.as_str(), &instances, &memory]);
     }
+    for moved in forecast.rebalance.iter().flat_map(|plan| &plan.moves) {
+        let (from, to) = (moved.from.as_str(), moved.to.as_str());
+        line(&mut text, &["  if asked:", moved.instance.as_str(), from, "->", to, &moved.gain]);
+    }
     forecast.warnings.iter().for_each(|warning| line(&mut text, &["  warning:", warning]));
     if !forecast.cut.is_empty() {
         line(&mut text, &["  cut:", &forecast.cut]);

@@ -8,7 +8,7 @@ use api_types::{
     placement::{Domain, Priority, Spread},
     site::{Across, Reach},
 };
-use scheduler_core::{Scheduler, input::Change};
+use scheduler_core::{Scheduler, Settings, input::Change};
 
 /// `site,label.rack:1,node`: what to be even over, with the skew that is allowed.
 pub(crate) fn spread(text: &str) -> Vec<Spread> {
@@ -63,6 +63,11 @@ pub(crate) fn show_sites(scheduler: &Scheduler) -> String {
         writeln!(text, "peer {}  {reach}  {across}", peer.node).expect("a text takes all");
     }
     text
+}
+
+/// Settings with which the scheduler rebalances by itself, so often.
+pub(crate) fn automatic(pause_ms: u64) -> Settings {
+    Settings { rebalance_automatic: true, rebalance_pause_ms: pause_ms, ..Settings::default() }
 }
 
 pub(crate) fn show_volumes(scheduler: &Scheduler) -> String {

@@ -71,6 +71,11 @@ fn command(fleet: &mut Fleet, line: &str) -> String {
             answer(fleet.request(Change::RemoveNode { node: name(rest[0]), force: rest.get(1) == Some(&"force") }))
         }
         "forget" => forget(fleet, rest),
+        // What an operator configures; only before everything else.
+        "automatic" => {
+            *fleet = Fleet::new(moves::automatic(milliseconds(rest[0])));
+            String::new()
+        }
         "rebalance" => answer(fleet.request(Change::Rebalance)),
         // `resume berlin`, and how a site is reached inside and from others: `set-site berlin vxlan apart`.
         "resume" | "set-site" => answer(fleet.request(moves::site(rest))),
@@ -88,9 +93,7 @@ fn command(fleet: &mut Fleet, line: &str) -> String {
         }
         // Nodes that come back with all that ran on them.
         "return" => {
-            for node in rest {
-                fleet.connect(&name(node));
-            }
+            rest.iter().for_each(|node| fleet.connect(&name(node)));
             String::new()
         }
         // Nodes that come back with nothing running.

@@ -5,6 +5,7 @@ mod drain;
 mod order;
 pub(crate) mod preemption;
 pub(crate) mod rebalance;
+mod renewals;
 mod scale_down;
 mod service;
 pub(crate) mod slots;

@@ -9,7 +9,7 @@ use api_types::{id::WorkloadId, node::Liveness};
 use crate::{
     history::Subject,
     machine::Scheduler,
-    placement::{self, Seat},
+    placement::Seat,
     reconcile::{
         ENDED_RETRY_MS, rollout_share,
         slots::{LIVE_PER_SLOT_MAX, Slot, Why, free_slots, is_stop_first},
@@ -245,53 +245,9 @@ impl Scheduler {
         enough
     }
 
-    /// Begins to replace at most `count` instances of an earlier revision; whether there was room. Those that do not work
-    /// go first.
-    fn renew(&mut self, id: &WorkloadId, renewals: &[(u32, u64)], count: usize) -> bool {
-        let Some(entry) = self.cluster.workloads.get(id) else { return true };
-        let stop_first = is_stop_first(entry);
-        let mut chosen: Vec<&(u32, u64)> =
-            renewals.iter().filter(|(_, old)| !stop_first || self.is_heard(*old)).collect();
-        chosen.sort_by_key(|(slot, old)| (self.serves(*old), *slot));
-        chosen.truncate(count);
-        if stop_first {
-            let (fit, misfit): (Vec<_>, Vec<_>) =
-                chosen.into_iter().partition(|(_, old)| self.has_room_after(id, *old));
-            fit.iter().for_each(|(_, old)| self.retire(*old));
-            return misfit.is_empty();
-        }
-        let numbers: Vec<u32> = chosen.iter().map(|(number, _)| *number).collect();
-        let (picks, enough) = self.pick(id, &numbers);
-        let begun = !picks.is_empty();
-        for ((number, seat), (_, old)) in picks.into_iter().zip(&chosen) {
-            let placed = self.commit_to(id, number, &seat);
-            self.tell_replaced(*old, placed, Why::Earlier);
-        }
-        let Some((_, old)) = chosen.first().filter(|_| !begun && !enough) else { return true };
-        // No room beside the old one: it makes room, if that is enough.
-        let makes_room = self.has_room_after(id, *old);
-        if makes_room {
-            self.retire(*old);
-        } else {
-            self.displace(id, 1, None);
-        }
-        makes_room
-    }
-
-    /// Whether a node takes an instance of the workload once this one is gone. Nothing that works is stopped for a successor
-    /// that fits nowhere.
-    fn has_room_after(&self, id: &WorkloadId, old: u64) -> bool {
-        let (Some(entry), Some(held)) = (self.cluster.workloads.get(id), self.cluster.held(old)) else {
-            return false;
-        };
-        placement::check_instead_of(&self.cluster, held, entry.spec()).is_ok()
-            || !self.has_data(id, held.slot())
-                && self.cluster.nodes.values().any(|node| placement::check(&self.cluster, node, entry.spec()).is_ok())
-    }
-
     /// Takes a place for each of these slots, as far as this step may place; whether there was room. What this step may
     /// not place is left to the next.
-    fn pick(&mut self, id: &WorkloadId, wanted: &[u32]) -> (Vec<(u32, Seat)>, bool) {
+    pub(crate) fn pick(&mut self, id: &WorkloadId, wanted: &[u32]) -> (Vec<(u32, Seat)>, bool) {
         let now = &wanted[..wanted.len().min(self.placements_left)];
         let mut picks = Vec::new();
         if !now.is_empty() {
@@ -326,7 +282,7 @@ impl Scheduler {
     }
 
     /// Whether its node is heard of.
-    fn is_heard(&self, number: u64) -> bool {
+    pub(crate) fn is_heard(&self, number: u64) -> bool {
         self.cluster.held(number).is_some_and(|held| held.node().liveness == Liveness::Ready)
     }
 

@@ -13,6 +13,8 @@ mod http_ports;
 mod intruders;
 #[path = "stories/ipv6.rs"]
 mod ipv6;
+#[path = "stories/moves.rs"]
+mod moves;
 #[path = "stories/network.rs"]
 mod network;
 #[path = "stories/nodes.rs"]
@@ -69,6 +71,8 @@ const STORIES: &[Story] = &[
     ("a_node_behind_a_router_is_reached_when_its_site_wraps", reach::a_node_behind_a_router),
     ("workloads_that_shun_each_other_never_share_a_node", placement::workloads_that_shun_each_other),
     ("a_volume_keeps_its_data_and_its_replica_through_updates_and_reboots", placement::a_volume_stays),
+    ("what_is_urgent_displaces_what_is_less_and_gives_the_room_back", moves::what_is_urgent_displaces),
+    ("a_rebalancing_evens_out_what_a_node_that_returned_lacks", moves::a_rebalancing_evens_out),
     ("a_wrong_or_expired_join_token_lets_nobody_in", intruders::join_tokens),
     ("calls_without_a_token_and_bodies_over_the_limit_are_refused", intruders::calls),
     ("agents_and_schedulers_of_different_clusters_refuse_each_other", intruders::another_cluster),

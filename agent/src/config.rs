@@ -33,6 +33,7 @@ pub const KEYS: &[Key] = &[
     Key { path: "network.table_owned", kind: Kind::Switch },
     Key { path: "network.firewall", kind: Kind::Text },
     Key { path: "network.node_ports", kind: Kind::List },
+    Key { path: "network.allow_host_network", kind: Kind::Switch },
     Key { path: "logs.bytes_max", kind: Kind::Number },
     Key { path: "logs.files_max", kind: Kind::Number },
     Key { path: "capacity.cpu_millis", kind: Kind::Number },
@@ -112,6 +113,8 @@ pub struct NetworkSection {
     pub firewall: FirewallChoice,
     /// Ports of nodes that instances here may ask besides names and published ports (`tcp/5432`).
     pub node_ports: Vec<NodePort>,
+    /// Whether workloads may run in the node's own network, if they ask for it.
+    pub allow_host_network: bool,
 }
 
 /// What is done about other programs' tables that drop what is forwarded.
@@ -252,6 +255,7 @@ impl Default for NetworkSection {
             table_owned: true,
             firewall: FirewallChoice::Open,
             node_ports: Vec::new(),
+            allow_host_network: false,
         }
     }
 }
@@ -353,6 +357,7 @@ impl Config {
                 FirewallChoice::Open => Firewall::Open,
                 FirewallChoice::Respect => Firewall::Respect,
             },
+            allow_in_node: self.network.allow_host_network,
             node_ports: self.network.node_ports.iter().map(|NodePort(protocol, port)| (*protocol, *port)).collect(),
         }
     }

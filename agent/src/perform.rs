@@ -94,8 +94,8 @@ impl Performer {
             Effect::KeepServices(table) => self.shelf.services.put(table),
             Effect::Observe => self.latest.observe.notify_one(),
             Effect::EnsureImage { image } => drop(tokio::spawn(images::ensure(tools, image))),
-            Effect::EnsureNetwork { instance, address } => {
-                drop(tokio::spawn(networks::ensure(tools, instance, address)));
+            Effect::EnsureNetwork { network, instance, address } => {
+                drop(tokio::spawn(networks::ensure(tools, network, instance, address)));
             }
             Effect::RemoveNetwork { instance } => drop(tokio::spawn(networks::remove(tools, instance))),
             Effect::Start { assignment, attempt, address } => {

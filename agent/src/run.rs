@@ -179,7 +179,8 @@ fn parts(config: &Config, disk: Disk, node: Node, token: &CancellationToken) -> 
         system,
         devices,
     };
-    let core = Agent::new(Settings::new(membership.node.clone()), assignments.clone(), services.clone(), clock.now());
+    let settings = Settings { node_address: Some(node.address), ..Settings::new(membership.node.clone()) };
+    let core = Agent::new(settings, assignments.clone(), services.clone(), clock.now());
     let kernel = (network, names.clone());
     let tools = Tools::new(containerd.clone(), kernel, messages.clone(), link.clone(), archive_dir.clone());
     let performer = Performer::new(tools, latest, shelf, outbox.clone());

@@ -6,7 +6,7 @@ use api_types::{
     access::Access,
     assignment::{Assignment, AssignmentSet},
     balance::{BalancePolicy, Bind, Preference, WhenNoneReady},
-    container::{ContainerSpec, Mount, PortSpec, Protocol},
+    container::{ContainerSpec, Mount, NetworkMode, PortSpec, Protocol},
     counter::{Epoch, Generation, RequestId, Revision, SessionId},
     device::{Device, DeviceGrant, WHOLE_DEVICE_MILLIS},
     id::{InstanceId, Name, NodeId},
@@ -323,6 +323,7 @@ fn assignment(name: &str) -> Assignment {
             stop_signal: Some("SIGINT".to_owned()),
             stop_grace_ms: 1500,
             drain_ms: 3500,
+            network: NetworkMode::Host,
         },
         resources: ResourceSpec { cpu_millis_max: Some(500), ..ResourceSpec::default() },
         ports: vec![PortSpec {

@@ -2,7 +2,10 @@
 
 use std::path::PathBuf;
 
-use api_types::{container::ContainerSpec, resources::ResourceSpec};
+use api_types::{
+    container::{ContainerSpec, NetworkMode},
+    resources::ResourceSpec,
+};
 use serde_json::{Value, json};
 
 use crate::{
@@ -104,10 +107,20 @@ pub(crate) fn spec(input: &SpecInput<'_>) -> Result<Value, String> {
             "seccomp": seccomp::profile(&capabilities, std::env::consts::ARCH),
             "maskedPaths": MASKED,
             "readonlyPaths": READ_ONLY,
-            // Instead of the capabilities NET_BIND_SERVICE and NET_RAW, which then nobody needs for ports and ping.
-            "sysctl": {"net.ipv4.ip_unprivileged_port_start": "0", "net.ipv4.ping_group_range": "0 2147483647"},
+            "sysctl": sysctls(input.container),
         },
     }))
+}
+
+/// Instead of the capabilities NET_BIND_SERVICE and NET_RAW, which then nobody needs for ports and ping. In the node's own
+/// network they would be the node's.
+fn sysctls(container: &ContainerSpec) -> Value {
+    match container.network {
+        NetworkMode::Own => {
+            json!({"net.ipv4.ip_unprivileged_port_start": "0", "net.ipv4.ping_group_range": "0 2147483647"})
+        }
+        NetworkMode::Host => json!({}),
+    }
 }
 
 /// The capabilities without `CAP_`, sorted.

@@ -5,7 +5,7 @@ use std::{net::Ipv4Addr, sync::Arc};
 use api_types::{
     assignment::{Assignment, AssignmentSet},
     balance::Bind,
-    container::{PortSpec, Protocol},
+    container::{NetworkMode, PortSpec, Protocol},
     id::InstanceId,
     instance::InstanceStatus,
     net::{Cidr, Ipv6Prefix},
@@ -29,6 +29,8 @@ pub enum Effect {
     },
     /// Make the instance's network namespace with this address. Answer: `NetworkReady` or `NetworkFailed`.
     EnsureNetwork {
+        /// Whose network it is in; in the node's own only its name and address are booked.
+        network: NetworkMode,
         /// Whose.
         instance: InstanceId,
         /// Its address.

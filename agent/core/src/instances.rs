@@ -4,12 +4,13 @@ use std::{collections::BTreeMap, net::Ipv4Addr, sync::Arc};
 
 use api_types::{
     assignment::Assignment,
+    container::NetworkMode,
     id::InstanceId,
     instance::{Exit, Health, InstanceState, InstanceStatus},
     time::Timestamp,
 };
 
-use crate::{probes::Probes, restart::Restart};
+use crate::{Settings, probes::Probes, restart::Restart};
 
 /// Why an instance is on the books.
 #[derive(Clone, Debug)]
@@ -184,6 +185,14 @@ impl Instance {
             removal_trouble: String::new(),
             status,
             reported: false,
+        }
+    }
+
+    /// Where it is reached: at its own address, or at the node's if it is in the node's network.
+    pub(crate) fn reached_at(&self, settings: &Settings) -> Option<Ipv4Addr> {
+        match self.assignment().map(|assignment| assignment.container.network) {
+            Some(NetworkMode::Host) => self.address.and(settings.node_address),
+            Some(NetworkMode::Own) | None => self.address,
         }
     }
 

@@ -192,6 +192,7 @@ impl Instance {
                     && self.restart.take_due(surroundings.now)
                     && self.prepare(id, address, &assignment, surroundings)
                 {
+                    let address = self.reached_at(surroundings.settings).unwrap_or(address);
                     self.start(assignment, address, surroundings.effects);
                 }
             }
@@ -204,8 +205,8 @@ impl Instance {
     }
 
     /// Emits what makes the running process, and only it, be probed.
-    pub(crate) fn advance_probes(&mut self, id: &InstanceId, effects: &mut Effects) {
-        let wanted = match (&self.claim, self.running(), self.address) {
+    pub(crate) fn advance_probes(&mut self, id: &InstanceId, settings: &Settings, effects: &mut Effects) {
+        let wanted = match (&self.claim, self.running(), self.reached_at(settings)) {
             (Claim::Run(assignment), Some((attempt, _)), Some(address)) => {
                 assignment.probe.as_ref().map(|probe| (attempt, address, probe.clone()))
             }
@@ -269,7 +270,8 @@ impl Instance {
         let image_ready = surroundings.images.ensure(surroundings.now, image, surroundings.effects);
         if make {
             self.network = Network::Making;
-            surroundings.effects.push(Effect::EnsureNetwork { instance: id.clone(), address });
+            let network = assignment.container.network;
+            surroundings.effects.push(Effect::EnsureNetwork { network, instance: id.clone(), address });
         }
         image_ready && matches!(self.network, Network::Ready { .. })
     }

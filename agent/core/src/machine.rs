@@ -32,6 +32,8 @@ use crate::{
 pub struct Settings {
     /// The node this is.
     pub node: NodeId,
+    /// Where the node itself is reached, and with it what runs in its own network; `None` where nothing does.
+    pub node_address: Option<Ipv4Addr>,
     /// The pause before the second try of anything that failed.
     pub restart_backoff_min_ms: u64,
     /// The longest pause between two tries.
@@ -64,6 +66,7 @@ impl Settings {
     pub fn new(node: NodeId) -> Self {
         Self {
             node,
+            node_address: None,
             restart_backoff_min_ms: 1000,
             restart_backoff_max_ms: 60_000,
             stable_after_ms: 60_000,

@@ -54,7 +54,7 @@ impl Agent {
             effects.push(Effect::Observe);
         }
         for (id, instance) in &mut self.instances {
-            instance.advance_probes(id, effects);
+            instance.advance_probes(id, &self.settings, effects);
         }
         if self.runtime != Runtime::Present {
             return;

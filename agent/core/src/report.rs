@@ -9,6 +9,7 @@ use api_types::{
 };
 
 use crate::{
+    Settings,
     effect::{Effect, Effects, Report},
     images::Images,
     instances::{Attempt, Claim, Instance, Network},
@@ -109,18 +110,18 @@ impl Agent {
     fn refresh(&mut self, now: Timestamp) {
         let healths: Vec<Health> = self.instances.iter().map(|(id, instance)| self.health(id, instance)).collect();
         for (instance, health) in self.instances.values_mut().zip(healths) {
-            instance.refresh(now, health, &self.images);
+            instance.refresh(now, health, &self.images, &self.settings);
         }
     }
 }
 
 impl Instance {
     /// Brings the status up to date; a change is not reported yet.
-    fn refresh(&mut self, now: Timestamp, health: Health, images: &Images) {
+    fn refresh(&mut self, now: Timestamp, health: Health, images: &Images, settings: &Settings) {
         let state = self.state();
         let running = self.running();
         let pid = running.map(|(_, pid)| pid);
-        let address: Option<Ipv4Addr> = self.address.filter(|_| state >= InstanceState::Starting);
+        let address: Option<Ipv4Addr> = self.reached_at(settings).filter(|_| state >= InstanceState::Starting);
         let restarts = self.alive().map_or(self.next_attempt.saturating_sub(1), |(number, _)| number);
         let last_exit: Option<&Exit> = self.last_exit.as_ref();
         let reason = self.reason(state, health, images);

@@ -8,6 +8,7 @@ use std::{
 
 use api_types::{
     balance::WhenNoneReady,
+    container::NetworkMode,
     id::{InstanceId, NodeId, WorkloadId},
     instance::Health,
     net::Cidr,
@@ -225,11 +226,15 @@ impl Agent {
         let mut local =
             Local { endpoints: Vec::new(), withdrawn: Vec::new(), unready: Vec::new(), host_ports: Vec::new() };
         for (id, instance) in &self.instances {
-            let (Some(assignment), Some(address)) = (instance.assignment(), instance.address) else { continue };
+            let (Some(assignment), Some(address)) = (instance.assignment(), instance.reached_at(&self.settings)) else {
+                continue;
+            };
             if !instance.shall_run() || instance.running().is_none() {
                 continue;
             }
-            local.host_ports.extend(host_ports(&assignment.ports, address));
+            if assignment.container.network == NetworkMode::Own {
+                local.host_ports.extend(host_ports(&assignment.ports, address));
+            }
             if assignment.ports.is_empty() {
                 continue;
             }

@@ -24,6 +24,12 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
+    /// An instance asks for the node's own network, which this node's administrator does not give.
+    #[error(
+        "the node's own network is not given to workloads here: `allow_host_network = true` in section [network] of the \
+         agent's configuration gives it"
+    )]
+    NotGiven,
     /// The caller is not root.
     #[error("not allowed to change the network: run as root, or with CAP_NET_ADMIN and CAP_SYS_ADMIN")]
     NotAllowed,
@@ -68,6 +74,7 @@ impl Error {
         match self {
             Self::Refused { source, .. } | Self::File { source, .. } => source.raw_os_error(),
             Self::Setting { .. }
+            | Self::NotGiven
             | Self::KernelLacks { .. }
             | Self::Answer { .. }
             | Self::NotAllowed

@@ -88,7 +88,8 @@ pub(crate) fn fit_all(settings: &Settings, routing: &Routing, mtu: u32) -> Resul
     let mut changed = false;
     for instance in pinned(&settings.netns_dir)? {
         let link = links.get(&link_name(settings, instance.as_str()));
-        let Some((index, _)) = link.filter(|(_, own)| *own != mtu) else { continue };
+        let in_node = || namespace::is_own(&netns_path(settings, instance.as_str()));
+        let Some((index, _)) = link.filter(|(_, own)| *own != mtu && !in_node()) else { continue };
         let namespace = namespace::open(&netns_path(settings, instance.as_str()))?;
         let inside = namespace::inside(&namespace, Routing::open)?;
         // The outer end last: it is by that that one sees whether both are done.

@@ -26,7 +26,7 @@ use crate::{
     element::hash,
     family::Family,
     foreign::Dropping,
-    instance,
+    in_node, instance,
     mirror::{Mirror, Mirrored},
     namespace,
     node_port::NodePorts,
@@ -287,8 +287,13 @@ impl Kernel {
         instances.retain(|name, _| namespace::exists(&instance::netns_path(&self.settings, name.as_str())));
         let mut repaired = false;
         for (name, address) in instances.iter().filter(|(_, address)| !reached(address)) {
-            let fit = (self.source(), self.mtu.load(Ordering::Relaxed));
-            instance::ensure(&self.settings, &self.routing, (name.as_str(), *address), fit)?;
+            let at = (name.as_str(), *address);
+            if namespace::is_own(&instance::netns_path(&self.settings, name.as_str())) {
+                in_node::ensure(&self.settings, &self.routing, at)?;
+            } else {
+                let fit = (self.source(), self.mtu.load(Ordering::Relaxed));
+                instance::ensure(&self.settings, &self.routing, at, fit)?;
+            }
             repaired = true;
         }
         Ok(repaired | self.furnish_instances(&instances)?)

@@ -12,6 +12,7 @@ mod family;
 mod foreign;
 mod guard;
 mod host_port;
+mod in_node;
 mod instance;
 mod kernel;
 mod memory;

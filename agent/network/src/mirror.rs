@@ -248,7 +248,8 @@ impl Kernel {
             routes.iter().any(|route| route.destination == destination)
         };
         let mut furnished = false;
-        for (name, address) in instances.iter().filter(|(_, address)| !reached(**address)) {
+        let in_node = |name: &InstanceId| namespace::is_own(&instance::netns_path(&self.settings, name.as_str()));
+        for (name, address) in instances.iter().filter(|(name, address)| !reached(**address) && !in_node(name)) {
             furnish(&self.settings, &self.routing, (name.as_str(), *address), mirror.prefix)?;
             furnished = true;
         }

@@ -3,6 +3,7 @@
 use std::{
     fs::{self, File},
     io,
+    os::unix::fs::MetadataExt,
     path::Path,
     thread,
 };
@@ -18,25 +19,50 @@ use crate::Error;
 
 /// What the kernel's file system of namespaces calls itself.
 const NSFS_MAGIC: u64 = 0x6e73_6673;
+/// The namespace of the calling thread.
+const OWN: &str = "/proc/thread-self/ns/net";
 
 /// Whether a namespace is pinned there; a file from before a reboot is just a file.
 pub(crate) fn exists(path: &Path) -> bool {
     statfs(path).is_ok_and(|found| u64::try_from(found.filesystem_type().0).is_ok_and(|magic| magic == NSFS_MAGIC))
 }
 
+/// Whether what is pinned there is the namespace of the calling thread.
+pub(crate) fn is_own(path: &Path) -> bool {
+    let (Ok(pinned), Ok(own)) = (fs::metadata(path), fs::metadata(OWN)) else { return false };
+    (pinned.dev(), pinned.ino()) == (own.dev(), own.ino())
+}
+
+/// Pins the namespace of the calling thread under another name. The caller has looked that none is there.
+pub(crate) fn pin_own(path: &Path) -> Result<(), Error> {
+    make_file(path)?;
+    pin(path)
+}
+
 /// Makes a namespace and pins it. The caller has looked that none is there.
 pub(crate) fn create(path: &Path) -> Result<(), Error> {
-    let failed = |what| move |source| Error::File { what, path: path.to_owned(), source };
-    if let Some(directory) = path.parent() {
-        fs::create_dir_all(directory).map_err(failed("make the directory of"))?;
-    }
-    File::create(path).map_err(failed("make the file of the namespace"))?;
+    make_file(path)?;
     in_thread(|| {
-        unshare(CloneFlags::CLONE_NEWNET).map_err(|errno| failed("make a network namespace for")(errno.into()))?;
-        let own: Option<&str> = Some("/proc/thread-self/ns/net");
-        mount(own, path, None::<&str>, MsFlags::MS_BIND, None::<&str>)
-            .map_err(|errno| failed("pin the network namespace to")(errno.into()))
+        let failed = |errno: Errno| failure("make a network namespace for", path)(errno.into());
+        unshare(CloneFlags::CLONE_NEWNET).map_err(failed)?;
+        pin(path)
     })
+}
+
+fn make_file(path: &Path) -> Result<(), Error> {
+    if let Some(directory) = path.parent() {
+        fs::create_dir_all(directory).map_err(failure("make the directory of", path))?;
+    }
+    File::create(path).map_err(failure("make the file of the namespace", path)).map(drop)
+}
+
+fn pin(path: &Path) -> Result<(), Error> {
+    mount(Some(OWN), path, None::<&str>, MsFlags::MS_BIND, None::<&str>)
+        .map_err(|errno| failure("pin the network namespace to", path)(errno.into()))
+}
+
+fn failure(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error {
+    move |source| Error::File { what, path: path.to_owned(), source }
 }
 
 /// Unpins a namespace and removes its file; without processes in it, the kernel then removes it with all its links.

@@ -14,7 +14,7 @@ use api_types::{id::InstanceId, net::Ipv6Prefix};
 use tokio::sync::Semaphore;
 
 use crate::{
-    Error, Plan, Programmed, Settings, Verified, instance,
+    Error, Plan, Programmed, Settings, Verified, in_node, instance,
     kernel::{Current, Instances, Kernel, local, lock},
     mirror,
     reach::{self, Try},
@@ -92,6 +92,22 @@ impl Network {
             if let Some(prefix) = ipv6_prefix {
                 mirror::furnish(&shared.settings, &Routing::open()?, (instance.as_str(), address), prefix)?;
             }
+            lock(&shared.instances).insert(instance, address);
+            Ok(path)
+        })
+        .await
+    }
+
+    /// Books an instance that is in the node's own network, and gives the path of that. The address only keeps its place.
+    /// Again: changes nothing.
+    ///
+    /// # Errors
+    /// When the settings do not give instances the node's network, or the kernel refuses a step.
+    pub async fn ensure_in_node(&self, instance: &InstanceId, address: Ipv4Addr) -> Result<PathBuf, Error> {
+        let instance = instance.clone();
+        let _turn = self.shared.at_once.acquire().await;
+        self.blocking(move |shared| {
+            let path = in_node::ensure(&shared.settings, &Routing::open()?, (instance.as_str(), address))?;
             lock(&shared.instances).insert(instance, address);
             Ok(path)
         })

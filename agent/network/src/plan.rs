@@ -27,6 +27,8 @@ pub struct Settings {
     pub firewall: Firewall,
     /// Ports of nodes that instances here may ask besides names and published ports.
     pub node_ports: Vec<(Protocol, u16)>,
+    /// Whether instances may be in the node's own network.
+    pub allow_in_node: bool,
 }
 
 impl Settings {
@@ -42,6 +44,7 @@ impl Settings {
             table_guard: TableGuard::Owned,
             firewall: Firewall::Open,
             node_ports: Vec::new(),
+            allow_in_node: false,
         }
     }
 }

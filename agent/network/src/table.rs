@@ -248,11 +248,16 @@ fn masquerade(base: &Base) -> Vec<Rule> {
         .range(Side::Destination, Must::Equal, base.cluster_range)
         .range(Side::Destination, Must::Differ, subnet)
         .range(Side::Source, Must::Differ, subnet);
-    let elsewhere = match base.node_address {
-        Some(own @ IpAddr::V4(_)) => elsewhere.foreign(Side::Source, Must::Differ, (own, 32)),
-        Some(own @ IpAddr::V6(_)) => elsewhere.foreign(Side::Source, Must::Differ, (own, 128)),
-        None => elsewhere,
+    let not_from_here = |rule: Rule| match base.node_address {
+        Some(own @ IpAddr::V4(_)) => rule.foreign(Side::Source, Must::Differ, (own, 32)),
+        Some(own @ IpAddr::V6(_)) => rule.foreign(Side::Source, Must::Differ, (own, 128)),
+        None => rule,
     };
+    let in_a_node = Rule::of(base.family).translated().destined_to(Collection::Nodes.name()).range(
+        Side::Source,
+        Must::Differ,
+        subnet,
+    );
     vec![
         // nft 1.0.6 cannot list a rule that writes to a map what it looked up: here the packet itself has it.
         Rule::of(base.family).translated().load_asked_service_key().verdict_from(Collection::Remembered.name()),
@@ -261,7 +266,9 @@ fn masquerade(base: &Base) -> Vec<Rule> {
         Rule::of(base.family).translated().load_address_pair().in_set(Collection::Hairpins.name()).masquerade(),
         // Translated here, answered by an instance elsewhere, asked by somebody whose answers need not come through
         // here: the instance must answer to this node, which alone can translate back.
-        elsewhere.masquerade(),
+        not_from_here(elsewhere).masquerade(),
+        // The same of a process in another node's own network, which has no address of the cluster.
+        not_from_here(in_a_node).masquerade(),
         // What this node itself asks of instances behind the device that wraps: their answers must come back through it.
         Rule::of(base.family)
             .link_prefix(Link::Out, Must::Equal, &vxlan::name(&base.interface_prefix))

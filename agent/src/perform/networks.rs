@@ -3,7 +3,7 @@
 use std::{net::Ipv4Addr, time::Duration};
 
 use agent_core::input::Input;
-use api_types::id::InstanceId;
+use api_types::{container::NetworkMode, id::InstanceId};
 use tokio::time::sleep;
 
 use super::Tools;
@@ -11,8 +11,11 @@ use super::Tools;
 const PAUSE_MIN: Duration = Duration::from_secs(1);
 const PAUSE_MAX: Duration = Duration::from_secs(60);
 
-pub(super) async fn ensure(tools: Tools, instance: InstanceId, address: Ipv4Addr) {
-    let outcome = tools.network.ensure_instance(&instance, address).await;
+pub(super) async fn ensure(tools: Tools, network: NetworkMode, instance: InstanceId, address: Ipv4Addr) {
+    let outcome = match network {
+        NetworkMode::Own => tools.network.ensure_instance(&instance, address).await,
+        NetworkMode::Host => tools.network.ensure_in_node(&instance, address).await,
+    };
     tools
         .tell(match outcome {
             Ok(_) => Input::NetworkReady { instance },

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use api_types::container::{ContainerSpec, DRAIN_MS, STOP_GRACE_MS};
+use api_types::container::{ContainerSpec, DRAIN_MS, NetworkMode, STOP_GRACE_MS};
 
 use crate::{
     fault::{nearest, suggestion},
@@ -92,6 +92,7 @@ pub(crate) fn read(section: &Section<'_>) -> Option<ContainerSpec> {
     }
     let stop = section.get("stop").and_then(|entry| entry.section()).map(|section| stop(&section));
     let (stop_signal, stop_grace_ms) = stop.unwrap_or((None, STOP_GRACE_MS));
+    let network = section.get("network").and_then(|entry| network(&entry)).unwrap_or_default();
     let drain_ms = section.get("drain").and_then(|entry| entry.duration_ms(0, HOUR_MS)).unwrap_or(DRAIN_MS);
     Some(ContainerSpec {
         command,
@@ -106,8 +107,21 @@ pub(crate) fn read(section: &Section<'_>) -> Option<ContainerSpec> {
         stop_signal,
         stop_grace_ms,
         drain_ms,
+        network,
         ..ContainerSpec::of_image(image?)
     })
+}
+
+fn network(entry: &Entry<'_>) -> Option<NetworkMode> {
+    match entry.text()? {
+        "own" => Some(NetworkMode::Own),
+        "host" => Some(NetworkMode::Host),
+        word => {
+            let message = format!("`{word}` is no network: `own` or `host`");
+            entry.invalid("unknown_value", message, suggestion(word, &["own", "host"]));
+            None
+        }
+    }
 }
 
 fn image(entry: &Entry<'_>) -> Option<String> {

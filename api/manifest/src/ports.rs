@@ -2,7 +2,7 @@
 
 use api_types::{
     balance::Bind,
-    container::{ALLOW_MAX, PortSpec, Protocol},
+    container::{ALLOW_MAX, NetworkMode, PortSpec, Protocol},
     error::ValidationError,
     net::Cidr,
 };
@@ -14,10 +14,14 @@ use crate::{
 };
 
 /// Reads the ports in the order of their names, each with the place of its name.
-pub(crate) fn read(section: &Section<'_>, kind: Kind) -> Vec<(PortSpec, Place)> {
+/// In the node's network each is also the node's port of the same number.
+pub(crate) fn read(section: &Section<'_>, kind: Kind, network: NetworkMode) -> Vec<(PortSpec, Place)> {
     let mut ports: Vec<(PortSpec, Place)> = Vec::new();
     for entry in section.entries() {
-        let Some(port) = port(&entry, kind) else { continue };
+        let Some(mut port) = port(&entry, kind) else { continue };
+        if network == NetworkMode::Host {
+            be_of_the_node(&entry, &mut port);
+        }
         let twice = |number: fn(&PortSpec) -> Option<u16>, what: &str| {
             let same = |other: &&(PortSpec, Place)| {
                 other.0.protocol == port.protocol && number(&other.0).is_some() && number(&other.0) == number(&port)
@@ -35,6 +39,19 @@ pub(crate) fn read(section: &Section<'_>, kind: Kind) -> Vec<(PortSpec, Place)> 
         ports.push((port, entry.key_place.clone()));
     }
     ports
+}
+
+fn be_of_the_node(entry: &Entry<'_>, port: &mut PortSpec) {
+    let own = port.container;
+    if port.host.is_some_and(|host| host != own) {
+        let message = format!("in the node's network port {own} is the node's port {own}, not another");
+        entry.invalid("not_in_host_network", message, "remove `host`");
+    }
+    if port.publish == Some(own) {
+        let message = format!("port {own} of the node is the process's own, so it cannot be published as {own}");
+        entry.invalid("not_in_host_network", message, "publish it under another number, or not at all");
+    }
+    port.host = Some(own);
 }
 
 fn port(entry: &Entry<'_>, kind: Kind) -> Option<PortSpec> {

@@ -2,7 +2,7 @@
 
 use api_types::{
     access::Source,
-    container::PortSpec,
+    container::{NetworkMode, PortSpec},
     device::DeviceRequest,
     id::{Name, WorkloadId},
     placement::PlacementSpec,
@@ -50,7 +50,8 @@ pub(crate) fn read(entry: &Entry<'_>, kind: Kind, namespace: &Name) -> Option<Re
     let container = container::read(&section);
     let ports = section.get("ports").and_then(|entry| entry.section());
     let ports_wanted = ports.as_ref().map_or(0, |section| section.entries().count());
-    let ports = ports.map(|section| ports::read(&section, kind)).unwrap_or_default();
+    let network = container.as_ref().map_or(NetworkMode::Own, |container| container.network);
+    let ports = ports.map(|section| ports::read(&section, kind, network)).unwrap_or_default();
     let (ports, port_places): (Vec<PortSpec>, Vec<Place>) = ports.into_iter().unzip();
     let resources = section.get("resources").and_then(|entry| entry.section());
     let resources = resources.map(|section| self::resources(&section));

@@ -47,6 +47,37 @@ pub struct ContainerSpec {
     /// How long its open connections may last before that signal, in milliseconds; new ones go elsewhere meanwhile.
     #[serde(default = "usual_drain", skip_serializing_if = "is_usual_drain")]
     pub drain_ms: u64,
+    /// Whose network it is in.
+    #[serde(default, skip_serializing_if = "NetworkMode::is_own")]
+    pub network: NetworkMode,
+}
+
+/// Whose network a container is in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NetworkMode {
+    /// One of its own, with an address of its own.
+    #[default]
+    Own,
+    /// The node's: it is reached at the node's address, and each of its ports is the node's port of the same number.
+    Host,
+}
+
+impl NetworkMode {
+    /// The word people write.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Own => "own",
+            Self::Host => "host",
+        }
+    }
+
+    /// Whether it is what is meant where nobody said anything.
+    #[must_use]
+    pub fn is_own(&self) -> bool {
+        *self == Self::Own
+    }
 }
 
 /// Milliseconds between the signal that asks a process to end and SIGKILL, unless a spec says otherwise.
@@ -82,6 +113,7 @@ impl ContainerSpec {
             stop_signal: None,
             stop_grace_ms: STOP_GRACE_MS,
             drain_ms: DRAIN_MS,
+            network: NetworkMode::Own,
         }
     }
 }

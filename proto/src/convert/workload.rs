@@ -1,7 +1,7 @@
 //! Containers, resources, ports and probes.
 
 use api_types::{
-    container::{ContainerSpec, DRAIN_MS, Mount, PortSpec, Protocol},
+    container::{ContainerSpec, DRAIN_MS, Mount, NetworkMode, PortSpec, Protocol},
     probe::{ProbeCheck, ProbeSpec},
     resources::{ResourceSpec, Resources},
 };
@@ -26,6 +26,11 @@ impl From<ContainerSpec> for v1::Container {
             stop_signal: spec.stop_signal,
             stop_grace_ms: spec.stop_grace_ms,
             drain_ms: Some(spec.drain_ms),
+            network: match spec.network {
+                NetworkMode::Own => v1::NetworkMode::Own,
+                NetworkMode::Host => v1::NetworkMode::Host,
+            }
+            .into(),
         }
     }
 }
@@ -53,6 +58,10 @@ impl TryFrom<v1::Container> for ContainerSpec {
             stop_signal: wire.stop_signal,
             stop_grace_ms: wire.stop_grace_ms,
             drain_ms: wire.drain_ms.unwrap_or(DRAIN_MS),
+            network: match known("network", wire.network)? {
+                v1::NetworkMode::Unspecified | v1::NetworkMode::Own => NetworkMode::Own,
+                v1::NetworkMode::Host => NetworkMode::Host,
+            },
         })
     }
 }

@@ -222,7 +222,7 @@ impl World {
                 runtime.images.insert(image.clone());
                 Some(Input::ImageReady { image: image.clone() })
             }
-            Effect::EnsureNetwork { instance, address } => {
+            Effect::EnsureNetwork { instance, address, .. } => {
                 runtime.networks.insert(instance.clone(), *address);
                 Some(Input::NetworkReady { instance: instance.clone() })
             }
@@ -298,7 +298,7 @@ impl World {
 fn describe(effect: &Effect) -> String {
     match effect {
         Effect::EnsureImage { image } => format!("pulls {image}"),
-        Effect::EnsureNetwork { instance, address } => format!("makes network of {instance}, {address}"),
+        Effect::EnsureNetwork { instance, address, .. } => format!("makes network of {instance}, {address}"),
         Effect::RemoveNetwork { instance } => format!("removes network of {instance}"),
         Effect::Start { assignment, attempt, .. } => format!("starts {} attempt {attempt}", assignment.instance),
         Effect::Stop { instance, attempt, .. } => format!("stops {instance} attempt {attempt}"),

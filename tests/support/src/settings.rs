@@ -64,6 +64,7 @@ pub fn agent(node: &Node) -> io::Result<String> {
         "[agent]\nstate_dir = \"{folder}/state\"\nrun_dir = \"{folder}/run\"\nlog_dir = \"{folder}/output\"\n\
          [containerd]\nsocket = \"{socket}\"\nnamespace = \"{name}\"\ncgroup_parent = \"/{name}\"\n\
          logger = \"{programs}/wherry-logger\"\n[capacity]\ncpu_millis = 4000\nmemory_bytes = 4294967296\n\
+         [network]\nallow_host_network = true\n\
          [[registry]]\nhost = \"{REGISTRY}:5000\"\nplain_http = true\n",
         socket = node.containerd_socket().display(),
         name = node.full_name(),

@@ -62,7 +62,7 @@ impl Node {
     pub(crate) fn new() -> Self {
         let now = Timestamp(1_000_000);
         Self {
-            agent: Agent::new(Settings::new(node_id("edge-1")), None, None, now),
+            agent: Agent::new(settings(), None, None, now),
             now,
             containers: BTreeMap::new(),
             started_at: BTreeMap::new(),
@@ -159,7 +159,7 @@ impl Node {
     pub(crate) fn restart_agent(&mut self) {
         let (set, table) = self.disk.clone();
         self.coming.clear();
-        self.agent = Agent::new(Settings::new(node_id("edge-1")), set, table, self.now);
+        self.agent = Agent::new(settings(), set, table, self.now);
     }
 
     /// The machine loses power and boots: processes and networks are gone, containers and disk are not.
@@ -224,7 +224,7 @@ impl Node {
                 Some(reason) => self.answer(PULL_MS, Input::ImageFailed { image, reason }),
                 None => self.answer(PULL_MS, Input::ImageReady { image }),
             },
-            Effect::EnsureNetwork { instance, address } => {
+            Effect::EnsureNetwork { instance, address, .. } => {
                 self.networks.insert(instance.clone(), address);
                 self.answer(NETWORK_MS, Input::NetworkReady { instance });
             }
@@ -314,6 +314,13 @@ pub(crate) fn assignment(instance: &str) -> Assignment {
         }],
         probe: None,
     }
+}
+
+/// Where the node itself is reached.
+pub(crate) const NODE_ADDRESS: Ipv4Addr = Ipv4Addr::new(192, 168, 0, 3);
+
+fn settings() -> Settings {
+    Settings { node_address: Some(NODE_ADDRESS), ..Settings::new(node_id("edge-1")) }
 }
 
 /// An instance that is probed: two failures put it out, half a minute to start.

@@ -3,13 +3,13 @@
 use agent_core::{effect::Effect, input::Input};
 use api_types::{
     balance::{Preference, WhenNoneReady},
-    container::PortSpec,
+    container::{NetworkMode, PortSpec},
     counter::Epoch,
     instance::{Exit, Health},
     site::{Across, Reach},
 };
 
-use crate::node::{Node, address, assignment, id, probed, set, stopped, table};
+use crate::node::{NODE_ADDRESS, Node, address, assignment, id, probed, set, stopped, table};
 
 #[test]
 fn a_local_endpoint_comes_and_goes_with_its_process_whatever_the_table_says() {
@@ -126,6 +126,23 @@ fn host_ports_lead_to_instances_that_run() {
     node.give(Input::Assigned(set(2, &[stopped(with_port)])));
 
     assert!(ports(&node).is_empty());
+}
+
+#[test]
+fn an_instance_in_the_node_s_network_is_an_endpoint_at_the_node_s_address() {
+    let mut proxy = assignment("web-1");
+    proxy.container.network = NetworkMode::Host;
+    proxy.ports[0].host = Some(proxy.ports[0].container);
+
+    let node = Node::running(std::slice::from_ref(&proxy));
+
+    let balancing = node.balancing.as_ref().expect("balancing");
+    let at: Vec<_> = balancing.services[0].endpoints.iter().map(|endpoint| endpoint.address).collect();
+    assert_eq!(at, [NODE_ADDRESS]);
+    assert!(balancing.host_ports.is_empty(), "the port is the process's own");
+    assert_eq!(node.reported("web-1").address, Some(NODE_ADDRESS));
+    let asked = |effect: &Effect| matches!(effect, Effect::EnsureNetwork { network: NetworkMode::Host, .. });
+    assert_eq!(node.count(asked), 1);
 }
 
 #[test]

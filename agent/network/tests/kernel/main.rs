@@ -2,6 +2,7 @@
 
 mod changes;
 mod faults;
+mod in_node;
 mod instances;
 mod ipv6;
 mod isolation;

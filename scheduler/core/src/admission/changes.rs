@@ -118,6 +118,7 @@ impl Fields {
             stop_signal,
             stop_grace_ms,
             drain_ms,
+            network,
         } = container;
         self.add("container.image", text(image));
         self.add("container.command", command.as_ref().map_or_else(null, |words| texts(words)));
@@ -132,6 +133,7 @@ impl Fields {
         self.add("container.stop_signal", stop_signal.as_ref().map_or_else(null, |signal| text(signal)));
         self.add("container.stop_grace_ms", stop_grace_ms.to_string());
         self.add("container.drain_ms", drain_ms.to_string());
+        self.add("container.network", text(network.as_str()));
     }
 
     fn add_resources(&mut self, resources: &ResourceSpec) {

@@ -6,16 +6,9 @@ use std::{net::Ipv4Addr, path::PathBuf};
 use api_types::net::Cidr;
 
 use crate::{
-    Error, Settings, instance,
-    message::{Requests, flag},
-    namespace,
-    route::{Route, Routing, Way, found, link_header},
+    Error, Settings, instance, namespace,
+    route::{Pair, Route, Routing, Way, found},
 };
-
-const NEW_LINK: u16 = 16;
-const LINK_NAME: u16 = 3;
-const LINK_DETAILS: u16 = 18;
-const DETAILS_KIND: u16 = 1;
 
 /// Makes what is missing: the node's namespace under the instance's name, and a link that leads nowhere with a route to it.
 pub(crate) fn ensure(
@@ -32,7 +25,15 @@ pub(crate) fn ensure(
     }
     let name = instance::link_name(settings, instance);
     if routing.link(&name)?.is_none() {
-        add_link(routing, &name)?;
+        let [mac, peer_mac] = instance::macs(instance);
+        // Its other end stays down, so that nothing ever passes. Every node has this kind of link, others need a module.
+        routing.add_pair(&Pair {
+            name: &name,
+            mac,
+            peer_name: &format!("{name}x"),
+            peer_mac,
+            peer_namespace: &namespace::open(&path)?,
+        })?;
     }
     let index = found(routing, &name)?;
     routing.raise(index)?;
@@ -40,17 +41,4 @@ pub(crate) fn ensure(
     let booked = Route { destination, way: Way::Link(index), source: None };
     routing.set_route(&booked, &routing.routes()?)?;
     Ok(path)
-}
-
-fn add_link(routing: &Routing, name: &str) -> Result<(), Error> {
-    let mut requests = Requests::default();
-    let flags = flag::ACK | flag::CREATE | flag::EXCLUSIVE;
-    requests.push("make a link that leads nowhere", (NEW_LINK, flags), &link_header(0, 0), |link| {
-        link.text(LINK_NAME, name);
-        link.nest(LINK_DETAILS, |details| details.text(DETAILS_KIND, "dummy"));
-    });
-    routing.socket.demand(&requests).map_err(|error| match error.errno() {
-        Some(libc::EOPNOTSUPP) => Error::KernelLacks { what: "dummy links".to_owned(), module: "dummy".to_owned() },
-        _ => error,
-    })
 }

@@ -66,7 +66,7 @@ impl Agent {
     fn check_endpoints(&self) -> Result<(), String> {
         for (workload, id, address) in self.balancing.local_endpoints() {
             let running = self.instances.get(id).is_some_and(|instance| {
-                instance.address == Some(address)
+                instance.reached_at(&self.settings) == Some(address)
                     && instance.attempts.values().any(|attempt| matches!(attempt, Attempt::Running { .. }))
             });
             if !running {

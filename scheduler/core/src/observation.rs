@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use api_types::{
+    container::NetworkMode,
     counter::SessionId,
     id::{InstanceId, NodeId},
     instance::{Desired, Exit, Health, InstanceState, InstanceStatus, InstanceUsage},
@@ -41,7 +42,8 @@ impl Scheduler {
         if !self.heard(node, session) {
             return;
         }
-        let Some(subnet) = self.cluster.nodes.get(node).map(|entry| entry.spec.subnet) else { return };
+        let Some(entry) = self.cluster.nodes.get(node) else { return };
+        let (subnet, own) = (entry.spec.subnet, entry.facts.as_ref().and_then(|facts| facts.address));
         let mut named: Vec<u64> = Vec::with_capacity(statuses.len());
         let mut news = News::default();
         for status in statuses {
@@ -51,8 +53,11 @@ impl Scheduler {
             };
             let mut said = Observation::from(status);
             cut(&mut said.reason);
-            // Everybody balances to what is said here: it must not lead out of the node's own subnet.
-            if said.address.is_some_and(|address| !subnet.contains(address)) {
+            // Everybody balances to what is said here: it must not lead out of the node's own subnet, or to another node.
+            let may_be_at = |address| {
+                if self.is_in_nodes_network(number) { own == Some(address) } else { subnet.contains(address) }
+            };
+            if said.address.is_some_and(|address| !may_be_at(address)) {
                 self.ignored += 1;
                 said.address = None;
             }
@@ -194,6 +199,11 @@ impl Scheduler {
         if wanted && after.state.is_final() && !was_final {
             tell("ended", with_reason(after.state.as_str(), &after.reason));
         }
+    }
+
+    fn is_in_nodes_network(&self, number: u64) -> bool {
+        let workload = self.cluster.held(number).and_then(|held| self.cluster.workloads.get(held.workload()));
+        workload.is_some_and(|entry| entry.spec().container.network == NetworkMode::Host)
     }
 
     /// Tells people how much more a report said.

@@ -60,8 +60,11 @@ impl Balancer {
         let input = match outcome {
             Ok(programmed) => {
                 self.tell_missing(&programmed);
-                self.prove(proof).await;
-                Input::ServicesProgrammed { number }
+                // Instances end on this word: what was never seen to work is not said to be so.
+                match self.prove(proof).await {
+                    Ok(()) => Input::ServicesProgrammed { number },
+                    Err(reason) => Input::ServicesFailed { reason },
+                }
             }
             Err(error) => {
                 self.outbox.condition("balancing", Err(error.to_string()));
@@ -81,22 +84,24 @@ impl Balancer {
                     tracing::warn!("somebody changed the kernel's balancing; it is restored");
                 }
                 self.tell_missing(&verified.programmed);
-                self.prove(proof).await;
+                // Its condition says how it went.
+                self.prove(proof).await.ok();
             }
             Err(error) => self.outbox.condition("balancing", Err(error.to_string())),
         }
     }
 
     /// Makes a real connection once, and again after a while if it failed; says what is known.
-    async fn prove(&self, proof: &mut Proof) {
-        let proven = proof.outcome.as_ref().is_some_and(Result::is_ok);
-        if !proven && proof.next <= Instant::now() {
-            proof.outcome = Some(self.network.self_check().await);
-            proof.next = Instant::now() + PROVE_AGAIN;
-        }
-        if let Some(outcome) = &proof.outcome {
-            self.outbox.condition("balancing", outcome.clone());
-        }
+    async fn prove(&self, proof: &mut Proof) -> Result<(), String> {
+        let outcome = match proof.outcome.take() {
+            Some(outcome) if outcome.is_ok() || proof.next > Instant::now() => outcome,
+            Some(_) | None => {
+                proof.next = Instant::now() + PROVE_AGAIN;
+                self.network.self_check().await
+            }
+        };
+        self.outbox.condition("balancing", outcome.clone());
+        proof.outcome.insert(outcome).clone().map(|_| ())
     }
 
     fn tell_missing(&self, programmed: &Programmed) {

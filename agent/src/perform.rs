@@ -12,6 +12,7 @@ use agent_core::{
     input::Input,
 };
 use agent_network::Network;
+use proto::session::Marker;
 use tokio::sync::{Notify, Semaphore, mpsc, watch};
 
 use crate::{
@@ -112,6 +113,8 @@ impl Performer {
             Effect::ProgramServices { number, balancing } => {
                 drop(self.latest.balancing.send_replace(Some((number, balancing))));
             }
+            Effect::ConfirmTable((epoch, generation)) => self.outbox.table(Marker { epoch, generation }),
+            Effect::CountConnections(addresses) => drop(tokio::spawn(networks::count_connections(tools, addresses))),
             Effect::Report(report) => self.outbox.report(report),
         }
     }

@@ -13,6 +13,8 @@ use api_types::{
     service::{Peer, Service, ServiceTable},
 };
 
+use crate::machine::Version;
+
 /// One wish, as plain data. Its outcome returns as an [`crate::input::Input`]; success is never assumed.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Effect {
@@ -91,6 +93,10 @@ pub enum Effect {
         /// How to balance.
         balancing: Arc<Balancing>,
     },
+    /// Tell the scheduler that the kernel balances by this service table, or a later one. Only performed while a session is open.
+    ConfirmTable(Version),
+    /// Count the open connections to these instances. Answer: `ConnectionsCounted`.
+    CountConnections(Vec<(InstanceId, Ipv4Addr)>),
     /// Tell the scheduler. Only performed while a session is open.
     Report(Report),
 }

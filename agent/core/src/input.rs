@@ -119,6 +119,11 @@ pub enum Input {
         /// Those that the node's configuration names and that are not there, each with why, in one line for people.
         missing: BTreeMap<String, String>,
     },
+    /// The open connections of instances were counted, as [`crate::effect::Effect::CountConnections`] asked for.
+    ConnectionsCounted {
+        /// How many each has, or why they cannot be counted, in one line for people.
+        open: Result<BTreeMap<InstanceId, u32>, String>,
+    },
     /// The kernel balances as [`crate::effect::Effect::ProgramServices`] said.
     ServicesProgrammed {
         /// Its number.

@@ -10,7 +10,7 @@ use api_types::{
     time::Timestamp,
 };
 
-use crate::{Settings, probes::Probes, restart::Restart};
+use crate::{Settings, farewell::Farewell, probes::Probes, restart::Restart};
 
 /// Why an instance is on the books.
 #[derive(Clone, Debug)]
@@ -75,15 +75,6 @@ pub(crate) enum Listing {
     Listed,
     /// One listed it and a later one does not: the scheduler takes it out before it ends it.
     Withdrawn,
-}
-
-/// What the signal to a process that shall end waits for.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Farewell {
-    /// The kernel has done at least this number of [`crate::effect::Effect::ProgramServices`]: then nobody here balances to it.
-    pub(crate) number: u64,
-    /// The end of waiting, whatever the kernel does.
-    pub(crate) until: Timestamp,
 }
 
 /// An instance's network namespace, by what is known of it.

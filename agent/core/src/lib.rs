@@ -28,6 +28,7 @@ pub mod effect;
 pub mod input;
 
 mod addresses;
+mod farewell;
 mod images;
 mod instances;
 mod invariants;

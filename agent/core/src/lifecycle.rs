@@ -7,8 +7,9 @@ use api_types::{assignment::Assignment, id::InstanceId, instance::Exit, time::Ti
 use crate::{
     Settings,
     effect::{Effect, Effects},
+    farewell::Farewell,
     images::Images,
-    instances::{Attempt, Claim, Farewell, Instance, Network},
+    instances::{Attempt, Claim, Instance, Network},
     restart::backoff_ms,
     services::Progress,
 };
@@ -225,7 +226,7 @@ impl Instance {
     }
 
     /// When `advance` wants to be called again, and why.
-    pub(crate) fn deadline(&self, images: &Images) -> Option<(Timestamp, &'static str)> {
+    pub(crate) fn deadline(&self, settings: &Settings, images: &Images) -> Option<(Timestamp, &'static str)> {
         let attempts = self.attempts.values().filter_map(|attempt| match attempt {
             Attempt::Stopping { overdue_at } => Some((*overdue_at, "a stop that is overdue")),
             Attempt::RemovalFailed { retry_at, .. } => Some((*retry_at, "the next try to remove a container")),
@@ -249,7 +250,7 @@ impl Instance {
                 .map(|at| (not_sooner(at), "the next try to pull an image"));
         }
         let waits = self.shall_leave() && self.running().is_some();
-        let farewell = self.farewell.filter(|_| waits).map(|held| (held.until, "a process that is still balanced to"));
+        let farewell = self.farewell.filter(|_| waits).and_then(|farewell| farewell.look(settings));
         attempts.chain(restart).chain(network).chain(image).chain(farewell).min()
     }
 
@@ -284,15 +285,14 @@ impl Instance {
         effects.push(Effect::Start { assignment, attempt, address });
     }
 
-    /// Asks what runs to end, once the kernel sends it no new connections or takes too long to stop that; what does not
-    /// end in time is removed as it is. A start in flight is waited for.
+    /// Asks what runs to end, once the kernel sends it no new connections (or takes too long to stop that) and open ones had
+    /// their time; what does not end in time is removed as it is. A start in flight is waited for.
     fn stop(&mut self, id: &InstanceId, surroundings: &mut Surroundings<'_>) {
-        let farewell = *self.farewell.get_or_insert(Farewell {
-            // A kernel that was not asked yet may balance to it since an earlier run of this program.
-            number: surroundings.balancing.asked.max(1),
-            until: surroundings.now + surroundings.settings.farewell_ms,
-        });
-        let waits = surroundings.balancing.programmed < farewell.number && surroundings.now < farewell.until;
+        let (kernel, settings, now) = (surroundings.balancing, surroundings.settings, surroundings.now);
+        let assignment = self.assignment().filter(|assignment| !assignment.ports.is_empty());
+        let drain_ms = assignment.map(|assignment| assignment.container.drain_ms);
+        let farewell = self.farewell.get_or_insert_with(|| Farewell::begin(drain_ms, kernel, settings, now));
+        let waits = farewell.waits(kernel, settings, now);
         let (signal, grace_ms) = match self.assignment() {
             Some(assignment) => (assignment.container.stop_signal.clone(), assignment.container.stop_grace_ms),
             None => (None, surroundings.settings.leftover_grace_ms),

@@ -19,6 +19,7 @@ use api_types::{
 use crate::{
     addresses::Addresses,
     effect::{Effect, Effects},
+    farewell::Counting,
     images::Images,
     input::Input,
     instances::{Attempt, Claim, Instance},
@@ -58,6 +59,10 @@ pub struct Settings {
     pub first_tables_ms: u64,
     /// How long the signal to a process that shall end waits for the kernel to send it no new connections.
     pub farewell_ms: u64,
+    /// How long it waits then for connections that are being opened.
+    pub lull_ms: u64,
+    /// How often its open connections are counted after that.
+    pub count_interval_ms: u64,
 }
 
 impl Settings {
@@ -79,6 +84,8 @@ impl Settings {
             first_set_ms: 5000,
             first_tables_ms: 5000,
             farewell_ms: 2000,
+            lull_ms: 250,
+            count_interval_ms: 500,
         }
     }
 }
@@ -124,6 +131,7 @@ pub struct Agent {
     /// When a list is wanted that settles a doubt.
     pub(crate) look_again_at: Option<Timestamp>,
     pub(crate) balancing: BalancingBooks,
+    pub(crate) counting: Counting,
     pub(crate) session: Option<Session>,
 }
 
@@ -150,6 +158,7 @@ impl Agent {
             runtime: Runtime::Unseen,
             look_again_at: None,
             balancing: BalancingBooks::default(),
+            counting: Counting::default(),
             session: None,
         };
         if let Some(set) = assignments.filter(|set| set.node == agent.settings.node) {
@@ -167,6 +176,7 @@ impl Agent {
         }
         // Balancing comes first: an endpoint leaves it before its process is asked to end.
         self.program(now, effects);
+        self.confirm_table(effects);
         self.reconcile(now, effects);
         self.report(now, effects);
     }
@@ -236,6 +246,7 @@ impl Agent {
                     instance.devices_seen(&self.settings, &missing, now);
                 }
             }
+            Input::ConnectionsCounted { open } => self.connections_counted(&open, now),
             Input::ServicesProgrammed { number } => self.balancing.programmed(number),
             Input::ServicesFailed { reason: _ } => self.balancing.failed(&self.settings, now),
         }
@@ -295,6 +306,7 @@ impl Agent {
 
     fn session_opened(&mut self, now: Timestamp) {
         self.session = Some(Session::opened(now));
+        self.balancing.session_opened();
         self.trust_own_knowledge();
         if self.set.is_some() && !self.confirmed {
             self.confirm_at = Some(now + self.settings.leftover_patience_ms);

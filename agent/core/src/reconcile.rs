@@ -71,6 +71,7 @@ impl Agent {
                 break;
             }
         }
+        self.count_connections(now, effects);
     }
 
     /// When `reconcile` wants to be called again, and why.
@@ -79,8 +80,9 @@ impl Agent {
             return None;
         }
         let again = self.look_again_at.map(|at| (at, "another look at what is there"));
-        let instances = self.instances.values().filter_map(|instance| instance.deadline(&self.images));
-        instances.chain(again).min()
+        let instances = self.instances.values().filter_map(|instance| instance.deadline(&self.settings, &self.images));
+        let counting = self.counting_due().map(|at| (at, "open connections are counted"));
+        instances.chain(again).chain(counting).min()
     }
 
     /// Gives an address to every instance that needs one.

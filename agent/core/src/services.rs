@@ -20,7 +20,7 @@ use crate::{
     Settings,
     effect::{Balancing, Effect, Effects, HostPort, host_ports},
     instances::{Instance, Listing},
-    machine::{Agent, Runtime},
+    machine::{Agent, Runtime, Version},
     policy::{Ages, Viewpoint},
     reach::Neighbours,
     restart::backoff_ms,
@@ -38,6 +38,12 @@ pub(crate) struct BalancingBooks {
     ages: Ages,
     /// When weights of endpoints that joined lately rise next.
     rise_at: Option<Timestamp>,
+    /// From which table each number followed that the kernel is not known to have done; the latest, if several did.
+    followed: BTreeMap<u64, Version>,
+    /// The latest table that the kernel is known to balance by.
+    table: Option<Version>,
+    /// The one that the open session was told.
+    told: Option<Version>,
 }
 
 /// How far the kernel is with what it was asked to do: numbers of [`Effect::ProgramServices`], zero before the first.
@@ -77,9 +83,28 @@ impl BalancingBooks {
     /// The kernel did as asked.
     pub(crate) fn programmed(&mut self, number: u64) {
         self.programmed = self.programmed.max(number.min(self.asked));
+        self.settle_table();
         if self.programmed == self.asked {
             self.failures = 0;
             self.retry_at = None;
+        }
+    }
+
+    /// A session began: it was told of no table yet.
+    pub(crate) fn session_opened(&mut self) {
+        self.told = None;
+    }
+
+    /// Notes that what the kernel was asked last follows from this table.
+    fn follows(&mut self, table: Version) {
+        self.followed.insert(self.asked, table);
+        self.settle_table();
+    }
+
+    fn settle_table(&mut self) {
+        let later = self.followed.split_off(&self.programmed.saturating_add(1));
+        if let Some((_, table)) = std::mem::replace(&mut self.followed, later).pop_last() {
+            self.table = Some(table);
         }
     }
 
@@ -127,6 +152,7 @@ impl Agent {
         let unchanged = !rises && self.balancing.basis.as_ref().is_some_and(same);
         let mut ask = self.balancing.retry_at.is_some_and(|at| at <= now);
         if !unchanged {
+            let version = (table.epoch, table.generation);
             let basis = Basis { table, subnet, local };
             let mut ages = std::mem::take(&mut self.balancing.ages);
             let (wanted, rise_at) = self.overlay(&basis, &mut ages, now);
@@ -138,11 +164,22 @@ impl Agent {
                 self.balancing.failures = 0;
                 ask = true;
             }
+            self.balancing.follows(version);
         }
         if ask && let Some(wanted) = &self.balancing.wanted {
             self.balancing.retry_at = None;
             effects.push(Effect::ProgramServices { number: self.balancing.asked, balancing: wanted.clone() });
         }
+    }
+
+    /// Tells the session which table the kernel balances by, once for each. Of this node's own instances that says nothing: those
+    /// leave its balancing before they are told to end.
+    pub(crate) fn confirm_table(&mut self, effects: &mut Effects) {
+        if self.session.is_none() || self.balancing.table == self.balancing.told {
+            return;
+        }
+        self.balancing.told = self.balancing.table;
+        effects.extend(self.balancing.table.map(Effect::ConfirmTable));
     }
 
     /// The verdict on an instance that runs. One that ran before this program did is still as well as the last service

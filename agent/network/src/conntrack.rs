@@ -5,7 +5,10 @@
 //! connection from the same port, for two minutes. So both are compared with the endpoints that are, and what leads
 //! elsewhere is forgotten: the next packet is balanced anew. Connections that were answered are left alone; they drain.
 
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddrV4};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::{Ipv4Addr, Ipv6Addr, SocketAddrV4},
+};
 
 use api_types::{container::Protocol, net::Cidr};
 use nix::sys::socket::SockProtocol;
@@ -28,6 +31,7 @@ const DELETE: u16 = SUBSYSTEM | 2;
 const ORIGINAL: u16 = 1;
 const REPLY: u16 = 2;
 const STATUS: u16 = 3;
+const PROTOCOL_STATE: u16 = 4;
 const ID: u16 = 12;
 const ADDRESSES: u16 = 1;
 const PORTS: u16 = 2;
@@ -37,6 +41,9 @@ const DESTINATION: [u16; 2] = [2, 4];
 const PROTOCOL: u16 = 1;
 const SOURCE_PORT: u16 = 2;
 const DESTINATION_PORT: u16 = 3;
+const TCP: u16 = 1;
+const TCP_STATE: u16 = 1;
+const TCP_ESTABLISHED: u8 = 3;
 const STATUS_ANSWERED: u32 = 0x2;
 const STATUS_DESTINATION_TRANSLATED: u32 = 0x20;
 
@@ -80,6 +87,31 @@ pub(crate) fn sweep(
         }
     }
     Ok(swept)
+}
+
+/// Counts the open TCP connections of one family that each of these addresses answers; who has none is left out.
+pub(crate) fn count_open(
+    family: Family,
+    addresses: &BTreeSet<Ipv4Addr>,
+    counts: &mut BTreeMap<Ipv4Addr, u32>,
+) -> Result<(), Error> {
+    let socket = Socket::open(SockProtocol::NetlinkNetFilter)?;
+    let mut requests = Requests::default();
+    requests.push("list the connections", (GET, flag::DUMP), &family.header(), |_| {});
+    let answering = socket.dump(&requests, |message| open_connection(family, message.payload))?;
+    for address in answering.iter().filter(|address| addresses.contains(*address)) {
+        *counts.entry(*address).or_default() += 1;
+    }
+    Ok(())
+}
+
+/// Who answers an open TCP connection, if that is an address of ours.
+fn open_connection(family: Family, payload: &[u8]) -> Option<Ipv4Addr> {
+    let payload = payload.get(FAMILY_HEADER_BYTES..)?;
+    let is_tcp = nested(attribute(payload, ORIGINAL)?, &[PORTS, PROTOCOL])? == [protocol_number(Protocol::Tcp)];
+    let is_open = nested(attribute(payload, PROTOCOL_STATE)?, &[TCP, TCP_STATE])? == [TCP_ESTABLISHED];
+    let (answers, _) = end(family, attribute(payload, REPLY)?, (SOURCE, SOURCE_PORT))?;
+    answers.filter(|_| is_tcp && is_open)
 }
 
 fn is_stale(exchange: &Exchange, balance: &Balance, service_range: Cidr, cluster_range: Cidr) -> bool {

@@ -239,6 +239,11 @@ impl Kernel {
         conntrack::sweep(Family::V6(mirror.prefix), balance, half.service_range, half.cluster_range)
     }
 
+    /// The family of the mirror, if there is one.
+    pub(crate) fn mirrored(&self) -> Option<Family> {
+        self.mirror.as_ref().map(|mirror| Family::V6(mirror.prefix))
+    }
+
     /// Gives IPv6 to the instances that were there before it, or lost it; gives whether there were any.
     pub(crate) fn furnish_instances(&self, instances: &BTreeMap<InstanceId, Ipv4Addr>) -> Result<bool, Error> {
         let Some(mirror) = &self.mirror else { return Ok(false) };

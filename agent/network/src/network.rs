@@ -1,6 +1,7 @@
 //! The adapter's face: each call runs on a thread that may block; programs, verifications and checks take turns.
 
 use std::{
+    collections::{BTreeMap, BTreeSet},
     net::{Ipv4Addr, Ipv6Addr},
     path::PathBuf,
     sync::{
@@ -14,7 +15,9 @@ use api_types::{id::InstanceId, net::Ipv6Prefix};
 use tokio::sync::Semaphore;
 
 use crate::{
-    Error, Plan, Programmed, Settings, Verified, in_node, instance,
+    Error, Plan, Programmed, Settings, Verified, conntrack,
+    family::Family,
+    in_node, instance,
     kernel::{Current, Instances, Kernel, local, lock},
     mirror,
     reach::{self, Try},
@@ -170,6 +173,23 @@ impl Network {
     /// When the kernel refuses.
     pub async fn verify(&self) -> Result<Verified, Error> {
         self.blocking(|shared| lock(&shared.kernel).verify(&shared.instances)).await
+    }
+
+    /// Counts the open TCP connections that each of these addresses answers, as this node's kernel saw them pass; who has none is
+    /// left out.
+    ///
+    /// # Errors
+    /// When the kernel does not list its connections.
+    pub async fn count_connections(&self, addresses: BTreeSet<Ipv4Addr>) -> Result<BTreeMap<Ipv4Addr, u32>, Error> {
+        self.blocking(move |shared| {
+            let mirrored = lock(&shared.kernel).mirrored();
+            let mut counts = BTreeMap::new();
+            for family in [Some(Family::V4), mirrored].into_iter().flatten() {
+                conntrack::count_open(family, &addresses, &mut counts)?;
+            }
+            Ok(counts)
+        })
+        .await
     }
 
     /// Makes real connections through a test service and gives a line about what was proven. Needs a plan. Takes

@@ -1,6 +1,6 @@
 //! Makes and removes the networks of instances.
 
-use std::{net::Ipv4Addr, time::Duration};
+use std::{collections::BTreeSet, net::Ipv4Addr, time::Duration};
 
 use agent_core::input::Input;
 use api_types::{container::NetworkMode, id::InstanceId};
@@ -39,4 +39,21 @@ pub(super) async fn remove(tools: Tools, instance: InstanceId) {
         tracing::warn!(%instance, %error, "its files cannot be removed");
     }
     tools.tell(Input::NetworkRemoved { instance }).await;
+}
+
+/// Counts who is still connected to instances that are to end.
+pub(super) async fn count_connections(tools: Tools, instances: Vec<(InstanceId, Ipv4Addr)>) {
+    let addresses: BTreeSet<Ipv4Addr> = instances.iter().map(|(_, address)| *address).collect();
+    let counted = tools.network.count_connections(addresses).await;
+    let open = match counted {
+        Ok(open) => Ok(instances
+            .into_iter()
+            .map(|(instance, address)| (instance, open.get(&address).copied().unwrap_or_default()))
+            .collect()),
+        Err(error) => {
+            tracing::warn!(%error, "open connections cannot be counted: instances wait for their whole drain time");
+            Err(error.to_string())
+        }
+    };
+    tools.tell(Input::ConnectionsCounted { open }).await;
 }

@@ -15,7 +15,7 @@ use api_types::{
 };
 use proto::{
     network::NetworkInspected,
-    session::{FromAgent, ImageLoaded, NodeReport, Report},
+    session::{FromAgent, ImageLoaded, Marker, NodeReport, Report},
 };
 use tokio::{
     sync::Notify,
@@ -48,6 +48,8 @@ struct Waiting {
     usage_changed: bool,
     loaded: Vec<ImageLoaded>,
     inspected: Vec<NetworkInspected>,
+    /// The table that the kernel balances by: instances wait for this word, so it does not gather.
+    table: Option<Marker>,
     /// Since when something waits, as far as anybody looked.
     since: Option<Instant>,
 }
@@ -71,6 +73,7 @@ impl Outbox {
         waiting.report = None;
         waiting.loaded.clear();
         waiting.inspected.clear();
+        waiting.table = None;
         waiting.conditions_changed = true;
         waiting.usage_changed = true;
         drop(waiting);
@@ -93,6 +96,12 @@ impl Outbox {
             gathered.gone.insert(instance);
         }
         drop(waiting);
+        self.changed.notify_one();
+    }
+
+    /// Says which table the kernel balances by.
+    pub(crate) fn table(&self, table: Marker) {
+        self.lock().table = Some(table);
         self.changed.notify_one();
     }
 
@@ -193,14 +202,22 @@ impl Outbox {
     /// before it is given.
     pub(crate) async fn next(&self) -> FromAgent {
         loop {
-            let since = self.lock().since();
-            if let Some(since) = since {
-                sleep_until(since + GATHER).await;
-                if let Some(message) = self.lock().take() {
-                    return message;
+            if let Some(table) = self.lock().table.take() {
+                return FromAgent::Programmed(table);
+            }
+            let Some(since) = self.lock().since() else {
+                self.changed.notified().await;
+                continue;
+            };
+            // Both arms are cancel-safe; what is notified meanwhile may not have to wait.
+            tokio::select! {
+                () = self.changed.notified() => {}
+                () = sleep_until(since + GATHER) => {
+                    if let Some(message) = self.lock().take() {
+                        return message;
+                    }
                 }
             }
-            self.changed.notified().await;
         }
     }
 

@@ -3,6 +3,7 @@
 //! Each change notes what is to become durable (`journal`) and whom it concerns (`touched`); nothing is decided here.
 
 pub(crate) mod addresses;
+pub(crate) mod awaited;
 pub(crate) mod editions;
 pub(crate) mod held;
 pub(crate) mod ids;
@@ -26,6 +27,7 @@ use api_types::{
 
 use crate::{
     cluster::{
+        awaited::Awaited,
         editions::Editions,
         nodes::Nodes,
         rows::Rows,
@@ -59,6 +61,8 @@ pub(crate) struct Cluster {
     pub(crate) addresses: BTreeMap<WorkloadId, Ipv4Addr>,
     /// Where data is that stays on its node.
     pub(crate) homes: Homes,
+    /// Index: which tables the kernels of those nodes hold that are waited for.
+    pub(crate) awaited: Awaited,
     /// Counters that must not repeat.
     pub(crate) counters: Counters,
     /// Whether the counters moved since they were last made durable.

@@ -56,6 +56,17 @@ impl Balancing {
         (self.generation > Generation(0)).then(|| self.table.get_or_init(make).clone())
     }
 
+    /// The table's version; zero before the first.
+    pub(crate) fn generation(&self) -> Generation {
+        self.generation
+    }
+
+    /// Whether the table shows an instance as endpoint.
+    pub(crate) fn shows(&self, id: &WorkloadId, instance: &InstanceId) -> bool {
+        let service = self.services.get(id);
+        service.is_some_and(|service| service.endpoints.binary_search_by(|known| known.instance.cmp(instance)).is_ok())
+    }
+
     /// A service as it is in the table.
     pub(crate) fn service(&self, id: &WorkloadId) -> Option<&Service> {
         self.services.get(id)

@@ -21,6 +21,7 @@ impl Scheduler {
         self.check_counts()?;
         self.check_addresses()?;
         self.check_endpoints()?;
+        self.check_barriers()?;
         self.cluster.check_ledger()
     }
 

@@ -15,6 +15,7 @@
 
 mod admission;
 mod assignments;
+mod barrier;
 mod cluster;
 pub mod effect;
 mod endpoints;

@@ -43,6 +43,8 @@ impl Scheduler {
             self.cluster.set_synced(node, false);
         }
         self.cluster.set_facts(node, facts, &self.settings.system_reserve);
+        // It says what its kernel holds once more: that may be nothing.
+        self.cluster.forget_programmed(node);
         self.heard(node, session);
     }
 

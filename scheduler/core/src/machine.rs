@@ -16,6 +16,7 @@ use api_types::{
 
 use crate::{
     assignments::{self, SetChange, SetOutline},
+    barrier::Barriers,
     cluster::Cluster,
     effect::{Effect, Effects, Record, RecordKey},
     endpoints::Balancing,
@@ -41,6 +42,8 @@ pub struct Scheduler {
     pub(crate) now: Timestamp,
     pub(crate) cluster: Cluster,
     pub(crate) balancing: Balancing,
+    /// Who waits until all nodes know that it left the table, or came in.
+    pub(crate) barriers: Barriers,
     pub(crate) history: History,
     pub(crate) timers: Timers,
     /// Until when nobody is declared silent and nothing is placed; `None` = the warm-up is over.
@@ -85,6 +88,7 @@ impl Scheduler {
             now,
             cluster,
             balancing: Balancing::default(),
+            barriers: Barriers::default(),
             history: History::default(),
             timers,
             warm_up_until: None,
@@ -118,8 +122,8 @@ impl Scheduler {
             Input::Heartbeat { node, session } => {
                 self.heard(&node, session);
             }
-            Input::Programmed { node, session, .. } => {
-                self.heard(&node, session);
+            Input::Programmed { node, session, epoch, generation } => {
+                self.programmed(&node, session, epoch, generation);
             }
             Input::Reported { node, session, statuses, gone, complete } => {
                 self.reported(&node, session, statuses, gone, complete);
@@ -128,6 +132,7 @@ impl Scheduler {
                 self.node_reported(&node, session, conditions, facts, usage, instances);
             }
         }
+        self.open_barriers();
         self.settle();
         self.emit(effects);
         if cfg!(debug_assertions) && self.cluster.nodes.len() + self.cluster.rows.len() <= CHECKED_SIZE_MAX {
@@ -142,8 +147,9 @@ impl Scheduler {
         let work_left = (!self.is_warming_up() && !self.cluster.touched.workloads.is_empty())
             .then_some((self.now, "more is to be placed"));
         let warm_up = self.warm_up_until.map(|at| (at, "the warm-up ends"));
+        let passing = self.first_passing().map(|_| (self.now, "an instance left the balancers and is to stop"));
         let silence = self.silence_check_at.filter(|_| !self.is_warming_up()).map(|at| (at, "a node may be silent"));
-        [work_left, warm_up, silence, self.timers.next()].into_iter().flatten().min_by_key(|(at, _)| *at)
+        [work_left, warm_up, passing, silence, self.timers.next()].into_iter().flatten().min_by_key(|(at, _)| *at)
     }
 
     /// All that this node must do; `None` if it is not registered.
@@ -207,12 +213,7 @@ impl Scheduler {
         self.check_silence();
         while let Some(timer) = self.timers.take_due(self.now) {
             match timer {
-                Timer::Stop(number) => {
-                    let leaves_at = self.cluster.held(number).and_then(|held| held.leaves_at());
-                    if leaves_at.is_some_and(|at| at <= self.now) {
-                        self.cluster.stop(number);
-                    }
-                }
+                Timer::Barrier(number) => self.barrier_overdue(number),
                 Timer::Look(workload) => {
                     self.cluster.touched.workloads.insert(workload);
                 }
@@ -244,6 +245,7 @@ impl Scheduler {
             }
             self.cluster.follows_all = self.balancing.has_admission();
             self.cluster.touched = touched;
+            self.barriers.made(self.balancing.generation());
         }
         if std::mem::take(&mut self.cluster.touched.seen) | (self.events_shown != self.history.last()) {
             self.events_shown = self.history.last();

@@ -33,9 +33,8 @@ impl Scheduler {
         let mut order = Order { planned: changed.map(|change| change.workload.clone()).collect(), ..Order::default() };
         let mut end = End::Settled;
         if !self.is_warming_up() && !order.planned.is_empty() {
-            // Longer than that nothing keeps a rollout waiting whose instances get well.
-            let patience_ms = self.settings.drain_delay_ms;
-            end = rehearsal.play(Some(patience_ms), &mut |rehearsal, moment| order.see(&rehearsal.scheduler, moment));
+            // Nothing keeps a rollout waiting whose instances get well.
+            end = rehearsal.play(Some(0), &mut |rehearsal, moment| order.see(&rehearsal.scheduler, moment));
         }
         for change in changes.iter_mut().filter(|change| change.action != "none") {
             change.placements = rehearsal.scheduler.placements_of(&change.workload, rehearsal.first_new);

@@ -18,10 +18,7 @@ use api_types::{
     workload::WorkloadKind,
 };
 
-use crate::{
-    cluster::workloads::has_address, effect::Effects, endpoints, history::Subject, machine::Scheduler, placement::Seat,
-    timers::Timer,
-};
+use crate::{effect::Effects, history::Subject, machine::Scheduler, placement::Seat};
 
 /// How often one step looks again at what its own decisions touched; the rest waits for the next tick.
 const ROUNDS_MAX: usize = 8;
@@ -176,16 +173,14 @@ impl Scheduler {
         }
     }
 
-    /// Ends an instance: out of the service table first, then told to stop after the drain delay.
+    /// Ends an instance: out of the service table first, told to stop when all nodes know.
     pub(crate) fn retire(&mut self, number: u64) {
         let Some(held) = self.cluster.held(number).filter(|held| held.is_wanted()) else { return };
         let node = held.node_id().clone();
-        if has_address(held.spec()) && endpoints::is_endpoint(held) {
-            let at = self.now + self.settings.drain_delay_ms;
-            self.timers.set(at, Timer::Stop(number));
-            self.cluster.leave(number, at);
-        } else {
+        if self.is_unknown(held) {
             self.cluster.stop(number);
+        } else {
+            self.take_out(number);
         }
         self.touch_drain(&node);
     }

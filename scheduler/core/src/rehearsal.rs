@@ -71,9 +71,7 @@ impl Rehearsal {
         let living: BTreeSet<NodeId> = living.map(|(id, _)| id.clone()).collect();
         for id in &living {
             copy.cluster.set_synced(id, true);
-            if let Some(node) = copy.cluster.nodes.get_mut(id) {
-                node.last_seen = Some(ALWAYS);
-            }
+            hear_always(&mut copy, id);
         }
         let (began_at, first_new) = (copy.now, copy.cluster.counters.next_instance);
         Self { scheduler: copy, began_at, first_new, dead, told: living }
@@ -87,9 +85,7 @@ impl Rehearsal {
     /// Takes a node that just joined for one that is always heard of.
     pub(crate) fn hears(&mut self, id: &NodeId) {
         self.scheduler.cluster.set_synced(id, true);
-        if let Some(node) = self.scheduler.cluster.nodes.get_mut(id) {
-            node.last_seen = Some(ALWAYS);
-        }
+        hear_always(&mut self.scheduler, id);
         self.told.insert(id.clone());
     }
 
@@ -170,6 +166,16 @@ impl Rehearsal {
         }
         moment
     }
+}
+
+/// Nobody waits for the node's heartbeats, nor for what its kernel holds: in a rehearsal that is the latest at once.
+fn hear_always(scheduler: &mut Scheduler, id: &NodeId) {
+    let Some(index) = scheduler.cluster.nodes.index_of(id) else { return };
+    if let Some(node) = scheduler.cluster.nodes.at_mut(index) {
+        node.last_seen = Some(ALWAYS);
+        node.is_mute = true;
+    }
+    scheduler.cluster.await_node(index);
 }
 
 /// Whether an instance that was there before is about to get well: nothing went wrong with it so far.

@@ -26,8 +26,8 @@ pub struct Settings {
     pub give_up_interval_ms: u64,
     /// The same while more than a fifth of the site is silent.
     pub give_up_slow_interval_ms: u64,
-    /// Milliseconds between leaving the service table and being told to stop.
-    pub drain_delay_ms: u64,
+    /// Milliseconds for which an instance that left the service table, or came in, waits for nodes to say that they know.
+    pub barrier_timeout_ms: u64,
     /// The range of all instances' addresses.
     pub cluster_range: Cidr,
     /// The range of all virtual addresses.
@@ -68,7 +68,7 @@ impl Default for Settings {
             give_up_at_once: 3,
             give_up_interval_ms: 5_000,
             give_up_slow_interval_ms: 30_000,
-            drain_delay_ms: 1_000,
+            barrier_timeout_ms: 10_000,
             cluster_range: Cidr { address: Ipv4Addr::new(10, 42, 0, 0), prefix: 16 },
             service_range: Cidr { address: Ipv4Addr::new(10, 43, 0, 0), prefix: 16 },
             ipv6_prefix: None,

@@ -7,8 +7,8 @@ use api_types::{id::WorkloadId, time::Timestamp};
 /// What is due at a time. A timer only makes somebody look; whether there is something to do is decided then.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Timer {
-    /// The instance with this number, which left the service table, is told to stop.
-    Stop(u64),
+    /// The instance with this number waits no longer for nodes to know that it left the service table, or came in.
+    Barrier(u64),
     /// An instance of the workload may have to be replaced.
     Look(WorkloadId),
     /// The next lost node of a site may be given up.
@@ -21,7 +21,7 @@ impl Timer {
     /// Why, in a few words.
     pub(crate) fn reason(&self) -> &'static str {
         match self {
-            Self::Stop(_) => "an instance left the balancers and is to stop",
+            Self::Barrier(_) => "a node does not say which service table it has",
             Self::Look(_) => "an instance may have to be replaced",
             Self::Turn(_) => "the next lost node of a site may be given up",
             Self::Rebalance => "something may be better elsewhere",

@@ -175,6 +175,8 @@ pub enum Up {
     Report(Report),
     /// What it checks about itself.
     NodeReport(Vec<Condition>),
+    /// By which table its kernel balances.
+    Programmed(Version),
 }
 
 /// What the scheduler tells an agent.

@@ -10,7 +10,7 @@ use agent_core::{
 use api_types::{
     assignment::AssignmentSet,
     counter::SessionId,
-    id::NodeId,
+    id::{InstanceId, NodeId},
     instance::Desired,
     node::{Condition, NodeFacts},
     resources::Resources,
@@ -63,6 +63,8 @@ pub struct SimNode {
     pub programming: Option<(u64, Arc<Balancing>)>,
     /// Whether its kernel did in time what it was asked; not before this life of the agent asked for something.
     pub kernel_is_well: bool,
+    /// When its kernel last hung or failed.
+    pub kernel_failed_at: Timestamp,
     /// How its kernel balances.
     pub balancing: Option<Arc<Balancing>>,
     /// Its containerd and its networks.
@@ -119,6 +121,7 @@ impl SimNode {
             disk: (None, None),
             programming: None,
             kernel_is_well: true,
+            kernel_failed_at: now,
             balancing: None,
             runtime: SimRuntime::default(),
             random: Random::new(seed ^ (u64::from(number) + 1).wrapping_mul(0xD6E8_FEB8_6659_FD93)),
@@ -302,6 +305,7 @@ impl World {
                 let life = self.nodes[index].life;
                 let hangs = self.is_noisy() && self.nodes[index].random.per_mille(20);
                 self.nodes[index].kernel_is_well &= !hangs;
+                self.note_kernel(index, hangs);
                 let takes = if hangs { 3000 } else { self.nodes[index].random.between(1, 40) };
                 self.after(takes, Event::Programmed { node: index, life });
             }
@@ -314,6 +318,12 @@ impl World {
                     self.send_up(id, Up::Report(report));
                 }
             }
+            Effect::ConfirmTable(table) => {
+                if let (Some(id), Some(_)) = (self.nodes[index].connection, self.nodes[index].session_since) {
+                    self.send_up(id, Up::Programmed(table));
+                }
+            }
+            Effect::CountConnections(instances) => self.count_connections(index, instances),
             Effect::Observe => self.look(index),
             Effect::StartProbe { instance, attempt, probe, .. } => self.start_probe(index, (instance, attempt), &probe),
             Effect::StopProbe { instance } => {
@@ -327,6 +337,20 @@ impl World {
                 self.begin(index, effect);
             }
         }
+    }
+
+    /// Most instances have nobody connected; a few keep somebody, and sometimes the kernel does not say.
+    fn count_connections(&mut self, index: NodeIndex, instances: Vec<(InstanceId, Ipv4Addr)>) {
+        let noisy = self.is_noisy();
+        let sim = &mut self.nodes[index];
+        let open = if noisy && sim.random.per_mille(50) {
+            Err("netlink: device or resource busy".to_owned())
+        } else {
+            let random = &mut sim.random;
+            Ok(instances.into_iter().map(|(id, _)| (id, u32::from(noisy && random.per_mille(300)))).collect())
+        };
+        let (life, takes) = (sim.life, sim.random.between(1, 20));
+        self.after(takes, Event::Answer { node: index, life, input: Input::ConnectionsCounted { open } });
     }
 
     /// Writes take their time; an agent that dies before loses the last one.
@@ -366,6 +390,7 @@ impl World {
         let Some((number, balancing)) = self.nodes[index].programming.take() else { return };
         let fails = self.is_noisy() && self.nodes[index].random.per_mille(5);
         self.nodes[index].kernel_is_well = !fails;
+        self.note_kernel(index, fails);
         let input = if fails {
             Input::ServicesFailed { reason: "netlink: device or resource busy".to_owned() }
         } else {
@@ -374,6 +399,12 @@ impl World {
         };
         let takes = self.nodes[index].random.between(1, 5);
         self.after(takes, Event::Answer { node: index, life, input });
+    }
+
+    fn note_kernel(&mut self, index: NodeIndex, failed: bool) {
+        if failed {
+            self.nodes[index].kernel_failed_at = self.now;
+        }
     }
 
     fn start_probe(&mut self, index: NodeIndex, key: crate::event::Key, probe: &api_types::probe::ProbeSpec) {

@@ -92,6 +92,7 @@ impl World {
             }
             Effect::KeepAssignments(_) | Effect::KeepServices(_) | Effect::Observe | Effect::StartProbe { .. } => 0,
             Effect::StopProbe { .. } | Effect::ProgramServices { .. } | Effect::Report(_) => 0,
+            Effect::ConfirmTable(_) | Effect::CountConnections(_) => 0,
         };
         let hangs = matches!(effect, Effect::Start { .. } | Effect::Stop { .. } | Effect::Remove { .. });
         let takes = if hangs { takes + self.nodes[index].runtime.hangs_until.since(self.now) } else { takes };
@@ -252,6 +253,7 @@ impl World {
             }
             Effect::KeepAssignments(_) | Effect::KeepServices(_) | Effect::Observe | Effect::Report(_) => None,
             Effect::StartProbe { .. } | Effect::StopProbe { .. } | Effect::ProgramServices { .. } => None,
+            Effect::ConfirmTable(_) | Effect::CountConnections(_) => None,
         }
     }
 
@@ -309,6 +311,8 @@ fn describe(effect: &Effect) -> String {
         Effect::StartProbe { instance, .. } => format!("probes {instance}"),
         Effect::StopProbe { instance } => format!("probes {instance} no more"),
         Effect::ProgramServices { .. } => "programs balancing".to_owned(),
+        Effect::ConfirmTable((_, generation)) => format!("confirms table {generation}"),
+        Effect::CountConnections(_) => "counts connections".to_owned(),
         Effect::Report(_) => "reports".to_owned(),
     }
 }

@@ -5,4 +5,5 @@ mod properties;
 mod stories;
 mod stories_balancing;
 mod stories_devices;
+mod stories_ending;
 mod stories_recovery;

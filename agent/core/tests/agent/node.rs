@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, net::Ipv4Addr};
 
 use agent_core::{
-    Agent, Settings,
+    Agent, Settings, Version,
     effect::{Balancing, Effect, Report},
     input::{Input, ObservedContainer, ObservedNetwork, ObservedProcess},
 };
@@ -28,6 +28,7 @@ const PULL_MS: u64 = 300;
 const NETWORK_MS: u64 = 20;
 const START_MS: u64 = 60;
 const END_MS: u64 = 40;
+const COUNT_MS: u64 = 5;
 
 /// Which instance, which attempt.
 pub(crate) type Key = (InstanceId, u32);
@@ -48,6 +49,10 @@ pub(crate) struct Node {
     pub(crate) bad_starts: Option<String>,
     /// How long programming the kernel takes; `None` = it never answers.
     pub(crate) kernel_ms: Option<u64>,
+    /// How many connections each instance has open that is to end.
+    pub(crate) connections: u32,
+    /// The table that the scheduler was told of last.
+    pub(crate) confirmed: Option<Version>,
     /// What is on disk.
     pub(crate) disk: (Option<AssignmentSet>, Option<ServiceTable>),
     pub(crate) balancing: Option<Balancing>,
@@ -70,6 +75,8 @@ impl Node {
             bad_images: BTreeMap::new(),
             bad_starts: None,
             kernel_ms: Some(1),
+            connections: 0,
+            confirmed: None,
             disk: (None, None),
             balancing: None,
             log: Vec::new(),
@@ -250,6 +257,12 @@ impl Node {
                     self.answer(kernel_ms, Input::ServicesProgrammed { number });
                 }
             }
+            Effect::CountConnections(instances) => {
+                let count = |(id, _): (InstanceId, Ipv4Addr)| (id, self.connections);
+                let open = Ok(instances.into_iter().map(count).collect());
+                self.answer(COUNT_MS, Input::ConnectionsCounted { open });
+            }
+            Effect::ConfirmTable(table) => self.confirmed = Some(table),
             Effect::StartProbe { .. } | Effect::StopProbe { .. } => {}
             Effect::Report(report) => self.reports.push(report),
         }

@@ -15,6 +15,7 @@ fn touching(effects: &[Effect]) -> Vec<&Effect> {
         Effect::EnsureImage { .. } | Effect::EnsureNetwork { .. } | Effect::RemoveNetwork { .. } => true,
         Effect::KeepAssignments(_) | Effect::KeepServices(_) | Effect::Observe | Effect::Report(_) => false,
         Effect::StartProbe { .. } | Effect::StopProbe { .. } | Effect::ProgramServices { .. } => false,
+        Effect::ConfirmTable(_) | Effect::CountConnections(_) => false,
     };
     effects.iter().filter(touches).collect()
 }
@@ -307,7 +308,7 @@ fn a_stop_that_was_cut_off_is_asked_for_again() {
     let mut node = Node::running(&[assignment("web-1")]);
     let process = node.containers.clone();
     node.give(Input::Assigned(set(2, &[stopped(assignment("web-1"))])));
-    node.pass(1);
+    node.pass(256);
     node.drop_answers();
     node.containers = process;
 

@@ -46,6 +46,12 @@ pub(crate) struct NodeEntry {
     pub(crate) liveness: Liveness,
     /// Whether a complete report came since it was last away.
     pub(crate) synced: bool,
+    /// The service table that its kernel holds, as it said in its session; zero before it did.
+    pub(crate) programmed: Generation,
+    /// Whether it did not say so in time: nobody waits for it until it does.
+    pub(crate) is_mute: bool,
+    /// As what it is counted among those that are waited for.
+    pub(crate) awaited: Option<Generation>,
     /// Index: the numbers of the instances placed on it, in order.
     pub(crate) instances: Vec<u64>,
     /// Index: what these were promised.
@@ -203,6 +209,9 @@ impl NodeEntry {
             excused_until: None,
             liveness: Liveness::Unreachable,
             synced: false,
+            programmed: Generation(0),
+            is_mute: false,
+            awaited: None,
             instances: Vec::new(),
             allocated: Resources::default(),
             host_ports: BTreeMap::new(),
@@ -266,6 +275,10 @@ impl Cluster {
             "forget its instances first"
         );
         let index = self.nodes.index_of(node);
+        if let Some(entry) = self.nodes.get_mut(node) {
+            entry.liveness = Liveness::Lost;
+        }
+        index.into_iter().for_each(|index| self.await_node(index));
         self.nodes.remove(node);
         if let Some(index) = index {
             self.leave_node(index);
@@ -318,6 +331,9 @@ impl Cluster {
         entry.liveness = liveness;
         if liveness == Liveness::Ready {
             entry.excused_until = None;
+        }
+        if let Some(index) = self.nodes.index_of(node) {
+            self.await_node(index);
         }
         self.touched.liveness = true;
         self.touch_room(node);

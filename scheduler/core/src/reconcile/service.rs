@@ -121,11 +121,16 @@ impl Scheduler {
     fn settle_slot(&mut self, slot: &Slot) -> Standing {
         let Some(kept) = self.keep_one(slot) else { return self.stand_in(slot) };
         if self.serves(kept) {
+            if !slot.stale.is_empty() && !self.is_known(kept) {
+                return Standing::UnderWay;
+            }
             for (old, _) in &slot.stale {
                 self.retire(*old);
             }
+            self.barriers.forget(kept);
             return Standing::Settled;
         }
+        self.barriers.forget(kept);
         for (old, why) in &slot.stale {
             if matches!(why, Why::Ended(_)) {
                 self.retire(*old);

@@ -66,7 +66,7 @@ impl Scheduler {
         let mut rehearsal = Rehearsal::new(self, BTreeSet::new());
         rehearsal.scheduler.apply(specs.to_vec(), None)?;
         if !self.is_warming_up() {
-            rehearsal.play(Some(self.settings.drain_delay_ms), &mut |_, _| {});
+            rehearsal.play(Some(0), &mut |_, _| {});
         }
         let copy = &rehearsal.scheduler;
         let explained = specs.iter().filter_map(|spec| {

@@ -121,7 +121,7 @@ impl Scheduler {
             return format!("{name} {silent}{then}");
         }
         if held.leaves_at().is_some() {
-            return "left the balancers, stops in a moment".to_owned();
+            return "left the balancers, stops when every node knows".to_owned();
         }
         if held.desired() == Desired::Stop {
             return "asked to stop".to_owned();

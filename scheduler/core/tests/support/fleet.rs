@@ -38,6 +38,10 @@ pub(crate) struct Fleet {
     requests: u64,
     sessions: u64,
     reply: Option<Result<Accepted, Refusal>>,
+    /// Nodes that do not say which table they hold.
+    pub(crate) mute: BTreeSet<NodeId>,
+    /// A table that nobody was told of yet.
+    untold_table: Option<Generation>,
 }
 
 /// One node's agent.
@@ -68,6 +72,8 @@ impl Fleet {
             requests: 0,
             sessions: 0,
             reply: None,
+            mute: BTreeSet::new(),
+            untold_table: None,
         }
     }
 
@@ -86,6 +92,25 @@ impl Fleet {
         }
     }
 
+    /// Has all connected nodes say that their kernels hold the latest table, until nothing comes of it.
+    fn confirm_tables(&mut self) {
+        while self.untold_table.take().is_some() {
+            for (node, _) in self.connected() {
+                self.confirm_table(&node);
+            }
+        }
+    }
+
+    /// Has a node say that its kernel holds the latest table.
+    pub(crate) fn confirm_table(&mut self, node: &NodeId) {
+        let Some(agent) = self.agents.get(node).filter(|agent| agent.connected && !self.mute.contains(node)) else {
+            return;
+        };
+        let Some(table) = self.scheduler.service_table() else { return };
+        let (node, session, epoch) = (node.clone(), agent.session, table.epoch);
+        self.step(Input::Programmed { node, session, epoch, generation: table.generation });
+    }
+
     pub(crate) fn request(&mut self, change: Change) -> Result<Accepted, Refusal> {
         self.requests += 1;
         self.step(Input::Request { request: RequestId(self.requests), change });
@@ -96,6 +121,7 @@ impl Fleet {
     pub(crate) fn advance(&mut self, milliseconds: u64) {
         let end = self.now + milliseconds;
         loop {
+            self.confirm_tables();
             let beat = Timestamp((self.now.0 / 1_000 + 1) * 1_000);
             let due = self.scheduler.next_deadline().map(|(at, _)| at.max(self.now));
             // A heartbeat that comes at the very time of a deadline is read before it.
@@ -126,6 +152,7 @@ impl Fleet {
         self.step(Input::SessionOpened { node: node.clone(), session, facts });
         self.report_all(node);
         self.deliver(node);
+        self.confirm_table(node);
     }
 
     pub(crate) fn report_all(&mut self, node: &NodeId) {
@@ -237,6 +264,7 @@ impl Fleet {
     /// Does all that agents were told, until nothing is left; `false` if it never ends.
     pub(crate) fn settle(&mut self) -> bool {
         for _ in 0..400 {
+            self.confirm_tables();
             let (run, stop) = (self.to_do(Desired::Run), self.to_do(Desired::Stop));
             let due = self.scheduler.next_deadline().is_some_and(|(at, _)| at <= self.now + 1_500);
             if run.is_empty() && stop.is_empty() && !due {
@@ -308,6 +336,7 @@ impl Fleet {
                     if let Some(before) = self.table_generation.replace(table.generation) {
                         assert_eq!(table.generation, before.next(), "the table skipped a generation");
                     }
+                    self.untold_table = Some(table.generation);
                 }
                 Effect::NodeRemoved(node) => {
                     self.agents.remove(&node);

@@ -84,24 +84,8 @@ fn command(fleet: &mut Fleet, line: &str) -> String {
             fleet.advance(milliseconds(rest[0]));
             String::new()
         }
-        // Nodes that are not heard of any more.
-        "lose" => {
-            for node in rest {
-                fleet.agents.get_mut(&name(node)).expect("a known agent").connected = false;
-            }
-            String::new()
-        }
-        // Nodes that come back with all that ran on them.
-        "return" => {
-            rest.iter().for_each(|node| fleet.connect(&name(node)));
-            String::new()
-        }
-        // Nodes that come back with nothing running.
-        "reboot" => {
-            for node in rest {
-                fleet.power_cut(&name(node));
-                fleet.connect(&name(node));
-            }
+        "mute" | "confirm" | "lose" | "return" | "reboot" => {
+            rest.iter().for_each(|node| befall(fleet, verb, &name(node)));
             String::new()
         }
         "restart-scheduler" => {
@@ -124,6 +108,30 @@ fn command(fleet: &mut Fleet, line: &str) -> String {
         }
         "show" => show(fleet, rest),
         other => panic!("no such command: {other}"),
+    }
+}
+
+/// What happens to a node.
+fn befall(fleet: &mut Fleet, what: &str, node: &NodeId) {
+    match what {
+        // It does not say any more which service table its kernel holds.
+        "mute" => {
+            fleet.mute.insert(node.clone());
+        }
+        // It says it again.
+        "confirm" => {
+            fleet.mute.remove(node);
+            fleet.confirm_table(node);
+        }
+        // It is not heard of any more.
+        "lose" => fleet.agents.get_mut(node).expect("a known agent").connected = false,
+        // It comes back with all that ran on it.
+        "return" => fleet.connect(node),
+        // It comes back with nothing running.
+        _ => {
+            fleet.power_cut(node);
+            fleet.connect(node);
+        }
     }
 }
 

@@ -22,6 +22,12 @@ const EXPLAINS_MS: u64 = 300_000;
 /// Milliseconds of silence, as the scheduler hears it, from which on a node may be given up.
 const SILENCE_MS: u64 = 9000;
 
+/// Milliseconds for which a disturbance explains that nobody waited for a node: an instance waits for ten seconds, then drains.
+const WORD_MS: u64 = 45_000;
+
+/// Milliseconds of silence after which nobody waits for a node's word.
+const HEARD_MS: u64 = 2_500;
+
 /// What happened that explains a stop.
 #[derive(Debug, Default)]
 pub struct Causes {
@@ -115,7 +121,30 @@ impl World {
         let listed = services.flat_map(|service| &service.endpoints).any(|endpoint| endpoint.instance == *instance);
         if listed && node.kernel_is_well {
             self.fail(format!("{}: tells {instance} to end and still balances to it", node.id));
+            return;
         }
+        let is_listed = |node: &SimNode| {
+            let services = node.balancing.iter().flat_map(|balancing| &balancing.services);
+            services.flat_map(|service| &service.endpoints).any(|endpoint| endpoint.instance == *instance)
+        };
+        let behind = self.nodes.iter().find(|node| is_listed(node) && self.must_know(node));
+        if let Some(behind) = behind {
+            let what = format!("{instance} is told to end, and {} still balances to it", behind.id);
+            self.fail(what);
+        }
+    }
+
+    /// Whether a node was heard of, stood still and failed at nothing for so long that instances wait for its word.
+    fn must_know(&self, node: &SimNode) -> bool {
+        let is_open = node.connection.and_then(|id| self.connections.get(&id)).is_some_and(|held| !held.broken);
+        let hears = node.session_since.is_some_and(|since| self.now.since(since) >= WORD_MS);
+        let is_cut = node.cut_up || node.cut_down || self.now.since(node.last_heard) > HEARD_MS;
+        let stood_still = node.frozen.is_some() || self.now < node.stood_still_until + WORD_MS;
+        let fails = !node.kernel_is_well || self.now < node.kernel_failed_at + WORD_MS;
+        // The word may have come to the scheduler late, and what waits for it longer than it may goes on.
+        let is_slow = self.scheduler.frozen.is_some() || self.now < self.scheduler.slow_until + WORD_MS;
+        let is_new = self.now.since(self.scheduler.up_since) < WORD_MS;
+        node.agent.is_some() && is_open && hears && !is_cut && !stood_still && !fails && !is_slow && !is_new
     }
 
     /// A process starts: the instance has no other one.

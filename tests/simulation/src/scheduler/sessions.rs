@@ -77,7 +77,11 @@ impl World {
                     instances: BTreeMap::new(),
                 });
             }
-            (Up::Heartbeat | Up::Report(_) | Up::NodeReport(_), None) => {}
+            (Up::Programmed((epoch, generation)), Some(session)) => {
+                self.nodes[index].last_heard = self.now;
+                self.step_scheduler(Input::Programmed { node, session, epoch, generation });
+            }
+            (Up::Heartbeat | Up::Report(_) | Up::NodeReport(_) | Up::Programmed(_), None) => {}
         }
     }
 

@@ -18,6 +18,7 @@ mod leave;
 mod machine_end;
 mod membership;
 mod names;
+mod neighbours;
 mod observer;
 mod perform;
 mod probe_runner;

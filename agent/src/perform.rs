@@ -12,6 +12,7 @@ use agent_core::{
     input::Input,
 };
 use agent_network::Network;
+use api_types::service::ServiceTable;
 use proto::session::Marker;
 use tokio::sync::{Notify, Semaphore, mpsc, watch};
 
@@ -42,6 +43,8 @@ pub(crate) struct Tools {
 #[derive(Debug)]
 pub(crate) struct Latest {
     pub(crate) balancing: watch::Sender<Option<(u64, Arc<Balancing>)>>,
+    /// The service table as the scheduler gave it.
+    pub(crate) table: watch::Sender<Option<Arc<ServiceTable>>>,
     pub(crate) observe: Arc<Notify>,
 }
 
@@ -74,7 +77,7 @@ impl Tools {
 
 impl Latest {
     pub(crate) fn new() -> Self {
-        Self { balancing: watch::Sender::new(None), observe: Arc::new(Notify::new()) }
+        Self { balancing: watch::Sender::new(None), table: watch::Sender::new(None), observe: Arc::new(Notify::new()) }
     }
 }
 
@@ -92,7 +95,10 @@ impl Performer {
                 self.tools.names.follow(set.subnet);
                 self.shelf.assignments.keep(set).await;
             }
-            Effect::KeepServices(table) => self.shelf.services.put(table),
+            Effect::KeepServices(table) => {
+                self.latest.table.send_replace(Some(table.clone()));
+                self.shelf.services.put(table);
+            }
             Effect::Observe => self.latest.observe.notify_one(),
             Effect::EnsureImage { image } => drop(tokio::spawn(images::ensure(tools, image))),
             Effect::EnsureNetwork { network, instance, address } => {

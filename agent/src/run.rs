@@ -30,6 +30,7 @@ use crate::{
     machine_end,
     membership::{self, Membership, MembershipError},
     names::Names,
+    neighbours::Neighbours,
     observer::Observer,
     perform::{Latest, Performer, Tools},
     session::{Held, Link, Session, archive, outbox::Outbox},
@@ -183,6 +184,15 @@ fn parts(config: &Config, disk: Disk, node: Node, token: &CancellationToken) -> 
     let core = Agent::new(settings, assignments.clone(), services.clone(), clock.now());
     let kernel = (network, names.clone());
     let tools = Tools::new(containerd.clone(), kernel, messages.clone(), link.clone(), archive_dir.clone());
+    let neighbours = Neighbours {
+        node: membership.node.clone(),
+        address,
+        table: latest.table.subscribe(),
+        messages: messages.clone(),
+        outbox: outbox.clone(),
+        clock,
+    };
+    latest.table.send_replace(services.clone().map(Arc::new));
     let performer = Performer::new(tools, latest, shelf, outbox.clone());
     let control_loop = ControlLoop { core, clock, messages: inbox, performer, outbox: outbox.clone() };
     let floor = Arc::new(ClockFloor::new(membership.clock_floor()));
@@ -197,6 +207,7 @@ fn parts(config: &Config, disk: Disk, node: Node, token: &CancellationToken) -> 
     parts.spawn_once("http ports", http_ports.run(token.clone()));
     parts.spawn_once("names", names.run(token.clone()));
     parts.spawn_once("inspector", inspector.run(token.clone()));
+    parts.spawn_once("neighbours", neighbours.run(token.clone()));
     parts.spawn_once("keeper", keeper.run(token.clone()));
     parts.spawn_once("session", session.run(token.clone()));
     parts.spawn_once("sampler", sampler.run(token.clone()));

@@ -14,7 +14,7 @@ use api_daemon::{
     notify,
     supervisor::{PartFailed, Supervisor},
 };
-use api_types::{counter::Epoch, id::NodeId, net::Ipv6Prefix};
+use api_types::{counter::Epoch, id::NodeId, net::Ipv6Prefix, service::WatchKey};
 use ring::digest::{SHA256, digest};
 use rustls::ServerConfig;
 use scheduler_core::{Scheduler, Settings, effect::Record};
@@ -136,7 +136,7 @@ pub async fn serve(config: Config, listeners: Listeners, stop: CancellationToken
     let clock = Clock::start();
     let epoch = store.next_epoch(&loaded)?;
     let records = loaded.below::<Record>(CORE_PREFIX)?.into_values().collect();
-    let core = Scheduler::recover(settings(&config, &cluster), epoch, records, clock.now());
+    let core = Scheduler::recover(settings(&config, &cluster, authority.watch_key()), epoch, records, clock.now());
     let registry = Arc::new(Registry::new());
     let images = Images::new(
         &config.state.dir,
@@ -192,8 +192,9 @@ pub async fn serve(config: Config, listeners: Listeners, stop: CancellationToken
     Ok(ended?)
 }
 
-fn settings(config: &Config, cluster: &ClusterRecord) -> Settings {
+fn settings(config: &Config, cluster: &ClusterRecord, watch_key: WatchKey) -> Settings {
     Settings {
+        watch_key: Some(watch_key),
         ipv6_prefix: Some(ipv6_prefix(&cluster.id)),
         heartbeat_interval_ms: config.heartbeat.interval_ms,
         give_up_at_once: config.mass_loss.at_once,

@@ -1,9 +1,17 @@
 //! Everything that can happen to a node.
 
-use std::{collections::BTreeMap, net::Ipv4Addr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::Ipv4Addr,
+};
 
 use api_types::{
-    assignment::AssignmentSet, counter::Epoch, id::InstanceId, instance::Exit, service::ServiceTable, time::Timestamp,
+    assignment::AssignmentSet,
+    counter::Epoch,
+    id::{InstanceId, NodeId},
+    instance::Exit,
+    service::ServiceTable,
+    time::Timestamp,
 };
 
 /// One thing that happened.
@@ -123,6 +131,11 @@ pub enum Input {
     ConnectionsCounted {
         /// How many each has, or why they cannot be counted, in one line for people.
         open: Result<BTreeMap<InstanceId, u32>, String>,
+    },
+    /// Which neighbours this node cannot reach, as [`crate::watch::Watch`] judged. Always whole.
+    Unreachable {
+        /// Who cannot be reached.
+        nodes: BTreeSet<NodeId>,
     },
     /// The kernel balances as [`crate::effect::Effect::ProgramServices`] said.
     ServicesProgrammed {

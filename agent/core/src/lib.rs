@@ -21,6 +21,8 @@
 //! | `reconcile` | what is to be done on the whole node? |
 //! | `images`, `addresses`, `restart`, `probes` | which image is here, which address is free, when is the next start, who is well? |
 //! | `services` | how does the kernel balance? |
+//! | `farewell` | what does the last signal wait for? |
+//! | `watch` | which neighbours can be reached? A machine of its own |
 //! | `report` | what is the scheduler told? |
 //! | `invariants` | what always holds? |
 
@@ -42,5 +44,6 @@ mod recovery;
 mod report;
 mod restart;
 mod services;
+pub mod watch;
 
 pub use machine::{Agent, Settings, Version};

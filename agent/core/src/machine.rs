@@ -132,6 +132,8 @@ pub struct Agent {
     pub(crate) look_again_at: Option<Timestamp>,
     pub(crate) balancing: BalancingBooks,
     pub(crate) counting: Counting,
+    /// Neighbours that cannot be reached: nobody here balances to them.
+    pub(crate) unreachable: BTreeSet<NodeId>,
     pub(crate) session: Option<Session>,
 }
 
@@ -159,6 +161,7 @@ impl Agent {
             look_again_at: None,
             balancing: BalancingBooks::default(),
             counting: Counting::default(),
+            unreachable: BTreeSet::new(),
             session: None,
         };
         if let Some(set) = assignments.filter(|set| set.node == agent.settings.node) {
@@ -246,6 +249,7 @@ impl Agent {
                     instance.devices_seen(&self.settings, &missing, now);
                 }
             }
+            Input::Unreachable { nodes } => self.unreachable = nodes,
             Input::ConnectionsCounted { open } => self.connections_counted(&open, now),
             Input::ServicesProgrammed { number } => self.balancing.programmed(number),
             Input::ServicesFailed { reason: _ } => self.balancing.failed(&self.settings, now),

@@ -64,6 +64,7 @@ struct Basis {
     table: Arc<ServiceTable>,
     subnet: Cidr,
     local: Local,
+    unreachable: BTreeSet<NodeId>,
 }
 
 /// This node's own part, which it knows best.
@@ -148,12 +149,17 @@ impl Agent {
         self.forget_listings();
         let local = self.local();
         let rises = self.balancing.rise_at.is_some_and(|at| at <= now);
-        let same = |basis: &Basis| Arc::ptr_eq(&basis.table, &table) && basis.subnet == subnet && basis.local == local;
+        let same = |basis: &Basis| {
+            Arc::ptr_eq(&basis.table, &table)
+                && basis.subnet == subnet
+                && basis.local == local
+                && basis.unreachable == self.unreachable
+        };
         let unchanged = !rises && self.balancing.basis.as_ref().is_some_and(same);
         let mut ask = self.balancing.retry_at.is_some_and(|at| at <= now);
         if !unchanged {
             let version = (table.epoch, table.generation);
-            let basis = Basis { table, subnet, local };
+            let basis = Basis { table, subnet, local, unreachable: self.unreachable.clone() };
             let mut ages = std::mem::take(&mut self.balancing.ages);
             let (wanted, rise_at) = self.overlay(&basis, &mut ages, now);
             (self.balancing.ages, self.balancing.rise_at) = (ages, rise_at);
@@ -288,8 +294,8 @@ impl Agent {
         local
     }
 
-    /// The table with this node's endpoints replaced by what is true of them, and its policies followed; and when weights rise
-    /// next.
+    /// The table with this node's endpoints replaced by what is true of them, without those that it cannot reach, and its
+    /// policies followed; and when weights rise next.
     fn overlay(&self, basis: &Basis, ages: &mut Ages, now: Timestamp) -> (Balancing, Option<Timestamp>) {
         let own = &self.settings.node;
         let by_workload = |endpoints: &'_ [OwnEndpoint]| {
@@ -306,9 +312,10 @@ impl Agent {
         let (apart, viewpoint) = (neighbours.apart(), Viewpoint::of(own, &basis.table.peers));
         let mut rise_at: Option<Timestamp> = None;
         let services = basis.table.services.iter().map(|service| {
-            let remote = service.endpoints.iter();
-            let remote = remote.filter(|endpoint| endpoint.node != *own && !apart.contains(&endpoint.node));
-            let mut endpoints = usable(service, remote.cloned().collect(), &local, own);
+            let sent_to = |endpoint: &&Endpoint| endpoint.node != *own && !apart.contains(&endpoint.node);
+            let remote: Vec<Endpoint> = service.endpoints.iter().filter(sent_to).cloned().collect();
+            let remote = reached(remote, &basis.unreachable, local[0].contains_key(&service.id));
+            let mut endpoints = usable(service, remote, &local, own);
             endpoints.sort();
             let rise = ages.weigh((&service.id, &service.balance), &mut endpoints, now);
             rise_at = rise_at.into_iter().chain(rise).min();
@@ -328,6 +335,16 @@ impl Agent {
         balancing.services.sort_by(|one, other| one.id.cmp(&other.id));
         balancing.peers.sort();
         (balancing, rise_at)
+    }
+}
+
+/// Leaves out those on nodes that this one cannot reach, unless nobody who is ready would be left: then it may be wrong about that.
+fn reached(remote: Vec<Endpoint>, unreachable: &BTreeSet<NodeId>, is_ready_here: bool) -> Vec<Endpoint> {
+    let is_reached = |endpoint: &Endpoint| !unreachable.contains(&endpoint.node);
+    if is_ready_here || remote.iter().any(|endpoint| is_reached(endpoint) && !endpoint.last_resort) {
+        remote.into_iter().filter(is_reached).collect()
+    } else {
+        remote
     }
 }
 

@@ -1,12 +1,15 @@
 //! The cluster's certificate authority: makes itself, the scheduler's leaf, and nodes' certificates.
 
 use api_daemon::identity::{SERVER_NAME, pin::Pin};
-use api_types::{id::NodeId, time::Timestamp};
+use api_types::{id::NodeId, service::WatchKey, time::Timestamp};
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateSigningRequestParams, DistinguishedName, DnType,
     ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType, SerialNumber, date_time_ymd,
 };
-use ring::rand::{SecureRandom, SystemRandom};
+use ring::{
+    hmac,
+    rand::{SecureRandom, SystemRandom},
+};
 use rustls_pki_types::{CertificateDer, pem::PemObject};
 use thiserror::Error;
 
@@ -22,6 +25,9 @@ const SERVER_LIFETIME_MS: u64 = 90 * DAY_MS;
 const BACKDATE_MS: u64 = 60 * 60 * 1000;
 /// The largest signing request, in bytes of PEM; one with a P-256 key has about 500.
 const CSR_BYTES_MAX: usize = 8 << 10;
+
+/// What the key of signs of life is derived for.
+const WATCH_PURPOSE: &[u8] = b"wherry: signs of life between nodes";
 
 /// Why no certificate was made.
 #[derive(Debug, Error)]
@@ -59,6 +65,7 @@ pub(crate) struct Authority {
     certificate: String,
     pin: Pin,
     issuer: Issuer<'static, KeyPair>,
+    watch_key: WatchKey,
 }
 
 impl Authority {
@@ -80,7 +87,15 @@ impl Authority {
             CertificateDer::from_pem_slice(record.certificate.as_bytes()).map_err(|error| stored(error.to_string()))?;
         let pin = Pin::of(&der).map_err(|error| stored(error.to_string()))?;
         let issuer = Issuer::from_ca_cert_pem(&record.certificate, KeyPair::from_pem(&record.key)?)?;
-        Ok(Self { cluster: cluster.to_owned(), certificate: record.certificate.clone(), pin, issuer })
+        // The same in every run and on every scheduler of the cluster, and nothing of the authority's key can be had from it.
+        let signed = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, record.key.as_bytes()), WATCH_PURPOSE);
+        let watch_key = WatchKey(*signed.as_ref().first_chunk().expect("an HMAC-SHA256 has 32 bytes"));
+        Ok(Self { cluster: cluster.to_owned(), certificate: record.certificate.clone(), pin, issuer, watch_key })
+    }
+
+    /// With what nodes sign what they tell each other of being alive.
+    pub(crate) fn watch_key(&self) -> WatchKey {
+        self.watch_key
     }
 
     /// PEM of its certificate.

@@ -2,8 +2,8 @@
 
 use std::{
     collections::BTreeMap,
-    io,
-    net::SocketAddr,
+    io::{self, BufRead, BufReader, Read, Write},
+    net::{SocketAddr, TcpStream},
     path::Path,
     sync::{
         Arc,
@@ -57,6 +57,17 @@ impl Load {
         Self { clients: (0..clients).map(client).collect(), stop }
     }
 
+    /// The same with each client on one connection for as long as the server keeps it.
+    #[must_use]
+    pub fn start_kept(netns: &Path, server: SocketAddr, clients: usize) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let client = |_| {
+            let (stop, netns) = (Arc::clone(&stop), netns.to_owned());
+            thread::spawn(move || inside(&netns, || ask_on_kept(server, &stop)))
+        };
+        Self { clients: (0..clients).map(client).collect(), stop }
+    }
+
     /// Ends the traffic.
     ///
     /// # Errors
@@ -88,4 +99,60 @@ fn ask_on(server: SocketAddr, stop: &AtomicBool) -> Tally {
         pace(REST);
     }
     tally
+}
+
+fn ask_on_kept(server: SocketAddr, stop: &AtomicBool) -> Tally {
+    let mut tally = Tally::default();
+    let mut kept = None;
+    while !stop.load(Ordering::Relaxed) {
+        let begin = Instant::now();
+        match ask_kept(&mut kept, server) {
+            Ok(text) => *tally.answers.entry(text).or_default() += 1,
+            Err(error) => {
+                kept = None;
+                tally.failures.push((begin, error.to_string()));
+            }
+        }
+        pace(REST);
+    }
+    tally
+}
+
+/// One request on the connection that is kept, or on a new one that is kept then, unless the server closes it.
+fn ask_kept(kept: &mut Option<BufReader<TcpStream>>, server: SocketAddr) -> io::Result<String> {
+    let reader = match kept {
+        Some(reader) => reader,
+        None => {
+            let stream = TcpStream::connect_timeout(&server, LIMIT)?;
+            stream.set_read_timeout(Some(LIMIT))?;
+            stream.set_nodelay(true)?;
+            kept.insert(BufReader::new(stream))
+        }
+    };
+    reader.get_mut().write_all(b"GET / HTTP/1.1\r\nHost: wherry\r\n\r\n")?;
+    let (mut length, mut closes, mut line, mut is_first) = (0, false, String::new(), true);
+    loop {
+        line.clear();
+        if reader.read_line(&mut line)? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        let header = line.trim_end().to_ascii_lowercase();
+        if is_first && !header.contains(" 200 ") {
+            return Err(io::Error::other(header));
+        }
+        is_first = false;
+        if header.is_empty() {
+            break;
+        }
+        closes |= header == "connection: close";
+        if let Some(text) = header.strip_prefix("content-length:") {
+            length = text.trim().parse().map_err(io::Error::other)?;
+        }
+    }
+    let mut body = vec![0; length];
+    reader.read_exact(&mut body)?;
+    if closes {
+        *kept = None;
+    }
+    Ok(String::from_utf8_lossy(&body).into_owned())
 }

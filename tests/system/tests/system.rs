@@ -25,6 +25,8 @@ mod operation;
 mod placement;
 #[path = "stories/reach.rs"]
 mod reach;
+#[path = "stories/requests.rs"]
+mod requests;
 #[path = "stories/stage.rs"]
 mod stage;
 
@@ -74,6 +76,11 @@ const STORIES: &[Story] = &[
     ("a_volume_keeps_its_data_and_its_replica_through_updates_and_reboots", placement::a_volume_stays),
     ("what_is_urgent_displaces_what_is_less_and_gives_the_room_back", moves::what_is_urgent_displaces),
     ("a_rebalancing_evens_out_what_a_node_that_returned_lacks", moves::a_rebalancing_evens_out),
+    ("an_update_under_load_loses_no_request", requests::an_update_loses_no_request),
+    ("drains_and_scaling_under_load_lose_no_request", requests::drains_and_scaling_lose_no_request),
+    ("a_silent_agent_holds_no_update_up", requests::a_silent_agent_holds_no_update_up),
+    ("a_careless_end_loses_requests", requests::a_careless_end_loses_requests),
+    ("a_dead_node_is_left_out_without_a_scheduler", requests::a_dead_node_is_left_out_without_a_scheduler),
     ("a_wrong_or_expired_join_token_lets_nobody_in", intruders::join_tokens),
     ("calls_without_a_token_and_bodies_over_the_limit_are_refused", intruders::calls),
     ("agents_and_schedulers_of_different_clusters_refuse_each_other", intruders::another_cluster),

@@ -168,6 +168,7 @@ pub const IMPORTS: &[Row] = &[
             "hyper-util",
             "nix",
             "rcgen",
+            "ring",
             "rustls",
             "serde",
             "serde_json",

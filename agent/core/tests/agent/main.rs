@@ -7,3 +7,4 @@ mod stories_balancing;
 mod stories_devices;
 mod stories_ending;
 mod stories_recovery;
+mod stories_watch;

@@ -1,5 +1,7 @@
 //! Stories of balancing: what the kernel is asked to do, and who is an endpoint.
 
+use std::collections::BTreeSet;
+
 use agent_core::{effect::Effect, input::Input};
 use api_types::{
     balance::{Preference, WhenNoneReady},
@@ -9,7 +11,7 @@ use api_types::{
     site::{Across, Reach},
 };
 
-use crate::node::{NODE_ADDRESS, Node, address, assignment, id, probed, set, stopped, table};
+use crate::node::{NODE_ADDRESS, Node, address, assignment, id, node_id, probed, set, stopped, table};
 
 #[test]
 fn a_local_endpoint_comes_and_goes_with_its_process_whatever_the_table_says() {
@@ -402,4 +404,41 @@ fn an_answer_to_an_earlier_wish_says_nothing_of_the_latest() {
     node.pass(256);
 
     assert!(is_told(&node));
+}
+
+#[test]
+fn who_cannot_be_reached_is_balanced_to_no_more_until_it_can() {
+    let mut node = Node::running(&[assignment("web-1")]);
+    let endpoints = [("web-1", "edge-1", 2), ("web-7", "edge-2", 9), ("web-8", "edge-3", 10)];
+    node.give(Input::Services(table(2, &["web"], &endpoints)));
+
+    node.give(Input::Unreachable { nodes: BTreeSet::from([node_id("edge-2")]) });
+    assert_eq!(node.endpoints(), ["web-1", "web-8"]);
+    node.give(Input::Services(table(3, &["web"], &endpoints)));
+    assert_eq!(node.endpoints(), ["web-1", "web-8"], "the scheduler hears it, this node does not");
+    node.give(Input::Unreachable { nodes: BTreeSet::new() });
+
+    assert_eq!(node.endpoints(), ["web-1", "web-7", "web-8"]);
+}
+
+#[test]
+fn a_service_whose_endpoints_cannot_be_reached_keeps_them() {
+    let mut node = Node::running(&[]);
+    node.give(Input::Services(table(2, &["web"], &[("web-7", "edge-2", 9)])));
+
+    node.give(Input::Unreachable { nodes: BTreeSet::from([node_id("edge-2")]) });
+
+    assert_eq!(node.endpoints(), ["web-7"], "there is nobody else");
+}
+
+#[test]
+fn who_the_scheduler_took_out_is_not_brought_back_by_being_heard() {
+    let mut node = Node::running(&[assignment("web-1")]);
+    node.give(Input::Services(table(2, &["web"], &[("web-1", "edge-1", 2), ("web-7", "edge-2", 9)])));
+    node.give(Input::Unreachable { nodes: BTreeSet::from([node_id("edge-2")]) });
+
+    node.give(Input::Services(table(3, &["web"], &[("web-1", "edge-1", 2)])));
+    node.give(Input::Unreachable { nodes: BTreeSet::new() });
+
+    assert_eq!(node.endpoints(), ["web-1"]);
 }

@@ -1,7 +1,8 @@
 //! A small web server for tests, demo and benches: answers every request with its host name, over kept-alive connections.
 //!
 //! It knows three paths by their meaning: `/slow` waits 200 ms, `/exit` ends the process with code 3, and `/health`
-//! answers 200 or, after `/sicken`, 503. Ends at once on SIGTERM, as most programs do.
+//! answers 200 or, after `/sicken`, 503. Ends at once on SIGTERM, as most programs do; with `LAME_DUCK_MS` it goes on for so
+//! long and closes every connection with its next answer, as programs do that lose no request.
 
 use std::{
     io::{BufRead, BufReader, Write},
@@ -11,6 +12,9 @@ use std::{
 };
 
 use nix::sys::signal::{SigSet, Signal};
+
+/// Whether it was asked to end.
+static LEAVING: AtomicBool = AtomicBool::new(false);
 
 /// Whether `/health` answers 503.
 static SICK: AtomicBool = AtomicBool::new(false);
@@ -34,10 +38,16 @@ fn main() -> std::io::Result<()> {
 fn end_on_sigterm() -> std::io::Result<()> {
     let mut terminate = SigSet::empty();
     terminate.add(Signal::SIGTERM);
+    let lame_duck_ms = std::env::var("LAME_DUCK_MS").ok().and_then(|text| text.parse().ok());
     // Threads made from here on inherit the mask, so that the waiting one gets it.
     terminate.thread_block()?;
     std::thread::Builder::new().stack_size(64 << 10).spawn(move || {
         let _signal = terminate.wait();
+        if let Some(milliseconds) = lame_duck_ms {
+            LEAVING.store(true, Ordering::Relaxed);
+            #[expect(clippy::disallowed_methods, reason = "staying for a while is the purpose")]
+            std::thread::sleep(Duration::from_millis(milliseconds));
+        }
         std::process::exit(0)
     })?;
     Ok(())
@@ -65,6 +75,7 @@ fn serve(stream: TcpStream, name: &str) -> std::io::Result<()> {
             close |= line.to_ascii_lowercase().starts_with("connection: close");
         }
         let status = answer_to(&path);
+        close |= LEAVING.load(Ordering::Relaxed);
         let connection = if close { "close" } else { "keep-alive" };
         let length = name.len() + 1;
         let answer =

@@ -1,0 +1,270 @@
+//! Stories of neighbours that watch each other, over links that lose.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use agent_core::watch::{Mark, NEIGHBOURS_MAX, Sign, Watch};
+use api_types::{
+    id::NodeId,
+    service::Peer,
+    site::{Across, Reach},
+    time::Timestamp,
+};
+
+use crate::node::node_id;
+
+/// How long a sign is under way.
+const DELAY_MS: u64 = 5;
+
+/// A site whose nodes watch each other.
+struct Site {
+    now: Timestamp,
+    nodes: BTreeMap<NodeId, Watch>,
+    /// Nodes without power, and links that lose: from, to.
+    dead: BTreeSet<NodeId>,
+    cut: BTreeSet<(NodeId, NodeId)>,
+    coming: BTreeMap<(Timestamp, u64), (NodeId, NodeId, Sign)>,
+    count: u64,
+    /// Of so many signs one is lost; 0 = none is.
+    loses: u64,
+}
+
+impl Site {
+    fn of(count: usize) -> Self {
+        let now = Timestamp(1_000_000);
+        let peers: Vec<Peer> = (0..count).map(|index| peer(index, "berlin")).collect();
+        let nodes = (0..count).map(|index| {
+            // They did not start together.
+            let begins = now + (index as u64 * 137) % 500;
+            let mut watch = Watch::new(name(index), index as u64 + 1, begins);
+            watch.follow(&peers);
+            (name(index), watch)
+        });
+        let (dead, cut, coming) = Default::default();
+        let mut site = Self { now, nodes: nodes.collect(), dead, cut, coming, count: 0, loses: 0 };
+        site.pass(5000);
+        site
+    }
+
+    fn pass(&mut self, milliseconds: u64) {
+        let end = self.now + milliseconds;
+        loop {
+            let living = self.nodes.iter().filter(|(node, _)| !self.dead.contains(*node));
+            let ticks = living.filter_map(|(_, watch)| watch.deadline()).min();
+            let arrival = self.coming.keys().next().map(|(at, _)| *at);
+            let next = [ticks, arrival].into_iter().flatten().min().filter(|at| *at <= end);
+            let Some(at) = next else { break };
+            self.now = self.now.max(at);
+            self.deliver();
+            for node in self.nodes.keys().cloned().collect::<Vec<_>>() {
+                self.tick(&node);
+            }
+        }
+        self.now = end;
+    }
+
+    fn deliver(&mut self) {
+        while let Some(entry) = self.coming.first_entry().filter(|entry| entry.key().0 <= self.now) {
+            let (from, to, sign) = entry.remove();
+            if let Some(watch) = self.nodes.get_mut(&to).filter(|_| !self.dead.contains(&to)) {
+                watch.heard(&from, sign, self.now);
+            }
+        }
+    }
+
+    fn tick(&mut self, node: &NodeId) {
+        let Some(watch) = self.nodes.get_mut(node).filter(|_| !self.dead.contains(node)) else { return };
+        for (to, sign) in watch.tick(self.now) {
+            self.count += 1;
+            let is_lost = self.loses > 0 && self.count.is_multiple_of(self.loses);
+            if !is_lost && !self.cut.contains(&(node.clone(), to.clone())) {
+                self.coming.insert((self.now + DELAY_MS, self.count), (node.clone(), to, sign));
+            }
+        }
+    }
+
+    /// Whom a node cannot reach.
+    fn unreachable(&self, node: usize) -> Vec<String> {
+        self.nodes[&name(node)].unreachable().iter().map(ToString::to_string).collect()
+    }
+}
+
+#[test]
+fn a_dead_neighbour_is_out_in_two_and_a_half_seconds_and_back_when_it_is_heard() {
+    let mut site = Site::of(4);
+    assert_eq!(site.unreachable(0), [""; 0]);
+
+    site.dead.insert(name(2));
+    site.pass(1000);
+    assert_eq!(site.unreachable(0), [""; 0], "two signs may be lost");
+    site.pass(1500);
+    assert_eq!([site.unreachable(0), site.unreachable(1), site.unreachable(3)], [["edge-002"]; 3]);
+    site.dead.clear();
+    site.pass(1600);
+
+    assert_eq!([site.unreachable(0), site.unreachable(2)], [[""; 0]; 2]);
+}
+
+#[test]
+fn a_link_that_is_cut_one_way_is_out_on_both_sides_and_only_there() {
+    let mut site = Site::of(4);
+
+    site.cut.insert((name(0), name(1)));
+    site.pass(3000);
+
+    assert_eq!([site.unreachable(0), site.unreachable(1)], [["edge-001"], ["edge-000"]]);
+    assert_eq!([site.unreachable(2), site.unreachable(3)], [[""; 0]; 2]);
+    site.cut.clear();
+    site.pass(1600);
+    assert_eq!([site.unreachable(0), site.unreachable(1)], [[""; 0]; 2]);
+}
+
+#[test]
+fn who_hears_nobody_believes_itself_to_be_cut_off() {
+    let mut site = Site::of(5);
+
+    for other in 1..5 {
+        site.cut.extend([(name(0), name(other)), (name(other), name(0))]);
+    }
+    site.pass(20_000);
+
+    assert_eq!(site.unreachable(0), [""; 0], "the last table is kept");
+    assert_eq!(site.unreachable(1), ["edge-000"]);
+}
+
+#[test]
+fn when_more_than_half_fall_silent_at_once_nobody_is_taken_out() {
+    let mut site = Site::of(6);
+
+    site.dead.extend([name(1), name(2), name(3)]);
+    site.pass(20_000);
+
+    assert_eq!(site.unreachable(0), [""; 0]);
+}
+
+#[test]
+fn who_was_taken_out_stays_out_when_more_fall_silent_later() {
+    let mut site = Site::of(4);
+    site.dead.insert(name(3));
+    site.pass(10_000);
+
+    site.dead.insert(name(2));
+    site.pass(10_000);
+
+    assert_eq!(site.unreachable(0), ["edge-003"], "two of three are in doubt");
+}
+
+#[test]
+fn one_neighbour_alone_proves_nothing_by_its_silence() {
+    let mut site = Site::of(2);
+
+    site.dead.insert(name(1));
+    site.pass(20_000);
+
+    assert_eq!(site.unreachable(0), [""; 0], "it may be this node that is cut off");
+}
+
+#[test]
+fn single_losses_change_nothing() {
+    let mut site = Site::of(5);
+
+    site.loses = 11;
+    for _ in 0..600 {
+        site.pass(100);
+        assert!((0..5).all(|node| site.unreachable(node).is_empty()), "at {}", site.now);
+    }
+}
+
+#[test]
+fn an_agent_that_starts_again_is_not_missed() {
+    let mut site = Site::of(3);
+    let peers: Vec<Peer> = (0..3).map(|index| peer(index, "berlin")).collect();
+    site.dead.insert(name(1));
+    site.pass(700);
+
+    let mut again = Watch::new(name(1), 77, site.now);
+    again.follow(&peers);
+    site.nodes.insert(name(1), again);
+    site.dead.clear();
+
+    for _ in 0..50 {
+        site.pass(100);
+        assert_eq!([site.unreachable(0), site.unreachable(2)], [[""; 0]; 2]);
+    }
+}
+
+#[test]
+fn an_agent_that_stood_still_blames_nobody() {
+    let mut site = Site::of(4);
+
+    // What is stopped neither sends nor receives; its neighbours see that.
+    site.dead.insert(name(0));
+    site.pass(30_000);
+    assert_eq!(site.unreachable(1), ["edge-000"]);
+    site.dead.clear();
+    for _ in 0..50 {
+        site.pass(100);
+        assert_eq!(site.unreachable(0), [""; 0]);
+    }
+
+    assert_eq!(site.unreachable(1), [""; 0]);
+}
+
+#[test]
+fn signs_that_are_said_again_prove_nothing() {
+    let mut site = Site::of(3);
+    let old = Sign { mark: Mark { run: 2, count: 3 }, interval_ms: 500, heard: Some(Mark { run: 1, count: 3 }) };
+    site.dead.insert(name(1));
+
+    for _ in 0..40 {
+        site.pass(100);
+        let now = site.now;
+        site.nodes.get_mut(&name(0)).expect("it is there").heard(&name(1), old, now);
+    }
+
+    assert_eq!(site.unreachable(0), ["edge-001"]);
+}
+
+#[test]
+fn who_never_spoke_is_believed_to_be_there() {
+    let mut site = Site::of(3);
+    let mut alone = Watch::new(name(0), 9, site.now);
+    alone.follow(&[peer(0, "berlin"), peer(1, "berlin"), peer(7, "berlin")]);
+    site.nodes.insert(name(0), alone);
+
+    site.pass(20_000);
+
+    assert_eq!(site.unreachable(0), [""; 0], "edge-007 is of a version that is silent");
+}
+
+#[test]
+fn a_node_watches_its_own_site_and_not_more_than_it_may() {
+    let mut watch = Watch::new(name(1), 1, Timestamp(0));
+    let mixed: Vec<Peer> = (0..6).map(|index| peer(index, if index % 2 == 1 { "bonn" } else { "berlin" })).collect();
+    watch.follow(&mixed);
+    assert_eq!(watch.neighbours().map(NodeId::as_str).collect::<Vec<_>>(), ["edge-003", "edge-005"]);
+
+    let many: Vec<Peer> = (0..100).map(|index| peer(index, "bonn")).collect();
+    watch.follow(&many);
+    let watched: Vec<&str> = watch.neighbours().map(NodeId::as_str).collect();
+    assert_eq!(watched.len(), NEIGHBOURS_MAX);
+    assert!(watched.contains(&"edge-000") && watched.contains(&"edge-099") && watched.contains(&"edge-017"));
+    assert!(!watched.contains(&"edge-050"));
+}
+
+fn name(index: usize) -> NodeId {
+    node_id(&format!("edge-{index:03}"))
+}
+
+fn peer(index: usize, site: &str) -> Peer {
+    let last = u8::try_from(index).expect("a small site");
+    let subnet = format!("10.42.{index}.0/24").parse().expect("a range");
+    Peer {
+        node: name(index),
+        address: [192, 0, 2, last].into(),
+        ipv6_address: None,
+        subnet,
+        site: site.to_owned(),
+        reach: Reach::default(),
+        across: Across::default(),
+    }
+}

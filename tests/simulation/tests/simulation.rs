@@ -172,6 +172,20 @@ fn an_agent_that_ends_what_it_balances_to_is_seen() {
 }
 
 #[test]
+fn a_process_that_ends_while_another_node_balances_to_it_is_seen() {
+    let mut world = calm_cluster();
+    let (_, instances) = some_service(&world);
+    let (instance, node) = instances.into_iter().next().expect("it has some");
+    // Its own node sends it nothing new, and nobody asked the others.
+    world.nodes[node].balancing = None;
+
+    let stop = agent_core::effect::Effect::Stop { instance, attempt: 0, signal: None, grace_ms: 0 };
+    world.begin(node, stop);
+
+    assert!(world.failure.expect("others balance to it").contains("is told to end, and"));
+}
+
+#[test]
 fn an_agent_that_ends_what_is_wanted_is_seen() {
     let mut world = calm_cluster();
     let node = busiest(&world);

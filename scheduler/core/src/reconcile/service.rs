@@ -192,11 +192,13 @@ impl Scheduler {
             enough &= self.fill_at_home(id, number, slots);
         }
         let (picks, room) = self.pick(id, &wanted);
-        if !room {
-            self.displace(id, wanted.len() - picks.len(), None);
-        }
+        let missing = wanted.len() - picks.len();
         for (number, seat) in picks {
             self.fill_slot(id, number, &seat, slots);
+        }
+        // Not before: a claim looks at what its node's instances hold, and a place that is only taken is not among that.
+        if !room {
+            self.displace(id, missing, None);
         }
         enough && room
     }
@@ -237,15 +239,16 @@ impl Scheduler {
         let mut allowed: Vec<u32> = self.allowed_moves(moves);
         allowed.retain(|slot| !self.has_data(id, *slot));
         let (picks, enough) = self.pick(id, &allowed);
-        if !enough {
-            self.displace(id, allowed.len() - picks.len(), None);
-        }
+        let missing = allowed.len() - picks.len();
         for (number, seat) in picks {
             let placed = self.commit_to(id, number, &seat);
             let old = moves.iter().find(|(slot, _)| *slot == number);
             if let Some((_, old)) = old {
                 self.tell_replaced(*old, placed, Why::Draining);
             }
+        }
+        if !enough {
+            self.displace(id, missing, None);
         }
         enough
     }

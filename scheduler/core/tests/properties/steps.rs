@@ -6,7 +6,7 @@ use api_types::{
     counter::SessionId,
     id::{InstanceId, NodeId},
     instance::{Health, InstanceState, InstanceStatus},
-    node::Liveness,
+    node::{Liveness, NodeFacts},
     resources::Resources,
     workload::{WorkloadKind, WorkloadSpec},
 };
@@ -92,6 +92,47 @@ fn an_agent_speaks_for_its_own_instances_only() {
 
     assert_eq!(fleet.scheduler.instance_views(), before);
     assert_eq!(fleet.scheduler.ignored_inputs(), ignored + 3);
+}
+
+#[test]
+fn a_hello_that_is_late_takes_nothing_from_the_newer_session() {
+    let mut fleet = fleet_of(1, Settings::default());
+    fleet.request(Change::Apply { specs: vec![service(1)], expect: None }).unwrap();
+    let victim = fleet.homes.keys().next().unwrap().clone();
+    fleet.say(&victim, well);
+    let node = name("n0");
+    let session = fleet.agents[&node].session;
+    let (before, ignored) = (fleet.scheduler.instance_views(), fleet.scheduler.ignored_inputs());
+
+    let facts = NodeFacts { arch: "amd64".to_owned(), boot_id: "another".to_owned(), ..NodeFacts::default() };
+    fleet.step(Input::SessionOpened { node: node.clone(), session: SessionId(session.0 - 1), facts });
+    fleet.step(Input::Heartbeat { node, session });
+
+    assert_eq!(fleet.scheduler.instance_views(), before);
+    assert_eq!(fleet.scheduler.ignored_inputs(), ignored + 1, "the old hello, and not the heartbeat of the newest");
+}
+
+#[test]
+fn what_a_node_said_before_its_silence_counts_for_nothing_until_it_said_all_of_it_again() {
+    let mut fleet = fleet_of(2, Settings::default());
+    fleet.request(Change::Apply { specs: vec![service(1)], expect: None }).unwrap();
+    let (id, home) = fleet.homes.iter().map(|(id, node)| (id.clone(), node.clone())).next().unwrap();
+    fleet.say(&id, well);
+    let endpoints = |fleet: &Fleet| fleet.scheduler.service_table().unwrap().services[0].endpoints.len();
+    assert_eq!(endpoints(&fleet), 1);
+    fleet.agents.get_mut(&home).unwrap().connected = false;
+    fleet.advance(5_000);
+    assert_eq!(endpoints(&fleet), 0, "it is silent");
+
+    // The same boot on a new session, whose report is still on its way.
+    let (session, facts) = (SessionId(100), fleet.agents[&home].facts.clone());
+    fleet.step(Input::SessionOpened { node: home.clone(), session, facts });
+    assert_eq!(endpoints(&fleet), 0, "nobody knows yet what runs there now");
+    let agent = fleet.agents.get_mut(&home).unwrap();
+    (agent.connected, agent.session) = (true, session);
+    fleet.report_all(&home);
+
+    assert_eq!(endpoints(&fleet), 1);
 }
 
 #[test]

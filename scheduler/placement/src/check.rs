@@ -153,6 +153,19 @@ impl<'e> View<'e> {
         asked.resources()
     }
 
+    /// Whether a group is kept away from a node by somebody in a place of several nodes.
+    pub(crate) fn is_kept_off_a_place(self, node: NodeIndex, index: GroupIndex) -> bool {
+        let (Some(group), Some((class, _))) = (self.group(index), self.fleet.placed(node)) else { return false };
+        let class = self.fleet.class(class);
+        let own = group.demand.affinities.iter().map(|rule| (rule.group, rule.within, rule.relation));
+        let all = own.chain(group.named_by.iter().copied());
+        let mut there = all.filter_map(|(other, within, relation)| match (within, relation) {
+            (Over::Domain(key), Relation::Without) => Some(self.group(other)?.at(key, class.value(key)).total),
+            (Over::Domain(_), Relation::With) | (Over::Node, _) => None,
+        });
+        there.any(|count| count > 0)
+    }
+
     /// The lowest count of a rule's places, of those that have a node that is meant: what [`Spread::skew_max`] is counted
     /// from.
     pub(crate) fn floor(self, group: &Group, over: Over) -> u32 {

@@ -149,6 +149,8 @@ fn difference(held: Amount, amount: Amount) -> Amount {
 /// Finds the node and the instances to displace for one more instance of a group, which fits nowhere now: as few as can be
 /// of the highest priority, then of the next, then the least amount. `victims_on` gives those of `displaceable` on a node.
 ///
+/// Where somebody keeps the group away from a place of several nodes (a rack, a site), nobody is displaced for it.
+///
 /// The best of the [`LOOKS_MAX`] nodes that lack least of what gives way first; the search on a node with very many
 /// different instances ends early with a plan from which nobody can be spared.
 pub fn preempt(
@@ -186,6 +188,10 @@ fn prospect(
 ) -> Option<Prospect> {
     let (shape, free) = (engine.fleet().shape(node)?, engine.fleet().free(node));
     let level = displaceable.level(node, demand.priority, free, demand.amount).filter(|_| shape.available)?;
+    if engine.view().is_kept_off_a_place(node, group) {
+        // Only the node is kept until the room is used: who ends here may be placed elsewhere in that place meanwhile.
+        return None;
+    }
     match engine.check(node, group) {
         // Nobody's end makes a difference to these.
         Ok(()) | Err(Miss::Unavailable | Miss::Class | Miss::Node | Miss::Spread(_) | Miss::PerNode(_)) => None,

@@ -3,8 +3,8 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 use scheduler_placement::{
-    Affinity, Amount, ClassId, Count, Credit, Demand, Displaceable, Engine, GroupIndex, Holding, NodeIndex, NodeShape,
-    Over, Port, Preemption, Protocol, Relation, Selection, SelectionId, Victim, preempt,
+    Affinity, Amount, ClassId, Count, Credit, Demand, Displaceable, DomainKey, Engine, GroupIndex, Holding, NodeIndex,
+    NodeShape, Over, Port, Preemption, Protocol, Relation, Selection, SelectionId, Victim, preempt,
 };
 
 const PORT: Port = Port { number: 9_000, protocol: Protocol::Tcp };
@@ -235,6 +235,26 @@ fn the_lowest_priority_goes_before_the_fewest() {
     let plan = fleet.preempt(urgent);
 
     assert_eq!(plan, Some(Preemption { node: other, victims: vec![2, 1] }));
+}
+
+#[test]
+fn whom_a_rule_keeps_off_a_site_displaces_nobody_for_it() {
+    for (within, found) in [(Over::Node, true), (Over::Domain(DomainKey(0)), false)] {
+        let mut fleet = Fleet::new();
+        let (one, _) = (fleet.node(1_000, 1_000), fleet.node(1_000, 1_000));
+        let low = fleet.group(0, 600, 600);
+        fleet.place(low, one);
+        let rule = Affinity { group: low, within, relation: Relation::Without };
+        let large = fleet.group(3, 500, 500);
+        fleet.place(large, NodeIndex(1));
+        let amount = Amount { cpu_millis: 600, memory_kib: 600 };
+        let urgent = fleet.group_with(Demand { priority: 2, amount, affinities: vec![rule], ..Demand::default() });
+
+        let plan = fleet.preempt(urgent);
+
+        let expected = Preemption { node: one, victims: vec![0] };
+        assert_eq!(plan, found.then_some(expected), "it would come back beside the urgent one");
+    }
 }
 
 #[test]

@@ -58,10 +58,12 @@ impl HttpPorts {
 fn line(refused: &Refused) -> String {
     let Refused { port, bind, service, error } = refused;
     let place = bind.as_ref().map(|bind| format!(" at {bind}")).unwrap_or_default();
-    let reason = match error.kind() {
-        io::ErrorKind::AddrInUse => "another program listens there".to_owned(),
-        io::ErrorKind::AddrNotAvailable => "this node has no such address".to_owned(),
-        _ => error.to_string(),
+    let reason = if error.kind() == io::ErrorKind::AddrInUse {
+        "another program listens there".to_owned()
+    } else if error.kind() == io::ErrorKind::AddrNotAvailable {
+        "this node has no such address".to_owned()
+    } else {
+        error.to_string()
     };
     format!("tcp port {port}{place} of {service}: {reason}")
 }

@@ -3,16 +3,17 @@
 use std::{io, net::Ipv4Addr, sync::Arc};
 
 use agent_containerd::Containerd;
-use agent_core::{Agent, Settings};
+use agent_core::{Agent, Settings, effect::Balancing};
 use agent_network::Network;
 use api_daemon::{
     identity::clock::ClockFloor,
     notify, shutdown,
     supervisor::{PartFailed, Supervisor},
 };
+use api_types::id::NodeId;
 use sysinfo::System;
 use thiserror::Error;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -20,11 +21,11 @@ use crate::{
     balancing::Balancer,
     clock::Clock,
     config::{Config, ConfigProblem},
-    control_loop::{ControlLoop, MESSAGES_MAX},
+    control_loop::{ControlLoop, MESSAGES_MAX, Message},
     devices::Watch,
     facts::{self, Sampler},
     gateway::HttpPorts,
-    inspection::Inspector,
+    inspection::{Inspector, Question},
     keeper::Keeper,
     last_assignments::{LastAssignments, Recovered},
     machine_end,
@@ -86,6 +87,29 @@ struct Node {
     address: Ipv4Addr,
 }
 
+/// The parts that follow how the node shall balance, before they start.
+struct Followers {
+    node: NodeId,
+    network: Arc<Network>,
+    outbox: Arc<Outbox>,
+    messages: mpsc::Sender<Message>,
+    balancing: watch::Receiver<Option<(u64, Arc<Balancing>)>>,
+    questions: mpsc::Receiver<Question>,
+}
+
+impl Followers {
+    fn start(self, parts: &mut Supervisor, token: &CancellationToken) {
+        let Self { node, network, outbox, messages, balancing, questions } = self;
+        let balancer =
+            Balancer { network: network.clone(), wanted: balancing.clone(), messages, outbox: outbox.clone() };
+        let http_ports = HttpPorts { wanted: balancing.clone(), outbox: outbox.clone() };
+        let inspector = Inspector { questions, outbox, node, network, table: balancing };
+        parts.spawn_once("balancer", balancer.run(token.clone()));
+        parts.spawn_once("http ports", http_ports.run(token.clone()));
+        parts.spawn_once("inspector", inspector.run(token.clone()));
+    }
+}
+
 /// Runs until SIGTERM or SIGINT; instances run on, unless the machine ends.
 pub(crate) async fn run(config: &Config) -> Result<(), RunError> {
     let token = shutdown::on_signals()?;
@@ -141,12 +165,6 @@ fn parts(config: &Config, disk: Disk, node: Node, token: &CancellationToken) -> 
     let (latest, link, clock) = (Latest::new(), Link::default(), Clock::start());
 
     let (shelf, keeper) = Keeper::new(&last);
-    let balancer = Balancer {
-        network: network.clone(),
-        wanted: latest.balancing.subscribe(),
-        messages: messages.clone(),
-        outbox: outbox.clone(),
-    };
     let observer = Observer {
         containerd: containerd.clone(),
         network: network.clone(),
@@ -154,14 +172,14 @@ fn parts(config: &Config, disk: Disk, node: Node, token: &CancellationToken) -> 
         outbox: outbox.clone(),
         wanted: latest.observe.clone(),
     };
-    let http_ports = HttpPorts { wanted: latest.balancing.subscribe(), outbox: outbox.clone() };
     let (inspections, questions) = mpsc::channel(INSPECTIONS_MAX);
-    let inspector = Inspector {
-        questions,
-        outbox: outbox.clone(),
+    let followers = Followers {
         node: membership.node.clone(),
         network: network.clone(),
-        table: latest.balancing.subscribe(),
+        outbox: outbox.clone(),
+        messages: messages.clone(),
+        balancing: latest.balancing.subscribe(),
+        questions,
     };
     let names =
         Names::new(membership.node.clone(), address, latest.balancing.subscribe(), outbox.clone(), network.clone());
@@ -203,10 +221,8 @@ fn parts(config: &Config, disk: Disk, node: Node, token: &CancellationToken) -> 
     let mut parts = Supervisor::new(token.clone());
     parts.spawn_once("control loop", control_loop.run(token.clone()));
     parts.spawn_once("observer", observer.run(token.clone()));
-    parts.spawn_once("balancer", balancer.run(token.clone()));
-    parts.spawn_once("http ports", http_ports.run(token.clone()));
+    followers.start(&mut parts, token);
     parts.spawn_once("names", names.run(token.clone()));
-    parts.spawn_once("inspector", inspector.run(token.clone()));
     parts.spawn_once("neighbours", neighbours.run(token.clone()));
     parts.spawn_once("keeper", keeper.run(token.clone()));
     parts.spawn_once("session", session.run(token.clone()));

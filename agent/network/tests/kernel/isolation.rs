@@ -141,7 +141,7 @@ fn a_workload_admits_whom_it_names_on_every_way() {
     let [server, friend, stranger, newcomer] =
         [("web-1", 2), ("friend-1", 3), ("stranger-1", 4), ("new-1", 5)].map(|(name, last)| here.start(name, last));
     let [far_friend, far_stranger] = [("friend-2", 2), ("stranger-2", 3)].map(|(name, last)| there.start(name, last));
-    let members: [(&str, Option<&[&str]>, &[&Instance]); 3] = [
+    let members: [Member<'_>; 3] = [
         ("default/web", Some(&["namespace:friends"]), &[&server]),
         ("friends/app", None, &[&friend, &far_friend]),
         ("others/app", None, &[&stranger, &far_stranger]),
@@ -201,8 +201,11 @@ fn who_is_admitted_changes_by_elements_and_cuts_nobody_off() {
     }
 }
 
+/// A workload, whom it admits, and its instances.
+type Member<'a> = (&'a str, Option<&'a [&'a str]>, &'a [&'a Instance]);
+
 /// The plan, in which workloads admit only some others; the first is the service under test.
-fn restricted(mut plan: Plan, members: &[(&str, Option<&[&str]>, &[&Instance])]) -> Plan {
+fn restricted(mut plan: Plan, members: &[Member<'_>]) -> Plan {
     let access = |allow: Option<&[&str]>, instances: &[&Instance]| Access {
         allow_from: allow
             .map(|sources| sources.iter().map(|source| source.parse::<Source>().expect("a source")).collect()),

@@ -112,12 +112,12 @@ fn check_network(spec: &WorkloadSpec) -> Result<(), ValidationError> {
         let (name, own) = (&port.name, port.container);
         if port.host != Some(own) {
             return fault(
-                &format!("ports.{name}.host"),
+                format!("ports.{name}.host"),
                 format!("in the node's network it is {own}, the container's port"),
             );
         }
         if port.publish == Some(own) {
-            return fault(&format!("ports.{name}.publish"), format!("port {own} of the node is the process's own"));
+            return fault(format!("ports.{name}.publish"), format!("port {own} of the node is the process's own"));
         }
     }
     if spec.ipv6 {

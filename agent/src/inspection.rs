@@ -31,7 +31,7 @@ use crate::session::outbox::Outbox;
 const TRIES_MAX: usize = 1000;
 
 /// What is asked, and the service table as the scheduler sent it.
-pub(crate) type Question = (InspectNetwork, Option<ServiceTable>);
+pub(crate) type Question = (InspectNetwork, Option<Arc<ServiceTable>>);
 
 /// The part that answers, one question after the other.
 #[derive(Debug)]
@@ -67,12 +67,12 @@ impl Inspector {
         }
     }
 
-    async fn answer(&self, wish: InspectNetwork, held: Option<ServiceTable>) -> NetworkInspected {
+    async fn answer(&self, wish: InspectNetwork, held: Option<Arc<ServiceTable>>) -> NetworkInspected {
         let balancing = self.table.borrow().as_ref().map(|(_, balancing)| Arc::clone(balancing));
         let mut found = NetworkInspected {
             request: wish.request,
-            table: held.as_ref().map(services_marker),
-            table_sum: held.as_ref().map(table_sum).unwrap_or_default(),
+            table: held.as_deref().map(services_marker),
+            table_sum: held.as_deref().map(table_sum).unwrap_or_default(),
             ..NetworkInspected::default()
         };
         match (wish.trace, balancing) {

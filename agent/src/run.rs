@@ -198,6 +198,7 @@ fn parts(config: &Config, disk: Disk, node: Node, token: &CancellationToken) -> 
         system,
         devices,
     };
+    let services = services.map(Arc::new);
     let settings = Settings { node_address: Some(node.address), ..Settings::new(membership.node.clone()) };
     let core = Agent::new(settings, assignments.clone(), services.clone(), clock.now());
     let kernel = (network, names.clone());
@@ -210,7 +211,7 @@ fn parts(config: &Config, disk: Disk, node: Node, token: &CancellationToken) -> 
         outbox: outbox.clone(),
         clock,
     };
-    latest.table.send_replace(services.clone().map(Arc::new));
+    latest.table.send_replace(services.clone());
     let performer = Performer::new(tools, latest, shelf, outbox.clone());
     let control_loop = ControlLoop { core, clock, messages: inbox, performer, outbox: outbox.clone() };
     let floor = Arc::new(ClockFloor::new(membership.clock_floor()));

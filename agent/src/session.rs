@@ -57,7 +57,7 @@ pub(crate) struct Link(Arc<Mutex<Option<Dispatcher>>>);
 #[derive(Debug)]
 pub(crate) struct Held {
     assignments: Option<AssignmentSet>,
-    services: Option<ServiceTable>,
+    services: Option<Arc<ServiceTable>>,
     highest_epoch: Epoch,
 }
 
@@ -109,7 +109,7 @@ impl Link {
 
 impl Held {
     /// Begins with what the disk gave back.
-    pub(crate) fn new(assignments: Option<AssignmentSet>, services: Option<ServiceTable>) -> Self {
+    pub(crate) fn new(assignments: Option<AssignmentSet>, services: Option<Arc<ServiceTable>>) -> Self {
         let epochs = assignments.iter().map(|set| set.epoch).chain(services.iter().map(|table| table.epoch));
         let highest_epoch = epochs.max().unwrap_or_default();
         Self { assignments, services, highest_epoch }
@@ -266,8 +266,8 @@ impl Session {
         if update.marker.epoch != epoch {
             return Err(Ended::Unreadable(format!("a service table of epoch {}", update.marker.epoch)));
         }
-        let table = apply_services(self.held.services.as_ref(), update);
-        let table = table.map_err(|gap| Ended::Unreadable(gap.to_string()))?;
+        let table = apply_services(self.held.services.as_deref(), update);
+        let table = Arc::new(table.map_err(|gap| Ended::Unreadable(gap.to_string()))?);
         self.held.services = Some(table.clone());
         self.tell(Input::Services(table)).await
     }
@@ -306,7 +306,7 @@ impl Session {
             agent_version: env!("CARGO_PKG_VERSION").to_owned(),
             boot_id: self.boot_id.clone(),
             assignments: self.held.assignments.as_ref().map(assignments_marker),
-            services: self.held.services.as_ref().map(services_marker),
+            services: self.held.services.as_deref().map(services_marker),
             highest_epoch: self.held.highest_epoch,
             facts: self.outbox.facts(),
         }

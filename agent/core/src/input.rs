@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::Ipv4Addr,
+    sync::Arc,
 };
 
 use api_types::{
@@ -33,7 +34,7 @@ pub enum Input {
     /// The scheduler says what shall be on this node. Always whole; the session made it so.
     Assigned(AssignmentSet),
     /// The scheduler says how to balance. Always whole.
-    Services(ServiceTable),
+    Services(Arc<ServiceTable>),
     /// A session began: the next report must be complete.
     SessionOpened {
         /// Which run of the scheduler is at the other end.

@@ -143,7 +143,7 @@ impl Agent {
     pub fn new(
         settings: Settings,
         assignments: Option<AssignmentSet>,
-        services: Option<ServiceTable>,
+        services: Option<Arc<ServiceTable>>,
         now: Timestamp,
     ) -> Self {
         let mut agent = Self {
@@ -152,7 +152,7 @@ impl Agent {
             confirmed: false,
             confirm_at: None,
             listed: BTreeSet::new(),
-            table: services.map(Arc::new),
+            table: services,
             instances: BTreeMap::new(),
             gone: Gone::default(),
             images: Images::default(),
@@ -273,12 +273,11 @@ impl Agent {
         effects.push(Effect::KeepAssignments(Arc::new(set)));
     }
 
-    fn services(&mut self, now: Timestamp, table: ServiceTable, effects: &mut Effects) {
+    fn services(&mut self, now: Timestamp, table: Arc<ServiceTable>, effects: &mut Effects) {
         let version = (table.epoch, table.generation);
         if self.table.as_ref().is_some_and(|held| version <= (held.epoch, held.generation)) {
             return;
         }
-        let table = Arc::new(table);
         self.table = Some(table.clone());
         self.follow_table(now);
         effects.push(Effect::KeepServices(table));

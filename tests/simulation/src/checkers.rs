@@ -4,3 +4,4 @@ pub mod causes;
 pub mod convergence;
 pub mod every_second;
 pub mod oracle;
+pub mod rules;

@@ -9,9 +9,11 @@ use scheduler_core::{
 };
 
 use crate::{
+    equipment::labels_of,
     event::{Event, NodeIndex, Wish},
+    fault::SITES,
     random::Random,
-    shape::{Shape, labels_of},
+    shape::{Company, Even, Place, Shape, Urgency, Wanted, volume},
     story::Deed,
     world::World,
 };
@@ -122,13 +124,18 @@ impl World {
                 self.demand.removed.insert(node);
                 Wish::Remove(node)
             }
-            Deed::Cordon { .. } | Deed::Drain { .. } | Deed::Forget { .. } => return,
+            Deed::ForgetVolume { workload, slot } => {
+                let Some(id) = id(&workload) else { return };
+                Wish::ForgetVolume(id, slot)
+            }
+            Deed::Resume { site } if site < SITES => Wish::Resume(site),
+            Deed::Cordon { .. } | Deed::Drain { .. } | Deed::Forget { .. } | Deed::Resume { .. } => return,
             Deed::SchedulerDies { .. } | Deed::SchedulerFreezes { .. } | Deed::SlowDisk { .. } => return,
             Deed::BlackOut { .. } | Deed::RegistryAway { .. } | Deed::AgentDies { .. } => return,
             Deed::AgentFreezes { .. } | Deed::PowerOff { .. } | Deed::ContainerdDies { .. } => return,
             Deed::ContainerdHangs { .. } | Deed::Cut { .. } | Deed::Break { .. } => return,
             Deed::DiskForgets { .. } | Deed::RemoveContainer { .. } => return,
-            Deed::Ghost { .. } | Deed::Replay { .. } | Deed::Look { .. } => return,
+            Deed::Ghost { .. } | Deed::Replay { .. } | Deed::Look { .. } | Deed::Unplug { .. } => return,
         };
         self.demand.queue.push_back(wish);
     }
@@ -164,6 +171,7 @@ impl World {
                     self.demand.wanted.remove(workload);
                 }
                 Wish::Admit(_) | Wish::Remove(_) | Wish::Availability(..) => {}
+                Wish::ForgetVolume(..) | Wish::Resume(_) => {}
             }
             self.utter(wish);
         }
@@ -177,6 +185,11 @@ impl World {
             // The wish before was granted, and its answer lost; or its workload is gone since.
             (Err(Refusal::UnknownWorkload(_)), Wish::Delete(_) | Wish::Scale(..)) => true,
             (Err(Refusal::UnknownNode(_)), Wish::Remove(_) | Wish::Availability(..)) => true,
+            (Err(Refusal::UnknownVolume(_)), Wish::ForgetVolume(..)) => true,
+            // All its nodes were removed.
+            (Err(Refusal::UnknownSite(_)), Wish::Resume(_)) => true,
+            // Nothing is silent there (any more).
+            (Err(Refusal::Conflict(_)), Wish::Resume(_)) => true,
             (Err(_), _) => false,
         };
         if !in_order {
@@ -221,6 +234,8 @@ impl World {
             Wish::Delete(workload) => Change::Delete { workload },
             Wish::Remove(node) => Change::RemoveNode { node: node_id(node), force: true },
             Wish::Availability(node, availability) => Change::SetAvailability { node: node_id(node), availability },
+            Wish::ForgetVolume(workload, slot) => Change::ForgetVolume { workload, volume: volume(), slot },
+            Wish::Resume(site) => Change::ResumeSite { site: format!("site-{site}") },
         };
         self.demand.asked = Some((request, wish));
         self.after(PATIENCE_MS, Event::DemandTimeout { request: request.0 });
@@ -238,7 +253,7 @@ fn make_up(random: &mut Random, demand: &mut Demand, nodes: usize, growing: bool
     let is_service = shape.replicas.is_some();
     let (workload, count) = (shape.name.clone(), known.len());
     let node = random.index(nodes);
-    Some(match random.between(0, 10) {
+    Some(match random.between(0, 11) {
         0 | 1 if is_service => {
             let most = if growing { 60 } else { 12 };
             Deed::Scale { workload, replicas: number(random, 0, most) }
@@ -248,6 +263,10 @@ fn make_up(random: &mut Random, demand: &mut Demand, nodes: usize, growing: bool
         5 => Deed::Apply(Box::new(shape)),
         6 => Deed::Drain { node, for_ms: random.between(5000, 60_000) },
         7 => Deed::Cordon { node, for_ms: random.between(5000, 60_000) },
+        11 if random.per_mille(300) => Deed::Resume { site: random.index(SITES) },
+        11 if shape.volume => {
+            Deed::ForgetVolume { workload, slot: random.per_mille(700).then(|| number(random, 0, 9)) }
+        }
         8 if random.per_mille(300) => Deed::Forget { node, for_ms: random.between(1000, 60_000) },
         _ if count < if growing { WORKLOADS_MAX } else { 8 } => {
             demand.services += 1;
@@ -272,6 +291,7 @@ fn service(random: &mut Random, number_of: u64, nodes: usize) -> Shape {
     if random.per_mille(150) {
         shape.per_node = Some(number(random, 1, 3));
     }
+    add_rules(random, &mut shape, number_of);
     if random.per_mille(150) {
         // Some are so large that not all of them have room.
         shape.cpu_millis = random.between(200, 1500);
@@ -279,6 +299,44 @@ fn service(random: &mut Random, number_of: u64, nodes: usize) -> Shape {
         shape.replicas = Some(number(random, 1, u64::try_from(nodes).unwrap_or(1).min(40)));
     }
     shape
+}
+
+/// What some ask for beyond room: devices, company, distance, evenness, to be first or last.
+fn add_rules(random: &mut Random, shape: &mut Shape, number_of: u64) {
+    shape.device = match random.between(0, 29) {
+        0 | 1 => Some(Wanted::Camera),
+        2 => Some(Wanted::GpuShare),
+        3 => Some(Wanted::GpuMillis(number(random, 1, 3) * 250)),
+        _ => None,
+    };
+    // It may have been deleted, and it may come later.
+    let other = random.between(1, number_of + 2);
+    let company = |random: &mut Random| {
+        let within = place(random);
+        (other != number_of).then(|| Company { workload: format!("service-{other}"), within })
+    };
+    match random.between(0, 11) {
+        0 => shape.with = company(random),
+        1 => shape.without = company(random),
+        _ => {}
+    }
+    if random.per_mille(120) {
+        shape.even = Some(Even { over: place(random), skew: number(random, 1, 3) });
+    }
+    shape.priority = match random.between(0, 15) {
+        0 | 1 => Some(Urgency::Low),
+        2 => Some(Urgency::High),
+        3 => Some(Urgency::Critical),
+        _ => None,
+    };
+}
+
+fn place(random: &mut Random) -> Place {
+    match random.between(0, 2) {
+        0 => Place::Node,
+        1 => Place::Site,
+        _ => Place::Rack,
+    }
 }
 
 fn daemon(random: &mut Random, name: &str) -> Shape {
@@ -300,5 +358,7 @@ fn describe(wish: &Wish) -> String {
         Wish::Scale(workload, replicas) => format!("scale {workload} to {replicas}"),
         Wish::Delete(workload) => format!("delete {workload}"),
         Wish::Availability(node, availability) => format!("edge-{node} shall be {availability:?}"),
+        Wish::ForgetVolume(workload, slot) => format!("forget the data of {workload}, slot {slot:?}"),
+        Wish::Resume(site) => format!("what is silent of site-{site} is dead"),
     }
 }

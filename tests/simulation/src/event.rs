@@ -77,6 +77,20 @@ pub enum Event {
         /// Which run was stopped.
         epoch: Epoch,
     },
+    /// An agent looks for its devices.
+    LookForDevices {
+        /// Where.
+        node: NodeIndex,
+        /// In which life of the agent.
+        life: u64,
+    },
+    /// Somebody plugs a device in again.
+    Plugged {
+        /// Where.
+        node: NodeIndex,
+        /// Its name.
+        device: String,
+    },
     /// Power is back.
     PowerOn(NodeIndex),
     /// containerd is back.
@@ -177,6 +191,8 @@ pub enum Up {
     NodeReport(Vec<Condition>),
     /// By which table its kernel balances.
     Programmed(Version),
+    /// What it is now.
+    Facts(NodeFacts),
 }
 
 /// What the scheduler tells an agent.
@@ -208,4 +224,8 @@ pub enum Wish {
     Delete(WorkloadId),
     /// A node shall be used like this.
     Availability(NodeIndex, Availability),
+    /// The data of a workload is given up: of one slot, or of all.
+    ForgetVolume(WorkloadId, Option<u32>),
+    /// What is silent of a site is dead.
+    Resume(usize),
 }

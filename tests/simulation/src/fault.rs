@@ -77,13 +77,15 @@ impl World {
             | Deed::RemoveContainer { node, .. }
             | Deed::Ghost { node }
             | Deed::Replay { node }
-            | Deed::Look { node } => {
+            | Deed::Look { node }
+            | Deed::Unplug { node, .. } => {
                 if node < self.nodes.len() {
                     self.enact_on(node, deed);
                 }
             }
             Deed::Apply(_) | Deed::Scale { .. } | Deed::Delete { .. } => {}
             Deed::Cordon { .. } | Deed::Drain { .. } | Deed::Forget { .. } => {}
+            Deed::ForgetVolume { .. } | Deed::Resume { .. } => {}
         }
     }
 
@@ -130,10 +132,12 @@ impl World {
                     self.look(node);
                 }
             }
+            Deed::Unplug { number, for_ms, .. } => self.unplug(node, number, for_ms),
             Deed::SchedulerDies { .. } | Deed::SchedulerFreezes { .. } | Deed::SlowDisk { .. } => {}
             Deed::BlackOut { .. } | Deed::RegistryAway { .. } | Deed::Cut { .. } | Deed::Apply(_) => {}
             Deed::Scale { .. } | Deed::Delete { .. } => {}
             Deed::Cordon { .. } | Deed::Drain { .. } | Deed::Forget { .. } => {}
+            Deed::ForgetVolume { .. } | Deed::Resume { .. } => {}
         }
     }
 
@@ -155,6 +159,9 @@ impl World {
             self.heal(&[index]);
             self.thaw_agent(index);
             self.nodes[index].runtime.hangs_until = self.now;
+            for device in self.nodes[index].unplugged.clone() {
+                self.plugged(index, &device);
+            }
             self.after(100, Event::PowerOn(index));
             self.after(200, Event::RuntimeBack(index));
             self.after(300, Event::AgentStart(index));
@@ -223,7 +230,7 @@ impl World {
             self.step_agent(node, AgentInput::Assigned((*set).clone()));
         }
         if let Some(table) = table {
-            self.step_agent(node, AgentInput::Services((*table).clone()));
+            self.step_agent(node, AgentInput::Services(table));
         }
     }
 
@@ -281,7 +288,8 @@ fn make_up(random: &mut Random, nodes: usize) -> Option<Deed> {
         80..=87 => Deed::RemoveContainer { node, number: random.between(0, 99) },
         88..=91 => Deed::Ghost { node },
         92..=95 => Deed::Replay { node },
-        96..=98 => Deed::Look { node },
+        96 => Deed::Look { node },
+        97..=98 => Deed::Unplug { node, number: random.between(0, 1), for_ms: random.between(1000, 60_000) },
         _ => return None,
     })
 }

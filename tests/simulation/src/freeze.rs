@@ -73,6 +73,7 @@ impl World {
             Event::AgentTick(node) | Event::Dial(node) => Some(*node),
             Event::Answer { node, .. } | Event::Probe { node, .. } => Some(*node),
             Event::Programmed { node, .. } | Event::Kept { node, .. } => Some(*node),
+            Event::LookForDevices { node, .. } => Some(*node),
             Event::Down(id, _) | Event::AgentNotices(id) | Event::Heartbeat(id) => of_connection(self, id),
             Event::SchedulerTick | Event::Committed { .. } | Event::Pump(_) | Event::Up(..) => {
                 return self.hold_back_from_scheduler(event);
@@ -80,7 +81,11 @@ impl World {
             Event::SchedulerNotices(_) => return self.hold_back_from_scheduler(event),
             Event::SchedulerStart | Event::AgentStart(_) | Event::Rejoin(_) | Event::AgentDies(_) => None,
             Event::AgentThaws { .. } | Event::SchedulerThaws { .. } | Event::GiveUp(_) => None,
-            Event::PowerOn(_) | Event::RuntimeBack(_) | Event::Done { .. } | Event::Exit { .. } => None,
+            Event::Plugged { .. }
+            | Event::PowerOn(_)
+            | Event::RuntimeBack(_)
+            | Event::Done { .. }
+            | Event::Exit { .. } => None,
             Event::Heal(_) | Event::Fault | Event::Demand | Event::Reply { .. } => None,
             Event::DemandTimeout { .. } | Event::Uncordon(_) | Event::Sweep => None,
         };

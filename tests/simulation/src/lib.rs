@@ -3,6 +3,7 @@
 pub mod checkers;
 pub mod demand;
 pub mod disk;
+pub mod equipment;
 pub mod event;
 pub mod fault;
 pub mod freeze;

@@ -1,6 +1,10 @@
 //! The real agent core in a simulated daemon: its disk, its session, its crashes.
 
-use std::{collections::BTreeMap, net::Ipv4Addr, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::Ipv4Addr,
+    sync::Arc,
+};
 
 use agent_core::{
     Agent, Settings,
@@ -10,6 +14,7 @@ use agent_core::{
 use api_types::{
     assignment::AssignmentSet,
     counter::SessionId,
+    device::Device,
     id::{InstanceId, NodeId},
     instance::Desired,
     node::{Condition, NodeFacts},
@@ -37,6 +42,8 @@ pub struct SimNode {
     pub site: usize,
     /// What it says it is.
     pub facts: NodeFacts,
+    /// Whether it last said that its container runtime is well.
+    pub said_well: bool,
     /// What it last said it is.
     pub told: Option<NodeFacts>,
     /// The core, while the daemon runs.
@@ -81,6 +88,14 @@ pub struct SimNode {
     pub session: Option<SessionId>,
     /// A report of an earlier session, to arrive once more.
     pub said: Option<(SessionId, Report)>,
+    /// The names of its devices that are not plugged in.
+    pub unplugged: BTreeSet<String>,
+    /// The names of those that the kernel knows as others since they were plugged in again, until somebody looks.
+    pub exchanged: BTreeSet<String>,
+    /// When each device was away last.
+    pub away_at: BTreeMap<String, Timestamp>,
+    /// The devices that the agent offered after its last look; `None` = it did not look yet.
+    pub last_look: Option<Vec<Device>>,
     /// Who is probed, and how often in milliseconds.
     pub probes: BTreeMap<crate::event::Key, u64>,
     tick_at: Option<Timestamp>,
@@ -108,6 +123,7 @@ impl SimNode {
             id,
             site: index % SITES,
             facts,
+            said_well: true,
             told: None,
             agent: None,
             life: 0,
@@ -130,6 +146,10 @@ impl SimNode {
             stood_still_until: now,
             session: None,
             said: None,
+            unplugged: BTreeSet::new(),
+            exchanged: BTreeSet::new(),
+            away_at: BTreeMap::new(),
+            last_look: None,
             probes: BTreeMap::new(),
             tick_at: None,
             offset_ms: 0,
@@ -159,9 +179,10 @@ impl World {
         sim.life += 1;
         sim.tick_at = None;
         sim.kernel_is_well = false;
+        sim.last_look = None;
         sim.offset_ms = sim.clock_ms;
         let set = sim.disk.0.as_deref().cloned();
-        let table = sim.disk.1.as_deref().cloned();
+        let table = sim.disk.1.clone();
         let now = sim.by_its_clock(self.now);
         sim.agent = Some(Agent::new(Settings::new(sim.id.clone()), set, table, now));
         let line = format!("{}: agent starts", sim.id);
@@ -169,6 +190,7 @@ impl World {
         self.look(index);
         let pause = self.nodes[index].random.between(10, 300);
         self.after(pause, Event::Dial(index));
+        self.look_for_devices_first(index);
         self.arm_agent(index);
     }
 
@@ -274,7 +296,7 @@ impl World {
                     self.after(pause, Event::AgentDies(index));
                 }
             }
-            Down::Services(table) => self.step_agent(index, Input::Services((*table).clone())),
+            Down::Services(table) => self.step_agent(index, Input::Services(table)),
         }
     }
 

@@ -47,8 +47,10 @@ pub struct SimContainer {
 pub struct SimProcess {
     /// Its id.
     pub pid: u32,
-    /// When it was started.
+    /// When it was started, by its node's clock.
     pub started_at: Timestamp,
+    /// When it was started.
+    pub born_at: Timestamp,
     /// From when on its probes succeed.
     pub ready_at: Timestamp,
 }
@@ -274,7 +276,7 @@ impl World {
         let ready_at = self.now + self.nodes[index].random.between(0, 2500);
         // By the clock of the node, whatever that shows.
         let started_at = self.nodes[index].by_its_clock(self.now);
-        let process = SimProcess { pid, started_at, ready_at };
+        let process = SimProcess { pid, started_at, born_at: self.now, ready_at };
         let container = SimContainer { image: image.to_owned(), process: Some(process), exit: Exit::Unknown };
         self.nodes[index].runtime.containers.insert(key.clone(), container);
         self.died_at.remove(&key.0);

@@ -79,6 +79,9 @@ pub struct Doom {
     pub down_ms: u64,
 }
 
+/// Milliseconds after a change of the service table within which a session sends it: several changes become one.
+const TABLE_PAUSE_MS: u64 = 400;
+
 /// The most inputs that are stepped before one transaction.
 const BATCH_MAX: usize = 256;
 
@@ -281,7 +284,7 @@ impl World {
                     self.scheduler.table = self.scheduler.core.as_ref().and_then(Scheduler::service_table);
                     let all: Vec<NodeIndex> = self.scheduler.sessions.keys().copied().collect();
                     for index in all {
-                        self.pump_soon(index);
+                        self.pump_within(index, TABLE_PAUSE_MS);
                     }
                 }
                 Effect::NodeRemoved(node) => self.show_removed(&node),

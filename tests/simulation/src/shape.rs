@@ -1,20 +1,22 @@
 //! A workload as a story tells it: a few words, from which the whole spec follows.
 
-use std::{collections::BTreeMap, fmt};
+mod text;
 
 use api_types::{
     container::{ContainerSpec, Mount, PortSpec, Protocol},
-    id::WorkloadId,
-    placement::{Constraint, ConstraintKey, Domain, Operator, Spread},
+    device::{DeviceAmount, DeviceRequest},
+    id::{Name, WorkloadId},
+    placement::{Affinity, Constraint, ConstraintKey, Domain, Operator, Priority, Relation, Spread},
     probe::{ProbeCheck, ProbeSpec},
     resources::{ResourceSpec, Resources},
     workload::{WorkloadKind, WorkloadSpec},
 };
 
-use crate::story::text::Words;
-
 /// Part of the image's name of a workload whose processes end at once, as long as there are faults.
 pub const FLAPS: &str = "/flaps/";
+
+/// The name of the volume of those that have data that stays.
+pub const VOLUME: &str = "data";
 
 /// What a workload of the simulation may ask for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,6 +41,16 @@ pub struct Shape {
     pub host_port: Option<u16>,
     /// Most of its instances on one node.
     pub per_node: Option<u32>,
+    /// A device that each of its instances has.
+    pub device: Option<Wanted>,
+    /// A workload without which it is not in a place.
+    pub with: Option<Company>,
+    /// A workload which it shuns.
+    pub without: Option<Company>,
+    /// What it is even over, whatever that costs.
+    pub even: Option<Even>,
+    /// Who goes first.
+    pub priority: Option<Urgency>,
     /// Whether it is spread over racks before all else.
     pub racks: bool,
     /// Whether it has data that stays.
@@ -49,6 +61,57 @@ pub struct Shape {
     pub never_replaced: bool,
     /// Whether its processes end at once.
     pub flaps: bool,
+}
+
+/// What an instance has of a device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wanted {
+    /// A camera for itself.
+    Camera,
+    /// One share of a GPU.
+    GpuShare,
+    /// So many thousandths of a GPU.
+    GpuMillis(u32),
+}
+
+/// Another workload, and what counts as one place with it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Company {
+    /// The other one.
+    pub workload: String,
+    /// Where it is together or apart with it.
+    pub within: Place,
+}
+
+/// A hard rule of evenness.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Even {
+    /// Over what.
+    pub over: Place,
+    /// By how many instances the fullest may exceed the emptiest.
+    pub skew: u32,
+}
+
+/// What nodes have in common.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// They are one.
+    Node,
+    /// The site.
+    Site,
+    /// The label `rack`.
+    Rack,
+}
+
+/// How urgent a workload is that is not as urgent as most.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Urgency {
+    /// After all others.
+    Low,
+    /// Before most.
+    High,
+    /// Before all others.
+    Critical,
 }
 
 impl Shape {
@@ -66,6 +129,11 @@ impl Shape {
             tier: None,
             host_port: None,
             per_node: None,
+            device: None,
+            with: None,
+            without: None,
+            even: None,
+            priority: None,
             racks: false,
             volume: false,
             probe: false,
@@ -106,22 +174,11 @@ impl Shape {
                 allow: Vec::new(),
             });
         }
-        let label = |name: &str| ConstraintKey::Label(name.to_owned());
-        spec.placement.constraints.extend(self.arch.iter().map(|arch| equal(ConstraintKey::Arch, arch)));
-        spec.placement.constraints.extend(self.disk.iter().map(|disk| equal(label("disk"), disk)));
-        spec.placement.constraints.extend(self.tier.map(|tier| Constraint {
-            key: label("tier"),
-            operator: Operator::AtLeast,
-            values: vec![tier.to_string()],
-        }));
-        if self.racks {
-            spec.placement.spread.insert(0, Spread::soft(Domain::Label("rack".to_owned())));
-        }
         if self.volume {
-            let name = "data".parse().expect("a name");
-            spec.container.mounts.insert("/data".to_owned(), Mount::Volume { name, read_only: false });
+            let mount = Mount::Volume { name: volume(), read_only: false };
+            spec.container.mounts.insert("/data".to_owned(), mount);
         }
-        spec.placement.per_node_max = self.per_node;
+        spec.devices.extend(self.device.map(Wanted::request));
         spec.probe = self.probe.then_some(ProbeSpec {
             check: ProbeCheck::Tcp { port: 8080 },
             interval_ms: 2000,
@@ -132,68 +189,73 @@ impl Shape {
         if self.never_replaced {
             spec.disconnect.replace_after_ms = None;
         }
+        self.add_rules(&mut spec);
         spec
     }
 
-    /// Reads what [`fmt::Display`] wrote.
-    ///
-    /// # Errors
-    /// Which word is missing or wrong.
-    pub fn read(words: &mut Words<'_>) -> Result<Self, String> {
-        Ok(Self {
-            replicas: words.optional("replicas")?,
-            version: words.required("version")?,
-            cpu_millis: words.required("cpu")?,
-            memory_mib: words.required("memory")?,
-            arch: words.optional("arch")?,
-            disk: words.optional("disk")?,
-            tier: words.optional("tier")?,
-            host_port: words.optional("host-port")?,
-            per_node: words.optional("per-node")?,
-            racks: words.flag("racks"),
-            volume: words.flag("volume"),
-            probe: words.flag("probe"),
-            never_replaced: words.flag("never-replaced"),
-            flaps: words.flag("flaps"),
-            ..Self::new(&words.required::<String>("workload")?, None)
-        })
+    /// Where it may be and shall be.
+    fn add_rules(&self, spec: &mut WorkloadSpec) {
+        let label = |name: &str| ConstraintKey::Label(name.to_owned());
+        let placement = &mut spec.placement;
+        placement.constraints.extend(self.arch.iter().map(|arch| equal(ConstraintKey::Arch, arch)));
+        placement.constraints.extend(self.disk.iter().map(|disk| equal(label("disk"), disk)));
+        placement.constraints.extend(self.tier.map(|tier| Constraint {
+            key: label("tier"),
+            operator: Operator::AtLeast,
+            values: vec![tier.to_string()],
+        }));
+        if self.racks {
+            placement.spread.insert(0, Spread::soft(Place::Rack.domain()));
+        }
+        if let Some(Even { over, skew }) = self.even {
+            let over = over.domain();
+            placement.spread.retain(|rule| rule.over != over);
+            placement.spread.insert(0, Spread { over, skew_max: Some(skew) });
+        }
+        placement.per_node_max = self.per_node;
+        placement.affinities.extend(self.with.iter().map(|company| company.rule(Relation::With)));
+        placement.affinities.extend(self.without.iter().map(|company| company.rule(Relation::Without)));
+        placement.priority = match self.priority {
+            None => Priority::Normal,
+            Some(Urgency::Low) => Priority::Low,
+            Some(Urgency::High) => Priority::High,
+            Some(Urgency::Critical) => Priority::Critical,
+        };
     }
 }
 
-impl fmt::Display for Shape {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "workload={}", self.name)?;
-        word(f, "replicas", self.replicas.as_ref())?;
-        write!(f, " version={} cpu={} memory={}", self.version, self.cpu_millis, self.memory_mib)?;
-        word(f, "arch", self.arch.as_ref())?;
-        word(f, "disk", self.disk.as_ref())?;
-        word(f, "tier", self.tier.as_ref())?;
-        word(f, "host-port", self.host_port.as_ref())?;
-        word(f, "per-node", self.per_node.as_ref())?;
-        let flags = [
-            ("racks", self.racks),
-            ("volume", self.volume),
-            ("probe", self.probe),
-            ("never-replaced", self.never_replaced),
-            ("flaps", self.flaps),
-        ];
-        flags.iter().filter(|(_, is_set)| *is_set).try_for_each(|(name, _)| write!(f, " {name}"))
-    }
-}
-
-/// The labels of a node of the simulation.
+/// The volume of those that have data that stays.
 #[must_use]
-pub fn labels_of(node: usize) -> BTreeMap<String, String> {
-    let disk = if node.is_multiple_of(3) { "ssd" } else { "sd" };
-    BTreeMap::from([
-        ("disk".to_owned(), disk.to_owned()),
-        ("rack".to_owned(), format!("rack-{}", node % 7)),
-        ("tier".to_owned(), (node % 4).to_string()),
-    ])
+pub fn volume() -> Name {
+    VOLUME.parse().expect("it is a name")
 }
 
-fn word(f: &mut fmt::Formatter<'_>, name: &str, value: Option<&impl fmt::Display>) -> fmt::Result {
-    value.map_or(Ok(()), |value| write!(f, " {name}={value}"))
+impl Wanted {
+    fn request(self) -> DeviceRequest {
+        let (kind, amount) = match self {
+            Self::Camera => ("camera", DeviceAmount::Whole(1)),
+            Self::GpuShare => ("gpu", DeviceAmount::Share),
+            Self::GpuMillis(millis) => ("gpu", DeviceAmount::Millis(millis)),
+        };
+        DeviceRequest { kind: kind.to_owned(), model: None, amount }
+    }
+}
+
+impl Company {
+    fn rule(&self, relation: Relation) -> Affinity {
+        let workload = self.workload.parse().expect("stories use plain names");
+        Affinity { workload, within: self.within.domain(), relation }
+    }
+}
+
+impl Place {
+    fn domain(self) -> Domain {
+        match self {
+            Self::Node => Domain::Node,
+            Self::Site => Domain::Site,
+            Self::Rack => Domain::Label("rack".to_owned()),
+        }
+    }
 }
 
 fn equal(key: ConstraintKey, value: &str) -> Constraint {

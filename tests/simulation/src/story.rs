@@ -74,6 +74,8 @@ pub enum Deed {
     Replay { node: NodeIndex },
     /// An event hints that something changed; nothing did.
     Look { node: NodeIndex },
+    /// Somebody unplugs a device, the one with this number, and plugs it in again.
+    Unplug { node: NodeIndex, number: u64, for_ms: u64 },
     /// A person wants a workload like this.
     Apply(Box<Shape>),
     /// A person wants so many replicas.
@@ -86,6 +88,10 @@ pub enum Deed {
     Drain { node: NodeIndex, for_ms: u64 },
     /// A person has a node forgotten, and it joins again.
     Forget { node: NodeIndex, for_ms: u64 },
+    /// A person gives up data: of one slot, or of all.
+    ForgetVolume { workload: String, slot: Option<u32> },
+    /// A person says that what is silent of a site is dead.
+    Resume { site: usize },
 }
 
 impl Deed {
@@ -95,11 +101,13 @@ impl Deed {
         match self {
             Self::Apply(_) | Self::Scale { .. } | Self::Delete { .. } => true,
             Self::Cordon { .. } | Self::Drain { .. } | Self::Forget { .. } => true,
+            Self::ForgetVolume { .. } | Self::Resume { .. } => true,
             Self::SchedulerDies { .. } | Self::SchedulerFreezes { .. } | Self::SlowDisk { .. } => false,
             Self::BlackOut { .. } | Self::RegistryAway { .. } | Self::AgentDies { .. } => false,
             Self::AgentFreezes { .. } | Self::PowerOff { .. } | Self::ContainerdDies { .. } => false,
             Self::ContainerdHangs { .. } | Self::Cut { .. } | Self::Break { .. } | Self::DiskForgets { .. } => false,
             Self::RemoveContainer { .. } | Self::Ghost { .. } | Self::Replay { .. } | Self::Look { .. } => false,
+            Self::Unplug { .. } => false,
         }
     }
 }

@@ -241,6 +241,8 @@ impl World {
                     self.thaw_scheduler();
                 }
             }
+            Event::LookForDevices { node, life } => self.look_for_devices(node, life),
+            Event::Plugged { node, device } => self.plugged(node, &device),
             Event::PowerOn(node) => self.power_on(node),
             Event::RuntimeBack(node) => self.runtime_back(node),
             Event::Done { node, operation } => self.done(node, operation),

@@ -1,6 +1,6 @@
 //! A node that does what the agent wishes, so that a test can watch what comes of it.
 
-use std::{collections::BTreeMap, net::Ipv4Addr};
+use std::{collections::BTreeMap, net::Ipv4Addr, sync::Arc};
 
 use agent_core::{
     Agent, Settings, Version,
@@ -54,7 +54,7 @@ pub(crate) struct Node {
     /// The table that the scheduler was told of last.
     pub(crate) confirmed: Option<Version>,
     /// What is on disk.
-    pub(crate) disk: (Option<AssignmentSet>, Option<ServiceTable>),
+    pub(crate) disk: (Option<AssignmentSet>, Option<Arc<ServiceTable>>),
     pub(crate) balancing: Option<Balancing>,
     /// Every wish so far.
     pub(crate) log: Vec<Effect>,
@@ -222,7 +222,7 @@ impl Node {
     fn perform(&mut self, effect: &Effect) {
         match effect.clone() {
             Effect::KeepAssignments(set) => self.disk.0 = Some((*set).clone()),
-            Effect::KeepServices(table) => self.disk.1 = Some((*table).clone()),
+            Effect::KeepServices(table) => self.disk.1 = Some(table),
             Effect::Observe => {
                 let list = self.list();
                 self.answer(END_MS, list);
@@ -369,7 +369,7 @@ pub(crate) fn set(generation: u64, assignments: &[Assignment]) -> AssignmentSet 
 }
 
 /// A table with these services, and these endpoints (instance, node, last byte of the address) for each of them.
-pub(crate) fn table(generation: u64, services: &[&str], endpoints: &[(&str, &str, u8)]) -> ServiceTable {
+pub(crate) fn table(generation: u64, services: &[&str], endpoints: &[(&str, &str, u8)]) -> Arc<ServiceTable> {
     let endpoints: Vec<Endpoint> = endpoints
         .iter()
         .map(|(instance, node, last)| Endpoint::new(id(instance), node_id(node), address(*last)))
@@ -401,7 +401,7 @@ pub(crate) fn table(generation: u64, services: &[&str], endpoints: &[(&str, &str
         reach: Reach::Routes,
         across: Across::Routes,
     };
-    ServiceTable {
+    Arc::new(ServiceTable {
         epoch: Epoch(1),
         generation: Generation(generation),
         cluster_range: "10.42.0.0/16".parse().expect("a range"),
@@ -410,5 +410,5 @@ pub(crate) fn table(generation: u64, services: &[&str], endpoints: &[(&str, &str
         services: services.iter().map(service).collect(),
         peers: vec![peer("edge-1", 3), peer("edge-2", 4)],
         watch_key: None,
-    }
+    })
 }

@@ -5,7 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use agent_core::effect::Effect as AgentEffect;
 use api_types::{
     id::{InstanceId, NodeId, WorkloadId},
+    instance::{Desired, Instance},
     time::Timestamp,
+    workload::{WorkloadKind, WorkloadSpec},
 };
 use scheduler_core::effect::Effect;
 
@@ -52,7 +54,7 @@ impl Causes {
             Wish::Availability(node, _) | Wish::Remove(node) => {
                 self.on_nodes(now, &BTreeSet::from([&nodes[*node].id]), scheduler);
             }
-            Wish::Admit(_) => {}
+            Wish::Admit(_) | Wish::ForgetVolume(..) | Wish::Resume(_) => {}
         }
     }
 
@@ -61,6 +63,11 @@ impl Causes {
         for held in scheduler.disk.instances.values().filter(|held| nodes.contains(&held.node)) {
             self.slots.insert((held.workload.clone(), held.slot), now);
         }
+    }
+
+    /// Whether a person changed a workload so lately that what it had may still be on its way out.
+    pub fn is_being_changed(&self, now: Timestamp, workload: &WorkloadId) -> bool {
+        self.workloads.get(workload).is_some_and(|at| now.since(*at) <= EXPLAINS_MS)
     }
 
     fn explain(&self, now: Timestamp, workload: &WorkloadId, slot: u32) -> bool {
@@ -88,7 +95,8 @@ impl World {
         for held in effects.iter().flat_map(|effect| disk.ended_by(effect)) {
             // A rollout may take long, and explains the end of what it replaces as long as it takes.
             let is_outdated = disk.workload(&held.workload).is_none_or(|wanted| held.revision < wanted.runs_since);
-            if !is_outdated && !self.causes.explain(self.now, &held.workload, held.slot) {
+            let is_explained = self.causes.explain(self.now, &held.workload, held.slot) || self.is_displaced(held);
+            if !is_outdated && !is_explained {
                 let what = format!(
                     "the scheduler ends {} (slot {} of {}) on {} without a cause",
                     held.id, held.slot, held.workload, held.node
@@ -97,6 +105,22 @@ impl World {
                 return;
             }
         }
+    }
+
+    /// Whether somebody more urgent, who has not all instances that are wanted, may take the place of an instance.
+    fn is_displaced(&self, held: &Instance) -> bool {
+        let decided = &self.scheduler.decided;
+        let Some(own) = decided.run_of(held).map(|run| run.spec.placement.priority) else { return false };
+        let is_missed = |urgent: &WorkloadSpec| {
+            let theirs = decided.instances.values().filter(|other| other.workload == urgent.id);
+            let there = theirs.filter(|other| other.desired == Desired::Run);
+            match urgent.kind {
+                WorkloadKind::Service { replicas } => there.count() < replicas as usize,
+                WorkloadKind::Daemon => !there.into_iter().any(|other| other.node == held.node),
+            }
+        };
+        let mut urgent = self.workloads_decided().filter(|other| other.placement.priority > own);
+        urgent.any(is_missed)
     }
 
     /// An agent ends a process: only one that the scheduler does not want there.
@@ -109,9 +133,19 @@ impl World {
         }
         let key = (instance.clone(), *attempt);
         let runs = self.nodes[index].runtime.containers.get(&key).is_some_and(|held| held.process.is_some());
-        if runs && self.is_wanted(index, instance) {
+        if runs && self.is_wanted(index, instance) && !self.lost_a_device(index, &key) {
             self.fail(format!("{}: ends {instance} attempt {attempt}, which runs and is wanted", self.nodes[index].id));
         }
+    }
+
+    /// Whether a device of an instance was away since its process began: then a new process gets the device as it is now.
+    fn lost_a_device(&self, index: NodeIndex, key: &Key) -> bool {
+        let node = &self.nodes[index];
+        let Some(held) = self.scheduler.disk.instances.get(&key.0) else { return false };
+        let process = node.runtime.containers.get(key).and_then(|container| container.process.as_ref());
+        let away = |name: &String| node.away_at.get(name).copied();
+        let last = held.devices.iter().filter_map(|grant| away(&grant.device)).max();
+        last.zip(process).is_some_and(|(away_at, process)| away_at >= process.born_at)
     }
 
     /// A process is told to end: its node sends it no new connections, unless the kernel is slow or fails.

@@ -6,10 +6,15 @@ use api_types::{
     id::{InstanceId, WorkloadId},
     instance::Desired,
     service::Service,
-    workload::WorkloadKind,
+    workload::{WorkloadKind, WorkloadSpec},
 };
 
-use crate::{checkers::oracle, node::SimNode, shape::Shape, world::World};
+use crate::{
+    checkers::oracle::{self, More},
+    node::SimNode,
+    shape::Shape,
+    world::World,
+};
 
 /// A process that runs somewhere.
 struct Running<'a> {
@@ -77,7 +82,13 @@ impl World {
 
     fn check_workload(&self, shape: &Shape, running: &[Running<'_>]) -> Result<(), String> {
         let spec = &shape.spec();
-        if let Some(old) = running.iter().find(|running| running.image != spec.container.image) {
+        // What works is not ended for a successor that has no room, not even in its place.
+        let must_go = |old: &&Running<'_>| {
+            let in_its_place = self.check_room(old.node, spec, More::InsteadOf(old.instance));
+            in_its_place.is_ok() || (!shape.volume && self.node_with_room(spec).is_some())
+        };
+        let mut outdated = running.iter().filter(|running| running.image != spec.container.image);
+        if let Some(old) = outdated.find(must_go) {
             return Err(format!(
                 "{} on {} runs {}, not {}",
                 old.instance, old.node.id, old.image, spec.container.image
@@ -100,18 +111,32 @@ impl World {
         if count > expected {
             return Err(format!("{}: {count} run, {expected} are wanted", spec.id));
         }
-        // The oracle: something is missing only if there is no room for it anywhere.
-        // A slot with data waits for its own node, however much room there is elsewhere.
-        let has_data = shape.volume;
-        if count < expected
-            && !has_data
-            && let Some(node) = self.node_with_room(spec)
-        {
-            return Err(format!("{}: {count} run, {expected} are wanted, and {node} has room", spec.id));
+        if count < expected {
+            self.check_missing(spec, count, expected)?;
         }
         let nodes: BTreeSet<_> = running.iter().map(|running| &running.node.id).collect();
         if spec.kind == WorkloadKind::Daemon && nodes.len() as u64 != count {
             return Err(format!("{} runs twice on one node", spec.id));
+        }
+        Ok(())
+    }
+
+    /// The oracle: something is missing only if there is no room for it, and it is said why.
+    fn check_missing(&self, spec: &WorkloadSpec, count: u64, expected: u64) -> Result<(), String> {
+        if let Some(node) = self.node_for_empty_slots(spec, expected - count) {
+            return Err(format!("{}: {count} run, {expected} are wanted, and {node} has room", spec.id));
+        }
+        let Some(core) = &self.scheduler.core else { return Err("there is no scheduler".to_owned()) };
+        let why = core.explain(&spec.id, false).map_err(|refusal| format!("{}: {refusal}", spec.id))?;
+        let asked: u64 = why.counts.values().map(|count| u64::from(*count)).sum();
+        let data = spec.container.mounts.len() as u64;
+        if why.summary.is_empty() || (asked != self.nodes.len() as u64 && data == 0) {
+            return Err(format!(
+                "{}: {} nodes, {asked} of them said why not: {}",
+                spec.id,
+                self.nodes.len(),
+                why.summary
+            ));
         }
         Ok(())
     }

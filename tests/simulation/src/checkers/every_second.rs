@@ -43,7 +43,8 @@ impl World {
         let in_flight = match &self.demand.asked {
             Some((_, Wish::Apply(shape))) => Some(shape.id()),
             Some((_, Wish::Scale(workload, _) | Wish::Delete(workload))) => Some(workload.clone()),
-            Some((_, Wish::Admit(_) | Wish::Remove(_) | Wish::Availability(..))) | None => None,
+            Some((_, Wish::Admit(_) | Wish::Remove(_) | Wish::Availability(..))) => None,
+            Some((_, Wish::ForgetVolume(..) | Wish::Resume(_))) | None => None,
         };
         let wanted: Vec<WorkloadSpec> = self.demand.wanted.values().map(Shape::spec).collect();
         for spec in wanted.into_iter().filter(|spec| Some(&spec.id) != in_flight.as_ref()) {

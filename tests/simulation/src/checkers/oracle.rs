@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use api_types::{
-    id::NodeId,
+    id::{InstanceId, NodeId},
     instance::{Desired, Instance},
     node::Availability,
     placement::ConstraintKey,
@@ -12,16 +12,40 @@ use api_types::{
 };
 use scheduler_core::effect::Effect;
 
-use crate::{node::SimNode, shape::labels_of, world::World};
+use crate::{equipment::labels_of, node::SimNode, world::World};
 
 /// Milliseconds of silence after which nothing may be placed on a node, however late the scheduler looks.
 const SILENT_MS: u64 = 10_000;
+
+/// What shall be on a node beside what is there.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum More<'a> {
+    /// Nothing.
+    None,
+    /// One more instance.
+    One,
+    /// One in the place of this one.
+    InsteadOf(&'a InstanceId),
+}
+
+impl More<'_> {
+    fn count(self) -> usize {
+        match self {
+            Self::None => 0,
+            Self::One | Self::InsteadOf(_) => 1,
+        }
+    }
+
+    pub(super) fn replaces(self, id: &InstanceId) -> bool {
+        matches!(self, Self::InsteadOf(gone) if gone == id)
+    }
+}
 
 impl World {
     /// The first node that could take one more instance of a workload, by the records alone.
     #[must_use]
     pub fn node_with_room(&self, spec: &WorkloadSpec) -> Option<&NodeId> {
-        self.nodes.iter().find(|node| self.check_room(node, spec, 1).is_ok()).map(|node| &node.id)
+        self.nodes.iter().find(|node| self.check_room(node, spec, More::One).is_ok()).map(|node| &node.id)
     }
 
     /// Everything that a step places is where it may be, judged when all of the step is done.
@@ -47,11 +71,15 @@ impl World {
         if self.now.since(node.last_heard) > SILENT_MS && self.now > judged_since + SILENT_MS {
             return Err("it is silent".to_owned());
         }
-        self.check_room(node, &workload.spec, 0)
+        let spec = &workload.spec;
+        self.check_room(node, spec, More::None)?;
+        self.check_home(instance, spec)?;
+        self.check_grants(node, instance, spec)?;
+        self.check_still_even(node, spec)
     }
 
-    /// Whether a node may hold so many more instances of a workload than it does.
-    fn check_room(&self, node: &SimNode, spec: &WorkloadSpec, more: usize) -> Result<(), String> {
+    /// Whether a node may hold what it does and what may come.
+    pub(super) fn check_room(&self, node: &SimNode, spec: &WorkloadSpec, more: More<'_>) -> Result<(), String> {
         let decided = &self.scheduler.decided;
         let registered = decided.node(&node.id).ok_or("it is not registered")?;
         if registered.availability != Availability::Active {
@@ -60,9 +88,10 @@ impl World {
         if !meets_constraints(node, spec) {
             return Err("it does not meet a constraint".to_owned());
         }
-        let here: Vec<&Instance> = decided.instances.values().filter(|held| held.node == node.id).collect();
-        let runs = |held: &&&Instance| held.workload == spec.id && (more > 0 || held.desired == Desired::Run);
-        let siblings = here.iter().filter(runs).count() + more;
+        let stays = |held: &&Instance| held.node == node.id && !more.replaces(&held.id);
+        let here: Vec<&Instance> = decided.instances.values().filter(stays).collect();
+        let runs = |held: &&&Instance| held.workload == spec.id && (more.count() > 0 || held.desired == Desired::Run);
+        let siblings = here.iter().filter(runs).count() + more.count();
         let most = match spec.kind {
             WorkloadKind::Daemon => 1,
             WorkloadKind::Service { .. } => spec.placement.per_node_max.map_or(usize::MAX, |most| most as usize),
@@ -71,14 +100,22 @@ impl World {
             return Err(format!("it has {siblings} of at most {most}"));
         }
         let held = here.iter().filter_map(|held| Some(&decided.run_of(held)?.spec));
-        let all: Vec<&WorkloadSpec> = held.chain(std::iter::repeat_n(spec, more)).collect();
+        let all: Vec<&WorkloadSpec> = held.chain(std::iter::repeat_n(spec, more.count())).collect();
         if let Some(port) = port_held_twice(&all) {
             return Err(format!("port {port} is held twice"));
         }
         let given = all.iter().map(|held| held.resources.reserve).fold(Resources::default(), add);
         let told = node.told.as_ref().ok_or("it never said what it is")?;
         let whole = self.scheduler.settings.system_reserve.allocatable(told.capacity);
-        if whole.fits(given) { Ok(()) } else { Err(format!("it gave away {given:?} of {whole:?}")) }
+        if !whole.fits(given) {
+            return Err(format!("it gave away {given:?} of {whole:?}"));
+        }
+        self.check_company(node, spec)?;
+        if more.count() > 0 {
+            self.check_devices(node, spec, more)?;
+            self.check_evenness(node, spec)?;
+        }
+        Ok(())
     }
 }
 

@@ -3,7 +3,11 @@
 use std::collections::BTreeMap;
 
 use agent_core::Version;
-use api_types::{counter::SessionId, id::NodeId, node::NodeUsage};
+use api_types::{
+    counter::SessionId,
+    id::NodeId,
+    node::{Condition, NodeFacts, NodeUsage},
+};
 use scheduler_core::input::Input;
 
 use crate::{
@@ -67,22 +71,34 @@ impl World {
                 self.step_scheduler(Input::Reported { node, session, statuses, gone, complete });
             }
             (Up::NodeReport(conditions), Some(session)) => {
-                self.nodes[index].last_heard = self.now;
-                self.step_scheduler(Input::NodeReported {
-                    node,
-                    session,
-                    conditions: Some(conditions),
-                    facts: None,
-                    usage: NodeUsage::default(),
-                    instances: BTreeMap::new(),
-                });
+                self.node_said(index, session, Some(conditions), None);
             }
             (Up::Programmed((epoch, generation)), Some(session)) => {
                 self.nodes[index].last_heard = self.now;
                 self.step_scheduler(Input::Programmed { node, session, epoch, generation });
             }
-            (Up::Heartbeat | Up::Report(_) | Up::NodeReport(_) | Up::Programmed(_), None) => {}
+            (Up::Facts(facts), Some(session)) => {
+                self.nodes[index].told = Some(facts.clone());
+                self.node_said(index, session, None, Some(facts));
+            }
+            (Up::Heartbeat | Up::Report(_) | Up::NodeReport(_) | Up::Programmed(_) | Up::Facts(_), None) => {}
         }
+    }
+
+    fn node_said(
+        &mut self,
+        index: NodeIndex,
+        session: SessionId,
+        conditions: Option<Vec<Condition>>,
+        facts: Option<NodeFacts>,
+    ) {
+        self.nodes[index].last_heard = self.now;
+        if let Some(conditions) = &conditions {
+            self.nodes[index].said_well = conditions.iter().all(|condition| condition.ok);
+        }
+        let node = self.nodes[index].id.clone();
+        let (usage, instances) = (NodeUsage::default(), BTreeMap::new());
+        self.step_scheduler(Input::NodeReported { node, session, conditions, facts, usage, instances });
     }
 
     /// The scheduler's end of a connection closes.
@@ -148,7 +164,12 @@ impl World {
 
     /// Lets the node's session send soon.
     pub(super) fn pump_soon(&mut self, index: NodeIndex) {
-        let pause = self.random.between(1, 20);
+        self.pump_within(index, 20);
+    }
+
+    /// Lets the node's session send within so many milliseconds, or when it is about to anyway.
+    pub(super) fn pump_within(&mut self, index: NodeIndex, most_ms: u64) {
+        let pause = self.random.between(1, most_ms);
         if let Some(session) = self.scheduler.sessions.get_mut(&index)
             && !session.pumping
         {

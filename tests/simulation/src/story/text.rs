@@ -78,6 +78,12 @@ impl fmt::Display for Deed {
             Self::Cordon { node, for_ms } => write!(f, "cordon node={node} for={for_ms}"),
             Self::Drain { node, for_ms } => write!(f, "drain node={node} for={for_ms}"),
             Self::Forget { node, for_ms } => write!(f, "forget node={node} for={for_ms}"),
+            Self::Unplug { node, number, for_ms } => write!(f, "unplug node={node} number={number} for={for_ms}"),
+            Self::ForgetVolume { workload, slot: None } => write!(f, "forget-volume workload={workload}"),
+            Self::ForgetVolume { workload, slot: Some(slot) } => {
+                write!(f, "forget-volume workload={workload} slot={slot}")
+            }
+            Self::Resume { site } => write!(f, "resume site={site}"),
         }
     }
 }
@@ -107,6 +113,8 @@ fn read(name: &str, words: &mut Words<'_>) -> Result<Deed, String> {
         "apply" => Deed::Apply(Box::new(Shape::read(words)?)),
         "scale" => Deed::Scale { workload: words.required("workload")?, replicas: words.required("replicas")? },
         "delete" => Deed::Delete { workload: words.required("workload")? },
+        "forget-volume" => Deed::ForgetVolume { workload: words.required("workload")?, slot: words.optional("slot")? },
+        "resume" => Deed::Resume { site: words.required("site")? },
         "cut" => {
             let place = match words.optional("site")? {
                 Some(site) => Place::Site(site),
@@ -121,6 +129,9 @@ fn read(name: &str, words: &mut Words<'_>) -> Result<Deed, String> {
 /// What is done to one node.
 fn read_of_node(name: &str, words: &mut Words<'_>) -> Result<Deed, String> {
     let node = words.optional("node")?.ok_or("it is not known, or `node=` is missing")?;
+    if name == "unplug" {
+        return Ok(Deed::Unplug { node, number: words.required("number")?, for_ms: words.required("for")? });
+    }
     let mut for_ms = || words.required("for");
     Ok(match name {
         "agent-dies" => Deed::AgentDies { node, down_ms: for_ms()?, clock_ms: words.required("clock")? },
@@ -181,10 +192,15 @@ impl FromStr for Lost {
     }
 }
 
-fn name_of<T: PartialEq>(names: &[(&'static str, T)], value: T) -> &'static str {
+/// The name of one of these values.
+pub(crate) fn name_of<T: PartialEq>(names: &[(&'static str, T)], value: T) -> &'static str {
     names.iter().find(|(_, named)| *named == value).map_or("", |(name, _)| name)
 }
 
-fn named<T: Copy>(names: &[(&'static str, T)], name: &str) -> Result<T, ()> {
+/// The value with this name.
+///
+/// # Errors
+/// When there is none.
+pub(crate) fn named<T: Copy>(names: &[(&'static str, T)], name: &str) -> Result<T, ()> {
     names.iter().find(|(known, _)| *known == name).map(|(_, value)| *value).ok_or(())
 }

@@ -139,10 +139,11 @@ impl Kernel {
     }
 
     /// Takes a plan over and makes the kernel equal to it.
-    pub(crate) fn program(&mut self, next: Current) -> Result<Programmed, Error> {
+    pub(crate) fn program(&mut self, next: Current, instances: &Instances) -> Result<Programmed, Error> {
         self.current = Some(next);
         let before = self.endpoints();
         let (_, programmed) = self.sync()?;
+        self.furnish_instances(&lock(instances))?;
         let after = self.endpoints();
         // Nobody was balanced to before a start: whatever the kernel remembers is an earlier run's.
         let left = before.is_none_or(|before| !before.is_subset(&after.unwrap_or_default()));

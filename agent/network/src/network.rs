@@ -91,11 +91,12 @@ impl Network {
         self.blocking(move |shared| {
             let fit = (local(shared.settings.node_address), shared.mtu.load(Ordering::Relaxed));
             let path = instance::ensure(&shared.settings, &Routing::open()?, (instance.as_str(), address), fit)?;
+            lock(&shared.instances).insert(instance.clone(), address);
+            // Read after that: who makes the IPv6 half meanwhile finds the instance, or this finds the prefix.
             let ipv6_prefix = *lock(&shared.ipv6_prefix);
             if let Some(prefix) = ipv6_prefix {
                 mirror::furnish(&shared.settings, &Routing::open()?, (instance.as_str(), address), prefix)?;
             }
-            lock(&shared.instances).insert(instance, address);
             Ok(path)
         })
         .await
@@ -157,7 +158,7 @@ impl Network {
     /// When the kernel refuses; the next call starts over.
     pub async fn program(&self, plan: &Plan) -> Result<Programmed, Error> {
         let next = Current::of(plan);
-        self.blocking(move |shared| lock(&shared.kernel).program(next)).await
+        self.blocking(move |shared| lock(&shared.kernel).program(next, &shared.instances)).await
     }
 
     /// Says at which port of the node's own address names are answered instead of 53; the next program or verify leads

@@ -71,6 +71,11 @@ impl Columns {
         self.astray > self.end() / 8
     }
 
+    /// Whether so much is astray that the memory is worth an order before anybody looks.
+    fn is_wasteful(&self) -> bool {
+        self.astray > self.end() / 3
+    }
+
     /// Puts the extents beside each other, in the order in which they come, without room to spare.
     pub(crate) fn put_in_order<'x>(&mut self, extents: impl Iterator<Item = &'x mut Extent>) {
         let mut blocks = Vec::with_capacity(self.blocks.len());
@@ -133,10 +138,13 @@ impl Fleet {
     pub(crate) fn push(&mut self, id: ClassId, row: Row) -> u32 {
         let class = &mut self.classes[id.0 as usize];
         let place = class.rows;
+        class.rows += 1;
         if place == class.extent.len() * ROWS {
             self.columns.grow(&mut class.extent);
+            if self.columns.is_wasteful() {
+                self.put_in_order();
+            }
         }
-        class.rows += 1;
         let (block, lane) = self.lane_mut(id, place);
         block.set(lane, row);
         place

@@ -89,8 +89,11 @@ impl Lan {
         ip(&["-n", &lan, "link", "add", &port, "type", "veth", "peer", "name", "eth0", "netns", &own])?;
         ip(&["-n", &lan, "link", "set", &port, "master", BRIDGE, "up"])?;
         ip(&["-n", &own, "addr", "add", &format!("{address}/24"), "dev", "eth0"])?;
-        let ipv6 = format!("{}/64", ipv6_address(address));
-        ip(&["-n", &own, "addr", "add", &ipv6, "dev", "eth0", "nodad"])?;
+        // Most of what is told on a bed needs no IPv6; what does says so itself.
+        if Path::new("/proc/sys/net/ipv6").exists() {
+            let ipv6 = format!("{}/64", ipv6_address(address));
+            ip(&["-n", &own, "addr", "add", &ipv6, "dev", "eth0", "nodad"])?;
+        }
         ip(&["-n", &own, "link", "set", "lo", "up"])?;
         ip(&["-n", &own, "link", "set", "eth0", "up"])?;
         ip(&["-n", &own, "route", "add", "default", "via", ROUTER])

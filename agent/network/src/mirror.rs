@@ -157,19 +157,22 @@ impl Mirror {
         let family = Family::V6(self.prefix);
         let range = |range: Cidr| (self.prefix.embed(range.address), family.prefix(range.prefix));
         let loopback = found(routing, "lo")?;
-        routing.raise(loopback)?;
         let own = half.subnet.nth(1).map(|own| self.prefix.embed(own));
-        if let Some(own) = own
-            && !routing.addresses_v6(loopback)?.contains(&own)
-        {
-            routing.add_address_v6(loopback, own)?;
-        }
         let existing = routing.routes_v6()?;
         let is_instance = |route: &RouteV6| route.destination.1 == 128 && matches!(route.way, WayV6::Link(_));
         let mut wanted = vec![
             RouteV6 { destination: range(half.service_range), way: WayV6::Link(loopback), source: own },
             RouteV6 { destination: range(half.subnet), way: WayV6::Unreachable, source: None },
         ];
+        if !existing.contains(&wanted[0]) {
+            // In a namespace just made it is still down.
+            routing.raise(loopback)?;
+        }
+        if let Some(own) = own
+            && !routing.addresses_v6(loopback)?.contains(&own)
+        {
+            routing.add_address_v6(loopback, own)?;
+        }
         for (subnet, gateway) in &half.peers {
             // Who is on none of our links is reached by IPv4 alone; that its endpoints do not answer by IPv6 is said there.
             if let Some(link) = routing.link_towards_v6(*gateway)? {

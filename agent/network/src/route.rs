@@ -15,24 +15,24 @@ use crate::{
     socket::Socket,
 };
 
-const NEW_LINK: u16 = 16;
+pub(crate) const NEW_LINK: u16 = 16;
 const DELETE_LINK: u16 = 17;
-const GET_LINK: u16 = 18;
+pub(crate) const GET_LINK: u16 = 18;
 const NEW_ADDRESS: u16 = 20;
 const DELETE_ADDRESS: u16 = 21;
 const GET_ADDRESS: u16 = 22;
 const NEW_ROUTE: u16 = 24;
 const DELETE_ROUTE: u16 = 25;
 const GET_ROUTE: u16 = 26;
-const NEW_NEIGHBOUR: u16 = 28;
+pub(crate) const NEW_NEIGHBOUR: u16 = 28;
 
 pub(crate) const FAMILY: u8 = 2;
 pub(crate) const LINK_HEADER_BYTES: usize = 16;
 const ROUTE_HEADER_BYTES: usize = 12;
-const LINK_ADDRESS: u16 = 1;
-const LINK_NAME: u16 = 3;
+pub(crate) const LINK_ADDRESS: u16 = 1;
+pub(crate) const LINK_NAME: u16 = 3;
 const LINK_STATE: u16 = 16;
-const LINK_DETAILS: u16 = 18;
+pub(crate) const LINK_DETAILS: u16 = 18;
 const LINK_NAMESPACE: u16 = 28;
 const ROUTE_DESTINATION: u16 = 1;
 const ROUTE_LINK: u16 = 4;
@@ -49,7 +49,7 @@ const ADDRESS_LABEL: u16 = 3;
 const ROUTE_ON_LINK: u32 = 4;
 const UNICAST: u8 = 1;
 const UNREACHABLE: u8 = 7;
-const NEIGHBOUR_PERMANENT: u16 = 0x80;
+pub(crate) const NEIGHBOUR_PERMANENT: u16 = 0x80;
 pub(crate) const UP: u32 = 1;
 const NO_ARP: u32 = 0x80;
 /// A link's operational state (RFC 2863) as the kernel numbers it.
@@ -261,17 +261,7 @@ impl Routing {
 
     /// Tells a link for good which hardware address a neighbour has: no ARP is asked, so none can lie.
     pub(crate) fn set_neighbour(&self, index: u32, address: Ipv4Addr, mac: Mac) -> Result<(), Error> {
-        let mut header = vec![FAMILY, 0, 0, 0];
-        header.extend(index.to_ne_bytes());
-        header.extend(NEIGHBOUR_PERMANENT.to_ne_bytes());
-        header.extend([0, 0]);
-        let mut requests = Requests::default();
-        let kind = (NEW_NEIGHBOUR, flag::ACK | flag::CREATE | flag::REPLACE);
-        requests.push("set a neighbour", kind, &header, |attributes| {
-            attributes.bytes(1, &address.octets());
-            attributes.bytes(2, &mac);
-        });
-        self.socket.demand(&requests)
+        self.socket.demand(&neighbour_request((FAMILY, &address.octets()), index, mac))
     }
 
     /// All routes that we made.
@@ -334,6 +324,21 @@ fn address_request(
         if let Some(label) = label {
             attributes.text(ADDRESS_LABEL, label);
         }
+    });
+    requests
+}
+
+/// A request for a neighbour that stays, whose address is of this family.
+fn neighbour_request((family, address): (u8, &[u8]), index: u32, mac: Mac) -> Requests {
+    let mut header = vec![family, 0, 0, 0];
+    header.extend(index.to_ne_bytes());
+    header.extend(NEIGHBOUR_PERMANENT.to_ne_bytes());
+    header.extend([0, 0]);
+    let mut requests = Requests::default();
+    let kind = (NEW_NEIGHBOUR, flag::ACK | flag::CREATE | flag::REPLACE);
+    requests.push("set a neighbour", kind, &header, |attributes| {
+        attributes.bytes(1, address);
+        attributes.bytes(2, &mac);
     });
     requests
 }

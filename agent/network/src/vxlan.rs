@@ -12,7 +12,10 @@ use crate::{
     Error,
     element::hash,
     message::{Requests, attribute, flag, text, u32_at},
-    route::{FAMILY, LINK_HEADER_BYTES, Mac, Routing, UP, found, link_header},
+    route::{
+        FAMILY, GET_LINK, LINK_ADDRESS, LINK_DETAILS, LINK_HEADER_BYTES, LINK_NAME, Mac, NEIGHBOUR_PERMANENT, NEW_LINK,
+        NEW_NEIGHBOUR, Routing, UP, found, link_header,
+    },
 };
 
 /// The UDP port, on every node. Not the registered 4789 and not Linux' old 8472, which others on the node may use and some
@@ -27,23 +30,16 @@ const MTU_MIN: u32 = 576;
 /// What an ordinary link takes.
 pub(crate) const MTU_DEFAULT: u32 = 1500;
 
-const NEW_LINK: u16 = 16;
-const GET_LINK: u16 = 18;
-const NEW_NEIGHBOUR: u16 = 28;
 const DELETE_NEIGHBOUR: u16 = 29;
 const GET_NEIGHBOUR: u16 = 30;
 const FAMILY_BRIDGE: u8 = 7;
 const NEIGHBOUR_HEADER_BYTES: usize = 12;
-const NEIGHBOUR_PERMANENT: u16 = 0x80;
 const NEIGHBOUR_NO_ARP: u16 = 0x40;
 /// The entry is the device's own, not that of a bridge above it.
 const NEIGHBOUR_SELF: u8 = 2;
 const NEIGHBOUR_ADDRESS: u16 = 1;
 const NEIGHBOUR_MAC: u16 = 2;
-const LINK_ADDRESS: u16 = 1;
-const LINK_NAME: u16 = 3;
 const LINK_MTU: u16 = 4;
-const LINK_DETAILS: u16 = 18;
 const DETAILS_KIND: u16 = 1;
 const DETAILS_DATA: u16 = 2;
 const VXLAN_NUMBER: u16 = 1;

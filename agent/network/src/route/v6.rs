@@ -6,9 +6,9 @@ use crate::{
     Error,
     message::{Message, Requests, attribute, attributes, flag, u32_at},
     route::{
-        ADDRESS_HEADER_BYTES, DELETE_ADDRESS, DELETE_ROUTE, GET_ADDRESS, GET_ROUTE, Mac, NEIGHBOUR_PERMANENT,
-        NEW_ADDRESS, NEW_NEIGHBOUR, NEW_ROUTE, PROTOCOL_OURS, ROUTE_DESTINATION, ROUTE_GATEWAY, ROUTE_HEADER_BYTES,
-        ROUTE_LINK, ROUTE_SOURCE, Routing, SCOPE_UNIVERSE, TABLE_MAIN, UNICAST, UNREACHABLE, tolerate,
+        ADDRESS_HEADER_BYTES, DELETE_ADDRESS, DELETE_ROUTE, GET_ADDRESS, GET_ROUTE, Mac, NEW_ADDRESS, NEW_ROUTE,
+        PROTOCOL_OURS, ROUTE_DESTINATION, ROUTE_GATEWAY, ROUTE_HEADER_BYTES, ROUTE_LINK, ROUTE_SOURCE, Routing,
+        SCOPE_UNIVERSE, TABLE_MAIN, UNICAST, UNREACHABLE, neighbour_request, tolerate,
     },
 };
 
@@ -72,17 +72,7 @@ impl Routing {
 
     /// Tells a link for good which hardware address a neighbour has.
     pub(crate) fn set_neighbour_v6(&self, index: u32, address: Ipv6Addr, mac: Mac) -> Result<(), Error> {
-        let mut header = vec![FAMILY, 0, 0, 0];
-        header.extend(index.to_ne_bytes());
-        header.extend(NEIGHBOUR_PERMANENT.to_ne_bytes());
-        header.extend([0, 0]);
-        let mut requests = Requests::default();
-        let kind = (NEW_NEIGHBOUR, flag::ACK | flag::CREATE | flag::REPLACE);
-        requests.push("set an IPv6 neighbour", kind, &header, |attributes| {
-            attributes.bytes(1, &address.octets());
-            attributes.bytes(2, &mac);
-        });
-        self.socket.demand(&requests)
+        self.socket.demand(&neighbour_request((FAMILY, &address.octets()), index, mac))
     }
 
     /// The link on which a neighbour is reached; `None` = none of ours leads straight there.

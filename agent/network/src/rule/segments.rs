@@ -1,8 +1,8 @@
 //! What the device that wraps needs of rules: segments that fit, and the nodes' own addresses on it.
 
 use super::{DATA_VALUE, FIRST, Must, Rule, Side, TRANSPORT_HEADER};
+use crate::table::TCP;
 
-const TCP: u8 = 6;
 const TCP_FLAGS_OFFSET: u32 = 13;
 const TCP_SYN: u8 = 0x02;
 const TCP_RST: u8 = 0x04;

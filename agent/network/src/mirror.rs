@@ -290,13 +290,13 @@ pub(crate) fn furnish(
     let index = found(&inside, instance::INSIDE)?;
     let default = RouteV6 { destination: EVERYTHING, way: WayV6::Gateway(GATEWAY, index), source: None };
     inside.add_address_v6(index, mirrored)?;
-    inside.set_neighbour_v6(index, GATEWAY, outside_mac)?;
+    inside.set_neighbour(index, GATEWAY, outside_mac)?;
     // Replaced, as somebody else may be at it.
     inside.set_route_v6(&default, &[default])?;
     let link = instance::link_name(settings, instance);
     sysctl::with_ipv6(&link)?;
     let outside = found(routing, &link)?;
-    routing.set_neighbour_v6(outside, mirrored, inside_mac)?;
+    routing.set_neighbour(outside, mirrored, inside_mac)?;
     let route = RouteV6 { destination: (mirrored, 128), way: WayV6::Link(outside), source: None };
     routing.set_route_v6(&route, &[route])
 }

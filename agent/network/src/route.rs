@@ -1,6 +1,7 @@
 //! Routes, links and addresses by rtnetlink, in the network namespace in which the socket was opened.
 
 mod lookup;
+mod neighbour;
 pub(crate) mod v6;
 mod way;
 
@@ -259,11 +260,6 @@ impl Routing {
         })
     }
 
-    /// Tells a link for good which hardware address a neighbour has: no ARP is asked, so none can lie.
-    pub(crate) fn set_neighbour(&self, index: u32, address: Ipv4Addr, mac: Mac) -> Result<(), Error> {
-        self.socket.demand(&neighbour_request((FAMILY, &address.octets()), index, mac))
-    }
-
     /// All routes that we made.
     pub(crate) fn routes(&self) -> Result<Vec<Route>, Error> {
         let header = [FAMILY, 0, 0, 0, TABLE_MAIN, PROTOCOL_OURS, 0, 0, 0, 0, 0, 0];
@@ -324,21 +320,6 @@ fn address_request(
         if let Some(label) = label {
             attributes.text(ADDRESS_LABEL, label);
         }
-    });
-    requests
-}
-
-/// A request for a neighbour that stays, whose address is of this family.
-fn neighbour_request((family, address): (u8, &[u8]), index: u32, mac: Mac) -> Requests {
-    let mut header = vec![family, 0, 0, 0];
-    header.extend(index.to_ne_bytes());
-    header.extend(NEIGHBOUR_PERMANENT.to_ne_bytes());
-    header.extend([0, 0]);
-    let mut requests = Requests::default();
-    let kind = (NEW_NEIGHBOUR, flag::ACK | flag::CREATE | flag::REPLACE);
-    requests.push("set a neighbour", kind, &header, |attributes| {
-        attributes.bytes(1, address);
-        attributes.bytes(2, &mac);
     });
     requests
 }

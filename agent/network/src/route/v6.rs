@@ -1,4 +1,4 @@
-//! Addresses, neighbours and routes of IPv6, where the kernel wants other headers than for IPv4.
+//! Addresses and routes of IPv6, where the kernel wants other headers than for IPv4.
 
 use std::net::Ipv6Addr;
 
@@ -6,13 +6,13 @@ use crate::{
     Error,
     message::{Message, Requests, attribute, attributes, flag, u32_at},
     route::{
-        ADDRESS_HEADER_BYTES, DELETE_ADDRESS, DELETE_ROUTE, GET_ADDRESS, GET_ROUTE, Mac, NEW_ADDRESS, NEW_ROUTE,
+        ADDRESS_HEADER_BYTES, DELETE_ADDRESS, DELETE_ROUTE, GET_ADDRESS, GET_ROUTE, NEW_ADDRESS, NEW_ROUTE,
         PROTOCOL_OURS, ROUTE_DESTINATION, ROUTE_GATEWAY, ROUTE_HEADER_BYTES, ROUTE_LINK, ROUTE_SOURCE, Routing,
-        SCOPE_UNIVERSE, TABLE_MAIN, UNICAST, UNREACHABLE, neighbour_request, tolerate,
+        SCOPE_UNIVERSE, TABLE_MAIN, UNICAST, UNREACHABLE, tolerate,
     },
 };
 
-const FAMILY: u8 = 10;
+pub(super) const FAMILY: u8 = 10;
 const ADDRESS: u16 = 1;
 /// The address is used at once, without asking whether somebody else has it (`IFA_F_NODAD`).
 const UNASKED: u8 = 0x02;
@@ -68,11 +68,6 @@ impl Routing {
         })?;
         found.sort_unstable();
         Ok(found)
-    }
-
-    /// Tells a link for good which hardware address a neighbour has.
-    pub(crate) fn set_neighbour_v6(&self, index: u32, address: Ipv6Addr, mac: Mac) -> Result<(), Error> {
-        self.socket.demand(&neighbour_request((FAMILY, &address.octets()), index, mac))
     }
 
     /// The link on which a neighbour is reached; `None` = none of ours leads straight there.

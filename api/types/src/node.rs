@@ -83,7 +83,8 @@ pub struct NodeFacts {
 /// One thing that a node checks about itself.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Condition {
-    /// What (`runtime`, `balancing`, `ports`, `peers`, `identity`, `state`, `devices`).
+    /// What (`runtime`, `balancing`, `ports`, `http_ports`, `ipv6`, `firewall`, `peers`, `neighbours`,
+    /// `names`, `identity`, `state`, `devices`).
     pub name: String,
     /// Whether it is well.
     pub ok: bool,

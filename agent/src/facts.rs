@@ -48,6 +48,7 @@ pub(crate) fn facts(config: &Config, address: Ipv4Addr, system: &System) -> Node
         capacity: config.capacity(machine),
         address: Some(address),
         ipv6_address: None,
+        tunnel: None,
         agent_version: env!("CARGO_PKG_VERSION").to_owned(),
         runtime_version: String::new(),
         boot_id: boot_id(),

@@ -137,6 +137,7 @@ mod tests {
             balance: BalancePolicy::default(),
             endpoints: vec![endpoint("web-1", 2), unready],
             ipv6: false,
+            across_sites: false,
             access: None,
         };
         let asked = |service: &Service| -> Vec<(u16, Vec<u8>)> {

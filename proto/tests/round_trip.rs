@@ -251,6 +251,7 @@ fn facts() -> NodeFacts {
         capacity: Resources { cpu_millis: 4000, memory_bytes: 1 << 30 },
         address: Some([192, 0, 2, 1].into()),
         ipv6_address: Some("2001:db8::1".parse().expect("an address")),
+        tunnel: Some("203.0.113.7:7449".parse().expect("an address")),
         agent_version: "0.1.0".to_owned(),
         runtime_version: "1.6.20".to_owned(),
         boot_id: "b".to_owned(),
@@ -408,6 +409,7 @@ fn table(generation: u64, services: &[&str], peers: u8) -> ServiceTable {
             },
         ],
         ipv6: true,
+        across_sites: true,
         access: Some(Access {
             allow_from: Some(vec!["*".parse().expect("a source"), "namespace:shop".parse().expect("a source")]),
             instances: vec![[10, 42, 1, 2].into(), [10, 42, 2, 2].into()],
@@ -420,7 +422,8 @@ fn table(generation: u64, services: &[&str], peers: u8) -> ServiceTable {
         subnet: format!("10.42.{index}.0/24").parse().expect("a range"),
         site: "berlin".to_owned(),
         reach: if index == 1 { Reach::Routes } else { Reach::Vxlan },
-        across: if index == 1 { Across::Routes } else { Across::Apart },
+        across: [Across::Routes, Across::Apart, Across::Tunnel][usize::from(index) % 3],
+        tunnel: (index > 1).then(|| "203.0.113.7:7449".parse().expect("an address")),
     };
     ServiceTable {
         epoch: Epoch(1),

@@ -132,6 +132,7 @@ mod tests {
             site: site.to_owned(),
             reach: Reach::default(),
             across: Across::default(),
+            tunnel: None,
         };
         let peers = [peer("here", "berlin"), peer("near", "berlin"), peer("far", "paris"), peer("odd", "")];
         let own = node("here");

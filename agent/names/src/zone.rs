@@ -263,6 +263,7 @@ mod tests {
             balance: BalancePolicy::default(),
             endpoints,
             ipv6: false,
+            across_sites: false,
             access: None,
         };
         vec![service("dns", 1, vec![endpoint("dns-1", 7), endpoint("dns-2", 8)]), service("prod/dns", 2, Vec::new())]
@@ -277,6 +278,7 @@ mod tests {
             site: "default".to_owned(),
             reach: api_types::site::Reach::Routes,
             across: api_types::site::Across::Routes,
+            tunnel: None,
         }];
         let services = services();
         let zone = Zone {

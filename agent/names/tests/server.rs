@@ -71,6 +71,7 @@ fn bed(endpoints: u8, upstream: Vec<SocketAddr>) -> Bed {
         balance: api_types::balance::BalancePolicy::default(),
         endpoints: (1..=endpoints).map(endpoint).collect(),
         ipv6: false,
+        across_sites: false,
         access: None,
     };
     let directory = Fixture { services: vec![service], peers: Vec::new() };

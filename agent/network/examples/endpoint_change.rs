@@ -95,6 +95,7 @@ fn service(group: u8, number: u8, count: u8) -> Result<Service, Box<dyn std::err
         balance: BalancePolicy::default(),
         endpoints: (0..count).map(endpoint).collect(),
         ipv6: false,
+        across_sites: false,
         access: None,
     })
 }

@@ -2,7 +2,7 @@
 
 use api_types::{
     access::Source,
-    container::{NetworkMode, PortSpec},
+    container::{NetworkMode, PortSpec, Protocol},
     device::DeviceRequest,
     id::{Name, WorkloadId},
     placement::PlacementSpec,
@@ -67,6 +67,8 @@ pub(crate) fn read(entry: &Entry<'_>, kind: Kind, namespace: &Name) -> Option<Re
     let disconnect = section.get("disconnect").and_then(|entry| entry.section());
     let disconnect = disconnect.map_or_else(DisconnectPolicy::default, |section| self::disconnect(&section));
     let ipv6 = section.get("ipv6").and_then(|entry| ipv6(&entry, kind)).unwrap_or_default();
+    let across = section.get("across_sites");
+    let across_sites = across.and_then(|entry| across_sites(&entry, kind, network, &ports)).unwrap_or_default();
     let allow_from = section.get("allow_from").map(|entry| sources(&entry, namespace));
     section.refuse_unknown();
     let kind = match kind {
@@ -83,6 +85,7 @@ pub(crate) fn read(entry: &Entry<'_>, kind: Kind, namespace: &Name) -> Option<Re
         probe,
         disconnect,
         ipv6,
+        across_sites,
         allow_from,
         ..WorkloadSpec::of_kind(id, kind, container?)
     };
@@ -96,6 +99,27 @@ fn ipv6(entry: &Entry<'_>, kind: Kind) -> Option<bool> {
         return None;
     }
     entry.boolean()
+}
+
+/// A tunnel carries TCP to an instance's own address.
+fn across_sites(entry: &Entry<'_>, kind: Kind, network: NetworkMode, ports: &[PortSpec]) -> Option<bool> {
+    if kind == Kind::Daemon {
+        let message = "`across_sites` is for services: a daemon has no address of its own";
+        entry.invalid("not_for_daemons", message, "remove it, or make it a [service.x]");
+        return None;
+    }
+    let wanted = entry.boolean()?;
+    if wanted && network == NetworkMode::Host {
+        let message = "`across_sites` leads to instances' own addresses; in the node's network they have none";
+        entry.invalid("conflict", message, "remove one of the two");
+        return None;
+    }
+    if let Some(port) = ports.iter().find(|port| wanted && port.protocol != Protocol::Tcp) {
+        let message = format!("a tunnel between sites carries TCP alone, and port `{}` is UDP", port.name);
+        entry.invalid("conflict", message, "remove it, or make two services of it");
+        return None;
+    }
+    Some(wanted)
 }
 
 fn replicas(entry: &Entry<'_>, kind: Kind) -> Option<u32> {

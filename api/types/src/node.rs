@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    net::{Ipv4Addr, Ipv6Addr},
+    net::{Ipv4Addr, Ipv6Addr, SocketAddrV4},
 };
 
 use serde::{Deserialize, Serialize};
@@ -67,6 +67,9 @@ pub struct NodeFacts {
     /// The same in IPv6, where the node has one beside it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ipv6_address: Option<Ipv6Addr>,
+    /// Where nodes of other sites dial its end of a tunnel; `None` = it has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tunnel: Option<SocketAddrV4>,
     /// The agent's version.
     pub agent_version: String,
     /// containerd's version; empty while it is away.
@@ -83,7 +86,7 @@ pub struct NodeFacts {
 /// One thing that a node checks about itself.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Condition {
-    /// What (`runtime`, `balancing`, `ports`, `http_ports`, `ipv6`, `firewall`, `peers`, `neighbours`,
+    /// What (`runtime`, `balancing`, `ports`, `http_ports`, `ipv6`, `firewall`, `peers`, `neighbours`, `tunnels`,
     /// `names`, `identity`, `state`, `devices`).
     pub name: String,
     /// Whether it is well.

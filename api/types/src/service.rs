@@ -2,7 +2,7 @@
 
 use std::{
     fmt,
-    net::{Ipv4Addr, Ipv6Addr},
+    net::{Ipv4Addr, Ipv6Addr, SocketAddrV4},
 };
 
 use serde::{Deserialize, Serialize};
@@ -70,6 +70,9 @@ pub struct Service {
     /// the nodes' IPv6 addresses.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub ipv6: bool,
+    /// Whether it also answers to sites that are reached by a tunnel.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub across_sites: bool,
     /// Who may ask; `None` while no workload of the cluster admits only some others.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub access: Option<Access>,
@@ -155,4 +158,7 @@ pub struct Peer {
     /// How nodes of other sites reach its instances.
     #[serde(default, skip_serializing_if = "Across::is_default")]
     pub across: Across,
+    /// Where nodes of other sites dial its agent's end of a tunnel; `None` = it has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tunnel: Option<SocketAddrV4>,
 }

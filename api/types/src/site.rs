@@ -49,7 +49,8 @@ impl Reach {
     }
 }
 
-/// How nodes of other sites reach a site's instances. Two sites are apart if one of them says so.
+/// How nodes of other sites reach a site's instances. Two sites are apart if one of them says so, and else have a tunnel if
+/// one of them says so.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Across {
@@ -58,6 +59,9 @@ pub enum Across {
     Routes,
     /// Not at all: no packet passes between instances of the site and others.
     Apart,
+    /// By connections between the agents, over mutual TLS: for services that ask for it alone, and TCP alone. One of both
+    /// nodes must reach the other.
+    Tunnel,
 }
 
 impl Across {
@@ -67,6 +71,7 @@ impl Across {
         match self {
             Self::Routes => "routes",
             Self::Apart => "apart",
+            Self::Tunnel => "tunnel",
         }
     }
 

@@ -47,6 +47,9 @@ pub struct WorkloadSpec {
     /// Whether it also answers by IPv6: its process listens on `::`, and clients may find that address first.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub ipv6: bool,
+    /// Whether a service also answers to sites that are reached by a tunnel; then all its ports are TCP.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub across_sites: bool,
     /// Which other workloads may ask its instances; `None`: what the cluster's policy says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub allow_from: Option<Vec<Source>>,
@@ -81,6 +84,7 @@ impl WorkloadSpec {
             probe: None,
             disconnect: DisconnectPolicy::default(),
             ipv6: false,
+            across_sites: false,
             allow_from: None,
         }
     }

@@ -7,7 +7,11 @@ use api_types::{
     time::Timestamp,
 };
 
-use super::{bounded, ipv6_address, known, list, optional, parsed, parsed_list, shortened, unknown, wire_ipv6_address};
+use super::{
+    bounded, ipv6_address, known, list, optional, parsed, parsed_list,
+    service::{tunnel, wire_tunnel},
+    shortened, unknown, wire_ipv6_address,
+};
 use crate::{
     error::ConvertError,
     session::{NodeReport, Report},
@@ -147,6 +151,7 @@ impl From<NodeFacts> for v1::NodeFacts {
             capacity: Some(facts.capacity.into()),
             address: facts.address.map(Into::into),
             ipv6_address: wire_ipv6_address(facts.ipv6_address),
+            tunnel: facts.tunnel.map(wire_tunnel),
             agent_version: shortened(facts.agent_version),
             runtime_version: shortened(facts.runtime_version),
             boot_id: shortened(facts.boot_id),
@@ -168,6 +173,7 @@ impl TryFrom<v1::NodeFacts> for NodeFacts {
             kernel: bounded("kernel", wire.kernel)?,
             capacity: wire.capacity.ok_or_else(|| ConvertError::missing("capacity"))?.into(),
             ipv6_address: ipv6_address("ipv6_address", &wire.ipv6_address)?,
+            tunnel: wire.tunnel.map(tunnel).transpose()?,
             address: wire.address.map(Into::into),
             agent_version: bounded("agent_version", wire.agent_version)?,
             runtime_version: bounded("runtime_version", wire.runtime_version)?,

@@ -1,5 +1,7 @@
 //! Services and changes of their table.
 
+use std::net::SocketAddrV4;
+
 use api_types::{
     access::Access,
     balance::{BalancePolicy, Preference, WEIGHT_MAX, WhenNoneReady},
@@ -22,6 +24,7 @@ impl From<Service> for v1::Service {
             endpoints: service.endpoints.into_iter().map(Into::into).collect(),
             balance: (!service.balance.is_default()).then(|| service.balance.into()),
             ipv6: service.ipv6,
+            across_sites: service.across_sites,
             access: service.access.map(Into::into),
         }
     }
@@ -38,6 +41,7 @@ impl TryFrom<v1::Service> for Service {
             endpoints: list("endpoints", wire.endpoints)?,
             balance: optional("balance", wire.balance)?.unwrap_or_default(),
             ipv6: wire.ipv6,
+            across_sites: wire.across_sites,
             access: optional("access", wire.access)?,
         })
     }
@@ -168,6 +172,19 @@ fn weight(number: u32) -> Result<u16, ConvertError> {
     known.ok_or_else(|| ConvertError::new("weight", format_args!("{number} is more than {WEIGHT_MAX}")))
 }
 
+/// Writes where a node's end of a tunnel is dialled.
+pub(super) fn wire_tunnel(place: SocketAddrV4) -> v1::TunnelAddress {
+    v1::TunnelAddress { address: (*place.ip()).into(), port: place.port().into() }
+}
+
+/// Reads where a node's end of a tunnel is dialled.
+pub(super) fn tunnel(wire: v1::TunnelAddress) -> Result<SocketAddrV4, ConvertError> {
+    match port("tunnel.port", wire.port)? {
+        0 => Err(ConvertError::new("tunnel.port", "0 is not a port")),
+        port => Ok(SocketAddrV4::new(wire.address.into(), port)),
+    }
+}
+
 impl From<Peer> for v1::Peer {
     fn from(peer: Peer) -> Self {
         let reach = match peer.reach {
@@ -177,6 +194,7 @@ impl From<Peer> for v1::Peer {
         let across = match peer.across {
             Across::Routes => v1::Across::Routes,
             Across::Apart => v1::Across::Apart,
+            Across::Tunnel => v1::Across::Tunnel,
         };
         Self {
             node: peer.node.to_string(),
@@ -186,6 +204,7 @@ impl From<Peer> for v1::Peer {
             site: peer.site,
             reach: reach.into(),
             across: across.into(),
+            tunnel: peer.tunnel.map(wire_tunnel),
         }
     }
 }
@@ -207,7 +226,9 @@ impl TryFrom<v1::Peer> for Peer {
             across: match known("across", wire.across)? {
                 v1::Across::Unspecified | v1::Across::Routes => Across::Routes,
                 v1::Across::Apart => Across::Apart,
+                v1::Across::Tunnel => Across::Tunnel,
             },
+            tunnel: wire.tunnel.map(tunnel).transpose()?,
         })
     }
 }

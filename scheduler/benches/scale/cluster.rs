@@ -198,6 +198,7 @@ pub(crate) fn facts(index: u32) -> NodeFacts {
         capacity: Resources { cpu_millis: 16_000, memory_bytes: 16 << 30 },
         address: Some((u32::from(std::net::Ipv4Addr::new(172, 16, 0, 0)) + index).into()),
         ipv6_address: None,
+        tunnel: None,
         boot_id: "1".to_owned(),
         cgroup_version: 2,
         ..NodeFacts::default()

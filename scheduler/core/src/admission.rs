@@ -1,6 +1,7 @@
 //! Accepts or refuses a change of desired state, with reasons that say what to do next.
 
 mod changes;
+mod network;
 mod rules;
 
 use std::collections::{BTreeMap, BTreeSet};

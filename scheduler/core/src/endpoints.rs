@@ -232,6 +232,7 @@ fn service(cluster: &Cluster, id: &WorkloadId, rule: Option<bool>) -> Option<Ser
             balance: BalancePolicy::default(),
             endpoints: choice::endpoints(cluster, id),
             ipv6: false,
+            across_sites: false,
             access: Some(access),
         };
         return access.map(nowhere);
@@ -243,6 +244,7 @@ fn service(cluster: &Cluster, id: &WorkloadId, rule: Option<bool>) -> Option<Ser
         balance: spec.balance.policy.clone(),
         endpoints: choice::endpoints(cluster, id),
         ipv6: spec.ipv6,
+        across_sites: spec.across_sites,
         access,
     })
 }
@@ -268,6 +270,7 @@ fn peers(cluster: &Cluster) -> Vec<Peer> {
             site: site.clone(),
             reach: spoken.reach,
             across: spoken.across,
+            tunnel: facts.tunnel,
         })
     });
     peers.collect()

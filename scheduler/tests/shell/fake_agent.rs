@@ -233,6 +233,7 @@ pub(crate) fn facts() -> NodeFacts {
         capacity: Resources { cpu_millis: 8000, memory_bytes: 16 << 30 },
         address: Some([192, 0, 2, 1].into()),
         ipv6_address: None,
+        tunnel: None,
         agent_version: "0.1.0".to_owned(),
         runtime_version: "1.6.20".to_owned(),
         boot_id: "b".to_owned(),

@@ -115,6 +115,7 @@ impl SimNode {
             capacity: Resources { cpu_millis: 4000, memory_bytes: 4 << 30 },
             address: Some(Ipv4Addr::from(u32::from(Ipv4Addr::new(192, 168, 0, 0)) + number)),
             ipv6_address: None,
+            tunnel: None,
             boot_id: format!("boot-{index}-0"),
             ..NodeFacts::default()
         };

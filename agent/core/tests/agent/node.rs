@@ -390,6 +390,7 @@ pub(crate) fn table(generation: u64, services: &[&str], endpoints: &[(&str, &str
         endpoints: endpoints.clone(),
         balance: BalancePolicy::default(),
         ipv6: false,
+        across_sites: false,
         access: None,
     };
     let peer = |name: &str, last: u8| Peer {
@@ -400,6 +401,7 @@ pub(crate) fn table(generation: u64, services: &[&str], endpoints: &[(&str, &str
         site: String::new(),
         reach: Reach::Routes,
         across: Across::Routes,
+        tunnel: None,
     };
     Arc::new(ServiceTable {
         epoch: Epoch(1),

@@ -266,5 +266,6 @@ fn peer(index: usize, site: &str) -> Peer {
         site: site.to_owned(),
         reach: Reach::default(),
         across: Across::default(),
+        tunnel: None,
     }
 }

@@ -219,7 +219,16 @@ fn restricted(mut plan: Plan, members: &[Member<'_>]) -> Plan {
         }
         let id = id.parse().expect("a name");
         let (ports, endpoints, address) = (Vec::new(), Vec::new(), Ipv4Addr::UNSPECIFIED);
-        plan.services.push(Service { id, address, ports, endpoints, access, balance: Default::default(), ipv6: false });
+        plan.services.push(Service {
+            id,
+            address,
+            ports,
+            endpoints,
+            access,
+            balance: Default::default(),
+            ipv6: false,
+            across_sites: false,
+        });
     }
     plan
 }

@@ -277,6 +277,7 @@ impl Node {
             site: "default".to_owned(),
             reach: Reach::Routes,
             across: Across::Routes,
+            tunnel: None,
         }
     }
 
@@ -308,6 +309,7 @@ pub(crate) fn service(endpoints: &[&Instance]) -> Service {
         balance: BalancePolicy::default(),
         endpoints: endpoints.iter().map(endpoint).collect(),
         ipv6: false,
+        across_sites: false,
         access: None,
     }
 }

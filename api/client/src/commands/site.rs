@@ -39,6 +39,8 @@ enum AcrossWord {
     Routes,
     /// Not at all: each site's services use its own instances
     Apart,
+    /// By the agents, over mutual TLS: for services with `across_sites`
+    Tunnel,
 }
 
 #[derive(Debug, Args)]
@@ -65,6 +67,7 @@ async fn set(session: &Session<'_>, arguments: &Set) -> Result<(), Failure> {
     let across = arguments.across.map(|word| match word {
         AcrossWord::Routes => Across::Routes,
         AcrossWord::Apart => Across::Apart,
+        AcrossWord::Tunnel => Across::Tunnel,
     });
     let done = session.client()?.set_site(&arguments.site, reach, across).await?;
     session.screen.data(&done.message);

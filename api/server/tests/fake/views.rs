@@ -101,6 +101,7 @@ pub(crate) fn node(name: &str, last: u8, liveness: Liveness, availability: Avail
             capacity: Resources { cpu_millis: 4000, memory_bytes: 4 << 30 },
             address: Some(Ipv4Addr::new(192, 0, 2, last)),
             ipv6_address: None,
+            tunnel: None,
             agent_version: "0.1.0".into(),
             runtime_version: "1.6.20".into(),
             boot_id: "b".into(),

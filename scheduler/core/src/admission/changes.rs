@@ -71,6 +71,7 @@ fn fields(spec: &WorkloadSpec) -> Vec<(String, String)> {
         probe,
         disconnect,
         ipv6,
+        across_sites,
         allow_from,
     } = spec;
     let mut fields = Fields(Vec::new());
@@ -91,6 +92,7 @@ fn fields(spec: &WorkloadSpec) -> Vec<(String, String)> {
     let DisconnectPolicy { replace_after_ms } = disconnect;
     fields.add("disconnect.replace_after_ms", number(*replace_after_ms));
     fields.add("ipv6", ipv6.to_string());
+    fields.add("across_sites", across_sites.to_string());
     let sources = |sources: &Vec<Source>| texts(&sources.iter().map(ToString::to_string).collect::<Vec<_>>());
     fields.add("allow_from", allow_from.as_ref().map_or_else(null, sources));
     fields.0

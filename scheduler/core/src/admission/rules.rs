@@ -5,13 +5,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use api_types::{
     balance::{BalancePolicy, WEIGHT_MAX},
-    container::{ALLOW_MAX, Mount, NetworkMode, Protocol},
+    container::{ALLOW_MAX, Mount, Protocol},
     device::{DEVICE_COUNT_MAX, DeviceAmount, WHOLE_DEVICE_MILLIS, is_device_word},
     error::ValidationError,
     placement::{Constraint, ConstraintKey, Domain, Operator, is_label_name},
     workload::{REPLICAS_MAX, WorkloadKind, WorkloadSpec},
 };
 
+use super::network;
 use crate::effect::Refusal;
 
 const PORTS_MAX: usize = 64;
@@ -44,7 +45,7 @@ pub(super) fn check(spec: &WorkloadSpec) -> Result<(), ValidationError> {
     check_container(spec)?;
     check_resources(spec)?;
     check_ports(spec)?;
-    check_network(spec)?;
+    network::check(spec)?;
     check_balance(spec)?;
     check_probe(spec)?;
     check_devices(spec)?;
@@ -101,32 +102,6 @@ fn check_container(spec: &WorkloadSpec) -> Result<(), ValidationError> {
         Some(_) => fault("container.mounts", format!("a path has 1 to {TEXT_BYTES_MAX} bytes")),
         None => Ok(()),
     }
-}
-
-/// In the node's network each port is the node's.
-fn check_network(spec: &WorkloadSpec) -> Result<(), ValidationError> {
-    if spec.container.network != NetworkMode::Host {
-        return Ok(());
-    }
-    for port in &spec.ports {
-        let (name, own) = (&port.name, port.container);
-        if port.host != Some(own) {
-            return fault(
-                format!("ports.{name}.host"),
-                format!("in the node's network it is {own}, the container's port"),
-            );
-        }
-        if port.publish == Some(own) {
-            return fault(format!("ports.{name}.publish"), format!("port {own} of the node is the process's own"));
-        }
-    }
-    if spec.ipv6 {
-        return fault("ipv6", "is not made in the node's network: the node's address is IPv4");
-    }
-    if spec.allow_from.is_some() {
-        return fault("allow_from", "has no meaning in the node's network: its own firewall says who may ask");
-    }
-    Ok(())
 }
 
 fn check_devices(spec: &WorkloadSpec) -> Result<(), ValidationError> {
@@ -322,7 +297,7 @@ fn check_constraint(constraint: &Constraint) -> Result<(), ValidationError> {
     if fits { Ok(()) } else { fault("placement.constraints", format!("`{constraint}` has a wrong number of values")) }
 }
 
-fn fault(path: impl Into<String>, problem: impl Into<String>) -> Result<(), ValidationError> {
+pub(super) fn fault(path: impl Into<String>, problem: impl Into<String>) -> Result<(), ValidationError> {
     Err(ValidationError::new(path, problem))
 }
 

@@ -170,6 +170,7 @@ impl Fleet {
             capacity,
             address: Some([192, 168, 0, number].into()),
             ipv6_address: None,
+            tunnel: None,
             boot_id: "1".to_owned(),
             cgroup_version: 2,
             ..NodeFacts::default()

@@ -46,7 +46,11 @@ pub(crate) fn site(words: &[&str]) -> Change {
     let site = words[0].to_owned();
     let [_, reach, across] = words else { return Change::ResumeSite { site } };
     let reach = if *reach == "vxlan" { Reach::Vxlan } else { Reach::Routes };
-    let across = if *across == "apart" { Across::Apart } else { Across::Routes };
+    let across = match *across {
+        "apart" => Across::Apart,
+        "tunnel" => Across::Tunnel,
+        _ => Across::Routes,
+    };
     Change::SetSite { site, reach: Some(reach), across: Some(across) }
 }
 

@@ -243,6 +243,10 @@ impl Session {
                 }
                 FromScheduler::CloseLogs(request) => logs.close(request),
                 FromScheduler::LoadImage(wanted) => self.load(dispatcher.clone(), wanted),
+                FromScheduler::OpenRelay(wanted) => {
+                    tracing::warn!(instance = %wanted.instance, "relays are not served yet");
+                }
+                FromScheduler::CloseRelay(_) => {}
                 FromScheduler::InspectNetwork(wish) => {
                     // One at a time: who asks again meanwhile gets no answer, and is told so after a while.
                     self.inspections.try_send((wish, self.held.services.clone())).ok();

@@ -2,6 +2,7 @@
 
 mod assignment;
 mod network;
+mod relay;
 mod report;
 mod service;
 mod session;

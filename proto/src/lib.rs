@@ -7,6 +7,7 @@ mod convert;
 pub mod error;
 pub mod limits;
 pub mod network;
+pub mod relay;
 pub mod session;
 pub mod update;
 

@@ -27,11 +27,17 @@ pub const WINDOW_BYTES: u32 = 64 << 10;
 /// How many logs of one node may be read at once.
 pub const LOGS_PER_NODE_MAX: usize = 32;
 
-/// How many streams an agent may have open at once: its session, its logs, archives, a renewal.
-pub const STREAMS_MAX: u32 = 64;
+/// The most bytes in one message of a relay.
+pub const RELAY_CHUNK_BYTES: usize = 32 << 10;
 
-/// The flow-control window of a connection, in bytes: all streams together, so that logs which nobody reads cannot keep
-/// a heartbeat from passing.
+/// How many relays one node serves at once; a forwarded connection is one.
+pub const RELAYS_PER_NODE_MAX: usize = 32;
+
+/// How many streams an agent may have open at once: its session, its logs, its relays, archives, a renewal.
+pub const STREAMS_MAX: u32 = 96;
+
+/// The flow-control window of a connection, in bytes, on both ends: all streams together, so that logs and relays which
+/// nobody reads cannot keep a heartbeat or an assignment from passing.
 pub const CONNECTION_WINDOW_BYTES: u32 = WINDOW_BYTES * STREAMS_MAX;
 
 /// The largest list of request headers, in bytes.

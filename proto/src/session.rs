@@ -13,6 +13,7 @@ use api_types::{
 
 use crate::{
     network::{InspectNetwork, NetworkInspected},
+    relay::OpenRelay,
     update::{AssignmentsUpdate, ServicesUpdate},
 };
 
@@ -63,6 +64,10 @@ pub enum FromScheduler {
     LoadImage(LoadImage),
     /// Try the network.
     InspectNetwork(InspectNetwork),
+    /// Serve a person by the `Relay` rpc.
+    OpenRelay(OpenRelay),
+    /// That person is gone.
+    CloseRelay(RequestId),
 }
 
 /// Who the agent is and what it holds.

@@ -10,6 +10,7 @@ use api_types::{
     id::{InstanceId, Name, NodeId, WorkloadId},
     join::{JoinReply, JoinRequest, NodeTokenRequest},
     node::Availability,
+    relay::{RelayInput, RelayOutput, RelayRequest},
     site::{Across, Reach},
     time::Timestamp,
     view::{
@@ -30,7 +31,7 @@ use tokio::{sync::Mutex, time::timeout};
 use crate::{
     clock,
     control_loop::LoopHandle,
-    dispatcher::{images::Images, logs::LogRequests, network::Inspections},
+    dispatcher::{images::Images, logs::LogRequests, network::Inspections, relays::Relays},
     identity::{
         authority::{Authority, AuthorityError},
         node_keys::NodeKeys,
@@ -59,6 +60,7 @@ pub(crate) struct Parts {
     pub(crate) keys: Arc<NodeKeys>,
     pub(crate) authority: Arc<Authority>,
     pub(crate) logs: Arc<LogRequests>,
+    pub(crate) relays: Arc<Relays>,
     pub(crate) images: Arc<Images>,
     pub(crate) inspections: Arc<Inspections>,
     /// Joins go one by one, so that the uses of a token become durable in the order they were taken.
@@ -345,6 +347,20 @@ impl ControlPlane for Port {
     async fn logs(&self, query: LogQuery) -> Result<BoxStream<LogLine>, Problem> {
         let placed = self.placed(query.target).await?;
         self.0.logs.open(&placed, query.tail.min(TAIL_MAX), query.follow)
+    }
+
+    async fn relay(
+        &self,
+        subject: Subject,
+        request: RelayRequest,
+        input: BoxStream<RelayInput>,
+    ) -> Result<BoxStream<RelayOutput>, Problem> {
+        let placed = self.placed(Target::Instance(request.instance.clone())).await?;
+        let (instance, node) = placed.first().ok_or_else(|| problem::internal("the instance has no node"))?;
+        let (purpose, detail) = (request.purpose.word(), request.purpose.detail());
+        // Who, where, what: before it happens, whatever comes of it. Quoted, as a command may hold anything.
+        tracing::info!(token = subject.token, %node, %instance, purpose, detail = ?detail, "reached into an instance");
+        self.0.relays.open(node, request, input)
     }
 
     async fn load_image(&self, archive: BoxStream<Bytes>) -> Result<BoxStream<ImageOutcome>, Problem> {

@@ -4,6 +4,7 @@ pub(crate) mod images;
 pub(crate) mod logs;
 pub(crate) mod network;
 pub(crate) mod registry;
+pub(crate) mod relays;
 mod session;
 
 use std::{pin::Pin, sync::Arc};
@@ -49,6 +50,7 @@ pub(crate) struct Dispatcher {
     pub(crate) control: LoopHandle,
     pub(crate) registry: Arc<registry::Registry>,
     pub(crate) logs: Arc<logs::LogRequests>,
+    pub(crate) relays: Arc<relays::Relays>,
     pub(crate) images: Arc<images::Images>,
     pub(crate) inspections: Arc<network::Inspections>,
     pub(crate) authority: Arc<Authority>,
@@ -90,6 +92,7 @@ impl Dispatcher {
 impl Rpcs for RpcService {
     type SessionStream = Pin<Box<dyn Stream<Item = Result<v1::FromScheduler, Status>> + Send>>;
     type ImageArchiveStream = ReceiverStream<Result<v1::Chunk, Status>>;
+    type RelayStream = relays::ToAgent;
 
     async fn session(
         &self,
@@ -106,6 +109,14 @@ impl Rpcs for RpcService {
         let peer = self.0.peer(&request)?;
         self.0.logs.receive(&peer.node, request.into_inner()).await?;
         Ok(Response::new(v1::LogsDone {}))
+    }
+
+    async fn relay(
+        &self,
+        request: Request<Streaming<v1::RelayFromAgent>>,
+    ) -> Result<Response<Self::RelayStream>, Status> {
+        let peer = self.0.peer(&request)?;
+        Ok(Response::new(self.0.relays.serve(&peer.node, request.into_inner()).await?))
     }
 
     async fn image_archive(

@@ -31,7 +31,9 @@ use crate::{
     config::Config,
     control_loop::{ControlLoop, LoopHandle},
     control_plane::{Parts, Port},
-    dispatcher::{Dispatcher, images::Images, logs::LogRequests, network::Inspections, registry::Registry},
+    dispatcher::{
+        Dispatcher, images::Images, logs::LogRequests, network::Inspections, registry::Registry, relays::Relays,
+    },
     identity::{
         authority::{self, Authority, AuthorityError},
         node_keys::NodeKeys,
@@ -150,6 +152,7 @@ pub async fn serve(config: Config, listeners: Listeners, stop: CancellationToken
 
     let (doors, api_tls, session_tls) = doors(&cluster.id, &authority, &keys, &server)?;
     let logs = Arc::new(LogRequests::new(Arc::clone(&registry)));
+    let relays = Arc::new(Relays::new(Arc::clone(&registry)));
     let images = Arc::new(images);
     let inspections = Arc::new(Inspections::new(Arc::clone(&registry)));
     let dispatcher = Arc::new(Dispatcher {
@@ -158,6 +161,7 @@ pub async fn serve(config: Config, listeners: Listeners, stop: CancellationToken
         control: control.clone(),
         registry,
         logs: Arc::clone(&logs),
+        relays: Arc::clone(&relays),
         images: Arc::clone(&images),
         inspections: Arc::clone(&inspections),
         authority: Arc::clone(&authority),
@@ -174,6 +178,7 @@ pub async fn serve(config: Config, listeners: Listeners, stop: CancellationToken
         keys,
         authority,
         logs,
+        relays,
         images,
         inspections,
         joining: Mutex::new(()),

@@ -82,7 +82,7 @@ pub(crate) async fn dial(membership: &Membership, floor: Arc<ClockFloor>) -> Res
     let uri = Uri::builder().scheme("https").authority(SERVER_NAME).path_and_query("/").build();
     let endpoint = Endpoint::from(uri.expect("the parts are constants"))
         .initial_stream_window_size(limits::WINDOW_BYTES)
-        .initial_connection_window_size(limits::WINDOW_BYTES)
+        .initial_connection_window_size(limits::CONNECTION_WINDOW_BYTES)
         .http2_max_header_list_size(limits::HEADER_LIST_BYTES_MAX)
         .http2_keep_alive_interval(limits::KEEP_ALIVE_INTERVAL)
         .keep_alive_timeout(limits::KEEP_ALIVE_TIMEOUT)

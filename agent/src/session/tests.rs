@@ -205,6 +205,7 @@ struct FakeDispatcher(mpsc::Sender<(Hello, Scheduler)>);
 impl dispatcher_server::Dispatcher for FakeDispatcher {
     type SessionStream = ReceiverStream<Result<v1::FromScheduler, Status>>;
     type ImageArchiveStream = ReceiverStream<Result<v1::Chunk, Status>>;
+    type RelayStream = ReceiverStream<Result<v1::RelayToAgent, Status>>;
 
     async fn session(
         &self,
@@ -225,6 +226,10 @@ impl dispatcher_server::Dispatcher for FakeDispatcher {
     }
 
     async fn logs(&self, _: Request<Streaming<v1::LogChunk>>) -> Result<Response<v1::LogsDone>, Status> {
+        Err(Status::unimplemented("not here"))
+    }
+
+    async fn relay(&self, _: Request<Streaming<v1::RelayFromAgent>>) -> Result<Response<Self::RelayStream>, Status> {
         Err(Status::unimplemented("not here"))
     }
 

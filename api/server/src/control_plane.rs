@@ -7,6 +7,7 @@ use api_types::{
     id::{InstanceId, Name, NodeId, WorkloadId},
     join::{JoinReply, JoinRequest, NodeTokenRequest},
     node::Availability,
+    relay::{RelayInput, RelayOutput, RelayRequest},
     site::{Across, Reach},
     view::{
         ClusterView, Description, Done, Event, Explanation, Forecast, ImageOutcome, InstanceView, JoinTokenView, List,
@@ -37,7 +38,7 @@ pub enum Role {
     Viewer,
     /// Applies, scales, deletes workloads; loads images.
     Deployer,
-    /// Cordons and drains nodes.
+    /// Cordons and drains nodes; reaches into instances.
     Operator,
     /// Adds and removes nodes, makes tokens.
     Admin,
@@ -152,6 +153,14 @@ pub trait ControlPlane: Clone + Send + Sync + 'static {
     fn join(&self, request: JoinRequest) -> impl Future<Output = Result<JoinReply, Problem>> + Send;
     /// Lines of output, through the agents' own connections.
     fn logs(&self, query: LogQuery) -> impl Future<Output = Result<BoxStream<LogLine>, Problem>> + Send;
+    /// Connects a person with an instance, through the agent's own connection. What comes back ends with how it ended; to
+    /// drop it ends what runs for that person.
+    fn relay(
+        &self,
+        subject: Subject,
+        request: RelayRequest,
+        input: BoxStream<RelayInput>,
+    ) -> impl Future<Output = Result<BoxStream<RelayOutput>, Problem>> + Send;
     /// Takes an OCI archive and has every ready node import it; one outcome for each node, as they come.
     fn load_image(
         &self,

@@ -9,6 +9,7 @@ mod look;
 mod moves;
 mod network;
 mod problem;
+mod relay;
 mod routes;
 mod streams;
 mod write;

@@ -15,7 +15,7 @@ use crate::{
     control_plane::{ControlPlane, Role},
     explain, look, moves, network,
     problem::{Refused, problem},
-    streams, write,
+    relay, streams, write,
 };
 
 /// The longest body of a request, in bytes.
@@ -45,6 +45,7 @@ fn declared<C: ControlPlane>() -> Declared<C> {
     let least = |role| Rule { access: Access::Least(role), ..open };
     let manifest = Rule { body_bytes_max: Some(MANIFEST_BYTES_MAX), ..least(Role::Deployer) };
     let stream = Rule { body_bytes_max: None, ..least(Role::Deployer) };
+    let reaches_in = Rule { body_bytes_max: None, ..least(Role::Operator) };
     let (looks, deploys) = (least(Role::Viewer), least(Role::Deployer));
     let (operates, administers) = (least(Role::Operator), least(Role::Admin));
     Declared::new()
@@ -71,6 +72,7 @@ fn declared<C: ControlPlane>() -> Declared<C> {
         .route(Method::POST, "/v1/scale", deploys, post(write::scale::<C>))
         .route(Method::DELETE, "/v1/workloads/{*name}", deploys, delete(write::delete::<C>))
         .route(Method::POST, "/v1/images", stream, post(streams::load_image::<C>))
+        .route(Method::POST, "/v1/relay", reaches_in, post(relay::relay::<C>))
         .route(Method::POST, "/v1/nodes/{name}/availability", operates, post(write::set_availability::<C>))
         .route(Method::GET, "/v1/sites", looks, get(moves::sites::<C>))
         .route(Method::POST, "/v1/sites/set", operates, post(moves::set_site::<C>))

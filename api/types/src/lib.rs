@@ -34,6 +34,7 @@
 //! | **device**, **grant** | a countable thing of a node; what an instance got of it | [`device::Device`], [`device::DeviceGrant`] |
 //! | **volume** | data that stays on its node | [`container::Mount::Volume`] |
 //! | **probe** | how health is asked for | [`probe::ProbeSpec`] |
+//! | **relay** | two streams of bytes between a person and an instance: exec, attach, port-forward, copy | [`relay::RelayRequest`] |
 //! | **condition** | one thing that a node checks about itself | [`node::Condition`] |
 //! | **event** | one line of the history shown to people | [`view::Event`] |
 
@@ -51,6 +52,7 @@ pub mod net;
 pub mod node;
 pub mod placement;
 pub mod probe;
+pub mod relay;
 pub mod resources;
 pub mod service;
 pub mod site;

@@ -70,6 +70,8 @@ impl From<FromScheduler> for v1::FromScheduler {
                 SchedulerMessage::LoadImage(v1::LoadImage { request: load.request.0, digest: load.digest })
             }
             FromScheduler::InspectNetwork(wish) => SchedulerMessage::InspectNetwork(wish.into()),
+            FromScheduler::OpenRelay(open) => SchedulerMessage::OpenRelay(open.into()),
+            FromScheduler::CloseRelay(request) => SchedulerMessage::CloseRelay(v1::CloseRelay { request: request.0 }),
         };
         Self { message: Some(message) }
     }
@@ -95,6 +97,8 @@ impl TryFrom<v1::FromScheduler> for FromScheduler {
             SchedulerMessage::InspectNetwork(wish) => {
                 Self::InspectNetwork(wish.try_into().map_err(within("inspect_network"))?)
             }
+            SchedulerMessage::OpenRelay(open) => Self::OpenRelay(open.try_into().map_err(within("open_relay"))?),
+            SchedulerMessage::CloseRelay(close) => Self::CloseRelay(RequestId(close.request)),
         })
     }
 }

@@ -6,6 +6,7 @@
 mod explain;
 mod moves;
 mod network;
+mod relay;
 mod views;
 
 use std::{
@@ -19,6 +20,7 @@ use api_types::{
     id::{InstanceId, Name, NodeId, WorkloadId},
     join::{JoinReply, JoinRequest, NodeTokenRequest},
     node::{Availability, Liveness},
+    relay::{RelayInput, RelayOutput, RelayRequest},
     site::{Across, Reach},
     time::Timestamp,
     view::{
@@ -365,6 +367,22 @@ impl ControlPlane for Fake {
         });
         let last = stream::once(async { Err(problem(503, "unavailable", "n1 is unreachable", "try again later")) });
         Ok(Box::pin(first.chain(third).chain(last)))
+    }
+
+    async fn relay(
+        &self,
+        subject: Subject,
+        request: RelayRequest,
+        input: BoxStream<RelayInput>,
+    ) -> Result<BoxStream<RelayOutput>, Problem> {
+        self.called(format!(
+            "{} {} {} {}",
+            subject.token,
+            request.purpose.word(),
+            request.instance,
+            request.purpose.detail()
+        ));
+        relay::answer(request, input)
     }
 
     async fn load_image(&self, mut archive: BoxStream<Bytes>) -> Result<BoxStream<ImageOutcome>, Problem> {

@@ -1,0 +1,193 @@
+//! A relay: two streams of bytes between a person and an instance, by way of the scheduler and the agent's own connection.
+
+pub mod frame;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{error::ValidationError, id::InstanceId};
+
+/// The most words of a command.
+pub const COMMAND_WORDS_MAX: usize = 1024;
+/// The longest command, in bytes of all its words.
+pub const COMMAND_BYTES_MAX: usize = 64 << 10;
+/// The longest path, in bytes, as the kernel has it.
+pub const PATH_BYTES_MAX: usize = 4095;
+/// The exit code of a command that may not be executed, as shells have it.
+pub const NOT_EXECUTABLE: i32 = 126;
+/// The exit code of a command that was not found, as shells have it.
+pub const NOT_FOUND: i32 = 127;
+
+/// Which relay a person wants, and to which instance.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RelayRequest {
+    /// The instance.
+    pub instance: InstanceId,
+    /// What for.
+    pub purpose: RelayPurpose,
+}
+
+/// What a relay is for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum RelayPurpose {
+    /// To run a command beside the container's own process, with its user, rights and limits.
+    Exec {
+        /// Program and arguments; the program is looked for in the container's PATH.
+        command: Vec<String>,
+        /// Whether the command reads what the person sends; else it finds its input at the end.
+        stdin: bool,
+        /// The size of the terminal that the command gets; `None` = plain pipes, stdout and stderr apart.
+        terminal: Option<TerminalSize>,
+    },
+    /// To read what the container's own process writes from now on, until it ends.
+    Attach {},
+    /// To speak with what listens on a port inside, on the loopback address.
+    PortForward {
+        /// The port.
+        port: u16,
+    },
+    /// To get a file or directory as a tar archive with one root, named as the path's last part.
+    CopyFrom {
+        /// Absolute, as the container's process sees it; links are followed within the container.
+        path: String,
+    },
+    /// To put files there from a tar archive with one root. They belong to the user of the container's process.
+    CopyTo {
+        /// Absolute. An existing directory takes the archive's root under its own name; else the root gets this path.
+        path: String,
+    },
+}
+
+/// Columns and rows of a terminal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TerminalSize {
+    /// Characters of a line.
+    pub columns: u16,
+    /// Lines.
+    pub rows: u16,
+}
+
+/// What a person sends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RelayInput {
+    /// Bytes for the other end.
+    Data(Vec<u8>),
+    /// There are no more bytes.
+    End,
+    /// The terminal has another size.
+    Resize(TerminalSize),
+}
+
+/// What a person gets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RelayOutput {
+    /// Bytes of the other end; with a terminal, of stderr too.
+    Stdout(Vec<u8>),
+    /// What a command without terminal writes to stderr.
+    Stderr(Vec<u8>),
+    /// How it ended: the last that comes.
+    Ended(RelayEnd),
+}
+
+/// How a relay ended.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RelayEnd {
+    /// The exit code of the command; 128 and its number for one that a signal ended. [`NOT_FOUND`] and [`NOT_EXECUTABLE`]
+    /// with a reason. Of other relays 0, or 1 with a reason.
+    pub code: i32,
+    /// Why it did not go as wanted; empty when a command ended by itself, however it did.
+    pub reason: String,
+}
+
+impl RelayPurpose {
+    /// One word for people.
+    #[must_use]
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Exec { .. } => "exec",
+            Self::Attach {} => "attach",
+            Self::PortForward { .. } => "port-forward",
+            Self::CopyFrom { .. } => "copy-from",
+            Self::CopyTo { .. } => "copy-to",
+        }
+    }
+
+    /// What it is about, for the log: the command, the port or the path.
+    #[must_use]
+    pub fn detail(&self) -> String {
+        match self {
+            Self::Exec { command, .. } => command.join(" "),
+            Self::Attach {} => String::new(),
+            Self::PortForward { port } => port.to_string(),
+            Self::CopyFrom { path } | Self::CopyTo { path } => path.clone(),
+        }
+    }
+
+    /// Whether it can be had at all.
+    ///
+    /// # Errors
+    /// When a command is empty or too long, or a path is not absolute.
+    pub fn check(&self) -> Result<(), ValidationError> {
+        match self {
+            Self::Exec { command, .. } => check_command(command),
+            Self::CopyFrom { path } | Self::CopyTo { path } => check_path(path),
+            Self::PortForward { port: 0 } => Err(ValidationError::new("port", "0 is not a port")),
+            Self::PortForward { .. } | Self::Attach {} => Ok(()),
+        }
+    }
+}
+
+fn check_command(command: &[String]) -> Result<(), ValidationError> {
+    let fault = |problem: String| Err(ValidationError::new("command", problem));
+    if command.first().is_none_or(String::is_empty) {
+        return fault("there is none: write it after `--`".to_owned());
+    }
+    if command.iter().any(|word| word.contains('\0')) {
+        return fault("a word holds a NUL character".to_owned());
+    }
+    if command.len() > COMMAND_WORDS_MAX || command.iter().map(String::len).sum::<usize>() > COMMAND_BYTES_MAX {
+        return fault(format!("it is longer than {COMMAND_WORDS_MAX} words or {} KiB", COMMAND_BYTES_MAX >> 10));
+    }
+    Ok(())
+}
+
+fn check_path(path: &str) -> Result<(), ValidationError> {
+    let fault = |problem: String| Err(ValidationError::new("path", problem));
+    if !path.starts_with('/') {
+        return fault(format!("`{path}` is not absolute: begin with `/`"));
+    }
+    if path.contains('\0') || path.len() > PATH_BYTES_MAX {
+        return fault(format!("it holds a NUL character, or is longer than {PATH_BYTES_MAX} bytes"));
+    }
+    if path.split('/').any(|part| part == "..") {
+        return fault("`..` is not followed: write where it leads".to_owned());
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_had_is_refused() {
+        let exec = |words: &[&str]| RelayPurpose::Exec {
+            command: words.iter().map(|word| (*word).to_owned()).collect(),
+            stdin: false,
+            terminal: None,
+        };
+
+        assert!(exec(&["ls", ""]).check().is_ok());
+        for refused in [exec(&[]), exec(&[""]), exec(&["a\0b"]), exec(&["x"; COMMAND_WORDS_MAX + 1])] {
+            assert!(refused.check().is_err(), "{refused:?}");
+        }
+        for path in ["relative", "", "/a/../b", "/a\0", &"/a".repeat(PATH_BYTES_MAX)] {
+            assert!(RelayPurpose::CopyTo { path: path.to_owned() }.check().is_err(), "{path:?}");
+        }
+        assert!(RelayPurpose::CopyFrom { path: "/".to_owned() }.check().is_ok());
+        assert!(RelayPurpose::PortForward { port: 0 }.check().is_err());
+    }
+}

@@ -1,8 +1,8 @@
-//! Writes the latest assignment set and service table to disk: a change at once, those that follow it once a second.
+//! Writes the latest assignment set, service table and addresses to disk: a change at once, those that follow it once a second.
 
-use std::{convert::Infallible, io, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, convert::Infallible, io, net::Ipv4Addr, sync::Arc, time::Duration};
 
-use api_types::{assignment::AssignmentSet, service::ServiceTable};
+use api_types::{assignment::AssignmentSet, id::InstanceId, service::ServiceTable};
 use tokio::{
     sync::watch,
     task::spawn_blocking,
@@ -24,6 +24,7 @@ const WAIT_MAX: Duration = Duration::from_millis(200);
 pub(crate) struct Shelf {
     pub(crate) assignments: Place<AssignmentSet>,
     pub(crate) services: Place<ServiceTable>,
+    pub(crate) addresses: Place<BTreeMap<InstanceId, Ipv4Addr>>,
 }
 
 /// The place of one thing: only the latest counts.
@@ -34,11 +35,12 @@ pub(crate) struct Place<T> {
     wait_max: Duration,
 }
 
-/// The part that owns the files. Assignments and services keep their pace apart: neither waits for the other.
+/// The part that owns the files. Each keeps a pace of its own: none waits for another.
 #[derive(Debug)]
 pub(crate) struct Keeper {
     assignments: Pace<AssignmentSet>,
     services: Pace<ServiceTable>,
+    addresses: Pace<BTreeMap<InstanceId, Ipv4Addr>>,
 }
 
 /// How one thing is written.
@@ -65,12 +67,14 @@ impl Keeper {
     fn with_times(last: &LastAssignments, pause: Duration, wait_max: Duration) -> (Shelf, Self) {
         let (to_assignments, assignments) = place(last, LastAssignments::keep_assignments, pause, wait_max);
         let (to_services, services) = place(last, LastAssignments::keep_services, pause, wait_max);
-        (Shelf { assignments: to_assignments, services: to_services }, Self { assignments, services })
+        let (to_addresses, addresses) = place(last, LastAssignments::keep_addresses, pause, wait_max);
+        let shelf = Shelf { assignments: to_assignments, services: to_services, addresses: to_addresses };
+        (shelf, Self { assignments, services, addresses })
     }
 
     /// Writes until the token is cancelled, and once more what waits then.
     pub(crate) async fn run(self, token: CancellationToken) -> Result<(), Infallible> {
-        tokio::join!(self.assignments.run(&token), self.services.run(&token));
+        tokio::join!(self.assignments.run(&token), self.services.run(&token), self.addresses.run(&token));
         Ok(())
     }
 }

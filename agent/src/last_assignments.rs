@@ -1,14 +1,17 @@
-//! What the node boots from when nobody answers: the last assignment set and service table, two generations each.
+//! What the node boots from when nobody answers: the last assignment set and service table, and which instance had which
+//! address; two generations each.
 //!
 //! A file is one line `wherry NAME 1 CRC32` and JSON. A file that cannot be read is set aside as `*.bad`, never a reason to
 //! stop; the generation before is used then.
 
 use std::{
+    collections::BTreeMap,
     fs, io,
+    net::Ipv4Addr,
     path::{Path, PathBuf},
 };
 
-use api_types::{assignment::AssignmentSet, service::ServiceTable};
+use api_types::{assignment::AssignmentSet, id::InstanceId, service::ServiceTable};
 use serde::{Serialize, de::DeserializeOwned};
 use thiserror::Error;
 
@@ -16,9 +19,10 @@ use crate::durable_file;
 
 const ASSIGNMENTS: &str = "assignments";
 const SERVICES: &str = "services";
+const ADDRESSES: &str = "addresses";
 const FORMAT: &str = "1";
 
-/// Two generations of both, in one directory.
+/// Two generations of each, in one directory.
 #[derive(Clone, Debug)]
 pub(crate) struct LastAssignments {
     directory: PathBuf,
@@ -31,6 +35,8 @@ pub(crate) struct Recovered {
     pub(crate) assignments: Option<AssignmentSet>,
     /// The newest readable service table.
     pub(crate) services: Option<ServiceTable>,
+    /// The newest readable addresses of instances; empty if there are none.
+    pub(crate) addresses: BTreeMap<InstanceId, Ipv4Addr>,
     /// One line for people for each file that was set aside.
     pub(crate) faults: Vec<String>,
 }
@@ -61,7 +67,8 @@ impl LastAssignments {
         let mut faults = Vec::new();
         let assignments = self.newest(ASSIGNMENTS, &mut faults);
         let services = self.newest(SERVICES, &mut faults);
-        Recovered { assignments, services, faults }
+        let addresses = self.newest(ADDRESSES, &mut faults).unwrap_or_default();
+        Recovered { assignments, services, addresses, faults }
     }
 
     /// Keeps a set.
@@ -74,9 +81,14 @@ impl LastAssignments {
         self.keep(SERVICES, table)
     }
 
+    /// Keeps who is where.
+    pub(crate) fn keep_addresses(&self, addresses: &BTreeMap<InstanceId, Ipv4Addr>) -> io::Result<()> {
+        self.keep(ADDRESSES, addresses)
+    }
+
     /// Forgets everything: the node belongs to another cluster, or to none.
     pub(crate) fn clear(&self) -> io::Result<()> {
-        for name in [ASSIGNMENTS, SERVICES] {
+        for name in [ASSIGNMENTS, SERVICES, ADDRESSES] {
             for path in [self.current(name), self.previous(name)] {
                 match fs::remove_file(path) {
                     Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),

@@ -1,18 +1,30 @@
-//! The end of the machine: what runs is asked to end while containerd is there to do it, so that nothing holds the machine up.
+//! The end of the machine: others are told that nobody here is to be balanced to, then what runs is asked to end while
+//! containerd is there to do it, so that nothing holds the machine up.
 
-use std::{collections::BTreeMap, path::Path, process::Stdio, time::Duration};
+use std::{collections::BTreeMap, io, path::Path, process::Stdio, sync::Arc, time::Duration};
 
 use agent_containerd::{Containerd, Found, FoundProcess};
-use api_types::{assignment::AssignmentSet, id::InstanceId};
+use agent_core::input::Input;
+use api_daemon::notify;
+use api_types::{assignment::AssignmentSet, id::InstanceId, service::ServiceTable};
 use futures_util::future::join_all;
-use tokio::{process::Command, time::timeout};
+use nix::libc;
+use tokio::{
+    process::Command,
+    signal::unix::{Signal, SignalKind, signal},
+    sync::{mpsc, watch},
+    time::{sleep, timeout},
+};
+use tokio_util::sync::CancellationToken;
 
-use crate::last_assignments::LastAssignments;
+use crate::{control_loop::Message, last_assignments::LastAssignments};
 
 /// There only where systemd runs the machine.
 const SYSTEMD: &str = "/run/systemd/system";
 /// How long systemd may take to say what the machine does.
 const ANSWER_LIMIT: Duration = Duration::from_secs(2);
+/// How long the others get to balance to nobody here, and what is being asked to be answered.
+const FAREWELL: Duration = Duration::from_secs(2);
 /// The longest grace: systemd kills the agent 30 s after it asked it to end.
 const GRACE_MAX: Duration = Duration::from_secs(18);
 /// The grace of what is not on record.
@@ -20,11 +32,53 @@ const GRACE: Duration = Duration::from_secs(10);
 /// How long all of it may take.
 const LIMIT: Duration = Duration::from_secs(23);
 
-/// Stops every instance if the machine ends; else, and where systemd does not say so, they run on.
-pub(crate) async fn stop_instances(containerd: &Containerd, last: &LastAssignments) {
-    if !is_ending(machine_state(Path::new(SYSTEMD), Path::new("systemctl")).await.as_deref()) {
-        return;
+/// Waits for the wish to end, and says farewell if the machine ends with it.
+#[derive(Debug)]
+pub(crate) struct Farewell {
+    /// Cancelled by the first signal that asks the agent to end.
+    pub(crate) asked: CancellationToken,
+    /// SIGPWR, by which something else than systemd says that the machine ends.
+    pub(crate) power: Signal,
+    /// Cancelled to have the neighbours told.
+    pub(crate) leaving: CancellationToken,
+    /// The latest service table: without other nodes there is nobody to wait for.
+    pub(crate) table: watch::Receiver<Option<Arc<ServiceTable>>>,
+    pub(crate) messages: mpsc::Sender<Message>,
+}
+
+/// Watches for SIGPWR from now on.
+pub(crate) fn power_signal() -> io::Result<Signal> {
+    signal(SignalKind::from_raw(libc::SIGPWR))
+}
+
+impl Farewell {
+    /// Gives whether the machine ends, once somebody asked the agent to end and the others had their time.
+    pub(crate) async fn say(mut self) -> bool {
+        // Both arms are cancel-safe: a signal stays pending until it is received.
+        let ends = tokio::select! {
+            () = self.asked.cancelled() => {
+                is_ending(machine_state(Path::new(SYSTEMD), Path::new("systemctl")).await.as_deref())
+            }
+            _ = self.power.recv() => true,
+        };
+        if !ends {
+            return false;
+        }
+        notify::stopping();
+        tracing::info!("the machine ends: nobody is to be balanced to here");
+        self.leaving.cancel();
+        // A loop that hangs holds no machine up.
+        timeout(FAREWELL, self.messages.send(Message::Input(Input::MachineEnds))).await.ok();
+        let others = self.table.borrow().as_ref().is_some_and(|table| table.peers.len() > 1);
+        if others {
+            sleep(FAREWELL).await;
+        }
+        true
     }
+}
+
+/// Stops every instance, within a time that holds no machine up.
+pub(crate) async fn stop_instances(containerd: &Containerd, last: &LastAssignments) {
     if timeout(LIMIT, stop_all(containerd, last)).await.is_err() {
         tracing::warn!("the machine ends, and some instances still run: systemd kills them");
     }

@@ -36,6 +36,8 @@ const TRY_EVERY: Duration = Duration::from_secs(5);
 const HEAD: [u8; 3] = *b"WW\x01";
 /// Bytes of the HMAC-SHA256 that are sent.
 const TAG_BYTES: usize = 16;
+/// The interval of a sender whose machine is being shut down: there will be no more signs.
+const LEAVES: u16 = 0;
 /// Before the names.
 const FIXED_BYTES: usize = HEAD.len() + 2 + 4 * 8;
 /// More than any datagram of ours has.
@@ -54,6 +56,8 @@ pub(crate) struct Neighbours {
     pub(crate) messages: mpsc::Sender<Message>,
     pub(crate) outbox: Arc<Outbox>,
     pub(crate) clock: Clock,
+    /// Cancelled when the machine is being shut down.
+    pub(crate) leaving: CancellationToken,
 }
 
 impl Neighbours {
@@ -102,6 +106,7 @@ impl Neighbours {
                     table = self.table.borrow_and_update().clone();
                     watch.follow(table.as_deref().map_or(&[], |table| &table.peers));
                 }
+                () = self.leaving.cancelled(), if !watch.leaves() => watch.leave(self.clock.now()),
                 () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {
                     if let (Some(key), Some(table)) = (key, &table) {
                         self.send(watch, table, key, &socket).await;
@@ -136,7 +141,10 @@ impl Neighbours {
             let names: Vec<&str> = silent.iter().take(NAMES_MAX).map(NodeId::as_str).collect();
             let more = silent.len().saturating_sub(NAMES_MAX);
             let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-            Err(format!("{}{more}: no sign of life, so this node does not balance to them", names.join(", ")))
+            Err(format!(
+                "{}{more}: no sign of life, or shut down, so this node does not balance to them",
+                names.join(", ")
+            ))
         };
         self.outbox.condition("neighbours", outcome);
         if silent != told {
@@ -157,7 +165,8 @@ fn write(sign: Sign, key: WatchKey, (from, to): (&NodeId, &NodeId)) -> Vec<u8> {
     let heard = sign.heard.unwrap_or(Mark { run: 0, count: 0 });
     let mut bytes = Vec::with_capacity(FIXED_BYTES + TAG_BYTES + 2 + from.as_str().len() + to.as_str().len());
     bytes.extend(HEAD);
-    bytes.extend(u16::try_from(sign.interval_ms).unwrap_or(u16::MAX).to_be_bytes());
+    let interval_ms = if sign.leaves { LEAVES } else { u16::try_from(sign.interval_ms).unwrap_or(u16::MAX) };
+    bytes.extend(interval_ms.to_be_bytes());
     for number in [sign.mark.run, sign.mark.count, heard.run, heard.count] {
         bytes.extend(number.to_be_bytes());
     }
@@ -186,8 +195,8 @@ fn read(bytes: &[u8], key: WatchKey, own: &NodeId) -> Option<(NodeId, Sign)> {
     let (mark, heard) = (mark()?, mark()?);
     let (from, rest) = name(rest)?;
     let (to, rest) = name(rest)?;
-    let sign =
-        Sign { mark, interval_ms: u16::from_be_bytes(*interval).into(), heard: (heard.run != 0).then_some(heard) };
+    let (interval_ms, heard) = (u16::from_be_bytes(*interval), (heard.run != 0).then_some(heard));
+    let sign = Sign { mark, interval_ms: interval_ms.into(), heard, leaves: interval_ms == LEAVES };
     (to == *own && rest.is_empty()).then_some((from, sign))
 }
 
@@ -206,7 +215,8 @@ mod tests {
     #[test]
     fn a_sign_survives_the_wire() {
         let heard = Some(Mark { run: 3, count: 4 });
-        for sign in [sign(heard), sign(None)] {
+        let leaves = Sign { interval_ms: 0, leaves: true, ..sign(heard) };
+        for sign in [sign(heard), sign(None), leaves] {
             let bytes = write(sign, KEY, (&node("edge-1"), &node("edge-2")));
 
             assert_eq!(read(&bytes, KEY, &node("edge-2")), Some((node("edge-1"), sign)));
@@ -234,6 +244,6 @@ mod tests {
     }
 
     fn sign(heard: Option<Mark>) -> Sign {
-        Sign { mark: Mark { run: 1, count: 2 }, interval_ms: 500, heard }
+        Sign { mark: Mark { run: 1, count: 2 }, interval_ms: 500, heard, leaves: false }
     }
 }

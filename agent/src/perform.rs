@@ -99,6 +99,7 @@ impl Performer {
                 self.latest.table.send_replace(Some(table.clone()));
                 self.shelf.services.put(table);
             }
+            Effect::KeepAddresses(addresses) => self.shelf.addresses.put(addresses),
             Effect::Observe => self.latest.observe.notify_one(),
             Effect::EnsureImage { image } => drop(tokio::spawn(images::ensure(tools, image))),
             Effect::EnsureNetwork { network, instance, address } => {

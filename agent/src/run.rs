@@ -10,7 +10,7 @@ use api_daemon::{
     notify, shutdown,
     supervisor::{PartFailed, Supervisor},
 };
-use api_types::id::NodeId;
+use api_types::{id::NodeId, service::ServiceTable};
 use sysinfo::System;
 use thiserror::Error;
 use tokio::sync::{mpsc, watch};
@@ -28,7 +28,7 @@ use crate::{
     inspection::{Inspector, Question},
     keeper::Keeper,
     last_assignments::{LastAssignments, Recovered},
-    machine_end,
+    machine_end::{self, Farewell},
     membership::{self, Membership, MembershipError},
     names::Names,
     neighbours::Neighbours,
@@ -76,6 +76,13 @@ struct Disk {
     recovered: Recovered,
 }
 
+/// The parts that run, and what a farewell needs of them.
+struct Parts {
+    supervisor: Supervisor,
+    messages: mpsc::Sender<Message>,
+    table: watch::Receiver<Option<Arc<ServiceTable>>>,
+}
+
 /// What this node works with, whoever asks.
 struct Node {
     outbox: Arc<Outbox>,
@@ -112,15 +119,27 @@ impl Followers {
 
 /// Runs until SIGTERM or SIGINT; instances run on, unless the machine ends.
 pub(crate) async fn run(config: &Config) -> Result<(), RunError> {
-    let token = shutdown::on_signals()?;
+    let (asked, power, token) = (shutdown::on_signals()?, machine_end::power_signal()?, CancellationToken::new());
     let _lock = membership::lock(&config.agent.state_dir)?;
     let disk = open(config)?;
     let node = node(config, &disk).await?;
     let (containerd, last) = (node.containerd.clone(), disk.last.clone());
-    let ended = parts(config, disk, node, &token)?.run().await;
+    let leaving = CancellationToken::new();
+    let Parts { supervisor, messages, table } = parts(config, disk, node, (&token, &leaving))?;
+    let farewell = Farewell { asked: asked.clone(), power, leaving: leaving.clone(), table, messages };
+    let ending = tokio::spawn(async move {
+        let machine_ends = farewell.say().await;
+        token.cancel();
+        machine_ends
+    });
+    let ended = supervisor.run().await;
     notify::stopping();
-    // Nobody starts anything any more.
-    machine_end::stop_instances(&containerd, &last).await;
+    // If a part failed, nobody may have been asked to end.
+    let is_asked = asked.is_cancelled() || leaving.is_cancelled();
+    if is_asked && ending.await.unwrap_or_default() {
+        // Nobody starts anything any more.
+        machine_end::stop_instances(&containerd, &last).await;
+    }
     Ok(ended?)
 }
 
@@ -156,8 +175,13 @@ async fn node(config: &Config, disk: &Disk) -> Result<Node, RunError> {
 }
 
 /// Starts the parts; each says in its own file what it does.
-fn parts(config: &Config, disk: Disk, node: Node, token: &CancellationToken) -> Result<Supervisor, RunError> {
-    let Disk { membership, last, recovered: Recovered { assignments, services, .. } } = disk;
+fn parts(
+    config: &Config,
+    disk: Disk,
+    node: Node,
+    (token, leaving): (&CancellationToken, &CancellationToken),
+) -> Result<Parts, RunError> {
+    let Disk { membership, last, recovered: Recovered { assignments, services, addresses, faults: _ } } = disk;
     let Node { outbox, containerd, network, system, devices, address } = node;
     let archive_dir = config.agent.state_dir.join("archives");
     archive::prepare(&archive_dir)?;
@@ -200,7 +224,7 @@ fn parts(config: &Config, disk: Disk, node: Node, token: &CancellationToken) -> 
     };
     let services = services.map(Arc::new);
     let settings = Settings { node_address: Some(node.address), ..Settings::new(membership.node.clone()) };
-    let core = Agent::new(settings, assignments.clone(), services.clone(), clock.now());
+    let core = Agent::new(settings, assignments.clone(), services.clone(), addresses, clock.now());
     let kernel = (network, names.clone());
     let tools = Tools::new(containerd.clone(), kernel, messages.clone(), link.clone(), archive_dir.clone());
     let neighbours = Neighbours {
@@ -210,7 +234,9 @@ fn parts(config: &Config, disk: Disk, node: Node, token: &CancellationToken) -> 
         messages: messages.clone(),
         outbox: outbox.clone(),
         clock,
+        leaving: leaving.clone(),
     };
+    let (to_loop, table) = (messages.clone(), latest.table.subscribe());
     latest.table.send_replace(services.clone());
     let performer = Performer::new(tools, latest, shelf, outbox.clone());
     let control_loop = ControlLoop { core, clock, messages: inbox, performer, outbox: outbox.clone() };
@@ -228,5 +254,5 @@ fn parts(config: &Config, disk: Disk, node: Node, token: &CancellationToken) -> 
     parts.spawn_once("keeper", keeper.run(token.clone()));
     parts.spawn_once("session", session.run(token.clone()));
     parts.spawn_once("sampler", sampler.run(token.clone()));
-    Ok(parts)
+    Ok(Parts { supervisor: parts, messages: to_loop, table })
 }

@@ -1,6 +1,6 @@
 //! Everything the agent can ask of its node.
 
-use std::{net::Ipv4Addr, sync::Arc};
+use std::{collections::BTreeMap, net::Ipv4Addr, sync::Arc};
 
 use api_types::{
     assignment::{Assignment, AssignmentSet},
@@ -22,6 +22,8 @@ pub enum Effect {
     KeepAssignments(Arc<AssignmentSet>),
     /// Keep this on disk: how the node balances when nobody answers.
     KeepServices(Arc<ServiceTable>),
+    /// Keep this on disk: which instance is where, so that it is there again after a boot.
+    KeepAddresses(Arc<BTreeMap<InstanceId, Ipv4Addr>>),
     /// Look again at what containerd and the kernel have. Answer: `Observed` or `RuntimeLost`.
     Observe,
     /// Have this image, pulled and unpacked. Answer: `ImageReady` or `ImageFailed`.

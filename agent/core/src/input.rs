@@ -138,6 +138,8 @@ pub enum Input {
         /// Who cannot be reached.
         nodes: BTreeSet<NodeId>,
     },
+    /// The machine is being shut down: whoever runs here soon does no more.
+    MachineEnds,
     /// The kernel balances as [`crate::effect::Effect::ProgramServices`] said.
     ServicesProgrammed {
         /// Its number.

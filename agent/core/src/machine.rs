@@ -132,20 +132,24 @@ pub struct Agent {
     pub(crate) look_again_at: Option<Timestamp>,
     pub(crate) balancing: BalancingBooks,
     pub(crate) counting: Counting,
+    /// Whether the machine is being shut down: then nobody shall balance to what still runs here.
+    pub(crate) machine_ends: bool,
     /// Neighbours that cannot be reached: nobody here balances to them.
     pub(crate) unreachable: BTreeSet<NodeId>,
     pub(crate) session: Option<Session>,
 }
 
 impl Agent {
-    /// Starts from what the disk gave back; `None` where it had nothing that could be read.
+    /// Starts from what the disk gave back; `None`, or no addresses, where it had nothing that could be read.
     #[must_use]
     pub fn new(
         settings: Settings,
         assignments: Option<AssignmentSet>,
         services: Option<Arc<ServiceTable>>,
+        addresses: BTreeMap<InstanceId, Ipv4Addr>,
         now: Timestamp,
     ) -> Self {
+        let addresses = Addresses::recovered(addresses, &settings.node, services.as_deref());
         let mut agent = Self {
             settings,
             set: None,
@@ -156,11 +160,12 @@ impl Agent {
             instances: BTreeMap::new(),
             gone: Gone::default(),
             images: Images::default(),
-            addresses: Addresses::default(),
+            addresses,
             runtime: Runtime::Unseen,
             look_again_at: None,
             balancing: BalancingBooks::default(),
             counting: Counting::default(),
+            machine_ends: false,
             unreachable: BTreeSet::new(),
             session: None,
         };
@@ -227,6 +232,7 @@ impl Agent {
             Input::Services(table) => self.services(now, table, effects),
             Input::SessionOpened { epoch: _ } => self.session_opened(now),
             Input::SessionClosed => self.session_closed(),
+            Input::MachineEnds => self.machine_ends = true,
             Input::ImageReady { image } => self.images.ready(&image),
             Input::ImageFailed { image, reason } => self.images.failed(&self.settings, now, &image, &reason),
             Input::NetworkReady { instance } => self.touch(&instance, |instance, _| instance.network_ready(now)),

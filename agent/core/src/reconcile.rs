@@ -61,6 +61,7 @@ impl Agent {
         }
         loop {
             self.allocate_addresses(now);
+            self.keep_addresses(effects);
             let (settings, balancing) = (&self.settings, self.balancing.progress());
             let mut surroundings = Surroundings { now, settings, images: &mut self.images, balancing, effects };
             for (id, instance) in &mut self.instances {
@@ -103,6 +104,12 @@ impl Agent {
             return;
         }
         let mut used: BTreeSet<_> = self.instances.values().filter_map(|instance| instance.address).collect();
+        for (id, instance) in self.instances.iter_mut().filter(|(_, instance)| Self::lacks_address(instance)) {
+            if let Some(home) = self.addresses.home(id, subnet).filter(|home| used.insert(*home)) {
+                instance.address = Some(home);
+                instance.address_trouble.clear();
+            }
+        }
         for instance in self.instances.values_mut().filter(|instance| Self::lacks_address(instance)) {
             instance.address = self.addresses.allocate(now, subnet, &used);
             match instance.address {

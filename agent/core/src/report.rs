@@ -16,6 +16,9 @@ use crate::{
     machine::{Agent, Runtime},
 };
 
+/// Why what runs on a machine that is being shut down counts as unhealthy.
+const MACHINE_ENDS: &str = "its machine is being shut down";
+
 /// The open session.
 #[derive(Debug)]
 pub(crate) struct Session {
@@ -110,21 +113,27 @@ impl Agent {
     fn refresh(&mut self, now: Timestamp) {
         let healths: Vec<Health> = self.instances.iter().map(|(id, instance)| self.health(id, instance)).collect();
         for (instance, health) in self.instances.values_mut().zip(healths) {
-            instance.refresh(now, health, &self.images, &self.settings);
+            instance.refresh(now, health, &self.images, (&self.settings, self.machine_ends));
         }
     }
 }
 
 impl Instance {
     /// Brings the status up to date; a change is not reported yet.
-    fn refresh(&mut self, now: Timestamp, health: Health, images: &Images, settings: &Settings) {
+    fn refresh(
+        &mut self,
+        now: Timestamp,
+        health: Health,
+        images: &Images,
+        (settings, machine_ends): (&Settings, bool),
+    ) {
         let state = self.state();
         let running = self.running();
         let pid = running.map(|(_, pid)| pid);
         let address: Option<Ipv4Addr> = self.reached_at(settings).filter(|_| state >= InstanceState::Starting);
         let restarts = self.alive().map_or(self.next_attempt.saturating_sub(1), |(number, _)| number);
         let last_exit: Option<&Exit> = self.last_exit.as_ref();
-        let reason = self.reason(state, health, images);
+        let reason = if machine_ends && running.is_some() { MACHINE_ENDS } else { self.reason(state, health, images) };
 
         let status = &self.status;
         let unchanged = status.state == state

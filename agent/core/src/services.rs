@@ -194,7 +194,7 @@ impl Agent {
         if instance.running().is_none() {
             return Health::Unknown;
         }
-        if !instance.device_trouble().is_empty() {
+        if self.machine_ends || !instance.device_trouble().is_empty() {
             return Health::Unhealthy;
         }
         let has_probe = instance.assignment().map(|assignment| assignment.probe.is_some());

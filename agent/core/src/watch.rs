@@ -6,7 +6,7 @@
 //!
 //! The verdict takes out, and never brings in: an endpoint that the scheduler took out stays out. It is careful: who was never
 //! proven counts as reachable, and while more than half of all neighbours are in doubt at once, it is this node that is cut off,
-//! or a link: nobody more is taken out then.
+//! or a link: nobody more is taken out then. Whose machine is being shut down says so, and is out at once.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -44,6 +44,8 @@ pub struct Sign {
     pub interval_ms: u64,
     /// The latest sign of the receiver that its sender heard; `None` = none lately.
     pub heard: Option<Mark>,
+    /// Whether its sender's machine is being shut down: nobody shall balance to it any more.
+    pub leaves: bool,
 }
 
 /// Which sign of which run.
@@ -64,6 +66,8 @@ struct Neighbour {
     proven_at: Option<Timestamp>,
     /// Milliseconds between two signs of its.
     interval_ms: u64,
+    /// Whether it said that its machine is being shut down, and has proven nothing else since.
+    left: bool,
 }
 
 /// Who watches whom, and what came of it.
@@ -76,6 +80,8 @@ pub struct Watch {
     next_at: Timestamp,
     neighbours: BTreeMap<NodeId, Neighbour>,
     unreachable: BTreeSet<NodeId>,
+    /// Whether this node's own machine is being shut down.
+    leaves: bool,
 }
 
 impl Watch {
@@ -83,7 +89,7 @@ impl Watch {
     #[must_use]
     pub fn new(own: NodeId, run: u64, now: Timestamp) -> Self {
         let (sent, neighbours, unreachable) = (VecDeque::new(), BTreeMap::new(), BTreeSet::new());
-        Self { own, run, sent, next_at: now, neighbours, unreachable }
+        Self { own, run, sent, next_at: now, neighbours, unreachable, leaves: false }
     }
 
     /// Takes over who the other nodes are; those that stay neighbours are known as before.
@@ -117,6 +123,18 @@ impl Watch {
         &self.unreachable
     }
 
+    /// This node's machine is being shut down: the next signs, which are due at once, and all later ones say so.
+    pub fn leave(&mut self, now: Timestamp) {
+        self.leaves = true;
+        self.next_at = now;
+    }
+
+    /// Whether [`Self::leave`] was called.
+    #[must_use]
+    pub fn leaves(&self) -> bool {
+        self.leaves
+    }
+
     /// When [`Self::tick`] is to be called; `None` = there is nobody to watch.
     #[must_use]
     pub fn deadline(&self) -> Option<Timestamp> {
@@ -142,6 +160,8 @@ impl Watch {
         neighbour.interval_ms = sign.interval_ms.min(INTERVAL_MS_MAX);
         if let Some((_, at)) = proof {
             neighbour.proven_at = neighbour.proven_at.max(Some(*at));
+            // Only with a proof: an old sign that is sent again by somebody else takes nobody out.
+            neighbour.left = sign.leaves;
         }
         self.judge(now);
     }
@@ -164,7 +184,7 @@ impl Watch {
         let signs = self.neighbours.iter().map(|(node, neighbour)| {
             let lately = |at: Timestamp| now.since(at) < limit(neighbour.interval(interval_ms), SILENT_QUARTERS);
             let heard = neighbour.latest.filter(|(_, at)| lately(*at)).map(|(mark, _)| mark);
-            (node.clone(), Sign { mark, interval_ms, heard })
+            (node.clone(), Sign { mark, interval_ms, heard, leaves: self.leaves })
         });
         signs.collect()
     }
@@ -180,8 +200,12 @@ impl Watch {
             self.start_over(now);
             return;
         }
-        let (mut proven, mut doubted, mut silent) = (0, 0, BTreeSet::new());
+        let (mut proven, mut doubted, mut silent, mut left) = (0, 0, BTreeSet::new(), BTreeSet::new());
         for (node, neighbour) in &self.neighbours {
+            if neighbour.left {
+                left.insert(node.clone());
+                continue;
+            }
             let Some(at) = neighbour.proven_at else { continue };
             let interval_ms = neighbour.interval(own_interval_ms);
             let age_ms = now.since(at);
@@ -195,6 +219,8 @@ impl Watch {
         if doubted * 2 <= proven {
             self.unreachable = silent;
         }
+        // Who said so is believed, however many they are.
+        self.unreachable.append(&mut left);
     }
 
     /// Nobody loses trust for the time in which this node stood still.

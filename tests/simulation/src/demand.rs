@@ -1,6 +1,9 @@
 //! The people: they apply, scale and delete workloads and drain nodes, one wish after another, until each is answered.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    sync::Arc,
+};
 
 use api_types::{counter::RequestId, id::WorkloadId, node::Availability};
 use scheduler_core::{
@@ -202,6 +205,7 @@ impl World {
                 // Whoever joins starts with an empty disk; what ran goes on.
                 self.crash_agent(node);
                 self.nodes[node].disk = (None, None);
+                self.nodes[node].kept_addresses = Arc::default();
                 self.after(500, Event::AgentStart(node));
             }
             let pause = self.nodes[node].random.between(0, 3000);

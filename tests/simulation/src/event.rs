@@ -1,6 +1,6 @@
 //! Everything that is going to happen in the world.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, net::Ipv4Addr, sync::Arc};
 
 use agent_core::{Version, effect::Report, input::Input};
 use api_types::{
@@ -171,6 +171,8 @@ pub enum Kept {
     Assignments(Arc<AssignmentSet>),
     /// The service table.
     Services(Arc<ServiceTable>),
+    /// Which instance is where.
+    Addresses(Arc<BTreeMap<InstanceId, Ipv4Addr>>),
 }
 
 /// What an agent tells the scheduler.

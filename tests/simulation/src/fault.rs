@@ -1,5 +1,7 @@
 //! What goes wrong: crashes, cuts, lost power, lost disks, dead processes, stopped programs, wrong clocks, hands behind our back.
 
+use std::sync::Arc;
+
 use agent_core::input::Input as AgentInput;
 use scheduler_core::input::Input as SchedulerInput;
 
@@ -115,11 +117,14 @@ impl World {
                 }
             }
             Deed::DiskForgets { lost, .. } => {
-                let disk = &mut self.nodes[node].disk;
+                let sim = &mut self.nodes[node];
                 match lost {
-                    Lost::Set => disk.0 = None,
-                    Lost::Table => disk.1 = None,
-                    Lost::All => *disk = (None, None),
+                    Lost::Set => sim.disk.0 = None,
+                    Lost::Table => sim.disk.1 = None,
+                    Lost::All => sim.disk = (None, None),
+                }
+                if lost == Lost::All {
+                    sim.kept_addresses = Arc::default();
                 }
                 self.crash_agent(node);
                 self.after(200, Event::AgentStart(node));

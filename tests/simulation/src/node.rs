@@ -31,6 +31,9 @@ use crate::{
     world::World,
 };
 
+/// How long the disk takes for who is where.
+const ADDRESSES_MS: u64 = 60;
+
 /// A node: its agent's daemon, its disk, its kernel and its containerd.
 #[derive(Debug)]
 pub struct SimNode {
@@ -66,6 +69,8 @@ pub struct SimNode {
     pub last_heard: Timestamp,
     /// The set and the table on its disk.
     pub disk: (Option<Arc<AssignmentSet>>, Option<Arc<ServiceTable>>),
+    /// Which instance is where, on its disk.
+    pub kept_addresses: Arc<BTreeMap<InstanceId, Ipv4Addr>>,
     /// What its kernel was asked to do, and has not done yet.
     pub programming: Option<(u64, Arc<Balancing>)>,
     /// Whether its kernel did in time what it was asked; not before this life of the agent asked for something.
@@ -136,6 +141,7 @@ impl SimNode {
             cut_down: false,
             last_heard: now,
             disk: (None, None),
+            kept_addresses: Arc::default(),
             programming: None,
             kernel_is_well: true,
             kernel_failed_at: now,
@@ -185,7 +191,8 @@ impl World {
         let set = sim.disk.0.as_deref().cloned();
         let table = sim.disk.1.clone();
         let now = sim.by_its_clock(self.now);
-        sim.agent = Some(Agent::new(Settings::new(sim.id.clone()), set, table, now));
+        let addresses = (*sim.kept_addresses).clone();
+        sim.agent = Some(Agent::new(Settings::new(sim.id.clone()), set, table, addresses, now));
         let line = format!("{}: agent starts", sim.id);
         self.note(&line);
         self.look(index);
@@ -322,6 +329,10 @@ impl World {
         match effect {
             Effect::KeepAssignments(set) => self.keep(index, Kept::Assignments(set)),
             Effect::KeepServices(table) => self.keep(index, Kept::Services(table)),
+            Effect::KeepAddresses(addresses) => {
+                let life = self.nodes[index].life;
+                self.after(ADDRESSES_MS, Event::Kept { node: index, life, what: Kept::Addresses(addresses) });
+            }
             Effect::ProgramServices { number, balancing } => {
                 self.moves += 1;
                 self.nodes[index].programming = Some((number, balancing));
@@ -402,6 +413,8 @@ impl World {
                     sim.disk.1 = Some(table);
                 }
             }
+            // They take equally long, so none overtakes another.
+            Kept::Addresses(addresses) => sim.kept_addresses = addresses,
         }
     }
 

@@ -92,8 +92,11 @@ impl World {
             Effect::EnsureNetwork { .. } | Effect::RemoveNetwork { .. } | Effect::Remove { .. } => {
                 self.nodes[index].random.between(5, 60)
             }
-            Effect::KeepAssignments(_) | Effect::KeepServices(_) | Effect::Observe | Effect::StartProbe { .. } => 0,
-            Effect::StopProbe { .. } | Effect::ProgramServices { .. } | Effect::Report(_) => 0,
+            Effect::KeepAssignments(_) | Effect::KeepServices(_) | Effect::KeepAddresses(_) | Effect::Observe => 0,
+            Effect::StartProbe { .. }
+            | Effect::StopProbe { .. }
+            | Effect::ProgramServices { .. }
+            | Effect::Report(_) => 0,
             Effect::ConfirmTable(_) | Effect::CountConnections(_) => 0,
         };
         let hangs = matches!(effect, Effect::Start { .. } | Effect::Stop { .. } | Effect::Remove { .. });
@@ -253,8 +256,12 @@ impl World {
                 }
                 Some(Input::Removed { instance: instance.clone(), attempt: *attempt })
             }
-            Effect::KeepAssignments(_) | Effect::KeepServices(_) | Effect::Observe | Effect::Report(_) => None,
-            Effect::StartProbe { .. } | Effect::StopProbe { .. } | Effect::ProgramServices { .. } => None,
+            Effect::KeepAssignments(_) | Effect::KeepServices(_) | Effect::KeepAddresses(_) => None,
+            Effect::Observe
+            | Effect::Report(_)
+            | Effect::StartProbe { .. }
+            | Effect::StopProbe { .. }
+            | Effect::ProgramServices { .. } => None,
             Effect::ConfirmTable(_) | Effect::CountConnections(_) => None,
         }
     }
@@ -309,6 +316,7 @@ fn describe(effect: &Effect) -> String {
         Effect::Remove { instance, attempt } => format!("removes {instance} attempt {attempt}"),
         Effect::KeepAssignments(_) => "keeps assignments".to_owned(),
         Effect::KeepServices(_) => "keeps services".to_owned(),
+        Effect::KeepAddresses(_) => "keeps addresses".to_owned(),
         Effect::Observe => "looks again".to_owned(),
         Effect::StartProbe { instance, .. } => format!("probes {instance}"),
         Effect::StopProbe { instance } => format!("probes {instance} no more"),

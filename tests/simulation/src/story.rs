@@ -33,7 +33,7 @@ pub enum Lost {
     Set,
     /// The service table.
     Table,
-    /// Both.
+    /// Both, and who is where.
     All,
 }
 

@@ -151,6 +151,11 @@ impl Node {
         Ok(())
     }
 
+    /// Whether the agent runs: it was started and did not end.
+    pub fn agent_runs(&mut self) -> bool {
+        self.agent.as_mut().is_some_and(Program::runs)
+    }
+
     /// Kills the agent at once.
     pub fn kill_agent(&mut self) {
         if let Some(mut agent) = self.agent.take() {

@@ -78,6 +78,7 @@ const STORIES: &[Story] = &[
     ("a_rebalancing_evens_out_what_a_node_that_returned_lacks", moves::a_rebalancing_evens_out),
     ("an_update_under_load_loses_no_request", requests::an_update_loses_no_request),
     ("drains_and_scaling_under_load_lose_no_request", requests::drains_and_scaling_lose_no_request),
+    ("a_machine_that_is_shut_down_loses_no_request", requests::a_machine_that_is_shut_down_loses_no_request),
     ("a_silent_agent_holds_no_update_up", requests::a_silent_agent_holds_no_update_up),
     ("a_careless_end_loses_requests", requests::a_careless_end_loses_requests),
     ("a_dead_node_is_left_out_without_a_scheduler", requests::a_dead_node_is_left_out_without_a_scheduler),

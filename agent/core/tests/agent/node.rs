@@ -55,6 +55,8 @@ pub(crate) struct Node {
     pub(crate) confirmed: Option<Version>,
     /// What is on disk.
     pub(crate) disk: (Option<AssignmentSet>, Option<Arc<ServiceTable>>),
+    /// Which instance is where, on disk.
+    pub(crate) kept_addresses: BTreeMap<InstanceId, Ipv4Addr>,
     pub(crate) balancing: Option<Balancing>,
     /// Every wish so far.
     pub(crate) log: Vec<Effect>,
@@ -67,7 +69,7 @@ impl Node {
     pub(crate) fn new() -> Self {
         let now = Timestamp(1_000_000);
         Self {
-            agent: Agent::new(settings(), None, None, now),
+            agent: Agent::new(settings(), None, None, BTreeMap::new(), now),
             now,
             containers: BTreeMap::new(),
             started_at: BTreeMap::new(),
@@ -78,6 +80,7 @@ impl Node {
             connections: 0,
             confirmed: None,
             disk: (None, None),
+            kept_addresses: BTreeMap::new(),
             balancing: None,
             log: Vec::new(),
             reports: Vec::new(),
@@ -166,7 +169,7 @@ impl Node {
     pub(crate) fn restart_agent(&mut self) {
         let (set, table) = self.disk.clone();
         self.coming.clear();
-        self.agent = Agent::new(settings(), set, table, self.now);
+        self.agent = Agent::new(settings(), set, table, self.kept_addresses.clone(), self.now);
     }
 
     /// The machine loses power and boots: processes and networks are gone, containers and disk are not.
@@ -223,6 +226,7 @@ impl Node {
         match effect.clone() {
             Effect::KeepAssignments(set) => self.disk.0 = Some((*set).clone()),
             Effect::KeepServices(table) => self.disk.1 = Some(table),
+            Effect::KeepAddresses(addresses) => self.kept_addresses = (*addresses).clone(),
             Effect::Observe => {
                 let list = self.list();
                 self.answer(END_MS, list);

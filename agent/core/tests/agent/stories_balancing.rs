@@ -7,11 +7,26 @@ use api_types::{
     balance::{Preference, WhenNoneReady},
     container::{NetworkMode, PortSpec},
     counter::Epoch,
-    instance::{Exit, Health},
+    instance::{Exit, Health, InstanceState},
     site::{Across, Reach},
 };
 
 use crate::node::{NODE_ADDRESS, Node, address, assignment, id, node_id, probed, set, stopped, table};
+
+#[test]
+fn what_runs_on_a_machine_that_ends_is_balanced_to_no_more_and_runs_on() {
+    let mut node = Node::running(&[assignment("web-1")]);
+    node.give(Input::Services(table(2, &["web"], &[("web-1", "edge-1", 2), ("web-2", "edge-2", 3)])));
+    assert_eq!(node.endpoints(), ["web-1", "web-2"]);
+
+    node.give(Input::MachineEnds);
+
+    assert_eq!(node.endpoints(), ["web-2"]);
+    let told = node.reported("web-1");
+    assert_eq!((told.state, told.health), (InstanceState::Running, Health::Unhealthy));
+    assert_eq!(told.reason, "its machine is being shut down");
+    assert!(node.process("web-1").is_some(), "the shell ends it, after the others had time");
+}
 
 #[test]
 fn a_local_endpoint_comes_and_goes_with_its_process_whatever_the_table_says() {

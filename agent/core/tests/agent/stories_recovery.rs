@@ -1,5 +1,7 @@
 //! Stories of what survives: restarts of the agent, of containerd, of the machine, and hands behind our back.
 
+use std::collections::BTreeMap;
+
 use agent_core::{effect::Effect, input::Input};
 use api_types::{
     counter::Epoch,
@@ -13,7 +15,8 @@ fn touching(effects: &[Effect]) -> Vec<&Effect> {
     let touches = |effect: &&Effect| match effect {
         Effect::Start { .. } | Effect::Stop { .. } | Effect::Remove { .. } => true,
         Effect::EnsureImage { .. } | Effect::EnsureNetwork { .. } | Effect::RemoveNetwork { .. } => true,
-        Effect::KeepAssignments(_) | Effect::KeepServices(_) | Effect::Observe | Effect::Report(_) => false,
+        Effect::KeepAssignments(_) | Effect::KeepServices(_) | Effect::KeepAddresses(_) => false,
+        Effect::Observe | Effect::Report(_) => false,
         Effect::StartProbe { .. } | Effect::StopProbe { .. } | Effect::ProgramServices { .. } => false,
         Effect::ConfirmTable(_) | Effect::CountConnections(_) => false,
     };
@@ -29,7 +32,8 @@ fn nothing_is_done_before_the_node_was_looked_at() {
     node.give(Input::Assigned(set(1, &[assignment("web-1")])));
     node.pass(60_000);
 
-    assert!(node.log.iter().all(|effect| matches!(effect, Effect::KeepAssignments(_) | Effect::KeepServices(_))));
+    let keeps = |effect: &Effect| matches!(effect, Effect::KeepAssignments(_) | Effect::KeepServices(_));
+    assert!(node.log.iter().all(keeps));
     node.observe();
     node.pass(1000);
     assert_eq!(node.state("web-1"), Some(InstanceState::Running));
@@ -341,6 +345,67 @@ fn an_address_just_given_back_is_not_given_out() {
     node.pass(1000);
 
     assert_eq!(node.networks.get(&id("web-2")), Some(&address(3)));
+}
+
+#[test]
+fn a_node_that_boots_alone_gives_every_instance_its_address_again() {
+    let mut node = Node::running(&[assignment("web-1"), assignment("web-2")]);
+    node.give(Input::Assigned(set(2, &[assignment("web-2")])));
+    node.pass(1000);
+    node.give(Input::Assigned(set(3, &[assignment("web-2"), assignment("api-1")])));
+    node.pass(1000);
+    let before = node.networks.clone();
+    assert_eq!(before.get(&id("api-1")), Some(&address(4)), "one given back is not given out at once");
+
+    node.reboot();
+    node.observe();
+    node.pass(2000);
+
+    assert_eq!(node.networks, before);
+    assert_eq!(node.kept_addresses, before, "and no longer that of the instance that is gone");
+}
+
+#[test]
+fn what_the_disk_remembers_of_addresses_yields_to_what_is_there() {
+    let mut node = Node::running(&[assignment("web-1"), assignment("web-2")]);
+    let (containers, networks) = (node.containers.clone(), node.networks.clone());
+    node.kept_addresses = BTreeMap::from([(id("web-1"), address(3)), (id("web-2"), address(2))]);
+
+    node.restart_agent();
+    node.observe();
+    node.pass(60_000);
+
+    assert_eq!((&node.containers, &node.networks), (&containers, &networks));
+    assert_eq!(node.kept_addresses, networks);
+}
+
+#[test]
+fn without_a_record_of_addresses_the_last_table_tells_them() {
+    let mut node = Node::running(&[assignment("web-1"), assignment("web-2")]);
+    node.give(Input::Services(table(2, &["web"], &[("web-1", "edge-1", 9), ("web-2", "edge-2", 2)])));
+    node.kept_addresses = BTreeMap::new();
+
+    node.reboot();
+    node.observe();
+    node.pass(2000);
+
+    assert_eq!(node.networks.get(&id("web-1")), Some(&address(9)));
+    assert_eq!(node.networks.get(&id("web-2")), Some(&address(2)), "another node's endpoint is no record");
+}
+
+#[test]
+fn whom_an_older_set_does_not_name_keeps_its_address_until_a_session_says_otherwise() {
+    let mut node = Node::running(&[assignment("web-1")]);
+    node.disk.0 = Some(set(0, &[]));
+    node.reboot();
+    node.observe();
+    node.give(Input::SessionOpened { epoch: Epoch(1) });
+
+    node.give(Input::Assigned(set(2, &[assignment("api-1"), assignment("web-1")])));
+    node.pass(2000);
+
+    assert_eq!(node.networks.get(&id("web-1")), Some(&address(2)));
+    assert_eq!(node.networks.get(&id("api-1")), Some(&address(3)));
 }
 
 #[test]

@@ -212,7 +212,12 @@ fn an_agent_that_stood_still_blames_nobody() {
 #[test]
 fn signs_that_are_said_again_prove_nothing() {
     let mut site = Site::of(3);
-    let old = Sign { mark: Mark { run: 2, count: 3 }, interval_ms: 500, heard: Some(Mark { run: 1, count: 3 }) };
+    let old = Sign {
+        mark: Mark { run: 2, count: 3 },
+        interval_ms: 500,
+        heard: Some(Mark { run: 1, count: 3 }),
+        leaves: false,
+    };
     site.dead.insert(name(1));
 
     for _ in 0..40 {
@@ -222,6 +227,43 @@ fn signs_that_are_said_again_prove_nothing() {
     }
 
     assert_eq!(site.unreachable(0), ["edge-001"]);
+}
+
+#[test]
+fn who_says_that_it_leaves_is_out_at_once_and_back_when_it_starts_again() {
+    for count in [2, 4] {
+        let mut site = Site::of(count);
+        let peers: Vec<Peer> = (0..count).map(|index| peer(index, "berlin")).collect();
+
+        let now = site.now;
+        site.nodes.get_mut(&name(1)).expect("it is there").leave(now);
+        site.pass(2 * DELAY_MS);
+        assert_eq!(site.unreachable(0), ["edge-001"], "its word is enough, however few there are");
+        site.dead.insert(name(1));
+        site.pass(60_000);
+        assert_eq!(site.unreachable(0), ["edge-001"]);
+        let mut again = Watch::new(name(1), 77, site.now);
+        again.follow(&peers);
+        site.nodes.insert(name(1), again);
+        site.dead.clear();
+        site.pass(1600);
+
+        assert_eq!([site.unreachable(0), site.unreachable(1)], [[""; 0]; 2]);
+    }
+}
+
+#[test]
+fn a_farewell_that_is_said_again_takes_nobody_out() {
+    let mut site = Site::of(3);
+    let mark = Mark { run: 2, count: 1_000_000 };
+    let old = Sign { mark, interval_ms: 500, heard: Some(Mark { run: 1, count: 3 }), leaves: true };
+    site.pass(20_000);
+
+    let now = site.now;
+    site.nodes.get_mut(&name(0)).expect("it is there").heard(&name(1), old, now);
+    site.pass(100);
+
+    assert_eq!(site.unreachable(0), [""; 0]);
 }
 
 #[test]

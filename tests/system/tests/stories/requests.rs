@@ -7,6 +7,7 @@ use nix::sys::signal::Signal;
 use tests_support::{
     load::{Load, Tally},
     program,
+    wait::try_wait_for,
 };
 use tests_system::{
     cluster::{is_healthy, published, until, until_healthy},
@@ -89,6 +90,33 @@ pub(crate) fn drains_and_scaling_lose_no_request(stage: &mut Stage) -> Outcome {
     stage.wherry(&["uncordon", "edge-2"])?;
 
     must_be_whole(stage, &tallies)
+}
+
+pub(crate) fn a_machine_that_is_shut_down_loses_no_request(stage: &mut Stage) -> Outcome {
+    let lasting = "\n[service.web.disconnect]\nreplace_after = \"never\"\n";
+    stage.apply(&format!("{}{lasting}", manifest(stage, 1)))?;
+    until_healthy(&stage.bed, "web", 3, LIMIT)?;
+    stage.until_answered_by("visitor", published(&stage.bed, "edge-1", shop::PUBLISHED), 3)?;
+    let agent = stage.bed.node("edge-3").agent_pid().ok_or("the agent runs")?;
+    // Only the neighbours can take the node out.
+    stage.bed.kill_scheduler();
+
+    let load = traffic(stage);
+    // As an init program says it that is not systemd.
+    program::signal(agent, Signal::SIGPWR);
+    let ended = try_wait_for(LIMIT, || (!stage.bed.node_mut("edge-3").agent_runs()).then_some(()));
+    let left = stage.running("edge-3");
+    let tallies = finish(load)?;
+    stage.bed.cut_power("edge-3")?;
+    stage.bed.boot("edge-3")?;
+    stage.bed.start_scheduler()?;
+
+    stage.must(ended.is_some() && left.is_some_and(|left| left.is_empty()), || {
+        "the agent or what it ran did not end".to_owned()
+    })?;
+    must_be_whole(stage, &tallies)?;
+    until_healthy(&stage.bed, "web", 3, LIMIT)?;
+    stage.until_answered_by("visitor", published(&stage.bed, "edge-1", shop::PUBLISHED), 3)
 }
 
 pub(crate) fn a_silent_agent_holds_no_update_up(stage: &mut Stage) -> Outcome {

@@ -10,7 +10,7 @@ main() {
     case $purpose in
         build) ;;
         demo) wanted="$wanted $(running)" ;;
-        test) wanted="$wanted $(running) systemd git user-mode-linux" ;;
+        test) wanted="$wanted $(running) systemd git user-mode-linux ufw" ;;
         bench) wanted="$wanted $(running) wrk" ;;
         *) echo "usage: packaging/setup.sh build|demo|test|bench" >&2; exit 2 ;;
     esac

@@ -123,7 +123,7 @@ pub struct NetworkSection {
 pub enum FirewallChoice {
     /// A pair of rules of ours lets it pass where `iptables` drops it.
     Open,
-    /// It is reported.
+    /// It is reported, and other tables' rules for INPUT say who comes in at ports of the node.
     Respect,
 }
 

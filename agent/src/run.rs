@@ -10,7 +10,7 @@ use api_daemon::{
     notify, shutdown,
     supervisor::{PartFailed, Supervisor},
 };
-use api_types::{id::NodeId, service::ServiceTable};
+use api_types::{assignment::AssignmentSet, id::NodeId, service::ServiceTable};
 use sysinfo::System;
 use thiserror::Error;
 use tokio::sync::{mpsc, watch};
@@ -174,6 +174,14 @@ async fn node(config: &Config, disk: &Disk) -> Result<Node, RunError> {
     Ok(Node { outbox, containerd, network, system, devices, address })
 }
 
+/// Answers at once for the range that the last set names.
+fn followed(names: Names, set: Option<&AssignmentSet>) -> Arc<Names> {
+    if let Some(set) = set {
+        names.follow(set.subnet);
+    }
+    Arc::new(names)
+}
+
 /// Starts the parts; each says in its own file what it does.
 fn parts(
     config: &Config,
@@ -205,12 +213,9 @@ fn parts(
         balancing: latest.balancing.subscribe(),
         questions,
     };
-    let names =
-        Names::new(membership.node.clone(), address, latest.balancing.subscribe(), outbox.clone(), network.clone());
-    let names = Arc::new(names);
-    if let Some(set) = &assignments {
-        names.follow(set.subnet);
-    }
+    let (own, wanted) = (membership.node.clone(), latest.balancing.subscribe());
+    let names = Names::new(own, address, wanted, outbox.clone(), network.clone());
+    let names = followed(names, assignments.as_ref());
     let (state_dir, sent) = (config.agent.state_dir.clone(), messages.clone());
     let (runtime, told) = (containerd.clone(), outbox.clone());
     let sampler = Sampler {

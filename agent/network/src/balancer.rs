@@ -92,9 +92,11 @@ impl Balancer {
         // A listing of what is gone fails; that too means: load it again.
         let untouched = self.structure().is_ok_and(|found| found == loaded.structure)
             && self.sum().is_ok_and(|sum| sum == elements);
+        // Somebody changed rules of theirs: who was let in before may not be now.
+        let forgotten = if untouched && loaded.base.asks_input { self.forget_let_in()? } else { 0 };
         let Some(mut loaded) = self.loaded.take() else { return Ok(false) };
         if untouched {
-            loaded.generation = Some(generation);
+            loaded.generation = Some(generation.wrapping_add(forgotten));
             self.loaded = Some(loaded);
             return Ok(false);
         }
@@ -142,6 +144,16 @@ impl Balancer {
         let transactions = memory::forget(&self.socket, place, &loaded.balance)?;
         loaded.generation = loaded.generation.map(|generation| generation.wrapping_add(transactions));
         Ok(())
+    }
+
+    /// Has everybody asked again who comes in. Gives how many transactions that took.
+    fn forget_let_in(&self) -> Result<u32, Error> {
+        self.socket.demand(&transaction(|requests| {
+            for of in [Collection::Passed, Collection::LetIn] {
+                element::write_emptying(requests, self.place(), of);
+            }
+        }))?;
+        Ok(1)
     }
 
     /// Removes the table, if there is one.

@@ -8,6 +8,8 @@ use crate::{
 
 /// The most clients that are remembered. Beyond, a client's address alone tells its endpoint.
 const CLIENTS_MAX: u32 = 65_536;
+/// The most who may be on their way through the node's own rules, and who came through.
+const LET_IN_MAX: u32 = 65_536;
 
 /// nft's numbers of data types; a concatenation shifts each by six bits. `mark` is a number in the machine's order,
 /// as the slot is drawn: with nft's `integer`, `nft list ruleset` of 1.0.6 aborts for everybody on the node.
@@ -35,7 +37,8 @@ pub(crate) enum Collection {
     Ports,
     /// `protocol . port . slot` → endpoint.
     PortSlots,
-    /// Services that have endpoints: what of theirs is not translated is dropped, not rejected.
+    /// Fronts that have endpoints: what of theirs is not translated is dropped, not rejected. Address zero stands for all of
+    /// the node.
     Known,
     /// Addresses of instances here, twice: who reaches itself through a service.
     Hairpins,
@@ -57,6 +60,10 @@ pub(crate) enum Collection {
     Allowed,
     /// `client . address . protocol . port` → endpoint. Rules write it.
     Clients,
+    /// `client . address . protocol . port` of this node that the other tables' rules for INPUT let pass just now. Rules write it.
+    Passed,
+    /// The same of those who asked again after that. Rules write it.
+    LetIn,
 }
 
 impl Collection {
@@ -96,6 +103,8 @@ impl Collection {
             Self::Guarded => "guarded",
             Self::Allowed => "allowed",
             Self::Clients => "clients",
+            Self::Passed => "passed",
+            Self::LetIn => "let_in",
         }
     }
 
@@ -111,7 +120,7 @@ impl Collection {
             Self::Hairpins | Self::Admitted => &[TYPE_ADDRESS, TYPE_ADDRESS],
             Self::Nodes | Self::Open => &[TYPE_ADDRESS],
             Self::Allowed => &[TYPE_ADDRESS, TYPE_PROTOCOL, TYPE_PORT, TYPE_ADDRESS],
-            Self::Clients => &[TYPE_ADDRESS, TYPE_ADDRESS, TYPE_PROTOCOL, TYPE_PORT],
+            Self::Clients | Self::Passed | Self::LetIn => &[TYPE_ADDRESS, TYPE_ADDRESS, TYPE_PROTOCOL, TYPE_PORT],
         }
     }
 
@@ -127,7 +136,20 @@ impl Collection {
             | Self::Open
             | Self::Admitted
             | Self::Guarded
-            | Self::Allowed => None,
+            | Self::Allowed
+            | Self::Passed
+            | Self::LetIn => None,
+        }
+    }
+
+    /// How many elements rules may write to it.
+    fn most(self) -> Option<u32> {
+        match self {
+            Self::Clients => Some(CLIENTS_MAX),
+            Self::Passed | Self::LetIn => Some(LET_IN_MAX),
+            Self::Services | Self::Slots | Self::Ports | Self::PortSlots | Self::Known | Self::Hairpins => None,
+            Self::Nodes | Self::Published | Self::Open | Self::Admitted | Self::Remembered => None,
+            Self::PortRemembered | Self::Guarded | Self::Allowed => None,
         }
     }
 
@@ -145,6 +167,7 @@ impl Collection {
             | Self::Guarded => 0,
             Self::Allowed => SET_HAS_INTERVALS | SET_IS_CONCATENATED,
             Self::Clients => SET_IS_MAP | SET_HAS_TIMES | SET_IS_WRITTEN_BY_RULES,
+            Self::Passed | Self::LetIn => SET_HAS_TIMES | SET_IS_WRITTEN_BY_RULES,
         }
     }
 }
@@ -164,8 +187,8 @@ pub(crate) fn write_set(requests: &mut Requests, table: Place<'_>, collection: C
             set.number(6, data_type);
             set.number(7, data_bytes);
         }
-        if collection == Collection::Clients {
-            set.nest(9, |description| description.number(1, CLIENTS_MAX));
+        if let Some(most) = collection.most() {
+            set.nest(9, |description| description.number(1, most));
         }
         if collection == Collection::Allowed {
             // Where ranges are among the parts of a key, the kernel must know the parts.

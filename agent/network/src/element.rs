@@ -69,6 +69,14 @@ pub(crate) fn write_deletions(requests: &mut Requests, table: Place<'_>, from: C
     }
 }
 
+/// Appends a message that takes all elements out.
+pub(crate) fn write_emptying(requests: &mut Requests, table: Place<'_>, collection: Collection) {
+    requests.push("empty a set", (DELETE_ELEMENT, 0), &table.family.header(), |list| {
+        list.text(LIST_TABLE, table.name);
+        list.text(LIST_SET, collection.name());
+    });
+}
+
 /// The list of elements in an answer of the kernel to a [`dump`], behind its header.
 pub(crate) fn listed(payload: &[u8]) -> &[u8] {
     attribute(payload, LIST_ELEMENTS).unwrap_or_default()
@@ -198,8 +206,8 @@ fn key(family: Family, element: &Element) -> Vec<u8> {
             let slot = u32::try_from(*slot).expect("there are at most 64 slots");
             [front_key(family, *front), slot.to_ne_bytes().to_vec()].concat()
         }
-        Element::Verdict(front, _) | Element::Known(front) | Element::Remembered(front, _) => front_key(family, *front),
-        Element::Guarded(front) => guard_key(family, *front),
+        Element::Verdict(front, _) | Element::Remembered(front, _) => front_key(family, *front),
+        Element::Known(front) | Element::Guarded(front) => guard_key(family, *front),
         Element::Allowed(front, range) => [guard_key(family, *front), family.octets(range.address)].concat(),
         Element::Hairpin(address) => [family.octets(*address), family.octets(*address)].concat(),
         Element::Pass(Pass::Node(IpAddr::V4(address))) => address.octets().to_vec(),
@@ -228,7 +236,7 @@ fn front_key(family: Family, front: Front) -> Vec<u8> {
     }
 }
 
-/// Guarded ports have an address in their keys: zero where they answer at every address.
+/// Known and guarded ports have an address in their keys: zero where they answer at every address.
 fn guard_key(family: Family, front: Front) -> Vec<u8> {
     match front {
         Front::Port(protocol, port) => front_key(family, Front::Bound(Ipv4Addr::UNSPECIFIED, protocol, port)),

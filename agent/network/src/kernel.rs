@@ -20,7 +20,7 @@ use api_types::{
 };
 
 use crate::{
-    Error, Plan, PortConflict, Programmed, Settings, Verified,
+    Error, Firewall, Plan, PortConflict, Programmed, Settings, Verified,
     balancer::Balancer,
     conntrack,
     element::hash,
@@ -212,6 +212,7 @@ impl Kernel {
             node_ports: self.settings.node_ports.clone(),
             admission: current.admission,
             names_port: self.names_port,
+            asks_input: self.settings.firewall == Firewall::Respect,
         };
         let next = Applied { base, doors: opened.doors };
         let table_changed = current.applied.as_ref() != Some(&next);

@@ -6,6 +6,7 @@
 mod balancer;
 mod collection;
 mod conntrack;
+mod door;
 mod element;
 mod error;
 mod family;

@@ -18,7 +18,7 @@ use api_types::{
 };
 
 use crate::{
-    Error, Plan, Settings,
+    Error, Firewall, Plan, Settings,
     balancer::Balancer,
     conntrack,
     element::hash,
@@ -130,6 +130,7 @@ impl Mirror {
             admission: half.admission,
             // Names are answered by IPv4.
             names_port: None,
+            asks_input: settings.firewall == Firewall::Respect,
         };
         let same =
             |applied: &Applied| Arc::ptr_eq(&applied.half, &half) && applied.base == base && applied.without == without;

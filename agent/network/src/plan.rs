@@ -55,7 +55,8 @@ pub enum Firewall {
     /// Where `iptables` drops by policy, a pair of rules lets pass what instances send and get: in front of Docker's chain for
     /// the machine's owner where there is one. Other tables are reported.
     Open,
-    /// Nothing is added to any other table; what drops is reported.
+    /// Nothing is added to any other table; what drops is reported. Who comes in at ports of the node is what the other tables'
+    /// rules for INPUT let pass.
     Respect,
 }
 

@@ -222,14 +222,13 @@ fn change_front([make, switch, after]: &mut [Step; 3], front: Front, old: Option
         make.delete.extend(remembered.map(|memory| Element::Remembered(front, memory)));
         make.add.extend(remembers.map(|memory| Element::Remembered(front, memory)));
     }
-    let is_service = matches!(front, Front::Service(..));
     let [chose, chooses] = [old, new].map(|slots| slots.map(Slots::choice));
     if chose != chooses {
         switch.delete.extend(chose.map(|choice| Element::Verdict(front, choice)));
         switch.add.extend(chooses.map(|choice| Element::Verdict(front, choice)));
     }
-    make.add.extend((is_service && old.is_none() && new.is_some()).then_some(Element::Known(front)));
-    after.delete.extend((is_service && new.is_none() && old.is_some()).then_some(Element::Known(front)));
+    make.add.extend((old.is_none() && new.is_some()).then_some(Element::Known(front)));
+    after.delete.extend((new.is_none() && old.is_some()).then_some(Element::Known(front)));
 }
 
 #[cfg(test)]

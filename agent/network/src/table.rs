@@ -10,6 +10,7 @@
 //!                              masquerade what would not find its way back
 //! filter_forward, _output      a service address that nobody translated → unmatched
 //! guard_prerouting, filter_*   what instances may not do: see the guard
+//! late_input                   where others' rules for INPUT count, after them: see the door
 //! ```
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -18,6 +19,7 @@ use api_types::{container::Protocol, net::Cidr};
 
 use crate::{
     collection::{Collection, write_set},
+    door,
     family::Family,
     guard,
     message::{Requests, flag},
@@ -69,6 +71,8 @@ const PRIORITY_ALLOW: i32 = -110;
 const PRIORITY_DESTINATION_NAT: i32 = -100;
 const PRIORITY_SOURCE_NAT: i32 = 100;
 const PRIORITY_FILTER: i32 = 0;
+/// After all that others filter (0 to 50), before connections are remembered (the highest of all).
+const PRIORITY_LATE: i32 = 200;
 /// Before connections are followed: what is forged is not even remembered.
 const PRIORITY_RAW: i32 = -300;
 const HOOK_PREROUTING: u32 = 0;
@@ -110,6 +114,8 @@ pub(crate) struct Base {
     pub(crate) admission: bool,
     /// At which port names are answered instead of 53, where another program holds that on all addresses.
     pub(crate) names_port: Option<u16>,
+    /// Whether other tables' rules for INPUT say who comes in at ports of this node.
+    pub(crate) asks_input: bool,
 }
 
 /// For whom the node forwards packets.
@@ -132,7 +138,8 @@ pub(crate) fn transaction(fill: impl FnOnce(&mut Requests)) -> Requests {
 
 /// Writes the whole static part into a table that is empty.
 pub(crate) fn write(requests: &mut Requests, table: Place<'_>, base: &Base) {
-    for (number, collection) in (1..).zip(Collection::FILLED.into_iter().chain([Collection::Clients])) {
+    let written_by_rules = [Collection::Clients].into_iter().chain(door::collections(base));
+    for (number, collection) in (1..).zip(Collection::FILLED.into_iter().chain(written_by_rules)) {
         write_set(requests, table, collection, number);
     }
     for slots in 1..=u32::try_from(SLOTS_MAX).expect("a small number") {
@@ -164,13 +171,20 @@ pub(crate) fn write(requests: &mut Requests, table: Place<'_>, base: &Base) {
         ("admission", None, guard::admission(base)),
         ("guard_prerouting", Some(("filter", HOOK_PREROUTING, PRIORITY_RAW)), guard::forged(base)),
         ("filter_input", Some(("filter", HOOK_INPUT, PRIORITY_FILTER)), guard::to_node(base)),
-        ("nat_prerouting", Some(("nat", HOOK_PREROUTING, PRIORITY_DESTINATION_NAT)), translate(base)),
+        ("nat_prerouting", Some(("nat", HOOK_PREROUTING, PRIORITY_DESTINATION_NAT)), door::arriving(base)),
         ("nat_output", Some(("nat", HOOK_OUTPUT, PRIORITY_DESTINATION_NAT)), translate(base)),
         ("nat_postrouting", Some(("nat", HOOK_POSTROUTING, PRIORITY_SOURCE_NAT)), masquerade(base)),
         ("filter_forward", Some(("filter", HOOK_FORWARD, PRIORITY_FILTER)), forward(base)),
         ("filter_output", Some(("filter", HOOK_OUTPUT, PRIORITY_FILTER)), vec![untranslated(base)]),
     ];
-    for (name, hook, rules) in chains {
+    let door = base.asks_input.then(|| {
+        [
+            ("translate", None, translate(base)),
+            ("passed", None, door::passed(base)),
+            ("late_input", Some(("filter", HOOK_INPUT, PRIORITY_LATE)), door::late(base)),
+        ]
+    });
+    for (name, hook, rules) in door.into_iter().flatten().chain(chains) {
         write_chain(requests, table, name, hook);
         for rule in rules {
             write_rule(requests, table, name, &rule);
@@ -215,7 +229,8 @@ fn only_allowed(loaded: Rule) -> Vec<Rule> {
     ]
 }
 
-fn translate(base: &Base) -> Vec<Rule> {
+/// Leads to endpoints what is for a service or a port of this node.
+pub(crate) fn translate(base: &Base) -> Vec<Rule> {
     // A program that listens on 127.0.0.1 alone keeps its port there, and whoever is asked on the node's own address of its
     // range (names) is not to be hidden by a published port.
     let loopback = match base.family {

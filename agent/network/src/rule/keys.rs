@@ -9,6 +9,7 @@ const CT_DESTINATION_PORT: u32 = 12;
 const CT_DESTINATION_V4: u32 = 20;
 const CT_DESTINATION_V6: u32 = 22;
 const CT_DIRECTION_ORIGINAL: u8 = 0;
+const DYNSET_ADD: u32 = 0;
 const DYNSET_UPDATE: u32 = 1;
 const HASH_JENKINS: u32 = 0;
 /// Any number, if it is always the same.
@@ -117,6 +118,16 @@ impl Rule {
                 body.number(5, FIRST);
                 body.bytes(6, &(u64::from(seconds) * 1_000).to_be_bytes());
             })
+    }
+
+    /// Adds the key of a client, which is loaded, to a set for so many seconds. One that is in it keeps its time.
+    pub(crate) fn note_client(self, set: &str, seconds: u32) -> Self {
+        self.expression("dynset", |body| {
+            body.text(1, set);
+            body.number(3, DYNSET_ADD);
+            body.number(4, FIRST);
+            body.bytes(6, &(u64::from(seconds) * 1_000).to_be_bytes());
+        })
     }
 
     /// Jenkins' hash of the client's address: the same on every node, since its seed is.

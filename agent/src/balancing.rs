@@ -154,8 +154,8 @@ fn plan(wanted: &Balancing) -> Plan {
         service_range: wanted.service_range,
         ipv6_prefix: wanted.ipv6_prefix,
         subnet: wanted.subnet,
-        services: wanted.services.clone(),
-        peers: wanted.peers.clone(),
+        services: wanted.services.iter().map(|service| (**service).clone()).collect(),
+        peers: wanted.peers.to_vec(),
         host_ports: host_ports.collect(),
     }
 }

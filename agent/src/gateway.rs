@@ -69,7 +69,7 @@ fn line(refused: &Refused) -> String {
 }
 
 /// What is to be listened on, and who is asked.
-fn fronts(services: &[Service]) -> Vec<Front> {
+fn fronts(services: &[Arc<Service>]) -> Vec<Front> {
     let mut taken = BTreeSet::new();
     let mut fronts = Vec::new();
     for service in services {
@@ -142,7 +142,7 @@ mod tests {
         };
         let asked = |service: &Service| -> Vec<(u16, Vec<u8>)> {
             let last = |front: &Front| front.upstreams.iter().map(|one| one.address.ip().octets()[3]).collect();
-            fronts(std::slice::from_ref(service)).iter().map(|front| (front.port, last(front))).collect()
+            fronts(&[Arc::new(service.clone())]).iter().map(|front| (front.port, last(front))).collect()
         };
 
         assert_eq!(asked(&service), [(80, vec![2])]);

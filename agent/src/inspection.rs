@@ -93,7 +93,7 @@ impl Inspector {
     async fn verify(&self, balancing: &Balancing) -> Vec<NetworkCheck> {
         let mut checks = vec![self.kernel().await];
         let mut planned = self.nodes(balancing);
-        planned.extend(balancing.services.iter().flat_map(services));
+        planned.extend(balancing.services.iter().flat_map(|service| services(service)));
         planned.truncate(TRIES_MAX);
         let answers = self.network.reach(planned.iter().map(|one| one.wanted.clone()).collect()).await;
         checks.extend(planned.into_iter().zip(answers).map(|(one, answer)| match answer {

@@ -57,7 +57,7 @@ pub struct NetworkInspected {
 pub fn table_sum(table: &ServiceTable) -> u64 {
     use prost::Message as _;
 
-    let services = table.services.iter().map(|service| crate::v1::Service::from(service.clone()).encode_to_vec());
+    let services = table.services.iter().map(|service| crate::v1::Service::from((**service).clone()).encode_to_vec());
     let peers = table.peers.iter().map(|peer| crate::v1::Peer::from(peer.clone()).encode_to_vec());
     let length = |bytes: &Vec<u8>| u64::try_from(bytes.len()).unwrap_or(u64::MAX).to_be_bytes();
     services.chain(peers).fold(FNV_OFFSET, |sum, bytes| {

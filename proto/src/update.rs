@@ -1,6 +1,6 @@
 //! Changes of assignment sets and service tables: whole first, then chained by generation. Pure, used by both ends.
 
-use std::{collections::BTreeMap, fmt::Debug};
+use std::{collections::BTreeMap, fmt::Debug, sync::Arc};
 
 use api_types::{
     assignment::{Assignment, AssignmentSet},
@@ -43,11 +43,11 @@ pub struct ServicesUpdate {
     /// Where both ranges are embedded in IPv6; `None` = nowhere.
     pub ipv6_prefix: Option<Ipv6Prefix>,
     /// Services that are new or differ, each whole.
-    pub upserts: Vec<Service>,
+    pub upserts: Vec<Arc<Service>>,
     /// Services that are no longer there.
     pub removals: Vec<WorkloadId>,
     /// All peers; `None` = as before.
-    pub peers: Option<Vec<Peer>>,
+    pub peers: Option<Arc<[Peer]>>,
     /// With what nodes sign their signs of life to each other.
     pub watch_key: Option<WatchKey>,
 }
@@ -155,7 +155,7 @@ pub fn diff_services(old: &ServiceTable, new: &ServiceTable) -> ServicesUpdate {
 /// When the update is a change of something else than what is held.
 pub fn apply_services(held: Option<&ServiceTable>, update: ServicesUpdate) -> Result<ServiceTable, GapError> {
     let (before, peers) = match update.base {
-        None => (Vec::new(), Vec::new()),
+        None => (Vec::new(), Arc::default()),
         Some(base) => {
             let gap = || GapError { base, held: held.map(services_marker) };
             let table = held.filter(|table| services_marker(table) == base).ok_or_else(gap)?;

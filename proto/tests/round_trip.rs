@@ -1,6 +1,6 @@
 //! Value to bytes to value is the identity; what cannot be read names its field; changes lead where they say.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use api_types::{
     access::Access,
@@ -431,7 +431,7 @@ fn table(generation: u64, services: &[&str], peers: u8) -> ServiceTable {
         cluster_range: "10.42.0.0/16".parse().expect("a range"),
         service_range: "10.43.0.0/16".parse().expect("a range"),
         ipv6_prefix: Some("fd01:203:405::/96".parse().expect("a prefix")),
-        services: services.iter().map(service).collect(),
+        services: services.iter().map(service).map(Arc::new).collect(),
         peers: (0..peers).map(peer).collect(),
         watch_key: Some(WatchKey([7; 32])),
     }

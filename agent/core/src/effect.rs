@@ -118,9 +118,9 @@ pub struct Balancing {
     /// This node's part of the cluster range.
     pub subnet: Cidr,
     /// The services with the endpoints that this node shall use, sorted by id.
-    pub services: Vec<Service>,
+    pub services: Vec<Arc<Service>>,
     /// The other nodes, sorted by node.
-    pub peers: Vec<Peer>,
+    pub peers: Arc<[Peer]>,
     /// Ports of this node that lead to one instance, sorted.
     pub host_ports: Vec<HostPort>,
 }

@@ -36,6 +36,7 @@ mod instances;
 mod invariants;
 mod lifecycle;
 mod machine;
+mod overlay;
 mod policy;
 mod probes;
 mod reach;

@@ -177,6 +177,9 @@ impl Agent {
 
     /// Applies one input, then brings every decision it touched up to date. `now` never goes back.
     pub fn step(&mut self, now: Timestamp, input: Input, effects: &mut Effects) {
+        if self.is_known(&input) && self.next_deadline().is_none_or(|(at, _)| at > now) {
+            return;
+        }
         self.apply(now, input, effects);
         self.confirm(now);
         for instance in self.instances.values_mut() {
@@ -187,6 +190,14 @@ impl Agent {
         self.confirm_table(effects);
         self.reconcile(now, effects);
         self.report(now, effects);
+    }
+
+    /// Whether an input says nothing new: most are answers of probes of what is well.
+    fn is_known(&self, input: &Input) -> bool {
+        if let Input::Probed { instance, outcome: Ok(()), .. } = input {
+            return self.instances.get(instance).is_none_or(|instance| instance.probes.is_well());
+        }
+        matches!(input, Input::Tick)
     }
 
     /// When `step` wants to be called with [`Input::Tick`], and why.

@@ -1,6 +1,6 @@
 //! What a node makes of a service's balancing policy: which endpoints it uses, and with what weights.
 
-use std::collections::BTreeMap;
+use std::{cell::OnceCell, collections::BTreeMap, sync::Arc};
 
 use api_types::{
     balance::{BalancePolicy, Preference},
@@ -15,23 +15,32 @@ const SLOW_START_STEPS: u64 = 8;
 /// From where a node looks at endpoints.
 pub(crate) struct Viewpoint<'t> {
     node: &'t NodeId,
-    sites: BTreeMap<&'t NodeId, &'t str>,
+    peers: &'t [Peer],
+    /// The site of each node, made when somebody asks: most services have no preference.
+    sites: OnceCell<BTreeMap<&'t NodeId, &'t str>>,
 }
 
 impl<'t> Viewpoint<'t> {
     /// The view of this node, among all nodes of the table.
     pub(crate) fn of(node: &'t NodeId, peers: &'t [Peer]) -> Self {
-        let sites = peers.iter().filter(|peer| !peer.site.is_empty()).map(|peer| (&peer.node, peer.site.as_str()));
-        Self { node, sites: sites.collect() }
+        Self { node, peers, sites: OnceCell::new() }
+    }
+
+    fn site(&self, node: &NodeId) -> Option<&'t str> {
+        let named = || self.peers.iter().filter(|peer| !peer.site.is_empty());
+        let sites = self.sites.get_or_init(|| named().map(|peer| (&peer.node, peer.site.as_str())).collect());
+        sites.get(node).copied()
     }
 
     /// Sets the weight of endpoints that are not used from here, as there are nearer ones, to zero.
     pub(crate) fn prefer(&self, preference: Preference, endpoints: &mut [Endpoint]) {
+        if preference == Preference::Any {
+            return;
+        }
         let is_local = |endpoint: &Endpoint| endpoint.node == *self.node;
-        let site = |node: &NodeId| self.sites.get(node).copied();
-        let own_site = site(self.node);
+        let own_site = self.site(self.node);
         let is_near =
-            |endpoint: &Endpoint| is_local(endpoint) || own_site.is_some() && site(&endpoint.node) == own_site;
+            |endpoint: &Endpoint| is_local(endpoint) || own_site.is_some() && self.site(&endpoint.node) == own_site;
         let circles: &[&dyn Fn(&Endpoint) -> bool] = match preference {
             Preference::Local => &[&is_local, &is_near],
             Preference::Site => &[&is_near],
@@ -93,7 +102,7 @@ impl Ages {
     }
 
     /// Forgets services that are not there any more.
-    pub(crate) fn keep(&mut self, services: &[Service]) {
+    pub(crate) fn keep(&mut self, services: &[Arc<Service>]) {
         self.services.retain(|id, _| services.iter().any(|service| service.id == *id));
     }
 }

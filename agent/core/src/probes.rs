@@ -46,6 +46,11 @@ impl Probes {
         }
     }
 
+    /// Whether one more answer that all is well changes nothing.
+    pub(crate) fn is_well(&self) -> bool {
+        self.verdict == Health::Healthy && self.failures == 0 && self.trouble.is_empty()
+    }
+
     /// The verdict so far.
     pub(crate) fn verdict(&self) -> Health {
         self.verdict

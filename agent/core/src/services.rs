@@ -7,12 +7,11 @@ use std::{
 };
 
 use api_types::{
-    balance::WhenNoneReady,
     container::NetworkMode,
     id::{InstanceId, NodeId, WorkloadId},
     instance::Health,
     net::Cidr,
-    service::{Endpoint, Service, ServiceTable},
+    service::ServiceTable,
     time::Timestamp,
 };
 
@@ -21,16 +20,16 @@ use crate::{
     effect::{Balancing, Effect, Effects, HostPort, host_ports},
     instances::{Instance, Listing},
     machine::{Agent, Runtime, Version},
-    policy::{Ages, Viewpoint},
-    reach::Neighbours,
+    overlay::View,
+    policy::Ages,
     restart::backoff_ms,
 };
 
 /// What the kernel was asked to do, and from what that was computed.
 #[derive(Debug, Default)]
 pub(crate) struct BalancingBooks {
-    basis: Option<Basis>,
-    wanted: Option<Arc<Balancing>>,
+    pub(crate) basis: Option<Basis>,
+    pub(crate) wanted: Option<Arc<Balancing>>,
     asked: u64,
     programmed: u64,
     failures: u32,
@@ -56,28 +55,29 @@ pub(crate) struct Progress {
 }
 
 /// An endpoint of this node: of which workload, which instance, where.
-type OwnEndpoint = (WorkloadId, InstanceId, Ipv4Addr);
+pub(crate) type OwnEndpoint = (WorkloadId, InstanceId, Ipv4Addr);
 
 /// All that the balancing follows from.
 #[derive(Debug)]
-struct Basis {
-    table: Arc<ServiceTable>,
-    subnet: Cidr,
-    local: Local,
-    unreachable: BTreeSet<NodeId>,
+pub(crate) struct Basis {
+    pub(crate) table: Arc<ServiceTable>,
+    pub(crate) subnet: Cidr,
+    pub(crate) local: Local,
+    pub(crate) unreachable: BTreeSet<NodeId>,
+    pub(crate) view: Arc<View>,
 }
 
 /// This node's own part, which it knows best.
 #[derive(Debug, PartialEq, Eq)]
-struct Local {
+pub(crate) struct Local {
     /// Instances that run and are well; sorted by instance.
-    endpoints: Vec<OwnEndpoint>,
+    pub(crate) endpoints: Vec<OwnEndpoint>,
     /// Those that are well, too, but that the scheduler takes out: only used where there is nobody else.
-    withdrawn: Vec<OwnEndpoint>,
+    pub(crate) withdrawn: Vec<OwnEndpoint>,
     /// Those that run but fail their probes: only used where nobody is ready.
-    unready: Vec<OwnEndpoint>,
+    pub(crate) unready: Vec<OwnEndpoint>,
     /// Ports of the node that lead to one instance; sorted.
-    host_ports: Vec<HostPort>,
+    pub(crate) host_ports: Vec<HostPort>,
 }
 
 impl BalancingBooks {
@@ -159,7 +159,8 @@ impl Agent {
         let mut ask = self.balancing.retry_at.is_some_and(|at| at <= now);
         if !unchanged {
             let version = (table.epoch, table.generation);
-            let basis = Basis { table, subnet, local, unreachable: self.unreachable.clone() };
+            let view = View::of(&table, &self.settings.node, self.balancing.basis.as_ref().map(|basis| &basis.view));
+            let basis = Basis { table, subnet, local, unreachable: self.unreachable.clone(), view };
             let mut ages = std::mem::take(&mut self.balancing.ages);
             let (wanted, rise_at) = self.overlay(&basis, &mut ages, now);
             (self.balancing.ages, self.balancing.rise_at) = (ages, rise_at);
@@ -293,84 +294,4 @@ impl Agent {
         local.host_ports.dedup_by_key(|port| (port.protocol, port.host));
         local
     }
-
-    /// The table with this node's endpoints replaced by what is true of them, without those that it cannot reach, and its
-    /// policies followed; and when weights rise next.
-    fn overlay(&self, basis: &Basis, ages: &mut Ages, now: Timestamp) -> (Balancing, Option<Timestamp>) {
-        let own = &self.settings.node;
-        let by_workload = |endpoints: &'_ [OwnEndpoint]| {
-            let mut sorted: BTreeMap<WorkloadId, Vec<Endpoint>> = BTreeMap::new();
-            for (workload, instance, address) in endpoints {
-                let endpoint = Endpoint::new(instance.clone(), own.clone(), *address);
-                sorted.entry(workload.clone()).or_default().push(endpoint);
-            }
-            sorted
-        };
-        let Local { endpoints, withdrawn, unready, .. } = &basis.local;
-        let local = [endpoints, withdrawn, unready].map(|endpoints| by_workload(endpoints));
-        let neighbours = Neighbours::of(&basis.table, own);
-        let (apart, viewpoint) = (neighbours.apart(), Viewpoint::of(own, &basis.table.peers));
-        let mut rise_at: Option<Timestamp> = None;
-        let services = basis.table.services.iter().map(|service| {
-            let sent_to = |endpoint: &&Endpoint| endpoint.node != *own && !apart.contains(&endpoint.node);
-            let remote: Vec<Endpoint> = service.endpoints.iter().filter(sent_to).cloned().collect();
-            let remote = reached(remote, &basis.unreachable, local[0].contains_key(&service.id));
-            let mut endpoints = usable(service, remote, &local, own);
-            endpoints.sort();
-            let rise = ages.weigh((&service.id, &service.balance), &mut endpoints, now);
-            rise_at = rise_at.into_iter().chain(rise).min();
-            viewpoint.prefer(service.balance.prefer, &mut endpoints);
-            Service { endpoints, ..service.clone() }
-        });
-        let mut balancing = Balancing {
-            cluster_range: basis.table.cluster_range,
-            service_range: basis.table.service_range,
-            ipv6_prefix: basis.table.ipv6_prefix,
-            subnet: basis.subnet,
-            services: services.collect(),
-            peers: neighbours.reached(),
-            host_ports: basis.local.host_ports.clone(),
-        };
-        ages.keep(&basis.table.services);
-        balancing.services.sort_by(|one, other| one.id.cmp(&other.id));
-        balancing.peers.sort();
-        (balancing, rise_at)
-    }
-}
-
-/// Leaves out those on nodes that this one cannot reach, unless nobody who is ready would be left: then it may be wrong about that.
-fn reached(remote: Vec<Endpoint>, unreachable: &BTreeSet<NodeId>, is_ready_here: bool) -> Vec<Endpoint> {
-    let is_reached = |endpoint: &Endpoint| !unreachable.contains(&endpoint.node);
-    if is_ready_here || remote.iter().any(|endpoint| is_reached(endpoint) && !endpoint.last_resort) {
-        remote.into_iter().filter(is_reached).collect()
-    } else {
-        remote
-    }
-}
-
-/// Who answers for a service: whoever is ready; else those here that the scheduler takes out; else those that run at all,
-/// unless the service refuses then.
-fn usable(
-    service: &Service,
-    remote: Vec<Endpoint>,
-    [ready, withdrawn, unready]: &[BTreeMap<WorkloadId, Vec<Endpoint>>; 3],
-    own: &NodeId,
-) -> Vec<Endpoint> {
-    // All of a service on one node weigh the same.
-    let listed = service.endpoints.iter().find(|endpoint| endpoint.node == *own);
-    let weight = listed.map_or(1, |endpoint| endpoint.weight);
-    let here = |local: &BTreeMap<WorkloadId, Vec<Endpoint>>, last_resort| {
-        let local = local.get(&service.id).into_iter().flatten().cloned();
-        local.map(|endpoint| Endpoint { weight, last_resort, ..endpoint }).collect::<Vec<_>>()
-    };
-    let (spare, mut endpoints): (Vec<_>, Vec<_>) = remote.into_iter().partition(|endpoint| endpoint.last_resort);
-    endpoints.extend(here(ready, false));
-    if endpoints.is_empty() {
-        endpoints.extend(here(withdrawn, false));
-    }
-    if endpoints.is_empty() && service.balance.when_none_ready == WhenNoneReady::Keep {
-        endpoints.extend(spare);
-        endpoints.extend(here(unready, true));
-    }
-    endpoints
 }

@@ -13,6 +13,7 @@
 use std::{
     iter,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    sync::Arc,
 };
 
 use api_types::{
@@ -47,7 +48,7 @@ pub struct Zone<'d> {
     /// Where both ranges are embedded in IPv6; `None` = no name of ours has an IPv6 address here.
     pub ipv6_prefix: Option<Ipv6Prefix>,
     /// The services, sorted by id.
-    pub services: &'d [Service],
+    pub services: &'d [Arc<Service>],
     /// The other nodes, sorted by node.
     pub peers: &'d [Peer],
 }
@@ -171,7 +172,7 @@ impl Zone<'_> {
         let id = WorkloadId { namespace: Name::new(namespace).ok()?, name: Name::new(name).ok()? };
         let index = self.services.binary_search_by(|service| service.id.cmp(&id)).ok()?;
         // One without an address is in the table only as somebody who asks.
-        Some(&self.services[index]).filter(|service| !service.address.is_unspecified())
+        Some(&*self.services[index]).filter(|service| !service.address.is_unspecified())
     }
 
     fn node_records(&self, name: &str) -> Option<Vec<Record>> {
@@ -195,7 +196,7 @@ impl Zone<'_> {
                 let endpoint = service.endpoints.iter().find(|endpoint| endpoint.address == address)?;
                 Some(format!("{}.{}", endpoint.instance, name_of(&service.id)))
             };
-            self.services.iter().find_map(endpoint)
+            self.services.iter().find_map(|service| endpoint(service))
         });
         name.map_or(Found::Nothing, |name| Found::Records(vec![Record::Pointer(name)]))
     }
@@ -242,7 +243,7 @@ mod tests {
 
     use super::*;
 
-    fn services() -> Vec<Service> {
+    fn services() -> Vec<Arc<Service>> {
         let port = |name: &str, protocol| ServicePort {
             name: name.to_owned(),
             protocol,
@@ -256,15 +257,17 @@ mod tests {
         let endpoint = |name: &str, last| {
             Endpoint::new(name.parse().unwrap(), "n1".parse().unwrap(), Ipv4Addr::new(10, 42, 1, last))
         };
-        let service = |id: &str, last, endpoints| Service {
-            id: id.parse().unwrap(),
-            address: Ipv4Addr::new(10, 43, 0, last),
-            ports: vec![port("query", Protocol::Udp)],
-            balance: BalancePolicy::default(),
-            endpoints,
-            ipv6: false,
-            across_sites: false,
-            access: None,
+        let service = |id: &str, last, endpoints| {
+            Arc::new(Service {
+                id: id.parse().unwrap(),
+                address: Ipv4Addr::new(10, 43, 0, last),
+                ports: vec![port("query", Protocol::Udp)],
+                balance: BalancePolicy::default(),
+                endpoints,
+                ipv6: false,
+                across_sites: false,
+                access: None,
+            })
         };
         vec![service("dns", 1, vec![endpoint("dns-1", 7), endpoint("dns-2", 8)]), service("prod/dns", 2, Vec::new())]
     }
@@ -311,9 +314,9 @@ mod tests {
     #[test]
     fn a_service_that_answers_by_ipv6_has_both_addresses_where_all_of_it_is_reached_so() {
         let mut services = services();
-        services[0].ipv6 = true;
+        Arc::make_mut(&mut services[0]).ipv6 = true;
         let peers = [];
-        let zone = |node: Own<'static>, services: &[Service]| {
+        let zone = |node: Own<'static>, services: &[Arc<Service>]| {
             let zone = Zone {
                 node,
                 ipv6_prefix: "fd01:203:405::/96".parse().ok(),
@@ -328,7 +331,7 @@ mod tests {
 
         let both = zone(own, &services);
         let without = zone(Own { ipv6_address: None, ..own }, &services);
-        services[0].endpoints[0].node = "n2".parse().unwrap();
+        Arc::make_mut(&mut services[0]).endpoints[0].node = "n2".parse().unwrap();
         let partly = zone(own, &services);
 
         let embedded = Record::Ipv6Address("fd01:203:405::a2b:1".parse().unwrap());

@@ -26,7 +26,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 const LIMIT: Duration = Duration::from_secs(30);
 
 struct Fixture {
-    services: Vec<Service>,
+    services: Vec<Arc<Service>>,
     peers: Vec<Peer>,
 }
 
@@ -74,7 +74,7 @@ fn bed(endpoints: u8, upstream: Vec<SocketAddr>) -> Bed {
         across_sites: false,
         access: None,
     };
-    let directory = Fixture { services: vec![service], peers: Vec::new() };
+    let directory = Fixture { services: vec![Arc::new(service)], peers: Vec::new() };
     let token = CancellationToken::new();
     let (stop, (told, hear)) = (token.clone(), std::sync::mpsc::channel());
     thread::spawn(move || {

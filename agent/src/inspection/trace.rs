@@ -1,6 +1,9 @@
 //! Follows one packet: which rule, which endpoint, which way, and what stops it.
 
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::{
+    net::{Ipv4Addr, SocketAddrV4},
+    sync::Arc,
+};
 
 use agent_core::effect::Balancing;
 use agent_network::{Asker, Network, Try};
@@ -111,7 +114,7 @@ fn access(balancing: &Balancing, source: Ipv4Addr, to: Ipv4Addr) -> Option<Trace
     }
     let of = |address: Ipv4Addr| {
         let has =
-            |service: &&Service| service.access.as_ref().is_some_and(|access| access.instances.contains(&address));
+            |service: &&Arc<Service>| service.access.as_ref().is_some_and(|access| access.instances.contains(&address));
         balancing.services.iter().find(has)
     };
     let service = of(to)?;

@@ -3,6 +3,7 @@
 use std::{
     fmt,
     net::{Ipv4Addr, Ipv6Addr, SocketAddrV4},
+    sync::Arc,
 };
 
 use serde::{Deserialize, Serialize};
@@ -31,10 +32,10 @@ pub struct ServiceTable {
     /// Where both ranges are embedded in IPv6; `None` = nowhere.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ipv6_prefix: Option<Ipv6Prefix>,
-    /// The services, sorted by id.
-    pub services: Vec<Service>,
-    /// The nodes and where their instances are, sorted by node.
-    pub peers: Vec<Peer>,
+    /// The services, sorted by id; one that did not change is shared with the table before.
+    pub services: Vec<Arc<Service>>,
+    /// The nodes and where their instances are, sorted by node; shared in the same way.
+    pub peers: Arc<[Peer]>,
     /// With what nodes sign what they tell each other of being alive; `None` = they tell nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub watch_key: Option<WatchKey>,

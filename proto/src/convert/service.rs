@@ -1,6 +1,6 @@
 //! Services and changes of their table.
 
-use std::net::SocketAddrV4;
+use std::{net::SocketAddrV4, sync::Arc};
 
 use api_types::{
     access::Access,
@@ -235,14 +235,14 @@ impl TryFrom<v1::Peer> for Peer {
 
 impl From<ServicesUpdate> for v1::ServicesUpdate {
     fn from(update: ServicesUpdate) -> Self {
-        let peers = |peers: Vec<Peer>| v1::Peers { items: peers.into_iter().map(Into::into).collect() };
+        let peers = |peers: Arc<[Peer]>| v1::Peers { items: peers.iter().cloned().map(Into::into).collect() };
         Self {
             base: update.base.map(Into::into),
             marker: Some(update.marker.into()),
             cluster_range: update.cluster_range.to_string(),
             service_range: update.service_range.to_string(),
             ipv6_prefix: update.ipv6_prefix.map(|prefix| prefix.to_string()).unwrap_or_default(),
-            upserts: update.upserts.into_iter().map(Into::into).collect(),
+            upserts: update.upserts.into_iter().map(|service| Arc::unwrap_or_clone(service).into()).collect(),
             removals: update.removals.iter().map(ToString::to_string).collect(),
             peers: update.peers.map(peers),
             watch_key: update.watch_key.map(|key| key.0.to_vec()),
@@ -263,9 +263,9 @@ impl TryFrom<v1::ServicesUpdate> for ServicesUpdate {
                 "" => None,
                 prefix => Some(parsed("ipv6_prefix", prefix)?),
             },
-            upserts: list("upserts", wire.upserts)?,
+            upserts: list("upserts", wire.upserts)?.into_iter().map(Arc::new).collect(),
             removals: parsed_list("removals", &wire.removals)?,
-            peers: wire.peers.map(|peers| list("peers", peers.items)).transpose()?,
+            peers: wire.peers.map(|peers| list("peers", peers.items).map(Into::into)).transpose()?,
             watch_key: wire.watch_key.map(watch_key).transpose()?,
         })
     }

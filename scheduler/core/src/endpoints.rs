@@ -26,8 +26,8 @@ use crate::{
 /// The services and peers, and the table made of them.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Balancing {
-    services: BTreeMap<WorkloadId, Service>,
-    peers: Vec<Peer>,
+    services: BTreeMap<WorkloadId, Arc<Service>>,
+    peers: Arc<[Peer]>,
     /// Workloads that say who may ask them.
     restricted: BTreeSet<WorkloadId>,
     /// Whether some workload admits only some others.
@@ -69,12 +69,12 @@ impl Balancing {
 
     /// A service as it is in the table.
     pub(crate) fn service(&self, id: &WorkloadId) -> Option<&Service> {
-        self.services.get(id)
+        self.services.get(id).map(|service| &**service)
     }
 
     /// All services as they are in the table.
     pub(crate) fn services(&self) -> impl Iterator<Item = &Service> {
-        self.services.values()
+        self.services.values().map(|service| &**service)
     }
 
     /// Brings up to date what was touched; whether the table differs from the one before. The first differs from none.
@@ -88,10 +88,10 @@ impl Balancing {
         let rule = self.admission.then_some(settings.isolate_namespaces);
         for id in &services {
             let service = service(cluster, id, rule);
-            if self.services.get(id) != service.as_ref() {
+            if self.service(id) != service.as_ref() {
                 differs = true;
                 match service {
-                    Some(service) => self.services.insert(id.clone(), service),
+                    Some(service) => self.services.insert(id.clone(), Arc::new(service)),
                     None => self.services.remove(id),
                 };
             }
@@ -104,8 +104,10 @@ impl Balancing {
         }
         if std::mem::take(&mut touched.peers) {
             let peers = peers(cluster);
-            differs |= peers != self.peers;
-            self.peers = peers;
+            if *peers != *self.peers {
+                differs = true;
+                self.peers = peers.into();
+            }
         }
         if differs {
             self.generation = self.generation.next();
@@ -134,11 +136,15 @@ impl Balancing {
 
     /// Brings the addresses of a workload's instances up to date; whether they differ.
     fn refresh_access(&mut self, cluster: &Cluster, id: &WorkloadId) -> bool {
-        let Some(access) = self.services.get_mut(id).and_then(|service| service.access.as_mut()) else { return false };
+        let Some(service) = self.services.get_mut(id) else { return false };
         let instances = addresses(cluster, id);
-        let differs = access.instances != instances;
-        access.instances = instances;
-        differs
+        if service.access.as_ref().is_none_or(|access| access.instances == instances) {
+            return false;
+        }
+        if let Some(access) = &mut Arc::make_mut(service).access {
+            access.instances = instances;
+        }
+        true
     }
 
     /// Brings one endpoint up to date; whether any differs.
@@ -153,41 +159,39 @@ impl Balancing {
         if is_last_resort && ready.is_none() {
             // Nobody is ready, before and after.
             let endpoint = held.and_then(|held| choice::last_resort(held, spec));
-            return replace(&mut service.endpoints, &instance, endpoint);
+            return replace(service, &instance, endpoint);
         }
         if is_last_resort {
             // The first that is ready: the others are not used any more.
-            service.endpoints.clear();
+            Arc::make_mut(service).endpoints.clear();
         } else if ready.is_none() && !service.endpoints.iter().any(is_other) {
             // The last that was ready is not any more.
             let endpoints = choice::endpoints(cluster, id);
             let differs = service.endpoints != endpoints;
-            service.endpoints = endpoints;
+            if differs {
+                Arc::make_mut(service).endpoints = endpoints;
+            }
             return differs;
         }
-        replace(&mut service.endpoints, &instance, ready)
+        replace(service, &instance, ready)
     }
 }
 
-/// Makes an instance's endpoint this one; whether that changes anything.
-fn replace(endpoints: &mut Vec<Endpoint>, instance: &InstanceId, endpoint: Option<Endpoint>) -> bool {
-    let place = endpoints.binary_search_by(|known| known.instance.cmp(instance));
-    match (place, endpoint) {
-        (Ok(index), Some(endpoint)) if endpoints[index] == endpoint => false,
-        (Ok(index), Some(endpoint)) => {
-            endpoints[index] = endpoint;
-            true
-        }
-        (Ok(index), None) => {
-            endpoints.remove(index);
-            true
-        }
-        (Err(index), Some(endpoint)) => {
-            endpoints.insert(index, endpoint);
-            true
-        }
-        (Err(_), None) => false,
+/// Makes an instance's endpoint this one; whether that changes anything. A service that does not change stays the one that
+/// tables share.
+fn replace(service: &mut Arc<Service>, instance: &InstanceId, endpoint: Option<Endpoint>) -> bool {
+    let place = service.endpoints.binary_search_by(|known| known.instance.cmp(instance));
+    if place.ok().map(|index| &service.endpoints[index]) == endpoint.as_ref() {
+        return false;
     }
+    let endpoints = &mut Arc::make_mut(service).endpoints;
+    match (place, endpoint) {
+        (Ok(index), Some(endpoint)) => endpoints[index] = endpoint,
+        (Ok(index), None) => drop(endpoints.remove(index)),
+        (Err(index), Some(endpoint)) => endpoints.insert(index, endpoint),
+        (Err(_), None) => {}
+    }
+    true
 }
 
 /// Whether an instance is balanced to: it serves, it shall go on, and its address is known.

@@ -146,7 +146,7 @@ impl Scheduler {
             }
         }
         let table = self.balancing.table(&self.settings, self.epoch).ok_or("no service table was made")?;
-        if !table.services.iter().eq(self.balancing.services()) {
+        if !table.services.iter().map(|service| &**service).eq(self.balancing.services()) {
             return Err("the service table differs from the services".to_owned());
         }
         Ok(())

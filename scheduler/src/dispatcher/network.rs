@@ -184,7 +184,7 @@ mod tests {
             service_range: "10.43.0.0/16".parse().expect("a range"),
             ipv6_prefix: None,
             services: Vec::new(),
-            peers: Vec::new(),
+            peers: Arc::default(),
             watch_key: None,
         }
     }

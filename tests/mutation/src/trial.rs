@@ -23,7 +23,7 @@ const PACKAGES: [(&str, &str); 4] = [
 const WORLDS: [&str; 4] = ["1", "8", "12", "10"];
 
 /// How long a bug may keep something from ending before that counts as noticed.
-const HANGS_AFTER: Duration = Duration::from_secs(900);
+const HANGS_AFTER: Duration = Duration::from_secs(2700);
 
 /// Who may notice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,6 +1,6 @@
 //! The scheduler's disk: a transaction is there whole or not at all, and what was acknowledged is there for good.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use api_types::{
     counter::Revision,
@@ -19,6 +19,8 @@ pub struct Disk {
     /// The instances in them.
     pub instances: BTreeMap<InstanceId, Instance>,
     by_record: BTreeMap<RecordKey, Vec<InstanceId>>,
+    by_node: BTreeMap<NodeId, BTreeSet<InstanceId>>,
+    by_workload: BTreeMap<WorkloadId, BTreeSet<InstanceId>>,
 }
 
 impl Disk {
@@ -26,11 +28,11 @@ impl Disk {
     pub fn write(&mut self, effect: Effect) {
         let Some((key, instances)) = instances_after(&effect) else { return };
         for id in self.by_record.remove(&key).unwrap_or_default() {
-            self.instances.remove(&id);
+            self.remove(&id);
         }
         if !instances.is_empty() {
             self.by_record.insert(key.clone(), instances.iter().map(|held| held.id.clone()).collect());
-            self.instances.extend(instances.into_iter().map(|held| (held.id.clone(), held)));
+            instances.into_iter().for_each(|held| self.insert(held));
         }
         match effect {
             Effect::Persist(record) => drop(self.records.insert(key, *record)),
@@ -38,6 +40,28 @@ impl Disk {
             Effect::Reply { .. } | Effect::AssignmentsChanged(_) => {}
             Effect::ServicesChanged | Effect::NodeRemoved(_) => {}
         }
+    }
+
+    fn insert(&mut self, held: Instance) {
+        self.by_node.entry(held.node.clone()).or_default().insert(held.id.clone());
+        self.by_workload.entry(held.workload.clone()).or_default().insert(held.id.clone());
+        self.instances.insert(held.id.clone(), held);
+    }
+
+    fn remove(&mut self, id: &InstanceId) {
+        let Some(held) = self.instances.remove(id) else { return };
+        self.by_node.entry(held.node).or_default().remove(id);
+        self.by_workload.entry(held.workload).or_default().remove(id);
+    }
+
+    /// The instances on a node.
+    pub fn on(&self, node: &NodeId) -> impl Iterator<Item = &Instance> {
+        self.by_node.get(node).into_iter().flatten().filter_map(|id| self.instances.get(id))
+    }
+
+    /// The instances of a workload.
+    pub fn of(&self, workload: &WorkloadId) -> impl Iterator<Item = &Instance> {
+        self.by_workload.get(workload).into_iter().flatten().filter_map(|id| self.instances.get(id))
     }
 
     /// The instances that shall run, and will not once this effect is done.

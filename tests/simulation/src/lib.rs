@@ -9,6 +9,7 @@ pub mod fault;
 pub mod freeze;
 pub mod network;
 pub mod node;
+mod queue;
 pub mod random;
 pub mod runtime;
 pub mod scenario;

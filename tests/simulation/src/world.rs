@@ -15,6 +15,7 @@ use crate::{
     event::{ConnectionId, Event, NodeIndex},
     network::Connection,
     node::SimNode,
+    queue::Queue,
     random::Random,
     scenario::{Noise, Scenario},
     scheduler::SimScheduler,
@@ -79,8 +80,7 @@ pub struct World {
     pub failure: Option<String>,
     /// Kept for its memory.
     pub agent_effects: Vec<agent_core::effect::Effect>,
-    queue: BTreeMap<(Timestamp, bool, u64), Event>,
-    sequence: u64,
+    queue: Queue,
     steps_at_moment: u64,
 }
 
@@ -126,18 +126,16 @@ impl World {
             trace: Trace::new(options.watch.clone()),
             failure: None,
             agent_effects: Vec::new(),
-            queue: BTreeMap::new(),
-            sequence: 0,
+            queue: Queue::default(),
             steps_at_moment: 0,
         }
     }
 
     /// Lets something happen at a time.
     pub fn at(&mut self, at: Timestamp, event: Event) {
-        self.sequence += 1;
         // What is done from outside goes first: so a scenario happens as the seed's own story did.
         let is_later = !matches!(event, Event::Fault | Event::Demand);
-        self.queue.insert((at.max(self.now), is_later, self.sequence), event);
+        self.queue.add(at.max(self.now), is_later, event);
     }
 
     /// Lets something happen after so many milliseconds.
@@ -148,10 +146,7 @@ impl World {
     /// Lets time pass until `end`, or until something is wrong.
     pub fn run_until(&mut self, end: Timestamp) {
         while self.failure.is_none() {
-            if self.queue.first_key_value().is_none_or(|((at, ..), _)| *at > end) {
-                break;
-            }
-            let Some(((at, ..), event)) = self.queue.pop_first() else { break };
+            let Some((at, event)) = self.queue.take(end) else { break };
             if at > self.now {
                 self.now = at;
                 self.steps_at_moment = self.steps;

@@ -413,8 +413,8 @@ pub(crate) fn table(generation: u64, services: &[&str], endpoints: &[(&str, &str
         cluster_range: "10.42.0.0/16".parse().expect("a range"),
         service_range: "10.43.0.0/16".parse().expect("a range"),
         ipv6_prefix: None,
-        services: services.iter().map(service).collect(),
-        peers: vec![peer("edge-1", 3), peer("edge-2", 4)],
+        services: services.iter().map(service).map(Arc::new).collect(),
+        peers: [peer("edge-1", 3), peer("edge-2", 4)].into(),
         watch_key: None,
     })
 }

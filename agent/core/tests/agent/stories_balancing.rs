@@ -181,7 +181,7 @@ fn weights(node: &Node) -> Vec<(String, u16)> {
 fn the_own_instance_is_preferred_while_it_is_well() {
     let mut node = Node::running(&[probed("web-1")]);
     let mut table = table(2, &["web"], &[("web-7", "edge-2", 9)]);
-    Arc::make_mut(&mut table).services[0].balance.prefer = Preference::Local;
+    Arc::make_mut(&mut Arc::make_mut(&mut table).services[0]).balance.prefer = Preference::Local;
     node.give(Input::Services(table));
     assert_eq!(weights(&node), [("web-7".to_owned(), 1)], "there is no other yet");
 
@@ -194,7 +194,7 @@ fn one_that_joins_others_slowly_gets_all_of_its_weight_in_the_end() {
     let mut node = Node::running(&[]);
     let with = |generation, endpoints: &[(&str, &str, u8)]| {
         let mut table = table(generation, &["web"], endpoints);
-        Arc::make_mut(&mut table).services[0].balance.slow_start_ms = Some(8_000);
+        Arc::make_mut(&mut Arc::make_mut(&mut table).services[0]).balance.slow_start_ms = Some(8_000);
         Input::Services(table)
     };
     node.give(with(2, &[("web-7", "edge-2", 9)]));
@@ -213,7 +213,7 @@ fn while_nobody_is_ready_those_that_run_are_used_unless_the_service_refuses() {
     for (when_none_ready, used) in [(WhenNoneReady::Keep, 1), (WhenNoneReady::Refuse, 0)] {
         let mut node = Node::running(&[probed("web-1")]);
         let mut table = table(2, &["web"], &[]);
-        Arc::make_mut(&mut table).services[0].balance.when_none_ready = when_none_ready;
+        Arc::make_mut(&mut Arc::make_mut(&mut table).services[0]).balance.when_none_ready = when_none_ready;
         node.give(Input::Services(table));
         let answer = |outcome: Result<(), &str>| Input::Probed {
             instance: id("web-1"),
@@ -235,7 +235,7 @@ fn while_nobody_is_ready_those_that_run_are_used_unless_the_service_refuses() {
 fn between(own: (&str, Across), other: (&str, Reach, Across)) -> Vec<(Reach, usize)> {
     let mut node = Node::running(&[]);
     let mut table = table(2, &["web"], &[("web-7", "edge-2", 9)]);
-    let [here, there] = Arc::make_mut(&mut table).peers.as_mut_slice() else { panic!("two nodes") };
+    let [here, there] = Arc::make_mut(&mut Arc::make_mut(&mut table).peers) else { panic!("two nodes") };
     (here.site, here.across) = (own.0.to_owned(), own.1);
     (there.site, there.reach, there.across) = (other.0.to_owned(), other.1, other.2);
 

@@ -62,7 +62,7 @@ pub(crate) fn show_sites(scheduler: &Scheduler) -> String {
         writeln!(text, "{}  {reach}  {across}  {}/{} ready", view.name, view.ready, view.nodes)
             .expect("a text takes all");
     }
-    for peer in scheduler.service_table().iter().flat_map(|table| &table.peers) {
+    for peer in scheduler.service_table().iter().flat_map(|table| table.peers.iter()) {
         let (reach, across) = (peer.reach.as_str(), peer.across.as_str());
         writeln!(text, "peer {}  {reach}  {across}", peer.node).expect("a text takes all");
     }

@@ -6,6 +6,7 @@ use agent_core::effect::Effect as AgentEffect;
 use api_types::{
     id::{InstanceId, NodeId, WorkloadId},
     instance::{Desired, Instance},
+    service::Service,
     time::Timestamp,
     workload::{WorkloadKind, WorkloadSpec},
 };
@@ -60,7 +61,7 @@ impl Causes {
 
     /// Something happened to nodes that may move their instances.
     fn on_nodes(&mut self, now: Timestamp, nodes: &BTreeSet<&NodeId>, scheduler: &SimScheduler) {
-        for held in scheduler.disk.instances.values().filter(|held| nodes.contains(&held.node)) {
+        for held in nodes.iter().flat_map(|node| scheduler.disk.on(node)) {
             self.slots.insert((held.workload.clone(), held.slot), now);
         }
     }
@@ -112,8 +113,7 @@ impl World {
         let decided = &self.scheduler.decided;
         let Some(own) = decided.run_of(held).map(|run| run.spec.placement.priority) else { return false };
         let is_missed = |urgent: &WorkloadSpec| {
-            let theirs = decided.instances.values().filter(|other| other.workload == urgent.id);
-            let there = theirs.filter(|other| other.desired == Desired::Run);
+            let there = decided.of(&urgent.id).filter(|other| other.desired == Desired::Run);
             match urgent.kind {
                 WorkloadKind::Service { replicas } => there.count() < replicas as usize,
                 WorkloadKind::Daemon => !there.into_iter().any(|other| other.node == held.node),
@@ -151,20 +151,28 @@ impl World {
     /// A process is told to end: its node sends it no new connections, unless the kernel is slow or fails.
     fn check_farewell(&mut self, index: NodeIndex, instance: &InstanceId) {
         let node = &self.nodes[index];
-        let services = node.balancing.iter().flat_map(|balancing| &balancing.services);
-        let listed = services.flat_map(|service| &service.endpoints).any(|endpoint| endpoint.instance == *instance);
-        if listed && node.kernel_is_well {
+        if node.kernel_is_well && self.balances_to(node, instance) {
             self.fail(format!("{}: tells {instance} to end and still balances to it", node.id));
             return;
         }
-        let is_listed = |node: &SimNode| {
-            let services = node.balancing.iter().flat_map(|balancing| &balancing.services);
-            services.flat_map(|service| &service.endpoints).any(|endpoint| endpoint.instance == *instance)
-        };
-        let behind = self.nodes.iter().find(|node| is_listed(node) && self.must_know(node));
+        let behind = self.nodes.iter().find(|node| self.must_know(node) && self.balances_to(node, instance));
         if let Some(behind) = behind {
             let what = format!("{instance} is told to end, and {} still balances to it", behind.id);
             self.fail(what);
+        }
+    }
+
+    /// Whether a node's kernel sends connections to an instance.
+    fn balances_to(&self, node: &SimNode, instance: &InstanceId) -> bool {
+        let Some(balancing) = &node.balancing else { return false };
+        let lists = |service: &Service| service.endpoints.iter().any(|endpoint| endpoint.instance == *instance);
+        match self.scheduler.disk.instances.get(instance) {
+            Some(held) => {
+                let at = balancing.services.binary_search_by(|service| service.id.cmp(&held.workload));
+                at.is_ok_and(|at| lists(&balancing.services[at]))
+            }
+            // Nobody knows any more whose it was.
+            None => balancing.services.iter().any(|service| lists(service)),
         }
     }
 

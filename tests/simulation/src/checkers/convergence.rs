@@ -104,7 +104,7 @@ impl World {
             }
         };
         let count = running.len() as u64;
-        let placed = self.scheduler.disk.instances.values().filter(|held| held.workload == spec.id).count() as u64;
+        let placed = self.scheduler.disk.of(&spec.id).count() as u64;
         if count != placed {
             return Err(format!("{}: {count} run, {placed} are placed", spec.id));
         }

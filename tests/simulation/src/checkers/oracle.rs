@@ -88,8 +88,7 @@ impl World {
         if !meets_constraints(node, spec) {
             return Err("it does not meet a constraint".to_owned());
         }
-        let stays = |held: &&Instance| held.node == node.id && !more.replaces(&held.id);
-        let here: Vec<&Instance> = decided.instances.values().filter(stays).collect();
+        let here: Vec<&Instance> = decided.on(&node.id).filter(|held| !more.replaces(&held.id)).collect();
         let runs = |held: &&&Instance| held.workload == spec.id && (more.count() > 0 || held.desired == Desired::Run);
         let siblings = here.iter().filter(runs).count() + more.count();
         let most = match spec.kind {

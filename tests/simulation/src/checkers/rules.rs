@@ -64,8 +64,7 @@ impl World {
     /// How many shares of each device the instances of a node hold.
     fn shares_used(&self, node: &SimNode, devices: &[Device], more: More<'_>) -> Result<BTreeMap<String, u32>, String> {
         let mut used = BTreeMap::new();
-        let here =
-            self.scheduler.decided.instances.values().filter(|held| held.node == node.id && !more.replaces(&held.id));
+        let here = self.scheduler.decided.on(&node.id).filter(|held| !more.replaces(&held.id));
         for grant in here.flat_map(|held| &held.devices) {
             let device = devices.iter().find(|device| device.name == grant.device);
             let device = device.ok_or(format!("there is no device {}", grant.device))?;
@@ -115,7 +114,7 @@ impl World {
     /// Whether a workload has an instance in a node's place.
     fn is_there(&self, workload: &WorkloadId, node: &SimNode, within: &Domain) -> bool {
         let place = place_of(node, within);
-        let of_workload = self.scheduler.decided.instances.values().filter(|held| held.workload == *workload);
+        let of_workload = self.scheduler.decided.of(workload);
         of_workload.filter_map(|held| self.node_of(&held.node)).any(|other| place_of(other, within) == place)
     }
 
@@ -171,8 +170,7 @@ impl World {
     /// How many instances that shall run hold each slot.
     fn holders(&self, spec: &WorkloadSpec) -> BTreeMap<u32, u32> {
         let mut holders = BTreeMap::new();
-        let decided = self.scheduler.decided.instances.values();
-        for held in decided.filter(|held| held.workload == spec.id && held.desired == Desired::Run) {
+        for held in self.scheduler.decided.of(&spec.id).filter(|held| held.desired == Desired::Run) {
             *holders.entry(held.slot).or_default() += 1;
         }
         holders
@@ -182,8 +180,7 @@ impl World {
     fn counts(&self, spec: &WorkloadSpec, over: &Domain, counts: impl Fn(&Instance) -> bool) -> BTreeMap<Place, u32> {
         let mut by_place = BTreeMap::new();
         let since = self.scheduler.decided.workload(&spec.id).map(|workload| workload.runs_since);
-        let decided = self.scheduler.decided.instances.values();
-        let wanted = decided.filter(|held| held.workload == spec.id && held.desired == Desired::Run);
+        let wanted = self.scheduler.decided.of(&spec.id).filter(|held| held.desired == Desired::Run);
         for held in wanted.filter(|held| Some(held.revision) >= since && counts(held)) {
             if let Some(node) = self.node_of(&held.node) {
                 *by_place.entry(place_of(node, over)).or_default() += 1;

@@ -94,6 +94,8 @@ async fn once(address: Ipv4Addr, check: &ProbeCheck, limit: Duration) -> Result<
             let status = asked.map_err(|reason| format!("{what}: {reason}"))?;
             if (200..400).contains(&status) { Ok(()) } else { Err(format!("{what}: status {status}")) }
         }
+        ProbeCheck::Grpc { .. } => Err("gRPC probes are not run by this version".to_owned()),
+        ProbeCheck::Exec { .. } => Err("exec probes are not run by this version".to_owned()),
     }
 }
 

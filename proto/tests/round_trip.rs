@@ -10,10 +10,11 @@ use api_types::{
     counter::{Epoch, Generation, RequestId, Revision, SessionId},
     device::{Device, DeviceGrant, WHOLE_DEVICE_MILLIS},
     id::{InstanceId, Name, NodeId},
-    instance::{Desired, Exit, Health, InstanceState, InstanceStatus, InstanceUsage},
+    instance::{Desired, Exit, Findings, Health, InstanceState, InstanceStatus, InstanceUsage},
     node::{Condition, NodeFacts, NodeUsage},
-    probe::{ProbeCheck, ProbeSpec},
+    probe::{ProbeCheck, ProbeFinding, ProbeKind, ProbeSpec},
     resources::{ResourceSpec, Resources},
+    restart::RestartSpec,
     service::{Endpoint, Peer, Service, ServicePort, ServiceTable, WatchKey},
     site::{Across, Reach},
     time::Timestamp,
@@ -37,7 +38,9 @@ use proto::{
 
 #[test]
 fn what_an_agent_says_survives_the_wire() {
-    let statuses = [Exit::Code(-1), Exit::OutOfMemory, Exit::Unknown].map(|exit| status("web-1", exit)).to_vec();
+    let statuses = [Exit::Code(-1), Exit::OutOfMemory, Exit::Probe(ProbeKind::Liveness), Exit::Unknown]
+        .map(|exit| status("web-1", exit))
+        .to_vec();
     let report = Report { statuses, gone: vec![instance("web-0")], complete: true };
     let node_report = NodeReport {
         conditions: Some(vec![Condition { name: "runtime".to_owned(), ok: false, reason: "away".to_owned() }]),
@@ -281,6 +284,15 @@ fn status(id: &str, exit: Exit) -> InstanceStatus {
         last_exit: Some(exit),
         reason: "waits 2 s before the next attempt".to_owned(),
         since: Timestamp(9),
+        findings: Findings {
+            probes: vec![
+                ProbeFinding { kind: ProbeKind::Health, health: Health::Unhealthy, output: "status 500".to_owned() },
+                ProbeFinding { kind: ProbeKind::Liveness, health: Health::Healthy, output: "SERVING".to_owned() },
+            ],
+            last_lines: "first\nsecond".to_owned(),
+            crash_loop: true,
+            used_up: true,
+        },
     }
 }
 
@@ -345,6 +357,11 @@ fn assignment(name: &str) -> Assignment {
             failures: 3,
             grace_ms: 4,
         }),
+        restart: RestartSpec {
+            startup: Some(probe(ProbeCheck::Exec { command: vec!["ready".to_owned(), String::new()] })),
+            liveness: Some(probe(ProbeCheck::Grpc { port: 9090, service: "shop.Web".to_owned() })),
+            max_restarts: Some(5),
+        },
     }
 }
 
@@ -435,4 +452,8 @@ fn table(generation: u64, services: &[&str], peers: u8) -> ServiceTable {
         peers: (0..peers).map(peer).collect(),
         watch_key: Some(WatchKey([7; 32])),
     }
+}
+
+fn probe(check: ProbeCheck) -> ProbeSpec {
+    ProbeSpec { check, interval_ms: 5, timeout_ms: 6, failures: 7, grace_ms: 8 }
 }

@@ -6,7 +6,7 @@ use api_types::{
     assignment::Assignment,
     container::NetworkMode,
     id::InstanceId,
-    instance::{Exit, Health, InstanceState, InstanceStatus},
+    instance::{Exit, Findings, Health, InstanceState, InstanceStatus},
     time::Timestamp,
 };
 
@@ -156,6 +156,7 @@ impl Instance {
             last_exit: None,
             reason: String::new(),
             since: now,
+            findings: Findings::default(),
         };
         Self {
             claim,

@@ -31,7 +31,7 @@ impl Restart {
             exits => backoff_ms(settings, exits - 1),
         };
         self.not_before = Some(now + delay_ms);
-        let how = describe(exit);
+        let how = exit.describe();
         self.reason = match delay_ms {
             0 => format!("{how}, restart {restarts}"),
             delay_ms => format!("{how}, restart {restarts} in {} s", delay_ms.div_ceil(1000)),
@@ -74,15 +74,6 @@ impl Restart {
 pub(crate) fn backoff_ms(settings: &Settings, failures: u32) -> u64 {
     let factor = 1_u64.checked_shl(failures.saturating_sub(1)).unwrap_or(u64::MAX);
     settings.restart_backoff_min_ms.saturating_mul(factor).min(settings.restart_backoff_max_ms)
-}
-
-/// How a process ended, for people.
-fn describe(exit: &Exit) -> String {
-    match exit {
-        Exit::Code(code) => format!("exited with code {code}"),
-        Exit::OutOfMemory => "killed at its memory limit".to_owned(),
-        Exit::Unknown => "ended, nobody saw how".to_owned(),
-    }
 }
 
 #[cfg(test)]

@@ -268,7 +268,7 @@ impl Waiting {
 mod tests {
     use agent_core::effect::Report as CoreReport;
     use api_types::{
-        instance::{Health, InstanceState},
+        instance::{Findings, Health, InstanceState},
         time::Timestamp,
     };
 
@@ -338,6 +338,7 @@ mod tests {
             last_exit: None,
             reason: String::new(),
             since: Timestamp(0),
+            findings: Findings::default(),
         }
     }
 }

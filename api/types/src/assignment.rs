@@ -11,6 +11,7 @@ use crate::{
     net::Cidr,
     probe::ProbeSpec,
     resources::ResourceSpec,
+    restart::RestartSpec,
 };
 
 /// All that one node must do. A later one, by epoch and then generation, replaces an earlier one.
@@ -52,4 +53,7 @@ pub struct Assignment {
     pub ports: Vec<PortSpec>,
     /// How health is asked for.
     pub probe: Option<ProbeSpec>,
+    /// When its process is started again though it runs, and when another node shall try.
+    #[serde(default, skip_serializing_if = "RestartSpec::is_default")]
+    pub restart: RestartSpec,
 }

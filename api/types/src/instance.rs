@@ -8,6 +8,7 @@ use crate::{
     counter::Revision,
     device::DeviceGrant,
     id::{InstanceId, NodeId, WorkloadId},
+    probe::{ProbeFinding, ProbeKind},
     time::Timestamp,
 };
 
@@ -95,8 +96,52 @@ pub enum Exit {
     Code(i32),
     /// Killed by the kernel for its memory limit.
     OutOfMemory,
+    /// Killed by its node, as this probe failed.
+    Probe(ProbeKind),
     /// It is gone and nobody saw how: a power cut, or containerd lost the code.
     Unknown,
+}
+
+impl Exit {
+    /// What happened to a process, as the end of a sentence about it.
+    #[must_use]
+    pub fn describe(&self) -> String {
+        match self {
+            Self::Code(code) => match signal_name(*code) {
+                Some(signal) => format!("ended by {signal} (code {code})"),
+                None => format!("exited with code {code}"),
+            },
+            Self::OutOfMemory => "killed at its memory limit".to_owned(),
+            Self::Probe(kind) => format!("killed, as its {} probe failed", kind.as_str()),
+            Self::Unknown => "ended, nobody saw how".to_owned(),
+        }
+    }
+}
+
+/// The signal that a code of 128 + n stands for, where it is one that ends processes (signal(7), all but MIPS).
+fn signal_name(code: i32) -> Option<&'static str> {
+    let name = match code.checked_sub(128)? {
+        1 => "SIGHUP",
+        2 => "SIGINT",
+        3 => "SIGQUIT",
+        4 => "SIGILL",
+        5 => "SIGTRAP",
+        6 => "SIGABRT",
+        7 => "SIGBUS",
+        8 => "SIGFPE",
+        9 => "SIGKILL",
+        10 => "SIGUSR1",
+        11 => "SIGSEGV",
+        12 => "SIGUSR2",
+        13 => "SIGPIPE",
+        14 => "SIGALRM",
+        15 => "SIGTERM",
+        24 => "SIGXCPU",
+        25 => "SIGXFSZ",
+        31 => "SIGSYS",
+        _ => return None,
+    };
+    Some(name)
 }
 
 /// An instance as the scheduler placed it; never changes but for `desired`.
@@ -152,6 +197,37 @@ pub struct InstanceStatus {
     pub reason: String,
     /// Since when it is in this state.
     pub since: Timestamp,
+    /// What else its node found out.
+    #[serde(default, skip_serializing_if = "Findings::is_empty")]
+    pub findings: Findings,
+}
+
+/// What a node found out about an instance that is not simply well: for who asks why, and for who could place it better.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Findings {
+    /// Its probes, by kind; one that was always well is left out.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub probes: Vec<ProbeFinding>,
+    /// The last lines that its process wrote before it last ended, while its ends follow one another.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub last_lines: String,
+    /// Whether its process ended again and again, each time shortly after its start.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub crash_loop: bool,
+    /// Whether it was restarted as often in a row as its spec allows. Its node goes on; another one may do better.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub used_up: bool,
+}
+
+/// The most bytes that are kept of the last lines that a process wrote.
+pub const LAST_LINES_BYTES_MAX: usize = 500;
+
+impl Findings {
+    /// Whether there is nothing to tell.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// What one instance used of its node.
@@ -176,5 +252,14 @@ mod tests {
         assert!(Pending.may_become(Assigned) && Assigned.may_become(Running) && Running.may_become(Starting));
         assert!(Starting.may_become(Preparing), "an image may vanish between two attempts");
         assert!(!Stopping.may_become(Running) && !Stopped.may_become(Running) && !Lost.may_become(Completed));
+    }
+
+    #[test]
+    fn how_a_process_ended_names_the_signal() {
+        assert_eq!(Exit::Code(3).describe(), "exited with code 3");
+        assert_eq!(Exit::Code(139).describe(), "ended by SIGSEGV (code 139)");
+        assert_eq!(Exit::Code(255).describe(), "exited with code 255", "no signal has that number");
+        assert_eq!(Exit::Code(i32::MIN).describe(), "exited with code -2147483648");
+        assert_eq!(Exit::Probe(ProbeKind::Liveness).describe(), "killed, as its liveness probe failed");
     }
 }

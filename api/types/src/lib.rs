@@ -54,6 +54,7 @@ pub mod placement;
 pub mod probe;
 pub mod relay;
 pub mod resources;
+pub mod restart;
 pub mod service;
 pub mod site;
 pub mod time;

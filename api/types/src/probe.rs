@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::instance::Health;
+
 /// How often, how long and how many times to ask, and what.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -34,4 +36,51 @@ pub enum ProbeCheck {
         /// Absolute path with query.
         path: String,
     },
+    /// Calls `grpc.health.v1.Health/Check` without TLS; `SERVING` is well.
+    Grpc {
+        /// The container's port.
+        port: u16,
+        /// Which service's health is asked for; empty = the process's as a whole.
+        service: String,
+    },
+    /// Runs a command in the container; 0 is well. What runs longer than the probe may take is killed.
+    Exec {
+        /// The command with its arguments, as it is: no shell is around it.
+        command: Vec<String>,
+    },
+}
+
+/// What an instance's probe is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ProbeKind {
+    /// Whether it has started: nothing else is asked before, and a process that has not started in time is started again.
+    Startup,
+    /// Whether it gets connections.
+    Health,
+    /// Whether its process is to be started again.
+    Liveness,
+}
+
+impl ProbeKind {
+    /// The word people write.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Startup => "startup",
+            Self::Health => "health",
+            Self::Liveness => "liveness",
+        }
+    }
+}
+
+/// What one probe found out, where it is not simply well.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct ProbeFinding {
+    /// Which probe.
+    pub kind: ProbeKind,
+    /// Its verdict.
+    pub health: Health,
+    /// What it got to hear last: a status with the first bytes of a body, or what a command wrote, in one line.
+    pub output: String,
 }

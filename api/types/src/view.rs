@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     counter::Revision,
     id::{InstanceId, NodeId, WorkloadId},
-    instance::{Exit, Health, InstanceState, InstanceUsage},
+    instance::{Exit, Findings, Health, InstanceState, InstanceUsage},
     net::Cidr,
     node::{Availability, Condition, Liveness, NodeFacts, NodeUsage},
     resources::Resources,
@@ -105,6 +105,9 @@ pub struct InstanceView {
     pub usage: InstanceUsage,
     /// What it was promised.
     pub reserve: Resources,
+    /// What else its node found out.
+    #[serde(default, skip_serializing_if = "Findings::is_empty")]
+    pub findings: Findings,
 }
 
 /// A workload, seen from outside; `services` and `daemons` list these.

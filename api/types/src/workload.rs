@@ -12,6 +12,7 @@ use crate::{
     placement::PlacementSpec,
     probe::ProbeSpec,
     resources::ResourceSpec,
+    restart::RestartSpec,
     time::Timestamp,
 };
 
@@ -42,6 +43,9 @@ pub struct WorkloadSpec {
     pub balance: BalanceSpec,
     /// How health is asked for; `None`: running is healthy.
     pub probe: Option<ProbeSpec>,
+    /// When its process is started again though it runs, and when another node shall try.
+    #[serde(default, skip_serializing_if = "RestartSpec::is_default")]
+    pub restart: RestartSpec,
     /// What to do about silence.
     pub disconnect: DisconnectPolicy,
     /// Whether it also answers by IPv6: its process listens on `::`, and clients may find that address first.
@@ -82,6 +86,7 @@ impl WorkloadSpec {
             ports: Vec::new(),
             balance: BalanceSpec::default(),
             probe: None,
+            restart: RestartSpec::default(),
             disconnect: DisconnectPolicy::default(),
             ipv6: false,
             across_sites: false,
@@ -102,6 +107,7 @@ impl WorkloadSpec {
             && self.resources == other.resources
             && self.devices == other.devices
             && self.probe == other.probe
+            && self.restart == other.restart
             && ports(self) == ports(other)
     }
 }

@@ -39,6 +39,7 @@ impl From<Assignment> for v1::Assignment {
             ports: assignment.ports.into_iter().map(Into::into).collect(),
             probe: assignment.probe.map(Into::into),
             devices: assignment.devices.into_iter().map(Into::into).collect(),
+            restart: (!assignment.restart.is_default()).then(|| assignment.restart.into()),
         }
     }
 }
@@ -63,6 +64,7 @@ impl TryFrom<v1::Assignment> for Assignment {
             ports: list("ports", wire.ports)?,
             probe: optional("probe", wire.probe)?,
             devices: list("devices", wire.devices)?,
+            restart: optional("restart", wire.restart)?.unwrap_or_default(),
         })
     }
 }

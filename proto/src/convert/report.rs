@@ -2,8 +2,9 @@
 
 use api_types::{
     device::{DEVICE_COUNT_MAX, DEVICES_PER_NODE_MAX, Device, is_device_word},
-    instance::{Exit, Health, InstanceState, InstanceStatus, InstanceUsage},
+    instance::{Exit, Findings, Health, InstanceState, InstanceStatus, InstanceUsage},
     node::{Condition, NodeFacts, NodeUsage},
+    probe::{ProbeFinding, ProbeKind},
     time::Timestamp,
 };
 
@@ -58,11 +59,37 @@ fn health(number: i32) -> Result<Health, ConvertError> {
     }
 }
 
+fn wire_health(health: Health) -> v1::Health {
+    match health {
+        Health::Unknown => v1::Health::Unknown,
+        Health::Healthy => v1::Health::Healthy,
+        Health::Unhealthy => v1::Health::Unhealthy,
+    }
+}
+
+fn wire_probe_kind(kind: ProbeKind) -> v1::ProbeKind {
+    match kind {
+        ProbeKind::Startup => v1::ProbeKind::Startup,
+        ProbeKind::Health => v1::ProbeKind::Health,
+        ProbeKind::Liveness => v1::ProbeKind::Liveness,
+    }
+}
+
+fn probe_kind(number: i32) -> Result<ProbeKind, ConvertError> {
+    match known("probe", number)? {
+        v1::ProbeKind::Unspecified => Err(unknown("probe", number)),
+        v1::ProbeKind::Startup => Ok(ProbeKind::Startup),
+        v1::ProbeKind::Health => Ok(ProbeKind::Health),
+        v1::ProbeKind::Liveness => Ok(ProbeKind::Liveness),
+    }
+}
+
 impl From<Exit> for v1::Exit {
     fn from(exit: Exit) -> Self {
         let how = match exit {
             Exit::Code(code) => v1::exit::How::Code(code),
             Exit::OutOfMemory => v1::exit::How::OutOfMemory(v1::Nothing {}),
+            Exit::Probe(kind) => v1::exit::How::Probe(wire_probe_kind(kind).into()),
             Exit::Unknown => v1::exit::How::Unknown(v1::Nothing {}),
         };
         Self { how: Some(how) }
@@ -76,6 +103,7 @@ impl TryFrom<v1::Exit> for Exit {
         match wire.how.ok_or_else(|| ConvertError::missing("how"))? {
             v1::exit::How::Code(code) => Ok(Self::Code(code)),
             v1::exit::How::OutOfMemory(_) => Ok(Self::OutOfMemory),
+            v1::exit::How::Probe(kind) => Ok(Self::Probe(probe_kind(kind)?)),
             v1::exit::How::Unknown(_) => Ok(Self::Unknown),
         }
     }
@@ -83,21 +111,21 @@ impl TryFrom<v1::Exit> for Exit {
 
 impl From<InstanceStatus> for v1::InstanceStatus {
     fn from(status: InstanceStatus) -> Self {
-        let health = match status.health {
-            Health::Unknown => v1::Health::Unknown,
-            Health::Healthy => v1::Health::Healthy,
-            Health::Unhealthy => v1::Health::Unhealthy,
-        };
+        let Findings { probes, last_lines, crash_loop, used_up } = status.findings;
         Self {
             instance: status.instance.to_string(),
             state: wire_state(status.state).into(),
-            health: health.into(),
+            health: wire_health(status.health).into(),
             address: status.address.map(Into::into),
             pid: status.pid,
             restarts: status.restarts,
             last_exit: status.last_exit.map(Into::into),
             reason: shortened(status.reason),
             since_ms: status.since.0,
+            probes: probes.into_iter().map(Into::into).collect(),
+            last_lines: shortened(last_lines),
+            crash_loop,
+            used_up,
         }
     }
 }
@@ -116,7 +144,40 @@ impl TryFrom<v1::InstanceStatus> for InstanceStatus {
             last_exit: optional("last_exit", wire.last_exit)?,
             reason: bounded("reason", wire.reason)?,
             since: Timestamp(wire.since_ms),
+            findings: Findings {
+                probes: probes(wire.probes)?,
+                last_lines: bounded("last_lines", wire.last_lines)?,
+                crash_loop: wire.crash_loop,
+                used_up: wire.used_up,
+            },
         })
+    }
+}
+
+/// Reads what probes found out: each kind once, in order.
+fn probes(wire: Vec<v1::ProbeFinding>) -> Result<Vec<ProbeFinding>, ConvertError> {
+    let probes: Vec<ProbeFinding> = list("probes", wire)?;
+    if !probes.is_sorted_by(|first, second| first.kind < second.kind) {
+        return Err(ConvertError::new("probes", "they are not in the order of their kinds, each there once"));
+    }
+    Ok(probes)
+}
+
+impl From<ProbeFinding> for v1::ProbeFinding {
+    fn from(finding: ProbeFinding) -> Self {
+        Self {
+            kind: wire_probe_kind(finding.kind).into(),
+            health: wire_health(finding.health).into(),
+            output: shortened(finding.output),
+        }
+    }
+}
+
+impl TryFrom<v1::ProbeFinding> for ProbeFinding {
+    type Error = ConvertError;
+
+    fn try_from(wire: v1::ProbeFinding) -> Result<Self, Self::Error> {
+        Ok(Self { kind: probe_kind(wire.kind)?, health: health(wire.health)?, output: bounded("output", wire.output)? })
     }
 }
 

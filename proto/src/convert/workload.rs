@@ -4,9 +4,10 @@ use api_types::{
     container::{ContainerSpec, DRAIN_MS, Mount, NetworkMode, PortSpec, Protocol},
     probe::{ProbeCheck, ProbeSpec},
     resources::{ResourceSpec, Resources},
+    restart::RestartSpec,
 };
 
-use super::{known, parsed, parsed_list, port, required, unknown};
+use super::{known, optional, parsed, parsed_list, port, required, unknown};
 use crate::{error::ConvertError, v1};
 
 impl From<ContainerSpec> for v1::Container {
@@ -185,6 +186,8 @@ impl From<ProbeSpec> for v1::Probe {
         let check = match spec.check {
             ProbeCheck::Tcp { port } => v1::probe::Check::Tcp(v1::TcpCheck { port: port.into() }),
             ProbeCheck::Http { port, path } => v1::probe::Check::Http(v1::HttpCheck { port: port.into(), path }),
+            ProbeCheck::Grpc { port, service } => v1::probe::Check::Grpc(v1::GrpcCheck { port: port.into(), service }),
+            ProbeCheck::Exec { command } => v1::probe::Check::Exec(v1::ExecCheck { command }),
         };
         Self {
             check: Some(check),
@@ -217,6 +220,30 @@ impl TryFrom<v1::probe::Check> for ProbeCheck {
         match wire {
             v1::probe::Check::Tcp(check) => Ok(Self::Tcp { port: port("port", check.port)? }),
             v1::probe::Check::Http(check) => Ok(Self::Http { port: port("port", check.port)?, path: check.path }),
+            v1::probe::Check::Grpc(check) => Ok(Self::Grpc { port: port("port", check.port)?, service: check.service }),
+            v1::probe::Check::Exec(check) => Ok(Self::Exec { command: check.command }),
         }
+    }
+}
+
+impl From<RestartSpec> for v1::Restart {
+    fn from(spec: RestartSpec) -> Self {
+        Self {
+            startup: spec.startup.map(Into::into),
+            liveness: spec.liveness.map(Into::into),
+            max_restarts: spec.max_restarts,
+        }
+    }
+}
+
+impl TryFrom<v1::Restart> for RestartSpec {
+    type Error = ConvertError;
+
+    fn try_from(wire: v1::Restart) -> Result<Self, Self::Error> {
+        Ok(Self {
+            startup: optional("startup", wire.startup)?,
+            liveness: optional("liveness", wire.liveness)?,
+            max_restarts: wire.max_restarts,
+        })
     }
 }

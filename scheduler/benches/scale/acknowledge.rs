@@ -9,7 +9,7 @@ use std::{
 
 use api_types::{
     id::{InstanceId, NodeId},
-    instance::{Health, InstanceState, InstanceStatus},
+    instance::{Findings, Health, InstanceState, InstanceStatus},
 };
 use prost::Message;
 use proto::{
@@ -160,5 +160,6 @@ fn running(instance: &InstanceId, address: Option<std::net::Ipv4Addr>) -> Instan
         last_exit: None,
         reason: String::new(),
         since: NOW,
+        findings: Findings::default(),
     }
 }

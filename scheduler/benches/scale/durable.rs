@@ -5,7 +5,7 @@ use std::{fs, path::Path, time::Instant};
 use api_types::{
     counter::Epoch,
     id::InstanceId,
-    instance::{Health, InstanceState, InstanceStatus, InstanceUsage},
+    instance::{Findings, Health, InstanceState, InstanceStatus, InstanceUsage},
     node::NodeUsage,
 };
 use scheduler::store::{CORE_PREFIX, Store};
@@ -122,6 +122,7 @@ fn report(scheduler: &mut Scheduler, index: u32) -> Result<()> {
         last_exit: None,
         reason: String::new(),
         since: NOW,
+        findings: Findings::default(),
     });
     let usage = InstanceUsage { cpu_millis: 7, memory_bytes: 9 << 20, pids: 3 };
     let instances = set.assignments.iter().map(|assignment| (assignment.instance.clone(), usage.clone()));

@@ -111,5 +111,6 @@ fn assignment(held: Held<'_>) -> Assignment {
         devices: held.devices().to_vec(),
         ports,
         probe: spec.probe.clone(),
+        restart: spec.restart.clone(),
     }
 }

@@ -219,6 +219,7 @@ fn exit_sentence(exit: &Exit) -> String {
     match exit {
         Exit::Code(code) => format!("its process ended with code {code}"),
         Exit::OutOfMemory => "its process was killed: out of its memory limit".to_owned(),
+        Exit::Probe(kind) => format!("its process was killed: its {} probe failed", kind.as_str()),
         Exit::Unknown => "its process is gone, nobody saw how".to_owned(),
     }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use api_types::{
     id::NodeId,
-    instance::{Desired, Health, Instance, InstanceState},
+    instance::{Desired, Findings, Health, Instance, InstanceState},
     time::Timestamp,
 };
 
@@ -200,5 +200,6 @@ fn well(address: Option<std::net::Ipv4Addr>, since: Timestamp) -> Observation {
         last_exit: None,
         reason: String::new(),
         since,
+        findings: Findings::default(),
     }
 }

@@ -10,7 +10,7 @@ use api_daemon::identity::tls::{Credentials, certificates, session_client};
 use api_types::{
     assignment::AssignmentSet,
     counter::Epoch,
-    instance::{Health, InstanceState, InstanceStatus},
+    instance::{Findings, Health, InstanceState, InstanceStatus},
     node::NodeFacts,
     resources::Resources,
     service::ServiceTable,
@@ -144,6 +144,7 @@ impl Agent {
             last_exit: None,
             reason: String::new(),
             since: Timestamp(1),
+            findings: Findings::default(),
         };
         let statuses = (0..).zip(&set.assignments).map(status).collect();
         self.say(FromAgent::Report(Report { statuses, gone: Vec::new(), complete: true })).await;

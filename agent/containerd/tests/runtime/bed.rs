@@ -18,6 +18,7 @@ use api_types::{
     id::{InstanceId, NodeId},
     instance::{Desired, Exit},
     resources::ResourceSpec,
+    restart::RestartSpec,
 };
 use serde_json::Value;
 use tests_support::{
@@ -232,6 +233,7 @@ pub(crate) fn assignment(name: &str, command: &[&str]) -> Assignment {
         resources: ResourceSpec { memory_bytes_max: 32 << 20, ..ResourceSpec::default() },
         ports: Vec::new(),
         probe: None,
+        restart: RestartSpec::default(),
     }
 }
 

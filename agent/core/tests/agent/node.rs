@@ -18,6 +18,7 @@ use api_types::{
     net::Cidr,
     probe::{ProbeCheck, ProbeSpec},
     resources::ResourceSpec,
+    restart::RestartSpec,
     service::{Endpoint, Peer, Service, ServicePort, ServiceTable},
     site::{Across, Reach},
     time::Timestamp,
@@ -330,6 +331,7 @@ pub(crate) fn assignment(instance: &str) -> Assignment {
             allow: Vec::new(),
         }],
         probe: None,
+        restart: RestartSpec::default(),
     }
 }
 

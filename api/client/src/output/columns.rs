@@ -215,6 +215,7 @@ pub(crate) fn exit(exit: &Exit) -> String {
     match exit {
         Exit::Code(code) => format!("code {code}"),
         Exit::OutOfMemory => "out of memory".to_owned(),
+        Exit::Probe(kind) => format!("{} probe", kind.as_str()),
         Exit::Unknown => "unknown".to_owned(),
     }
 }

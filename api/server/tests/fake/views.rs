@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, net::Ipv4Addr};
 
 use api_types::{
     counter::Revision,
-    instance::{Exit, Health, InstanceState, InstanceUsage},
+    instance::{Exit, Findings, Health, InstanceState, InstanceUsage},
     node::{Availability, Condition, Liveness, NodeFacts, NodeUsage},
     resources::Resources,
     service::ServicePort,
@@ -83,6 +83,7 @@ pub(crate) fn pending(kept: &Kept, slot: u32) -> InstanceView {
         since: THEN,
         usage: InstanceUsage::default(),
         reserve: kept.spec.resources.reserve,
+        findings: Findings::default(),
     }
 }
 

@@ -7,6 +7,7 @@ use api_types::{
     placement::PlacementSpec,
     probe::{ProbeCheck, ProbeSpec},
     resources::ResourceSpec,
+    restart::RestartSpec,
     view::{FieldChange, WorkloadChange},
     workload::{DisconnectPolicy, Workload, WorkloadKind, WorkloadSpec},
 };
@@ -69,6 +70,7 @@ fn fields(spec: &WorkloadSpec) -> Vec<(String, String)> {
         ports,
         balance,
         probe,
+        restart,
         disconnect,
         ipv6,
         across_sites,
@@ -89,6 +91,10 @@ fn fields(spec: &WorkloadSpec) -> Vec<(String, String)> {
     }
     fields.add_balance(balance);
     fields.add("probe", probe.as_ref().map_or_else(null, probe_json));
+    let RestartSpec { startup, liveness, max_restarts } = restart;
+    fields.add("restart.startup", startup.as_ref().map_or_else(null, probe_json));
+    fields.add("restart.liveness", liveness.as_ref().map_or_else(null, probe_json));
+    fields.add("restart.max_restarts", number(max_restarts.map(u64::from)));
     let DisconnectPolicy { replace_after_ms } = disconnect;
     fields.add("disconnect.replace_after_ms", number(*replace_after_ms));
     fields.add("ipv6", ipv6.to_string());
@@ -199,6 +205,10 @@ fn probe_json(probe: &ProbeSpec) -> String {
         ProbeCheck::Http { port, path } => {
             ("http", object([("port", port.to_string()), ("path", text(path))].into_iter()))
         }
+        ProbeCheck::Grpc { port, service } => {
+            ("grpc", object([("port", port.to_string()), ("service", text(service))].into_iter()))
+        }
+        ProbeCheck::Exec { command } => ("exec", object([("command", texts(command))].into_iter())),
     };
     object(
         [

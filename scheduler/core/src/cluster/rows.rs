@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, net::Ipv4Addr};
 
 use api_types::{
     device::DeviceGrant,
-    instance::{Exit, Health, InstanceState, InstanceStatus, InstanceUsage},
+    instance::{Exit, Findings, Health, InstanceState, InstanceStatus, InstanceUsage},
     time::Timestamp,
 };
 
@@ -54,6 +54,8 @@ pub(crate) struct Observation {
     pub(crate) reason: String,
     /// Since when.
     pub(crate) since: Timestamp,
+    /// What else its node found out.
+    pub(crate) findings: Findings,
 }
 
 /// The regular part of an [`Observation`].
@@ -92,6 +94,8 @@ pub(crate) struct Rare {
     last_exit: Option<Exit>,
     /// Why it is as it is.
     reason: String,
+    /// What else its node found out.
+    findings: Findings,
 }
 
 /// The rows of 64 consecutive numbers.
@@ -117,8 +121,9 @@ pub(crate) struct Rows {
 
 impl From<InstanceStatus> for Observation {
     fn from(status: InstanceStatus) -> Self {
-        let InstanceStatus { instance: _, state, health, address, pid, restarts, last_exit, reason, since } = status;
-        Self { state, health, address, pid, restarts, last_exit, reason, since }
+        let InstanceStatus { instance: _, state, health, address, pid, restarts, last_exit, reason, since, findings } =
+            status;
+        Self { state, health, address, pid, restarts, last_exit, reason, since, findings }
     }
 }
 
@@ -139,7 +144,8 @@ impl Observed {
     }
 
     fn new(observation: &Observation) -> Self {
-        let Observation { state, health, address, pid, restarts, last_exit: _, reason: _, since } = observation;
+        let Observation { state, health, address, pid, restarts, last_exit: _, reason: _, since, findings: _ } =
+            observation;
         let mut flags = 0;
         flags |= if address.is_some() { HAS_ADDRESS } else { 0 };
         flags |= if pid.is_some() { HAS_PID } else { 0 };
@@ -164,6 +170,7 @@ impl Observed {
             last_exit: rare.and_then(|rare| rare.last_exit.clone()),
             reason: rare.map(|rare| rare.reason.clone()).unwrap_or_default(),
             since: self.since,
+            findings: rare.map(|rare| rare.findings.clone()).unwrap_or_default(),
         }
     }
 }
@@ -331,10 +338,14 @@ impl Rows {
             page.observed.resize(page.rows.len(), None);
         }
         page.observed[place] = observation.as_ref().map(Observed::new);
-        let (last_exit, reason) =
-            observation.map(|observation| (observation.last_exit, observation.reason)).unwrap_or_default();
-        if last_exit.is_some() || !reason.is_empty() || self.rare.contains_key(&number) {
-            self.change_rare(number, |rare| (rare.last_exit, rare.reason) = (last_exit, reason));
+        let (last_exit, reason, findings) = observation
+            .map(|observation| (observation.last_exit, observation.reason, observation.findings))
+            .unwrap_or_default();
+        let is_rare = last_exit.is_some() || !reason.is_empty() || !findings.is_empty();
+        if is_rare || self.rare.contains_key(&number) {
+            self.change_rare(number, |rare| {
+                (rare.last_exit, rare.reason, rare.findings) = (last_exit, reason, findings);
+            });
         }
     }
 

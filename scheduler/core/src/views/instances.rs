@@ -1,7 +1,7 @@
 //! Instances, seen from outside, with those that have no node yet.
 
 use api_types::{
-    instance::{Desired, Health, InstanceState, InstanceUsage},
+    instance::{Desired, Findings, Health, InstanceState, InstanceUsage},
     node::{Availability, Liveness},
     view::InstanceView,
     workload::WorkloadKind,
@@ -44,6 +44,7 @@ impl Scheduler {
             since: status.map_or(held.placed_at(), |status| status.since),
             usage: held.usage(),
             reserve: held.reserve(),
+            findings: said.map(|said| said.findings).unwrap_or_default(),
         }
     }
 
@@ -79,6 +80,7 @@ impl Scheduler {
             since: entry.workload.applied_at,
             usage: InstanceUsage::default(),
             reserve: entry.spec().resources.reserve,
+            findings: Findings::default(),
         });
         views.collect()
     }

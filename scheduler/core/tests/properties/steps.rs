@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use api_types::{
     counter::SessionId,
     id::{InstanceId, NodeId},
-    instance::{Health, InstanceState, InstanceStatus},
+    instance::{Findings, Health, InstanceState, InstanceStatus},
     node::{Liveness, NodeFacts},
     resources::Resources,
     workload::{WorkloadKind, WorkloadSpec},
@@ -242,6 +242,7 @@ fn failed(instance: &InstanceId) -> InstanceStatus {
         last_exit: None,
         reason: "it is not mine".to_owned(),
         since: Default::default(),
+        findings: Findings::default(),
     }
 }
 

@@ -9,7 +9,7 @@ use api_types::{
     assignment::AssignmentSet,
     counter::{Epoch, Generation, RequestId, SessionId},
     id::{InstanceId, NodeId},
-    instance::{Desired, Exit, Health, InstanceState, InstanceStatus},
+    instance::{Desired, Exit, Findings, Health, InstanceState, InstanceStatus},
     node::NodeFacts,
     resources::Resources,
     time::Timestamp,
@@ -218,6 +218,7 @@ impl Fleet {
             last_exit: None,
             reason: String::new(),
             since: now,
+            findings: Findings::default(),
         };
         let status = agent.statuses.entry(id.clone()).or_insert(fresh);
         change(status);

@@ -6,7 +6,7 @@ use api_types::{
     container::{Mount, PortSpec, Protocol},
     counter::SessionId,
     id::{InstanceId, Name, NodeId, WorkloadId},
-    instance::{Desired, Health, InstanceState, InstanceStatus},
+    instance::{Desired, Findings, Health, InstanceState, InstanceStatus},
     node::{Availability, NodeUsage},
     placement::{Constraint, ConstraintKey, Operator, PlacementSpec, Priority},
     probe::{ProbeCheck, ProbeSpec},
@@ -238,6 +238,7 @@ fn nonsense(fleet: &mut Fleet, random: &mut Random) {
                 last_exit: None,
                 reason: "x".repeat(10_000),
                 since: fleet.now,
+                findings: Findings::default(),
             };
             let (statuses, gone) = (vec![status], vec![foreign]);
             fleet.step(Input::Reported { node, session, statuses, gone, complete: false });

@@ -105,6 +105,7 @@ fn observation(random: &mut Random) -> Observation {
         last_exit: random.one_in(4).then_some(Exit::OutOfMemory),
         reason: if random.one_in(4) { "why".to_owned() } else { String::new() },
         since: Timestamp(random.below(1 << 40)),
+        findings: Findings::default(),
     }
 }
 

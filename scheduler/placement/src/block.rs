@@ -143,6 +143,12 @@ impl Block {
         Some(self.keys(need).0[lane]).filter(|key| *key != NO_ROOM && self.marks[lane] != CLOSED)
     }
 
+    /// The most free memory of the rows with at least so much free CPU.
+    pub(crate) fn memory_max(&self, least_cpu_millis: u32) -> u32 {
+        let counted = self.free_memory.and(self.free_cpu.less(Lanes::all(least_cpu_millis)).not());
+        counted.0.into_iter().max().unwrap_or_default()
+    }
+
     /// How many more of an amount fit in a lane; none in a closed one.
     pub(crate) fn room(&self, lane: usize, amount: Amount) -> u32 {
         if self.marks[lane] == CLOSED {

@@ -3,6 +3,7 @@
 
 use crate::{
     block::{Block, Candidate, Need, ROWS, Row},
+    ceiling::Height,
     class::ClassId,
     fleet::{Class, Fleet, NodeIndex},
     lanes::LANES,
@@ -147,7 +148,15 @@ impl Fleet {
         }
         let (block, lane) = self.lane_mut(id, place);
         block.set(lane, row);
+        self.ceilings.raise(id, row.free);
         place
+    }
+
+    /// Brings the ceiling of a class at one height down to what its nodes have.
+    pub(crate) fn lower_ceiling(&mut self, class: ClassId, height: Height) {
+        let least = height.least_cpu_millis();
+        let most = self.blocks(class).iter().map(|block| block.memory_max(least)).max();
+        self.ceilings.lower(class, height, most.unwrap_or_default());
     }
 
     /// Takes a row out; the last one moves to its place.

@@ -8,7 +8,7 @@ use crate::{
     class::{ClassId, DomainValue, Selection, SelectionId},
     demand::{Demand, Port},
     device::{Grant, Slot},
-    fleet::{Class, Fleet, NodeIndex, NodeShape},
+    fleet::{Fleet, NodeIndex, NodeShape},
     group::{Count, Group, GroupIndex, domain},
     search::Search,
     selection::Selections,
@@ -77,7 +77,7 @@ impl Engine {
     /// that shall hold it are told by [`Engine::allow`].
     pub fn add_class(&mut self, domains: &[DomainValue]) -> ClassId {
         let id = ClassId(self.fleet.class_count());
-        self.fleet.classes.push(Class { domains: domains.into(), ..Class::default() });
+        self.fleet.add_class(domains);
         id
     }
 

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::{
     amount::Amount,
     block::{Need, Row},
+    ceiling::Ceilings,
     class::{ClassId, DomainKey, DomainValue},
     columns::{Columns, Extent},
     demand::Port,
@@ -42,6 +43,7 @@ pub struct Fleet {
     pub(crate) nodes: Vec<Handle>,
     pub(crate) classes: Vec<Class>,
     pub(crate) columns: Columns,
+    pub(crate) ceilings: Ceilings,
     /// Numbers of removed nodes; the lowest is used first.
     vacant: BTreeSet<u32>,
     /// Nodes that take nothing now.
@@ -179,6 +181,12 @@ impl Fleet {
         }
         let (block, lane) = self.lane(handle.class, handle.row);
         Some(Row { node, free: block.free(lane), capacity: handle.capacity, order: block.order(lane) })
+    }
+
+    /// Adds a class without nodes.
+    pub(crate) fn add_class(&mut self, domains: &[DomainValue]) {
+        self.classes.push(Class { domains: domains.into(), ..Class::default() });
+        self.ceilings.add();
     }
 
     pub(crate) fn add(&mut self, shape: NodeShape) -> NodeIndex {
@@ -325,6 +333,7 @@ impl Fleet {
             Some((class, row)) => {
                 let (block, lane) = self.lane_mut(class, row);
                 block.set_free(lane, free);
+                self.ceilings.raise(class, free);
             }
             None => {
                 if let Some(row) = self.aside.get_mut(&node) {

@@ -45,6 +45,11 @@ impl Lanes {
     }
 
     #[inline(always)]
+    pub(crate) fn not(self) -> Self {
+        Self(self.0.map(|lane| !lane))
+    }
+
+    #[inline(always)]
     pub(crate) fn or(self, other: Self) -> Self {
         self.zip(other, |a, b| a | b)
     }

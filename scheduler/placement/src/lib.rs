@@ -8,6 +8,7 @@
 mod amount;
 mod batch;
 mod block;
+mod ceiling;
 mod check;
 mod class;
 mod columns;

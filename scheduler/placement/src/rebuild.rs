@@ -2,6 +2,7 @@
 
 use crate::{
     amount::Amount,
+    ceiling::Height,
     class::{ClassId, SelectionId},
     engine::{Engine, Holding},
     fleet::{Class, Fleet, NodeIndex, NodeShape},
@@ -72,6 +73,10 @@ impl Fleet {
             }
             if self.placed(node).is_some_and(|(class, row)| self.node_at(class, row) != node) {
                 return Err(format!("node {}: its row is another's", node.0));
+            }
+            let height = Height::of(self.free(node));
+            if self.placed(node).is_some_and(|(class, _)| !self.ceilings.admits(class, height)) {
+                return Err(format!("node {}: it has more free than the ceiling of its class", node.0));
             }
         }
         let facts = |class: &Class| (class.rows, class.capacity, class.scarcity);

@@ -7,6 +7,7 @@ use std::{
 
 use crate::{
     block::{CLOSED, Candidate, ROWS, Scan},
+    ceiling::Height,
     check::View,
     class::{ClassId, DomainValue},
     demand::{Affinity, Demand, Over, Relation},
@@ -25,15 +26,27 @@ const SLICE_NODES_MAX: usize = 64;
 pub(crate) struct Slice {
     /// One of the classes.
     pub(crate) class: ClassId,
+    /// How many blocks it has, also those of classes that have no room.
+    pub(crate) blocks: u32,
     rows: Rows,
 }
 
 #[derive(Clone, Debug)]
 enum Rows {
-    /// Consecutive parts of the search.
+    /// Consecutive parts of the search: those of classes that may have room.
     Parts(Range<usize>),
     /// Single rows of the class.
     Listed(Vec<u32>),
+}
+
+impl Slice {
+    /// Whether there is anything to look at.
+    pub(crate) fn may_fit(&self) -> bool {
+        match &self.rows {
+            Rows::Parts(parts) => !parts.is_empty(),
+            Rows::Listed(rows) => !rows.is_empty(),
+        }
+    }
 }
 
 /// Consecutive blocks of one class.
@@ -118,9 +131,6 @@ impl<'e> Search<'e> {
 
     /// Whether the rules about other groups allow a class as a whole.
     fn is_open(&self, class: ClassId) -> bool {
-        if !self.has_company {
-            return true;
-        }
         let class = self.fleet.class(class);
         let total = |other: GroupIndex, over: Over| {
             let Over::Domain(key) = over else { return None };
@@ -183,7 +193,9 @@ impl<'e> Search<'e> {
             self.mark_sibling(node, count);
         }
         let classes = self.hosts().and_then(|hosts| hosts.get(&value)).into_iter().flatten();
-        self.slices(classes.copied(), 0)
+        let mut slices = Vec::new();
+        self.slice(classes.copied(), 0, &mut slices);
+        slices
     }
 
     /// The slices of some nodes, in the order of their classes.
@@ -192,45 +204,51 @@ impl<'e> Search<'e> {
         let mut rows: Vec<(ClassId, u32)> = nodes.iter().filter_map(|node| self.fleet.placed(*node)).collect();
         rows.retain(|(class, _)| self.selections.allows(selection, *class));
         rows.sort_unstable();
-        let same = rows.chunk_by(|a, b| a.0 == b.0).filter(|rows| self.is_open(rows[0].0));
+        let same = rows.chunk_by(|a, b| a.0 == b.0).filter(|rows| !self.has_company || self.is_open(rows[0].0));
         same.flat_map(|rows| rows.chunks(SLICE_NODES_MAX))
-            .map(|rows| Slice { class: rows[0].0, rows: Rows::Listed(rows.iter().map(|(_, row)| *row).collect()) })
+            .map(|rows| {
+                let listed: Vec<u32> = rows.iter().map(|(_, row)| *row).collect();
+                let blocks = u32::try_from(listed.len()).expect("a slice has few listed nodes");
+                Slice { class: rows[0].0, blocks, rows: Rows::Listed(listed) }
+            })
             .collect()
     }
 
-    /// The slices of classes of one place of the leading rule, each class beginning at one of its blocks and going round.
-    pub(crate) fn slices(&mut self, classes: impl Iterator<Item = ClassId>, start: u64) -> Vec<Slice> {
-        let mut slices: Vec<Slice> = Vec::new();
-        let mut room = 0;
+    /// Cuts classes of one place of the leading rule into slices, each class beginning at one of its blocks and going round.
+    pub(crate) fn slice(&mut self, classes: impl Iterator<Item = ClassId>, start: u64, slices: &mut Vec<Slice>) {
+        let height = Height::of(self.demand().amount);
         let mut keys = self.demand().spread.iter().filter_map(|rule| domain(rule.over));
         let is_one_rule = keys.all(|key| Some(key) == self.group.lead);
         for id in classes {
             let class = self.fleet.class(id);
-            if class.rows == 0 || !self.is_open(id) {
+            if class.rows == 0 || (self.has_company && !self.is_open(id)) {
                 continue;
             }
             let blocks = class.extent.len();
+            let may_fit = self.fleet.ceilings.admits(id, height);
             let is_same = slices.last().is_some_and(|last| is_one_rule || self.is_one_place(last.class, id));
             let count = blocks.div_ceil(SLICE_BLOCKS_MAX);
-            let start = u32::try_from(start % u64::from(count)).expect("it is less than their count");
+            // Most classes are one part, and a division for each would be felt.
+            let start = if count == 1 { 0 } else { start % u64::from(count) };
+            let start = u32::try_from(start).expect("it is less than their count");
             for part in (start..count).chain(0..start) {
                 let from = part * SLICE_BLOCKS_MAX;
                 let to = blocks.min(from + SLICE_BLOCKS_MAX);
                 let place = self.parts.len();
-                self.parts.push(Part { class: id, from, to });
+                self.parts.extend(may_fit.then_some(Part { class: id, from, to }));
                 match slices.last_mut() {
-                    Some(Slice { rows: Rows::Parts(parts), .. }) if is_same && to - from <= room => {
-                        parts.end = place + 1;
-                        room -= to - from;
+                    Some(Slice { blocks, rows: Rows::Parts(parts), .. })
+                        if is_same && *blocks + to - from <= SLICE_BLOCKS_MAX =>
+                    {
+                        parts.end = self.parts.len();
+                        *blocks += to - from;
                     }
                     _ => {
-                        slices.push(Slice { class: id, rows: Rows::Parts(place..place + 1) });
-                        room = SLICE_BLOCKS_MAX - (to - from);
+                        slices.push(Slice { class: id, blocks: to - from, rows: Rows::Parts(place..self.parts.len()) });
                     }
                 }
             }
         }
-        slices
     }
 
     /// Whether two classes have the same value of every property that a rule of evenness is over.
@@ -240,15 +258,19 @@ impl<'e> Search<'e> {
         keys.all(|key| a.value(key) == b.value(key))
     }
 
-    /// How many blocks a slice has.
-    pub(crate) fn blocks(&self, slice: &Slice) -> u32 {
-        match &slice.rows {
-            Rows::Parts(parts) => self.parts[parts.clone()].iter().map(|part| part.to - part.from).sum(),
-            Rows::Listed(rows) => u32::try_from(rows.len()).expect("a slice has few listed nodes"),
+    /// Lowers the ceilings of the classes of a slice, in which nothing was found.
+    pub(crate) fn lower_ceilings(&mut self, slice: &Slice) {
+        let Rows::Parts(parts) = &slice.rows else { return };
+        let height = Height::of(self.demand().amount);
+        for part in &self.parts[parts.clone()] {
+            // A class of several parts would be looked at as a whole for each.
+            if part.from == 0 && part.to == self.fleet.class(part.class).extent.len() {
+                self.fleet.lower_ceiling(part.class, height);
+            }
         }
     }
 
-    /// The rows of a slice with their classes.
+    /// The rows of a slice with their classes, without those of classes that have no room.
     pub(crate) fn rows(&self, slice: &Slice) -> Vec<(ClassId, u32)> {
         match &slice.rows {
             Rows::Parts(parts) => {

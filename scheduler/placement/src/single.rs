@@ -49,7 +49,7 @@ fn by_places(search: &mut Search<'_>) -> Option<Found> {
     let pivot = hosts.last_key_value().map_or(0, |(last, _)| turn(seed, u64::from(*last) + 1));
     let mut best: Option<(Score, Found)> = None;
     let mut level = 0;
-    let mut window = Vec::new();
+    let (mut slices, mut window) = (Vec::new(), Vec::new());
     let mut blocks = 0;
     for (count, value) in places(search, pivot) {
         if count != level {
@@ -60,16 +60,20 @@ fn by_places(search: &mut Search<'_>) -> Option<Found> {
                 break;
             }
         }
-        if !is_large {
+        let Some(classes) = hosts.get(&value) else { continue };
+        let start = usize::try_from(seed % classes.len() as u64).expect("it is less than their count");
+        search.slice(classes[start..].iter().chain(&classes[..start]).copied(), seed, &mut slices);
+        if !is_large && slices.iter().any(Slice::may_fit) {
             for (node, count) in group.nodes_in(value) {
                 search.mark_sibling(node, count);
             }
         }
-        let Some(classes) = hosts.get(&value) else { continue };
-        let start = usize::try_from(seed % classes.len() as u64).expect("it is less than their count");
-        for slice in search.slices(classes[start..].iter().chain(&classes[..start]).copied(), seed) {
-            blocks += search.blocks(&slice);
-            window.push(slice);
+        for slice in slices.drain(..) {
+            // What is full counts as looked at, so that the window is the same whether that is known or not.
+            blocks += slice.blocks;
+            if slice.may_fit() {
+                window.push(slice);
+            }
             if is_large && blocks >= WINDOW_BLOCKS {
                 keep(&mut best, best_of(search, std::mem::take(&mut window)));
                 blocks = 0;
@@ -141,6 +145,9 @@ fn best_of(search: &mut Search<'_>, slices: Vec<Slice>) -> Option<(Score, Found)
         .into_iter()
         .map(|slice| {
             let best = scored(search, &slice);
+            if best.is_none() {
+                search.lower_ceilings(&slice);
+            }
             (slice, best)
         })
         .collect();

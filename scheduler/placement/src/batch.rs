@@ -8,7 +8,8 @@ use crate::{
     fill,
     fleet::NodeIndex,
     group::GroupIndex,
-    search::{Search, Slice},
+    search::Search,
+    slice::Slice,
     tournament::{Ground, Tournament},
 };
 

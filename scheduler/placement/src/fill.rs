@@ -9,7 +9,8 @@ use crate::{
     class::ClassId,
     demand::{Demand, Over, Spread},
     fleet::NodeIndex,
-    search::{Search, Slice},
+    search::Search,
+    slice::Slice,
 };
 
 /// Whether the rules are: over one property or none, then over nodes as even as there is room.

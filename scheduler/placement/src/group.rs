@@ -7,6 +7,7 @@ use crate::{
     demand::{Demand, Over, Relation},
     engine::Run,
     fleet::{Class, NodeIndex},
+    holders::Holders,
     selection::Lead,
 };
 
@@ -25,7 +26,7 @@ pub struct Count {
 
 impl Count {
     /// So many more that count.
-    fn plus(self, count: u32) -> Self {
+    pub(crate) fn plus(self, count: u32) -> Self {
         Self { counted: self.counted + count, total: self.total + count }
     }
 }
@@ -39,7 +40,7 @@ pub struct Group {
     /// The property of the first rule over one: by it the nodes are sorted.
     pub(crate) lead: Lead,
     /// How many there are on each node, the nodes of one place together.
-    nodes: BTreeMap<(DomainValue, NodeIndex), Count>,
+    holders: Holders,
     /// How many there are in each place, for the properties that some rule asks about.
     tallies: Vec<(DomainKey, Tally)>,
     /// Whose rules name this group, and which.
@@ -140,22 +141,21 @@ impl Group {
 
     /// The nodes with its instances, by place.
     pub fn nodes(&self) -> impl Iterator<Item = (NodeIndex, Count)> + '_ {
-        self.nodes.iter().map(|((_, node), count)| (*node, *count))
+        self.holders.iter().map(|((_, node), count)| (node, count))
     }
 
     /// The nodes with its instances in one place of its leading property.
     pub(crate) fn nodes_in(&self, value: DomainValue) -> impl Iterator<Item = (NodeIndex, Count)> + '_ {
-        let all = (value, NodeIndex(0))..=(value, NodeIndex(u32::MAX));
-        self.nodes.range(all).map(|((_, node), count)| (*node, *count))
+        self.holders.within(value)
     }
 
     /// How many nodes have instances of it.
     pub(crate) fn holders(&self) -> usize {
-        self.nodes.len()
+        self.holders.len()
     }
 
     pub(crate) fn on(&self, class: &Class, node: NodeIndex) -> Count {
-        self.nodes.get(&(self.place(class), node)).copied().unwrap_or_default()
+        self.holders.get((self.place(class), node))
     }
 
     pub(crate) fn place(&self, class: &Class) -> DomainValue {
@@ -168,13 +168,8 @@ impl Group {
 
     /// Changes what is counted on a node.
     pub(crate) fn change(&mut self, class: &Class, node: NodeIndex, change: impl Fn(&mut Count)) {
-        let count = self.nodes.entry((self.lead.map_or(0, |key| class.value(key)), node)).or_default();
-        let before = count.total;
-        change(count);
-        self.total = self.total - u64::from(before) + u64::from(count.total);
-        if *count == Count::default() {
-            self.nodes.remove(&(self.lead.map_or(0, |key| class.value(key)), node));
-        }
+        let (before, after) = self.holders.change((self.place(class), node), &change);
+        self.total = self.total - u64::from(before.total) + u64::from(after.total);
         for (key, tally) in &mut self.tallies {
             tally.change(class.value(*key), &change);
         }
@@ -182,8 +177,11 @@ impl Group {
 
     /// Counts what is on a node that came from one class to another.
     pub(crate) fn move_node(&mut self, node: NodeIndex, from: &Class, to: &Class) {
-        let Some(count) = self.nodes.remove(&(self.place(from), node)) else { return };
-        self.nodes.insert((self.place(to), node), count);
+        let (count, _) = self.holders.change((self.place(from), node), |count| *count = Count::default());
+        if count.total == 0 {
+            return;
+        }
+        self.holders.set((self.place(to), node), count);
         for (key, tally) in &mut self.tallies {
             tally.change(from.value(*key), |there| {
                 there.counted -= count.counted;
@@ -198,19 +196,9 @@ impl Group {
 
     /// Counts what was placed on many nodes at once.
     pub(crate) fn extend<'c>(&mut self, runs: &[Run], class_of: impl Fn(NodeIndex) -> &'c Class) {
-        let mut nodes: Vec<((DomainValue, NodeIndex), Count)> = Vec::with_capacity(runs.len());
-        for run in runs {
-            let at = (self.place(class_of(run.node)), run.node);
-            let there = self.nodes.get(&at).copied().unwrap_or_default();
-            nodes.push((at, there.plus(run.count)));
-            self.total += u64::from(run.count);
-        }
-        if nodes.len() > self.nodes.len() / 8 {
-            nodes.sort_unstable_by_key(|(at, _)| *at);
-            self.nodes.append(&mut nodes.into_iter().collect());
-        } else {
-            self.nodes.extend(nodes);
-        }
+        self.total += runs.iter().map(|run| u64::from(run.count)).sum::<u64>();
+        let added = runs.iter().map(|run| ((self.place(class_of(run.node)), run.node), run.count)).collect();
+        self.holders.extend(added);
         for (key, tally) in &mut self.tallies {
             let mut counts: BTreeMap<DomainValue, u32> = BTreeMap::new();
             for run in runs {
@@ -230,10 +218,10 @@ impl Group {
         let others = self.named_by.iter().map(|(_, within, _)| *within);
         let keys: BTreeSet<DomainKey> = rules.chain(own).chain(others).filter_map(domain).collect();
         let mut tallies: Vec<(DomainKey, Tally)> = keys.into_iter().map(|key| (key, Tally::default())).collect();
-        let nodes = std::mem::take(&mut self.nodes);
-        for ((_, node), count) in nodes {
+        let lead = self.lead;
+        self.holders.sort_anew(|node| lead.map_or(0, |key| class_of(node).value(key)));
+        for ((_, node), count) in self.holders.iter() {
             let class = class_of(node);
-            self.nodes.insert((self.place(class), node), count);
             for (key, tally) in &mut tallies {
                 tally.change(class.value(*key), |there| {
                     there.counted += count.counted;

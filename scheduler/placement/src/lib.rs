@@ -18,6 +18,7 @@ mod engine;
 mod fill;
 mod fleet;
 mod group;
+mod holders;
 mod holdings;
 mod lanes;
 mod parked;
@@ -28,6 +29,7 @@ mod score;
 mod search;
 mod selection;
 mod single;
+mod slice;
 mod tournament;
 
 pub use amount::Amount;

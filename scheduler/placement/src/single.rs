@@ -10,7 +10,8 @@ use crate::{
     fleet::NodeIndex,
     group::domain,
     score::Score,
-    search::{Search, Slice},
+    search::Search,
+    slice::Slice,
 };
 
 /// Up to so many nodes all that are equally good for evenness are compared.

@@ -11,7 +11,8 @@ use crate::{
     fleet::NodeIndex,
     group::domain,
     score::Score,
-    search::{Search, Slice},
+    search::Search,
+    slice::Slice,
 };
 
 /// One place of the leading rule to look at.

@@ -51,6 +51,7 @@ test: deps-test root
 
 bench: deps-bench root
 	cargo build --release --locked --workspace --bins
+	cargo bench --locked -p agent-network --bench table --bench stress
 	cargo bench --locked -p tests-system
 
 bench-scale: deps-build

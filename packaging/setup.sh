@@ -11,7 +11,7 @@ main() {
         build) ;;
         demo) wanted="$wanted $(running)" ;;
         test) wanted="$wanted $(running) systemd git user-mode-linux ufw" ;;
-        bench) wanted="$wanted $(running) wrk" ;;
+        bench) wanted="$wanted $(running) wrk haproxy dnsperf dnsmasq-base" ;;
         *) echo "usage: packaging/setup.sh build|demo|test|bench" >&2; exit 2 ;;
     esac
 
@@ -56,6 +56,10 @@ install_packages() {
     # A registry for everybody on port 5000 is nothing that a test may leave behind.
     case $1 in *docker-registry*)
         [ ! -d /run/systemd/system ] || $as_root systemctl disable --quiet --now docker-registry || true ;;
+    esac
+    # Nor a balancer at every boot.
+    case $1 in *haproxy*)
+        [ ! -d /run/systemd/system ] || $as_root systemctl disable --quiet --now haproxy || true ;;
     esac
 }
 

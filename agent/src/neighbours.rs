@@ -60,11 +60,20 @@ pub(crate) struct Neighbours {
     pub(crate) leaving: CancellationToken,
 }
 
+/// What was told last of who is out of reach.
+#[derive(Debug, Default)]
+struct Told {
+    /// In the node's condition: who, and of how many; `None` = that says something else.
+    said: Option<(BTreeSet<NodeId>, usize)>,
+    /// To the core.
+    unreachable: BTreeSet<NodeId>,
+}
+
 impl Neighbours {
     /// Works until the token is cancelled.
     pub(crate) async fn run(mut self, token: CancellationToken) -> Result<(), Infallible> {
         let mut watch = Watch::new(self.node.clone(), run_number(), self.clock.now());
-        let mut told = BTreeSet::new();
+        let mut told = Told::default();
         while !token.is_cancelled() {
             let ended = tokio::select! {
                 ended = self.exchange(&mut watch, &mut told) => ended,
@@ -72,6 +81,7 @@ impl Neighbours {
             };
             let Err(error) = ended else { break };
             self.outbox.condition("neighbours", Err(format!("UDP port {PORT}: {error}")));
+            told.said = None;
             tokio::select! {
                 () = sleep(TRY_EVERY) => {}
                 () = token.cancelled() => break,
@@ -81,7 +91,7 @@ impl Neighbours {
     }
 
     /// Exchanges signs until the socket fails, or nobody gives tables any more.
-    async fn exchange(&mut self, watch: &mut Watch, told: &mut BTreeSet<NodeId>) -> io::Result<()> {
+    async fn exchange(&mut self, watch: &mut Watch, told: &mut Told) -> io::Result<()> {
         let socket = UdpSocket::bind((self.address, PORT)).await?;
         let mut table = self.table.borrow_and_update().clone();
         watch.follow(table.as_deref().map_or(&[], |table| &table.peers));
@@ -133,10 +143,14 @@ impl Neighbours {
     }
 
     /// Tells the core who is out of reach now, when that changed.
-    async fn tell(&self, watch: &Watch, told: &mut BTreeSet<NodeId>) {
-        let silent = watch.unreachable();
+    async fn tell(&self, watch: &Watch, told: &mut Told) {
+        let (silent, count) = (watch.unreachable(), watch.neighbours().count());
+        // Asked after every datagram: most say nothing new.
+        if told.said.as_ref().is_some_and(|(said, of)| *of == count && said == silent) {
+            return;
+        }
         let outcome = if silent.is_empty() {
-            Ok(format!("{} are watched", watch.neighbours().count()))
+            Ok(format!("{count} are watched"))
         } else {
             let names: Vec<&str> = silent.iter().take(NAMES_MAX).map(NodeId::as_str).collect();
             let more = silent.len().saturating_sub(NAMES_MAX);
@@ -147,8 +161,9 @@ impl Neighbours {
             ))
         };
         self.outbox.condition("neighbours", outcome);
-        if silent != told {
-            told.clone_from(silent);
+        told.said = Some((silent.clone(), count));
+        if *silent != told.unreachable {
+            told.unreachable.clone_from(silent);
             self.messages.send(Message::Input(Input::Unreachable { nodes: silent.clone() })).await.ok();
         }
     }

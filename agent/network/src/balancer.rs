@@ -11,7 +11,7 @@ use crate::{
     memory,
     message::{Requests, attribute, attributes, flag, text},
     plan::TableGuard,
-    slots::{Balance, Step},
+    slots::{Balance, Step, Upset},
     socket::{Refusal, Socket},
     table::{
         self, Base, DELETE_TABLE, DESTROY_TABLE, FAMILY_HEADER_BYTES, GET_CHAIN, GET_RULE, NEW_TABLE, Place, SUBSYSTEM,
@@ -36,6 +36,7 @@ pub(crate) struct Balancer {
     guard: TableGuard,
     rotation: u64,
     loaded: Option<Loaded>,
+    upset: Upset,
 }
 
 /// What the kernel had when we last looked.
@@ -53,7 +54,7 @@ impl Balancer {
     /// Opens the way to nftables. The socket is the table's owner, so it lives as long as the agent.
     pub(crate) fn open(table: String, family: Family, guard: TableGuard, rotation: u64) -> Result<Self, Error> {
         let socket = Socket::open(SockProtocol::NetlinkNetFilter)?;
-        let balancer = Self { socket, table, family, guard, rotation, loaded: None };
+        let balancer = Self { socket, table, family, guard, rotation, loaded: None, upset: Upset::default() };
         balancer.generation().map_err(|error| match error.errno() {
             Some(libc::EINVAL | libc::EOPNOTSUPP) => {
                 Error::KernelLacks { what: "nftables".to_owned(), module: "nf_tables".to_owned() }
@@ -166,6 +167,11 @@ impl Balancer {
         }
     }
 
+    /// What happened to exchanges that the kernel remembers since this was asked last.
+    pub(crate) fn take_upset(&mut self) -> Upset {
+        std::mem::take(&mut self.upset)
+    }
+
     /// What the kernel's maps hold, as far as we know.
     pub(crate) fn balance(&self) -> Option<&Balance> {
         self.loaded.as_ref().map(|loaded| &loaded.balance)
@@ -179,6 +185,7 @@ impl Balancer {
             self.socket.demand(&transaction(|requests| element::write(requests, place, step)))?;
             loaded.generation = loaded.generation.map(|generation| generation.wrapping_add(1));
         }
+        self.upset = self.upset | loaded.balance.upset(&changes);
         loaded.balance.apply(changes);
         Ok(())
     }
@@ -201,6 +208,8 @@ impl Balancer {
                 let structure = self.structure()?;
                 // If anybody else changed anything meanwhile, the next verify looks at all of it.
                 let generation = Some(before.wrapping_add(1));
+                // Whatever the kernel remembers may be an earlier run's, or of a time without our table.
+                self.upset = Upset { left: true, datagrams: true };
                 self.loaded = Some(Loaded { base, balance, structure, generation });
                 return Ok(());
             };

@@ -3,17 +3,17 @@
 mod differences;
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     fs,
-    net::{Ipv4Addr, SocketAddrV4, UdpSocket},
+    net::{Ipv4Addr, UdpSocket},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU32, Ordering},
     },
+    time::{Duration, Instant},
 };
 
 use api_types::{
-    container::Protocol,
     id::InstanceId,
     net::{Cidr, Ipv6Prefix},
     service::Peer,
@@ -32,13 +32,15 @@ use crate::{
     node_port::NodePorts,
     passes,
     route::{Route, Routing, Way},
-    self_check,
-    slots::Slots,
-    sysctl,
+    self_check, sysctl,
     table::Base,
     vxlan::MTU_DEFAULT,
-    wanted::{Asked, Door, Front, Wanted},
+    wanted::{Asked, Door, Wanted},
 };
+
+/// How long after the kernel's memory of exchanges was swept it is swept again for connections alone: that memory is looked
+/// through whole, which takes milliseconds where it is large.
+const SWEEP_EVERY: Duration = Duration::from_secs(1);
 
 /// The addresses of the instances that have a network; shared with the calls that make and remove them.
 pub(crate) type Instances = Mutex<BTreeMap<InstanceId, Ipv4Addr>>;
@@ -66,6 +68,8 @@ pub(crate) struct Kernel {
     /// How often the kernel's memory of exchanges is still to be swept: once when endpoints left, and once later, as a packet
     /// that was under way may have met the slot of before.
     sweeps: u8,
+    /// When it was swept last.
+    swept_at: Option<Instant>,
 }
 
 /// The last plan in the form in which it is compared.
@@ -135,21 +139,15 @@ impl Kernel {
             foreign: None,
             ports: NodePorts::default(),
             sweeps: 0,
+            swept_at: None,
         })
     }
 
     /// Takes a plan over and makes the kernel equal to it.
     pub(crate) fn program(&mut self, next: Current, instances: &Instances) -> Result<Programmed, Error> {
         self.current = Some(next);
-        let before = self.endpoints();
         let (_, programmed) = self.sync()?;
         self.furnish_instances(&lock(instances))?;
-        let after = self.endpoints();
-        // Nobody was balanced to before a start: whatever the kernel remembers is an earlier run's.
-        let left = before.is_none_or(|before| !before.is_subset(&after.unwrap_or_default()));
-        if left || self.has_udp() {
-            self.sweeps = 2;
-        }
         self.forget_lost()?;
         Ok(programmed)
     }
@@ -301,34 +299,27 @@ impl Kernel {
         Ok(repaired | self.furnish_instances(&instances)?)
     }
 
-    /// All who are balanced to at each front; `None` before the first plan.
-    fn endpoints(&self) -> Option<BTreeSet<(Front, SocketAddrV4)>> {
-        let balance = self.balancer.balance()?;
-        let pairs = |(front, slots): (&Front, &Slots)| {
-            let front = *front;
-            slots.slots.clone().into_iter().map(move |endpoint| (front, endpoint))
-        };
-        Some(balance.fronts.iter().flat_map(pairs).collect())
-    }
-
-    fn has_udp(&self) -> bool {
-        self.balancer
-            .balance()
-            .is_some_and(|balance| balance.fronts.keys().any(|front| front.protocol() == Protocol::Udp))
-    }
-
     /// Makes the kernel forget exchanges with those who left. What fails is done again.
     fn forget_lost(&mut self) -> Result<(), Error> {
-        if self.sweeps > 0 {
-            self.balancer.forget_clients()?;
+        let upset = self.balancer.take_upset() | self.take_mirrors_upset();
+        if upset.left || upset.datagrams {
+            self.sweeps = 2;
         }
-        let (Some(balance), Some(current)) = (self.balancer.balance(), &self.current) else { return Ok(()) };
-        if self.sweeps == 0 {
+        // A client that sends datagrams does so without end to whoever left; one that connects asks again by itself.
+        let lately = self.swept_at.is_some_and(|at| at.elapsed() < SWEEP_EVERY);
+        let is_due = self.sweeps > 0 && (upset.datagrams || !lately);
+        if upset.left || is_due {
+            // Before the change is called done.
+            self.forget_clients()?;
+        }
+        if !is_due {
             return Ok(());
         }
+        let (Some(balance), Some(current)) = (self.balancer.balance(), &self.current) else { return Ok(()) };
         let swept = conntrack::sweep(Family::V4, balance, current.service_range, current.cluster_range)?;
         let swept = swept + self.forget_lost_by_mirror()?;
         self.sweeps -= 1;
+        self.swept_at = Some(Instant::now());
         if swept > 0 {
             tracing::debug!(swept, "forgot exchanges with endpoints that left");
         }

@@ -25,12 +25,14 @@ use crate::{
     family::Family,
     instance,
     kernel::{Kernel, lock},
-    namespace,
-    passes::{self, Version},
+    namespace, passes,
     route::{
-        Routing, found,
+        Routing,
+        changes::Changes,
+        found,
         v6::{RouteV6, WayV6},
     },
+    slots::Upset,
     sysctl,
     table::Base,
     wanted::Asked,
@@ -60,6 +62,9 @@ pub(crate) struct Mirror {
     pub(crate) prefix: Ipv6Prefix,
     balancer: Balancer,
     applied: Option<Applied>,
+    /// On which links other nodes were found, and what says that this may be otherwise now.
+    links: BTreeMap<Ipv6Addr, Option<u32>>,
+    changes: Changes,
 }
 
 /// What the second table was programmed with.
@@ -80,22 +85,14 @@ impl Mirrored {
             let peer = plan.peers.iter().find(|peer| peer.subnet.contains(address));
             plan.subnet.contains(address) || peer.is_some_and(|peer| peer.ipv6_address.is_some())
         };
-        let mut half = Plan { host_ports: Vec::new(), ..plan.clone() };
-        half.services.retain(|service| service.ipv6);
-        for service in &mut half.services {
-            service.endpoints.retain(|endpoint| reached(endpoint.address));
-        }
         let peers = plan.peers.iter().filter(|peer| peer.subnet != plan.subnet);
-        let (mut asked, _) = Asked::of(&half);
-        // Instances have an IPv6 address whether their service answers by it or not.
-        asked.passes = passes::of(plan, Version::Six);
         Some(Self {
             prefix,
             cluster_range: plan.cluster_range,
             service_range: plan.service_range,
             subnet: plan.subnet,
             peers: peers.filter_map(|peer| Some((peer.subnet, peer.ipv6_address?))).collect(),
-            asked,
+            asked: Asked::mirrored(plan, reached),
             admission: passes::admission(plan),
         })
     }
@@ -106,7 +103,7 @@ impl Mirror {
     fn open(settings: &Settings, prefix: Ipv6Prefix) -> Result<Self, Error> {
         let (family, rotation) = (Family::V6(prefix), hash(settings.node_address.octets()));
         let balancer = Balancer::open(settings.table.clone(), family, settings.table_guard, rotation)?;
-        Ok(Self { prefix, balancer, applied: None })
+        Ok(Self { prefix, balancer, applied: None, links: BTreeMap::new(), changes: Changes::open()? })
     }
 
     /// Makes the kernel equal to what is wanted, without the ports that cannot be had. Gives whether anything had to be changed.
@@ -132,8 +129,7 @@ impl Mirror {
             names_port: None,
             asks_input: settings.firewall == Firewall::Respect,
         };
-        let same =
-            |applied: &Applied| Arc::ptr_eq(&applied.half, &half) && applied.base == base && applied.without == without;
+        let same = |applied: &Applied| applied.half == half && applied.base == base && applied.without == without;
         if self.applied.as_ref().is_some_and(same) {
             return Ok(routes_changed);
         }
@@ -154,7 +150,11 @@ impl Mirror {
     }
 
     /// Sets the routes that are missing and removes those that are too many; gives whether there were any.
-    fn set_routes(&self, routing: &Routing, half: &Mirrored) -> Result<bool, Error> {
+    fn set_routes(&mut self, routing: &Routing, half: &Mirrored) -> Result<bool, Error> {
+        // Asked for each node at every look, the kernel would be busy with nothing else where nodes are many.
+        if self.changes.any() {
+            self.links.clear();
+        }
         let family = Family::V6(self.prefix);
         let range = |range: Cidr| (self.prefix.embed(range.address), family.prefix(range.prefix));
         let loopback = found(routing, "lo")?;
@@ -176,7 +176,12 @@ impl Mirror {
         }
         for (subnet, gateway) in &half.peers {
             // Who is on none of our links is reached by IPv4 alone; that its endpoints do not answer by IPv6 is said there.
-            if let Some(link) = routing.link_towards_v6(*gateway)? {
+            let link = match self.links.get(gateway) {
+                Some(link) => *link,
+                None => routing.link_towards_v6(*gateway)?,
+            };
+            self.links.insert(*gateway, link);
+            if let Some(link) = link {
                 wanted.push(RouteV6 { destination: range(*subnet), way: WayV6::Gateway(*gateway, link), source: own });
             }
         }
@@ -234,10 +239,20 @@ impl Kernel {
         }
     }
 
+    /// What happened to exchanges by IPv6 since this was asked last.
+    pub(crate) fn take_mirrors_upset(&mut self) -> Upset {
+        self.mirror.as_mut().map(|mirror| mirror.balancer.take_upset()).unwrap_or_default()
+    }
+
+    /// Forgets clients that are remembered with endpoints which left.
+    pub(crate) fn forget_clients(&mut self) -> Result<(), Error> {
+        self.balancer.forget_clients()?;
+        self.mirror.as_mut().map_or(Ok(()), |mirror| mirror.balancer.forget_clients())
+    }
+
     /// Forgets exchanges by IPv6 with endpoints that left; gives how many.
     pub(crate) fn forget_lost_by_mirror(&mut self) -> Result<usize, Error> {
-        let Some(mirror) = &mut self.mirror else { return Ok(0) };
-        mirror.balancer.forget_clients()?;
+        let Some(mirror) = &self.mirror else { return Ok(0) };
         let (Some(balance), Some(applied)) = (mirror.balancer.balance(), &mirror.applied) else { return Ok(0) };
         let half = &applied.half;
         conntrack::sweep(Family::V6(mirror.prefix), balance, half.service_range, half.cluster_range)

@@ -1,5 +1,6 @@
 //! Routes, links and addresses by rtnetlink, in the network namespace in which the socket was opened.
 
+pub(crate) mod changes;
 mod lookup;
 mod neighbour;
 pub(crate) mod v6;

@@ -4,6 +4,7 @@
 use std::{
     io::{self, Read, Write},
     net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, TcpStream},
+    sync::Arc,
     time::Duration,
 };
 
@@ -43,7 +44,7 @@ pub(crate) fn run(kernel: &mut Kernel) -> Result<String, String> {
     let outcome = listen(kernel).and_then(|listener| {
         let endpoint = endpoint(&listener)?;
         let mut with_check = wanted.clone();
-        with_check.fronts.insert(front, endpoint.into());
+        with_check.fronts.insert(front, Arc::new(endpoint.into()));
         with_check.hairpins.insert(SCRATCH_ADDRESS);
         kernel.balancer.program(&base, &with_check).map_err(|error| error.to_string())?;
         try_both(kernel, &listener, service)

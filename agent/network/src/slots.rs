@@ -7,6 +7,8 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::{Ipv4Addr, SocketAddrV4},
+    ops::BitOr,
+    sync::Arc,
 };
 
 use api_types::{container::Protocol, net::Cidr};
@@ -23,6 +25,8 @@ use crate::{
 pub(crate) struct Balance {
     /// The fronts with their slots.
     pub(crate) fronts: BTreeMap<Front, Slots>,
+    /// From what those slots follow: where that stays, nothing has to be shared out anew.
+    followed: BTreeMap<Front, Arc<Behind>>,
     /// Fronts that are kept for some clients.
     guards: BTreeMap<Front, BTreeSet<Cidr>>,
     /// Addresses that may reach themselves.
@@ -45,12 +49,31 @@ pub(crate) struct Slots {
 pub(crate) struct Changes {
     /// Fronts whose slots change, with all their slots; `None` means that the front goes.
     fronts: Vec<(Front, Option<Slots>)>,
+    /// From what the slots of fronts follow that were shared out anew.
+    followed: Vec<(Front, Arc<Behind>)>,
     /// All fronts that are kept for some clients.
     guards: BTreeMap<Front, BTreeSet<Cidr>>,
     /// All addresses that may reach themselves.
     hairpins: BTreeSet<Ipv4Addr>,
     /// All that instances may ask.
     passes: BTreeSet<Pass>,
+}
+
+/// What changes mean for exchanges that the kernel remembers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Upset {
+    /// Some endpoint left a front.
+    pub(crate) left: bool,
+    /// One left a front of datagrams, or such a front is new.
+    pub(crate) datagrams: bool,
+}
+
+impl BitOr for Upset {
+    type Output = Self;
+
+    fn bitor(self, other: Self) -> Self {
+        Self { left: self.left | other.left, datagrams: self.datagrams | other.datagrams }
+    }
 }
 
 /// How a front's slot is found.
@@ -112,18 +135,22 @@ impl Balance {
     /// What differs from what is wanted. Where there are more endpoints than slots, `rotation` (one per node) decides which
     /// part this node uses.
     pub(crate) fn changes_to(&self, wanted: &Wanted, rotation: u64) -> Changes {
-        let mut fronts = Vec::new();
+        let (mut fronts, mut followed) = (Vec::new(), Vec::new());
         for (front, behind) in &wanted.fronts {
+            if self.followed.get(front) == Some(behind) {
+                continue;
+            }
             let old = self.fronts.get(front);
             let new = Slots::next(old, behind, rotation);
             if old != Some(&new) {
                 fronts.push((*front, Some(new)));
             }
+            followed.push((*front, Arc::clone(behind)));
         }
         let gone = self.fronts.keys().filter(|front| !wanted.fronts.contains_key(front));
         fronts.extend(gone.map(|front| (*front, None)));
         let guards = wanted.guards.iter().map(|(front, ranges)| (*front, ranges.iter().copied().collect())).collect();
-        Changes { fronts, guards, hairpins: wanted.hairpins.clone(), passes: wanted.passes.clone() }
+        Changes { fronts, followed, guards, hairpins: wanted.hairpins.clone(), passes: wanted.passes.clone() }
     }
 
     /// The transactions that make the changes, in order: make, switch, break.
@@ -154,13 +181,34 @@ impl Balance {
     pub(crate) fn apply(&mut self, changes: Changes) {
         for (front, slots) in changes.fronts {
             match slots {
-                None => self.fronts.remove(&front),
-                Some(slots) => self.fronts.insert(front, slots),
-            };
+                None => {
+                    self.fronts.remove(&front);
+                    self.followed.remove(&front);
+                }
+                Some(slots) => {
+                    self.fronts.insert(front, slots);
+                }
+            }
         }
+        self.followed.extend(changes.followed);
         self.guards = changes.guards;
         self.hairpins = changes.hairpins;
         self.passes = changes.passes;
+    }
+
+    /// What the changes mean for exchanges that the kernel remembers.
+    pub(crate) fn upset(&self, changes: &Changes) -> Upset {
+        let mut upset = Upset::default();
+        for (front, new) in &changes.fronts {
+            let [before, now] =
+                [self.fronts.get(front), new.as_ref()].map(|slots| slots.map_or(&[][..], |one| &one.slots));
+            let is_udp = front.protocol() == Protocol::Udp;
+            let left = before.iter().any(|endpoint| !now.contains(endpoint));
+            upset.left |= left;
+            // What was asked of a port before anybody served there goes on unanswered.
+            upset.datagrams |= is_udp && (left || before.is_empty());
+        }
+        upset
     }
 
     /// Whether any front's clients are remembered.
@@ -188,6 +236,7 @@ impl Balance {
         let fronts = self.fronts.iter().map(|(front, slots)| (*front, Some(slots.clone()))).collect();
         let all = Changes {
             fronts,
+            followed: Vec::new(),
             guards: self.guards.clone(),
             hairpins: self.hairpins.clone(),
             passes: self.passes.clone(),

@@ -53,9 +53,7 @@ pub(crate) struct Socket {
 impl Socket {
     /// Opens a socket for one family of messages.
     pub(crate) fn open(protocol: SockProtocol) -> Result<Self, Error> {
-        let refused = |source: Errno| Error::refused("open a netlink socket", source.into());
-        let fd = socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, protocol).map_err(refused)?;
-        bind(fd.as_raw_fd(), &NetlinkAddr::new(0, 0)).map_err(refused)?;
+        let Self { fd } = Self::listen(protocol, 0)?;
         // Without CAP_NET_ADMIN the sizes stay as they are and the first large batch says so.
         let _ = setsockopt(&fd, sockopt::SndBufForce, &SEND_BUFFER_BYTES);
         let _ = setsockopt(&fd, sockopt::RcvBufForce, &RECEIVE_BUFFER_BYTES);
@@ -63,6 +61,21 @@ impl Socket {
             switch_on(&fd, option);
         }
         Ok(Self { fd })
+    }
+
+    /// Opens a socket that gets what the kernel tells these groups, a bit each.
+    pub(crate) fn listen(protocol: SockProtocol, groups: u32) -> Result<Self, Error> {
+        let refused = |source: Errno| Error::refused("open a netlink socket", source.into());
+        let fd = socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, protocol).map_err(refused)?;
+        bind(fd.as_raw_fd(), &NetlinkAddr::new(0, groups)).map_err(refused)?;
+        Ok(Self { fd })
+    }
+
+    /// Reads everything that the kernel told since the last time; gives whether that was anything.
+    pub(crate) fn heard(&self) -> Result<bool, Error> {
+        let mut anything = false;
+        self.drain(|_| anything = true)?;
+        Ok(anything)
     }
 
     /// Sends all requests at once and gives what the kernel refused. It answers before `send` returns.

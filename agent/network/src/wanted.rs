@@ -3,13 +3,14 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::{Ipv4Addr, SocketAddrV4},
+    sync::Arc,
 };
 
-use api_types::{balance::Bind, container::Protocol, id::WorkloadId, net::Cidr};
+use api_types::{balance::Bind, container::Protocol, id::WorkloadId, net::Cidr, service::Service};
 
 use crate::{
     passes::{self, Pass, Version},
-    plan::{Plan, PortConflict},
+    plan::{HostPort, Plan, PortConflict},
     table::Memory,
 };
 
@@ -56,14 +57,14 @@ pub(crate) struct NodePort {
     /// Who may connect from beyond the node, no range within another; empty = everybody.
     pub(crate) allow: Vec<Cidr>,
     /// Who answers; `None` = nobody yet.
-    pub(crate) behind: Option<Behind>,
+    pub(crate) behind: Option<Arc<Behind>>,
 }
 
 /// Every front and the endpoints behind it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Wanted {
     /// Who is behind each front; a front without endpoints is absent.
-    pub(crate) fronts: BTreeMap<Front, Behind>,
+    pub(crate) fronts: BTreeMap<Front, Arc<Behind>>,
     /// Fronts of this node that are kept for some clients, and for whom.
     pub(crate) guards: BTreeMap<Front, Vec<Cidr>>,
     /// Addresses of endpoints on this node.
@@ -76,7 +77,7 @@ pub(crate) struct Wanted {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Asked {
     /// The services' fronts.
-    services: BTreeMap<Front, Behind>,
+    services: BTreeMap<Front, Arc<Behind>>,
     /// Ports of this node that lead somewhere, now or as soon as there is an endpoint.
     pub(crate) ports: BTreeMap<(Protocol, u16), Vec<NodePort>>,
     /// What instances may ask besides services.
@@ -100,21 +101,35 @@ pub(crate) type Door = (Protocol, u16, Opening);
 impl Asked {
     /// Reads a plan. Two parts of it that ask for the same port of the node: the first has it, the other is a conflict.
     pub(crate) fn of(plan: &Plan) -> (Self, Vec<PortConflict>) {
-        let passes = passes::of(plan, Version::Four);
-        let mut asked = Self { subnet: Some(plan.subnet), passes, ..Self::default() };
-        let mut ledger = Ledger::default();
-        for service in &plan.services {
+        let (asked, conflicts) = Self::read(&plan.services, &plan.host_ports, |_| true);
+        (Self { subnet: Some(plan.subnet), passes: passes::of(plan, Version::Four), ..asked }, conflicts)
+    }
+
+    /// Reads what of a plan is made by IPv6: services that ask for it, with those endpoints that can be `reached` by it.
+    pub(crate) fn mirrored(plan: &Plan, reached: impl Fn(Ipv4Addr) -> bool) -> Self {
+        let (asked, _) = Self::read(plan.services.iter().filter(|service| service.ipv6), &[], reached);
+        // Instances have an IPv6 address whether their service answers by it or not.
+        Self { subnet: Some(plan.subnet), passes: passes::of(plan, Version::Six), ..asked }
+    }
+
+    fn read<'p>(
+        services: impl IntoIterator<Item = &'p Service>,
+        host_ports: &[HostPort],
+        reached: impl Fn(Ipv4Addr) -> bool,
+    ) -> (Self, Vec<PortConflict>) {
+        let (mut asked, mut ledger) = (Self::default(), Ledger::default());
+        for service in services {
             let memory = service.balance.affinity_ms.map(Memory::of_ms);
             for port in &service.ports {
                 let mut endpoints: Vec<_> = service
                     .endpoints
                     .iter()
-                    .filter(|found| found.weight > 0)
+                    .filter(|found| found.weight > 0 && reached(found.address))
                     .map(|found| (SocketAddrV4::new(found.address, port.container), found.weight))
                     .collect();
                 endpoints.sort_unstable();
                 endpoints.dedup_by_key(|(endpoint, _)| *endpoint);
-                let behind = (!endpoints.is_empty()).then_some(Behind { endpoints, memory });
+                let behind = (!endpoints.is_empty()).then(|| Arc::new(Behind { endpoints, memory }));
                 // The agent itself listens where HTTP is shared out.
                 if let Some(publish) = port.publish.filter(|_| !port.http) {
                     let (bind, allow) = (port.bind.clone(), outermost(&port.allow));
@@ -126,8 +141,8 @@ impl Asked {
                 }
             }
         }
-        for port in &plan.host_ports {
-            let behind = Some(SocketAddrV4::new(port.address, port.container).into());
+        for port in host_ports {
+            let behind = Some(Arc::new(SocketAddrV4::new(port.address, port.container).into()));
             let node_port = NodePort { bind: port.bind.clone(), allow: outermost(&port.allow), behind };
             let owner = || format!("the host port of the instance at {}", port.address);
             ledger.claim((port.protocol, port.host), node_port, owner);

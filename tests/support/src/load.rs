@@ -7,7 +7,7 @@ use std::{
     path::Path,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread::{self, JoinHandle},
     time::{Duration, Instant},
@@ -17,14 +17,30 @@ use crate::{http::get, netns::inside, wait::pace};
 
 /// How long one request may take before it counts as failed.
 const LIMIT: Duration = Duration::from_secs(2);
-/// How long a client rests between two requests.
+/// How long a client rests between two requests where nothing else is said.
 const REST: Duration = Duration::from_millis(5);
 
 /// Traffic that goes on until [`Load::finish`].
 #[derive(Debug)]
 pub struct Load {
-    stop: Arc<AtomicBool>,
+    shared: Arc<Shared>,
     clients: Vec<JoinHandle<io::Result<Tally>>>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    stop: AtomicBool,
+    /// How many requests have ended, however they did.
+    ended: AtomicU64,
+}
+
+/// What a client does with its connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Connections {
+    /// It makes one for each request.
+    Each,
+    /// It keeps one for as long as the server does.
+    Kept,
 }
 
 /// What became of the requests.
@@ -49,23 +65,35 @@ impl Load {
     /// connection of its own.
     #[must_use]
     pub fn start(netns: &Path, server: SocketAddr, clients: usize) -> Self {
-        let stop = Arc::new(AtomicBool::new(false));
-        let client = |_| {
-            let (stop, netns) = (Arc::clone(&stop), netns.to_owned());
-            thread::spawn(move || inside(&netns, || ask_on(server, &stop)))
-        };
-        Self { clients: (0..clients).map(client).collect(), stop }
+        Self::with(netns, server, (clients, Connections::Each), REST)
     }
 
     /// The same with each client on one connection for as long as the server keeps it.
     #[must_use]
     pub fn start_kept(netns: &Path, server: SocketAddr, clients: usize) -> Self {
-        let stop = Arc::new(AtomicBool::new(false));
+        Self::with(netns, server, (clients, Connections::Kept), REST)
+    }
+
+    /// The same with connections of either kind, and with another rest between two requests of a client.
+    #[must_use]
+    pub fn with(
+        netns: &Path,
+        server: SocketAddr,
+        (clients, connections): (usize, Connections),
+        rest: Duration,
+    ) -> Self {
+        let shared = Arc::new(Shared::default());
         let client = |_| {
-            let (stop, netns) = (Arc::clone(&stop), netns.to_owned());
-            thread::spawn(move || inside(&netns, || ask_on_kept(server, &stop)))
+            let (shared, netns) = (Arc::clone(&shared), netns.to_owned());
+            thread::spawn(move || inside(&netns, || ask_on(server, connections, rest, &shared)))
         };
-        Self { clients: (0..clients).map(client).collect(), stop }
+        Self { clients: (0..clients).map(client).collect(), shared }
+    }
+
+    /// How many requests have ended so far, however they did.
+    #[must_use]
+    pub fn ended(&self) -> u64 {
+        self.shared.ended.load(Ordering::Relaxed)
     }
 
     /// Ends the traffic.
@@ -73,7 +101,7 @@ impl Load {
     /// # Errors
     /// If the namespace could not be entered.
     pub fn finish(self) -> io::Result<Tally> {
-        self.stop.store(true, Ordering::Relaxed);
+        self.shared.stop.store(true, Ordering::Relaxed);
         let mut whole = Tally::default();
         for client in self.clients {
             let part = client.join().map_err(|_| io::Error::other("a client panicked"))??;
@@ -87,35 +115,32 @@ impl Load {
     }
 }
 
-fn ask_on(server: SocketAddr, stop: &AtomicBool) -> Tally {
-    let mut tally = Tally::default();
-    while !stop.load(Ordering::Relaxed) {
-        let begin = Instant::now();
-        match get(server, "/", LIMIT) {
-            Ok(reply) if reply.status == 200 => *tally.answers.entry(reply.text()).or_default() += 1,
-            Ok(reply) => tally.failures.push((begin, format!("status {}", reply.status))),
-            Err(error) => tally.failures.push((begin, error.to_string())),
-        }
-        pace(REST);
-    }
-    tally
-}
-
-fn ask_on_kept(server: SocketAddr, stop: &AtomicBool) -> Tally {
+fn ask_on(server: SocketAddr, connections: Connections, rest: Duration, shared: &Shared) -> Tally {
     let mut tally = Tally::default();
     let mut kept = None;
-    while !stop.load(Ordering::Relaxed) {
+    while !shared.stop.load(Ordering::Relaxed) {
         let begin = Instant::now();
-        match ask_kept(&mut kept, server) {
+        let outcome = match connections {
+            Connections::Each => ask_once(server),
+            Connections::Kept => ask_kept(&mut kept, server),
+        };
+        match outcome {
             Ok(text) => *tally.answers.entry(text).or_default() += 1,
             Err(error) => {
                 kept = None;
                 tally.failures.push((begin, error.to_string()));
             }
         }
-        pace(REST);
+        shared.ended.fetch_add(1, Ordering::Relaxed);
+        pace(rest);
     }
     tally
+}
+
+/// One request on a connection of its own.
+fn ask_once(server: SocketAddr) -> io::Result<String> {
+    let reply = get(server, "/", LIMIT)?;
+    if reply.status == 200 { Ok(reply.text()) } else { Err(io::Error::other(format!("status {}", reply.status))) }
 }
 
 /// One request on the connection that is kept, or on a new one that is kept then, unless the server closes it.
@@ -154,5 +179,5 @@ fn ask_kept(kept: &mut Option<BufReader<TcpStream>>, server: SocketAddr) -> io::
     if closes {
         *kept = None;
     }
-    Ok(String::from_utf8_lossy(&body).into_owned())
+    Ok(String::from_utf8_lossy(&body).trim().to_owned())
 }

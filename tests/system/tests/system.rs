@@ -29,6 +29,8 @@ mod reach;
 mod requests;
 #[path = "stories/stage.rs"]
 mod stage;
+#[path = "stories/tables.rs"]
+mod tables;
 
 use std::{
     env,
@@ -82,6 +84,9 @@ const STORIES: &[Story] = &[
     ("a_silent_agent_holds_no_update_up", requests::a_silent_agent_holds_no_update_up),
     ("a_careless_end_loses_requests", requests::a_careless_end_loses_requests),
     ("a_dead_node_is_left_out_without_a_scheduler", requests::a_dead_node_is_left_out_without_a_scheduler),
+    ("a_flush_under_load_is_not_noticed_and_one_without_an_agent_is_mended", tables::a_flush_under_load_is_not_noticed),
+    ("an_update_outlives_the_scheduler_and_the_agent_that_lead_it", tables::an_update_outlives_those_who_lead_it),
+    ("a_cut_one_way_is_seen_by_both_ends_and_silence_is_not_believed", tables::a_cut_one_way_is_seen_by_both_ends),
     ("a_wrong_or_expired_join_token_lets_nobody_in", intruders::join_tokens),
     ("calls_without_a_token_and_bodies_over_the_limit_are_refused", intruders::calls),
     ("agents_and_schedulers_of_different_clusters_refuse_each_other", intruders::another_cluster),

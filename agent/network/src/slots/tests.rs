@@ -54,7 +54,13 @@ fn the_model_catches_careless_orders() {
         Balance { fronts: BTreeMap::from([(front, slots)]), ..Balance::default() }
     });
     let fronts = vec![(front, Some(Slots { slots: vec![a], memory: None }))];
-    let changes = Changes { fronts, guards: BTreeMap::new(), hairpins: BTreeSet::new(), passes: BTreeSet::new() };
+    let changes = Changes {
+        fronts,
+        followed: Vec::new(),
+        guards: BTreeMap::new(),
+        hairpins: BTreeSet::new(),
+        passes: BTreeSet::new(),
+    };
     let [make, switch, after] = two.steps(&changes);
     let at_once = Step { delete: [make.delete, switch.delete, after.delete].concat(), add: switch.add };
     let mut maps = Maps::of(&two);
@@ -70,7 +76,7 @@ fn the_model_catches_careless_orders() {
 fn a_guard_is_there_before_its_port_opens_and_the_model_would_notice() {
     let front = Front::Port(Protocol::Tcp, 80);
     let endpoint = SocketAddrV4::new(Ipv4Addr::new(10, 42, 1, 1), 80);
-    let mut wanted = Wanted { fronts: BTreeMap::from([(front, endpoint.into())]), ..Wanted::default() };
+    let mut wanted = Wanted { fronts: BTreeMap::from([(front, Arc::new(endpoint.into()))]), ..Wanted::default() };
     wanted.guards.insert(front, vec!["10.0.0.0/8".parse().expect("a range")]);
     let (nothing, mut all) = (Balance::default(), Balance::default());
     let changes = nothing.changes_to(&wanted, 0);
@@ -86,6 +92,52 @@ fn a_guard_is_there_before_its_port_opens_and_the_model_would_notice() {
 
     assert_eq!(check_states(&[Maps::default(), careful], &nothing, &all), Ok(()));
     assert_eq!(check_states(&[Maps::default(), careless], &nothing, &all), Err("a port is open to all".to_owned()));
+}
+
+#[test]
+fn only_fronts_that_change_are_shared_out_anew() {
+    let [a, b, c] = [1, 2, 3].map(|last| (SocketAddrV4::new(Ipv4Addr::new(10, 42, 1, last), 80), 1));
+    let behind = |endpoints: &[(SocketAddrV4, u16)]| Arc::new(Behind { endpoints: endpoints.to_vec(), memory: None });
+    let [web, shop] = [80, 81].map(|port| Front::Port(Protocol::Tcp, port));
+    let wanted =
+        |shops| Wanted { fronts: BTreeMap::from([(web, behind(&[a, b])), (shop, shops)]), ..Wanted::default() };
+    let mut balance = Balance::default();
+    balance.apply(balance.changes_to(&wanted(behind(&[a])), 0));
+
+    let again = balance.changes_to(&wanted(behind(&[a])), 0);
+    let changes = balance.changes_to(&wanted(behind(&[a, c])), 0);
+
+    assert!(again.fronts.is_empty() && again.followed.is_empty(), "{again:?}");
+    assert_eq!(changes.followed, [(shop, behind(&[a, c]))]);
+    let elements: usize = balance.steps(&changes).iter().map(|step| step.add.len() + step.delete.len()).sum();
+    assert_eq!(elements, 3, "a slot, and one verdict for another");
+    balance.apply(changes);
+    balance.apply(balance.changes_to(&Wanted::default(), 0));
+    assert_eq!(balance, Balance::default(), "nothing is remembered of what is gone");
+}
+
+#[test]
+fn exchanges_are_upset_by_who_leaves_and_by_a_new_port_of_datagrams() {
+    let [a, b] = [1, 2].map(|last| (SocketAddrV4::new(Ipv4Addr::new(10, 42, 1, last), 80), 1));
+    let upset = |protocol, old: &[(SocketAddrV4, u16)], new: &[(SocketAddrV4, u16)]| {
+        let wanted = |endpoints: &[(SocketAddrV4, u16)]| {
+            let behind = Arc::new(Behind { endpoints: endpoints.to_vec(), memory: None });
+            let fronts = (!endpoints.is_empty()).then_some((Front::Port(protocol, 80), behind));
+            Wanted { fronts: fronts.into_iter().collect(), ..Wanted::default() }
+        };
+        let mut balance = Balance::default();
+        balance.apply(balance.changes_to(&wanted(old), 0));
+        let upset = balance.upset(&balance.changes_to(&wanted(new), 0));
+        (upset.left, upset.datagrams)
+    };
+
+    assert_eq!(upset(Protocol::Tcp, &[a, b], &[a]), (true, false));
+    assert_eq!(upset(Protocol::Tcp, &[a], &[a, b]), (false, false));
+    assert_eq!(upset(Protocol::Tcp, &[], &[a]), (false, false));
+    assert_eq!(upset(Protocol::Udp, &[a, b], &[b]), (true, true));
+    assert_eq!(upset(Protocol::Udp, &[a], &[a, b]), (false, false));
+    assert_eq!(upset(Protocol::Udp, &[], &[a]), (false, true), "it was asked before anybody served there");
+    assert_eq!(upset(Protocol::Udp, &[a], &[]), (true, true));
 }
 
 impl Maps {
@@ -209,7 +261,7 @@ impl Random {
             }
             if !endpoints.is_empty() {
                 let memory = self.next().is_multiple_of(3).then(|| Memory::of_ms(self.next() % 100_000));
-                wanted.fronts.insert(front, Behind { endpoints: endpoints.into_iter().collect(), memory });
+                wanted.fronts.insert(front, Arc::new(Behind { endpoints: endpoints.into_iter().collect(), memory }));
             }
         }
         wanted

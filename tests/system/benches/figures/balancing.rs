@@ -1,4 +1,5 @@
-//! Requests each second through the virtual address and the published port, over direct, interleaved in the same rounds.
+//! Requests each second through the virtual address, the published port and haproxy in TCP mode on the same node, over
+//! direct, interleaved in the same rounds.
 //!
 //! Each path has a client with an address of its own: a client that met an instance directly and then through a
 //! translated address within a minute is refused some connections by the instance's old sockets.
@@ -9,8 +10,8 @@ use tests_support::{
     cluster::Bed,
     figures::{Figures, median},
     netns::ip,
-    program::within,
-    wait::wait_until,
+    program::{Program, within},
+    wait::{try_wait_for, wait_until},
 };
 
 use crate::Result;
@@ -19,6 +20,8 @@ use crate::Result;
 const ROUNDS: usize = 7;
 /// The port that is published on every node.
 const PUBLISHED: u16 = 8090;
+/// The port of the node at which haproxy listens.
+const HAPROXY: u16 = 8095;
 
 /// Measures all paths and notes the ratios' medians.
 pub(crate) fn ratios(bed: &Bed, image: &str, figures: &mut Figures) -> Result<()> {
@@ -30,11 +33,13 @@ pub(crate) fn ratios(bed: &Bed, image: &str, figures: &mut Figures) -> Result<()
     let instances: Vec<Ipv4Addr> = bed.instances("balanced")?.into_iter().filter_map(|view| view.address).collect();
     let script = bed.folder().join("direct.lua");
     fs::write(&script, split_over(&instances))?;
+    let mut haproxy = start_haproxy(bed, (node, &instances))?;
 
     let paths = [
         ("direct", "http://direct.invalid:8080/".to_owned(), Some(script.as_path())),
         ("vip", format!("http://{virtual_address}:8080/"), None),
         ("port", format!("http://{node}:{PUBLISHED}/"), None),
+        ("haproxy", format!("http://{node}:{HAPROXY}/"), None),
     ];
     for (index, (client, ..)) in paths.iter().enumerate() {
         let address = Ipv4Addr::new(10, 77, 0, 100 + u8::try_from(index)?);
@@ -51,19 +56,49 @@ pub(crate) fn ratios(bed: &Bed, image: &str, figures: &mut Figures) -> Result<()
             for (client, url, script) in &paths {
                 round.insert(*client, wrk(&bed.netns(client), url, *script, instances[0], keep_alive)?);
             }
-            for path in ["vip", "port"] {
-                rates.entry((path, keep_alive)).or_default().push(round[path] / round["direct"]);
+            let direct = round["direct"];
+            for (path, rate) in round {
+                rates.entry((path, keep_alive)).or_default().push(if path == "direct" { rate } else { rate / direct });
             }
-            rates.entry(("direct", keep_alive)).or_default().push(round["direct"]);
         }
     }
+    haproxy.kill();
     for ((path, keep_alive), values) in rates {
         let way = if keep_alive { "keepalive" } else { "newconn" };
-        let name = if path == "direct" { format!("direct_{way}_rps") } else { format!("lb_{path}_{way}_over_direct") };
+        let name = match path {
+            "direct" => format!("direct_{way}_rps"),
+            "haproxy" => format!("haproxy_{way}_over_direct"),
+            ours => format!("lb_{ours}_{way}_over_direct"),
+        };
         figures.note(&name, median(values))?;
     }
     bed.wherry(&["delete", "balanced", "--yes"])?;
     Ok(())
+}
+
+/// Starts the peer on the node itself: one listener that hands connections on in turn, on all processors.
+fn start_haproxy(bed: &Bed, (node, instances): (Ipv4Addr, &[Ipv4Addr])) -> Result<Program> {
+    let servers: String = instances
+        .iter()
+        .enumerate()
+        .map(|(index, address)| format!("  server instance-{index} {address}:8080\n"))
+        .collect();
+    let config = bed.folder().join("haproxy.cfg");
+    let text = format!(
+        "global\n  maxconn 4000\ndefaults\n  mode tcp\n  balance roundrobin\n  timeout connect 5s\n  timeout client 1m\n  \
+         timeout server 1m\nlisten balanced\n  bind {node}:{HAPROXY}\n{servers}"
+    );
+    fs::write(&config, text)?;
+    let command = ["haproxy", "-db", "-f", &config.to_string_lossy()].map(str::to_owned);
+    let command: Vec<&str> = command.iter().map(String::as_str).collect();
+    let mut haproxy = Program::start(Some(&bed.netns("one")), &command, &bed.folder().join("haproxy.log"))?;
+    let answers = || bed.get_from("visitor", (node, HAPROXY).into(), "/", Duration::from_secs(1)).is_ok();
+    if try_wait_for(Duration::from_secs(30), || (!haproxy.runs() || answers()).then_some(())).is_none()
+        || !haproxy.runs()
+    {
+        return Err(format!("haproxy does not answer: {}", haproxy.log()).into());
+    }
+    Ok(haproxy)
 }
 
 /// Two threads, 32 connections, two seconds; gives requests each second and fails if any request failed.

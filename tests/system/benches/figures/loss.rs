@@ -17,6 +17,8 @@ use crate::{Result, floor::Floor};
 
 /// How often a node's power is cut.
 const ROUNDS: usize = 3;
+/// How long requests are watched after a death that no scheduler sees.
+const WATCHED: Duration = Duration::from_secs(10);
 /// How long any of it may take.
 const LIMIT: Duration = Duration::from_secs(120);
 
@@ -52,6 +54,45 @@ pub(crate) fn node_loss(bed: &mut Bed, image: &str, figures: &mut Figures) -> Re
     figures.note("node_loss_out_s", median(out))?;
     figures.note("node_loss_replaced_s", median(replaced))?;
     bed.wherry(&["delete", "lost", "--yes"])?;
+    Ok(())
+}
+
+/// The same while no scheduler runs: only the neighbours' silence tells. How long requests go to the dead node at most.
+pub(crate) fn peer_death(bed: &mut Bed, image: &str, figures: &mut Figures) -> Result<()> {
+    let manifest = format!(
+        "name = \"bench\"\n[service.left]\nimage = \"{image}\"\nreplicas = 3\n\
+         ports = {{ http = {{ container = 8080, publish = 8093 }} }}\n\
+         [service.left.disconnect]\nreplace_after = \"never\"\n"
+    );
+    bed.apply(&manifest, &[])?;
+    let server = SocketAddr::from((bed.node("one").address(), 8093));
+    let mut out = Vec::new();
+    for _ in 0..ROUNDS {
+        wait_until(LIMIT, || bed.count_answers("visitor", server, 30).is_ok_and(|seen| seen.len() == 3));
+        // Nobody is missed who was never heard.
+        pace(Duration::from_secs(5));
+        bed.kill_scheduler();
+        let (cut, is_over) = (Instant::now(), AtomicBool::new(false));
+        bed.cut_power("three")?;
+        let shared: &Bed = bed;
+        let last_failure = std::thread::scope(|scope| {
+            let asking = scope.spawn(|| last_failure_until(&is_over, shared, server));
+            pace(WATCHED);
+            is_over.store(true, Ordering::Relaxed);
+            asking.join().map_err(|_| "the client panicked")
+        })?;
+        let lasted = last_failure.unwrap_or(cut).saturating_duration_since(cut);
+        if lasted > WATCHED.mul_f64(0.9) {
+            return Err(
+                format!("requests still went to the dead node {:.1} s after its end", lasted.as_secs_f64()).into()
+            );
+        }
+        out.push(lasted.as_secs_f64());
+        bed.start_scheduler()?;
+        bed.boot("three")?;
+    }
+    figures.note("peer_death_out_s_without_scheduler", median(out))?;
+    bed.wherry(&["delete", "left", "--yes"])?;
     Ok(())
 }
 

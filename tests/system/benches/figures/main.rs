@@ -1,14 +1,16 @@
 //! The figures of the README: each promise beside its floor, in one run, on real containerd.
 //!
 //! `make bench` runs it as root. It prints each figure, and keeps all in `target/bench/figures.json`. Names of sections
-//! after `cargo bench -p tests-system --` run only those: `sizes idle swarm speed balancing reach loss boot`.
+//! after `cargo bench -p tests-system --` run only those: `sizes idle swarm speed balancing rollout names reach loss alone boot`.
 
 mod balancing;
 mod floor;
 mod footprint;
 mod loss;
+mod names;
 mod process;
 mod reach;
+mod rollout;
 mod speed;
 mod swarm;
 
@@ -57,11 +59,20 @@ fn main() -> Result<()> {
     if wanted("balancing") {
         balancing::ratios(&bed, &hello, &mut figures)?;
     }
+    if wanted("rollout") {
+        rollout::requests(&bed, &hello, &mut figures)?;
+    }
+    if wanted("names") {
+        names::queries(&bed, &hello, &mut figures)?;
+    }
     if wanted("reach") {
         reach::vxlan_over_routes(&bed, &sleeper, &mut figures)?;
     }
     if wanted("loss") {
         loss::node_loss(&mut bed, &hello, &mut figures)?;
+    }
+    if wanted("alone") {
+        loss::peer_death(&mut bed, &hello, &mut figures)?;
     }
     if wanted("boot") {
         loss::cold_boot(&mut bed, &sleeper, &mut figures)?;

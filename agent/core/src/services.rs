@@ -74,7 +74,7 @@ pub(crate) struct Local {
     pub(crate) endpoints: Vec<OwnEndpoint>,
     /// Those that are well, too, but that the scheduler takes out: only used where there is nobody else.
     pub(crate) withdrawn: Vec<OwnEndpoint>,
-    /// Those that run but fail their probes: only used where nobody is ready.
+    /// Those that run but fail their probes, or were taken over and not probed yet: only used where nobody is ready.
     pub(crate) unready: Vec<OwnEndpoint>,
     /// Ports of the node that lead to one instance; sorted.
     pub(crate) host_ports: Vec<HostPort>,
@@ -286,6 +286,8 @@ impl Agent {
                 (Health::Healthy, Listing::Unlisted | Listing::Listed) => &mut local.endpoints,
                 (Health::Healthy, Listing::Withdrawn) => &mut local.withdrawn,
                 (Health::Unhealthy, _) => &mut local.unready,
+                // It may have become ready after the table was kept that an earlier run of this program left.
+                (Health::Unknown, _) if instance.probes.adopted => &mut local.unready,
                 (Health::Unknown, _) => continue,
             };
             endpoints.push((assignment.workload.clone(), id.clone(), address));

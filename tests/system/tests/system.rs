@@ -85,6 +85,7 @@ const STORIES: &[Story] = &[
     ("a_careless_end_loses_requests", requests::a_careless_end_loses_requests),
     ("a_dead_node_is_left_out_without_a_scheduler", requests::a_dead_node_is_left_out_without_a_scheduler),
     ("a_flush_under_load_is_not_noticed_and_one_without_an_agent_is_mended", tables::a_flush_under_load_is_not_noticed),
+    ("an_agent_that_is_started_again_under_load_is_not_noticed", tables::a_restart_under_load_is_not_noticed),
     ("an_update_outlives_the_scheduler_and_the_agent_that_lead_it", tables::an_update_outlives_those_who_lead_it),
     ("a_cut_one_way_is_seen_by_both_ends_and_silence_is_not_believed", tables::a_cut_one_way_is_seen_by_both_ends),
     ("a_wrong_or_expired_join_token_lets_nobody_in", intruders::join_tokens),

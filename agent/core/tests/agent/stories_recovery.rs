@@ -78,6 +78,20 @@ fn an_endpoint_does_not_come_and_go_because_its_agent_restarts() {
 }
 
 #[test]
+fn an_adopted_instance_is_asked_where_the_table_of_before_knows_nobody() {
+    let mut node = Node::running(&[probed("web-1")]);
+    // Kept when the service was new; the table that lists the instance came to disk no more.
+    node.disk.1 = Some(table(2, &["web"], &[]));
+    node.restart_agent();
+
+    node.observe();
+
+    let asked = node.balancing.as_ref().expect("programmed").services[0].endpoints.clone();
+    let asked: Vec<_> = asked.iter().map(|endpoint| (endpoint.instance.as_str(), endpoint.last_resort)).collect();
+    assert_eq!(asked, [("web-1", true)], "the kernel has balanced to it until now");
+}
+
+#[test]
 fn a_table_that_does_not_list_an_adopted_instance_makes_it_wait_for_its_probe() {
     let mut node = Node::running(&[probed("web-1")]);
 

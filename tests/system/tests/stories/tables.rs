@@ -2,13 +2,13 @@
 
 use std::path::Path;
 
-use api_types::view::InstanceView;
+use api_types::{node::Liveness, view::InstanceView};
 use tests_support::{
     load::{Connections, Load, Tally},
     program,
 };
 use tests_system::{
-    cluster::{is_healthy, published, until, until_healthy},
+    cluster::{is_healthy, published, until, until_healthy, until_node},
     shop,
 };
 
@@ -34,6 +34,21 @@ pub(crate) fn a_flush_under_load_is_not_noticed(stage: &mut Stage) -> Outcome {
     stage.bed.node_mut("edge-1").start_agent()?;
 
     stage.until_answered_by("visitor", server, 3)
+}
+
+pub(crate) fn a_restart_under_load_is_not_noticed(stage: &mut Stage) -> Outcome {
+    stage.run_lasting_web(3)?;
+    let server = published(&stage.bed, "edge-1", shop::PUBLISHED);
+    stage.until_answered_by("visitor", server, 3)?;
+
+    let load = traffic(stage);
+    stage.bed.node_mut("edge-1").kill_agent();
+    stage.bed.node_mut("edge-1").start_agent()?;
+    until_node(&stage.bed, "edge-1", Liveness::Ready, LIMIT)?;
+    stage.prove_command()?;
+    stage.until_answered_by("visitor", server, 3)?;
+
+    must_be_whole(stage, finish(load)?)
 }
 
 pub(crate) fn an_update_outlives_those_who_lead_it(stage: &mut Stage) -> Outcome {
@@ -91,9 +106,10 @@ pub(crate) fn a_cut_one_way_is_seen_by_both_ends(stage: &mut Stage) -> Outcome {
 
 /// Loses at `node` whatever these others send it in their own name.
 fn cut(stage: &Stage, node: &str, others: &[&str]) -> Outcome {
-    let rules: String =
-        others.iter().map(|other| format!(" ip saddr {} drop;", stage.bed.node(other).address())).collect();
-    nft(stage, node, &format!("table ip cut {{ chain in {{ type filter hook prerouting priority -300;{rules} }} }}"))
+    let rule = |other: &&str| format!("add rule ip cut in ip saddr {} drop;", stage.bed.node(other).address());
+    let rules: String = others.iter().map(rule).collect();
+    let chain = "add chain ip cut in { type filter hook prerouting priority -300; }";
+    nft(stage, node, &format!("add table ip cut; {chain}; {rules}"))
 }
 
 /// Runs a command of `nft` on a node, as anybody who is root there may.
@@ -127,7 +143,9 @@ fn must_be_whole(stage: &Stage, tallies: [Tally; 2]) -> Outcome {
         let count = tally.answered();
         stage.must(count > 0, || format!("{kind}: no answers"))?;
         stage.must(tally.failures.is_empty(), || {
-            format!("{kind}: {} of {count} failed: {:?}", tally.failures.len(), &tally.failures[..1])
+            let (first, last) = (&tally.failures[0], &tally.failures[tally.failures.len() - 1]);
+            let apart = last.0.duration_since(first.0);
+            format!("{kind}: {} of {count} failed within {apart:?}: {} ... {}", tally.failures.len(), first.1, last.1)
         })?;
     }
     Ok(())

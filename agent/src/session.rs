@@ -4,6 +4,7 @@ pub(crate) mod archive;
 pub(crate) mod connector;
 mod logs;
 pub(crate) mod outbox;
+mod relays;
 mod renewal;
 
 use std::{
@@ -29,6 +30,7 @@ use proto::{
     },
     v1,
 };
+use relays::Relays;
 use thiserror::Error;
 use tokio::{
     sync::{mpsc, oneshot},
@@ -222,7 +224,7 @@ impl Session {
         incoming: &mut Streaming<v1::FromScheduler>,
         dispatcher: &Dispatcher,
     ) -> Result<std::convert::Infallible, Ended> {
-        let mut logs = LogStreams::new();
+        let (mut logs, mut relays) = (LogStreams::new(), Relays::new());
         let mut renewal = renewal::due(&self.membership).unwrap_or_else(|_| Instant::now() + renewal::RETRY);
         loop {
             // Both arms are cancel-safe: a message stays in the stream until it is whole and taken.
@@ -244,9 +246,9 @@ impl Session {
                 FromScheduler::CloseLogs(request) => logs.close(request),
                 FromScheduler::LoadImage(wanted) => self.load(dispatcher.clone(), wanted),
                 FromScheduler::OpenRelay(wanted) => {
-                    tracing::warn!(instance = %wanted.instance, "relays are not served yet");
+                    relays.open(dispatcher.clone(), self.containerd.clone(), wanted);
                 }
-                FromScheduler::CloseRelay(_) => {}
+                FromScheduler::CloseRelay(request) => relays.close(request),
                 FromScheduler::InspectNetwork(wish) => {
                     // One at a time: who asks again meanwhile gets no answer, and is told so after a while.
                     self.inspections.try_send((wish, self.held.services.clone())).ok();

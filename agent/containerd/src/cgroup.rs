@@ -18,6 +18,8 @@ use crate::UsageSample;
 const MOUNT: &str = "/sys/fs/cgroup";
 /// How long processes may take to leave their cgroup after SIGKILL.
 pub(crate) const CLEAR_LIMIT: Duration = Duration::from_secs(10);
+/// How often the members of a session are looked for to kill them.
+const ROUNDS: usize = 3;
 /// The pause between two looks at that.
 const PAUSE: Duration = Duration::from_millis(10);
 
@@ -68,6 +70,31 @@ impl Cgroups {
     pub(crate) fn first_process(&self, id: &str) -> Option<u32> {
         let processes = fs::read_to_string(self.directory("pids", id).join("cgroup.procs")).ok()?;
         processes.lines().filter_map(|line| line.parse().ok()).find(|pid| is_first(*pid))
+    }
+
+    /// Tells every process of a container's cgroup that belongs to a session that its terminal is gone.
+    pub(crate) fn hang_up_session(&self, id: &str, leader: u32) {
+        self.signal_session(id, leader, Signal::SIGHUP);
+        // One that is stopped would not hear it.
+        self.signal_session(id, leader, Signal::SIGCONT);
+    }
+
+    /// Kills every process of a container's cgroup that belongs to a session.
+    pub(crate) fn kill_session(&self, id: &str, leader: u32) {
+        // More than once: what was being forked while the list was read is in the next one.
+        for _ in 0..ROUNDS {
+            if self.signal_session(id, leader, Signal::SIGKILL) == 0 {
+                return;
+            }
+        }
+    }
+
+    /// Signals the members of a session that are not dead yet, and says how many there were.
+    fn signal_session(&self, id: &str, leader: u32, signal: Signal) -> usize {
+        let processes = fs::read_to_string(self.directory("pids", id).join("cgroup.procs")).unwrap_or_default();
+        let members =
+            processes.lines().filter_map(|line| line.parse().ok()).filter(|pid| session_of(*pid) == Some(leader));
+        members.filter(|pid| kill(Pid::from_raw(pid.cast_signed()), signal).is_ok()).count()
     }
 
     /// Whether the kernel killed one of its processes for the memory limit.
@@ -123,6 +150,16 @@ fn is_first(pid: u32) -> bool {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     let numbers = status.lines().find_map(|line| line.strip_prefix("NSpid:"));
     numbers.and_then(|numbers| numbers.split_whitespace().next_back()) == Some("1")
+}
+
+/// The session that a living process belongs to: the sixth word of its `stat`, the fourth after the name in parentheses.
+fn session_of(pid: u32) -> Option<u32> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let mut words = stat.rsplit_once(')')?.1.split_whitespace();
+    if matches!(words.next()?, "Z" | "X") {
+        return None;
+    }
+    words.nth(2)?.parse().ok()
 }
 
 /// Kills and removes a cgroup with all below it; `false` if it outlives that.

@@ -154,6 +154,55 @@ pub enum StartError {
     Containerd(#[from] Error),
 }
 
+/// A command that could not be run in a container. Nothing of it is left.
+#[derive(Debug, thiserror::Error)]
+pub enum ExecError {
+    /// No process of the instance runs here.
+    #[error("`{0}` does not run on this node at the moment")]
+    NotRunning(String),
+    /// The program was not found.
+    #[error("{0}")]
+    NotFound(String),
+    /// The program may not be executed.
+    #[error("{0}")]
+    NotExecutable(String),
+    /// The container's own specification is of no use.
+    #[error("cannot run a command in this container: {0}")]
+    Spec(String),
+    /// The runtime could not start it; one line for people.
+    #[error("{0}")]
+    Process(String),
+    /// containerd did not do it.
+    #[error(transparent)]
+    Containerd(#[from] Error),
+}
+
+/// Files that could not be copied.
+#[derive(Debug, thiserror::Error)]
+pub enum CopyError {
+    /// The instance's files cannot be reached.
+    #[error(transparent)]
+    Instance(#[from] ExecError),
+    /// What was sent must not be written.
+    #[error("{0}")]
+    Refused(String),
+    /// Something could not be read or written.
+    #[error("{path}: {source}")]
+    File {
+        /// Which, as it is in the container or the archive.
+        path: String,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+impl CopyError {
+    pub(crate) fn at(path: &str, source: std::io::Error) -> Self {
+        Self::File { path: path.to_owned(), source }
+    }
+}
+
 /// Output that could not be read.
 #[derive(Debug, thiserror::Error)]
 pub enum LogError {

@@ -10,7 +10,7 @@ use api_types::{
 use crate::StartRequest;
 
 pub(crate) const NODE: &str = "wherry.node";
-const INSTANCE: &str = "wherry.instance";
+pub(crate) const INSTANCE: &str = "wherry.instance";
 const ATTEMPT: &str = "wherry.attempt";
 const WORKLOAD: &str = "wherry.workload";
 const REVISION: &str = "wherry.revision";

@@ -18,6 +18,7 @@ use tokio::sync::Semaphore;
 use crate::{
     cgroup::Cgroups,
     connection::{Connection, SHORT},
+    exec::ExecIds,
     identity::container_id,
     images::Images,
     marks::{Removed, Starting},
@@ -31,9 +32,11 @@ mod cgroup;
 mod challenge;
 mod connection;
 mod content;
+mod copy;
 mod devices;
 mod documents;
 mod error;
+mod exec;
 mod identity;
 mod images;
 mod intake;
@@ -60,7 +63,8 @@ mod volumes;
 
 pub use crate::{
     devices::DeviceFile,
-    error::{Error, ImageError, LogError, StartError},
+    error::{CopyError, Error, ExecError, ImageError, LogError, StartError},
+    exec::{Exec, ExecRequest, Running},
     settings::{Registry, Settings},
 };
 
@@ -169,6 +173,7 @@ struct Inner {
     starts: Semaphore,
     starting: Starting,
     removed: Removed,
+    execs: ExecIds,
 }
 
 impl Containerd {
@@ -195,6 +200,7 @@ impl Containerd {
             starts: Semaphore::new(STARTS_AT_ONCE),
             starting: Starting::default(),
             removed: Removed::default(),
+            execs: ExecIds::new(),
         };
         Ok(Self { inner: Arc::new(inner) })
     }
@@ -209,7 +215,8 @@ impl Containerd {
         Ok(answer.map_err(connection.failed("to tell its version"))?.into_inner().version)
     }
 
-    /// Removes what a former run of ours left half-made: processes in our cgroups that no container owns. Parts of a
+    /// Removes what a former run of ours left half-made: processes in our cgroups that no container owns, and commands
+    /// that nobody waits for. Parts of a
     /// broken pull stay for the next try and expire by themselves. To be called once, before the first start.
     ///
     /// # Errors
@@ -219,6 +226,7 @@ impl Containerd {
             self.list_containers().await?.into_iter().map(|container| container.id).collect();
         known.extend(self.inner.starting.ids());
         self.inner.cgroups.sweep(&known).await;
+        self.sweep_execs().await;
         Ok(())
     }
 

@@ -1,9 +1,12 @@
 //! What the runtime says when a process does not start, boiled down to one line for people; pure.
 
+use crate::error::ExecError;
+
 /// Longest line for people, in characters.
 const LINE_MAX: usize = 300;
 /// What each layer of the runtime puts before the cause.
-const WRAPPINGS: [&str; 8] = [
+const WRAPPINGS: [&str; 9] = [
+    "OCI runtime exec failed: exec failed: ",
     "failed to create task: ",
     "failed to create shim task: ",
     "failed to create shim: ",
@@ -50,6 +53,19 @@ pub(crate) fn boil_down(text: &str) -> String {
     shorten(rest)
 }
 
+/// What the runtime says when a command in a container does not start: by kinds, as shells have exit codes for them.
+pub(crate) fn exec(text: &str) -> ExecError {
+    let line = boil_down(text);
+    let is = |cause: &str| line.contains(cause);
+    if is("was not found in the image") || is("does not exist in the image") {
+        ExecError::NotFound(line)
+    } else if is("may not be executed") || is("is a directory") || is("exec format error") {
+        ExecError::NotExecutable(line)
+    } else {
+        ExecError::Process(line)
+    }
+}
+
 /// Splits `"name": rest`.
 fn split_quoted(text: &str) -> Option<(&str, &str)> {
     let (name, rest) = text.strip_prefix('"')?.split_once('"')?;
@@ -67,6 +83,21 @@ fn shorten(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_command_that_cannot_run_is_told_from_one_that_is_not_there() {
+        let failed = |cause: &str| {
+            exec(&format!("OCI runtime exec failed: exec failed: unable to start container process: {cause}"))
+        };
+
+        let missing = failed(r#"exec: "nope": executable file not found in $PATH: unknown"#);
+        let forbidden = failed(r#"exec: "/etc/x": permission denied: unknown"#);
+        let other = failed("something else: unknown");
+
+        assert!(matches!(missing, ExecError::NotFound(line) if line.contains("`nope` was not found")));
+        assert!(matches!(forbidden, ExecError::NotExecutable(line) if line.contains("permission denied")));
+        assert!(matches!(other, ExecError::Process(line) if line == "something else"));
+    }
 
     #[test]
     fn a_person_reads_one_line() {

@@ -147,7 +147,7 @@ impl Containerd {
         Ok(None)
     }
 
-    async fn running_pid(&self, id: &str) -> Result<Option<u32>, Error> {
+    pub(crate) async fn running_pid(&self, id: &str) -> Result<Option<u32>, Error> {
         let connection = &self.inner.connection;
         let request = GetRequest { container_id: id.to_owned(), exec_id: String::new() };
         match connection.tasks().get(connection.request(request, SHORT)).await {

@@ -16,6 +16,7 @@ mod host_port;
 mod in_node;
 mod instance;
 mod kernel;
+mod loopback;
 mod memory;
 mod message;
 mod mirror;
@@ -38,6 +39,7 @@ mod vxlan;
 mod wanted;
 
 pub use error::Error;
+pub use loopback::connect_inside;
 pub use network::Network;
 pub use plan::{
     Firewall, HostPort, Plan, PortConflict, Programmed, Settings, TableGuard, UnboundPort, UnreachablePeer, Verified,

@@ -6,8 +6,8 @@ use api_client::context::Overrides;
 use clap::{Args, Parser, Subcommand};
 
 use crate::commands::{
-    apply, availability, context, delete, describe, get, image, logs, net, node, plan, rebalance, scale, site, top,
-    validate, volume, what_if, why,
+    apply, availability, context, cp, delete, describe, exec, get, image, logs, net, node, plan, port_forward,
+    rebalance, scale, site, top, validate, volume, what_if, why,
 };
 
 /// What somebody new types first.
@@ -21,7 +21,7 @@ const FIRST_STEPS: &str = "First steps:
 /// Runs containers on the nodes of an edge site.
 ///
 /// Exit codes: 0 well · 1 error · 2 wrong usage · 3 `plan --exit-code` found changes · 4 an instance finds no node ·
-/// 6 not ready within --wait · 7 not allowed · 8 conflict · 9 manifest invalid.
+/// 6 not ready within --wait · 7 not allowed · 8 conflict · 9 manifest invalid. `exec` and `attach`: as the process ended.
 #[derive(Debug, Parser)]
 #[command(name = "wherry", version, arg_required_else_help = true, max_term_width = 110, after_help = FIRST_STEPS)]
 pub(crate) struct Arguments {
@@ -73,6 +73,10 @@ pub(crate) enum Command {
     Delete(delete::Delete),
     /// Show what instances write
     Logs(logs::Logs),
+    Exec(exec::Exec),
+    Attach(exec::Attach),
+    PortForward(port_forward::PortForward),
+    Cp(cp::Copy),
     /// Show what nodes or instances use
     Top(top::Top),
     /// Move a node's instances elsewhere and place none on it

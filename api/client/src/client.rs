@@ -2,6 +2,9 @@
 
 mod explain;
 mod moves;
+mod relay;
+
+pub use relay::{RelayReader, RelayWriter};
 
 use std::{fmt, marker::PhantomData};
 

@@ -20,6 +20,10 @@ pub(crate) enum Failure {
     Other(String),
     /// Anything else, and what to do next.
     Hinted(String, String),
+    /// The command line makes no sense here, and what to write instead.
+    Misused(String, String),
+    /// What was asked for ended otherwise than wanted, with an exit code of its own.
+    Ended(String, u8),
     /// All was said already; only the exit code is left.
     Said(u8),
 }
@@ -59,9 +63,9 @@ impl Failure {
                 _ => code::ERROR,
             },
             Self::Client(_) | Self::Other(_) | Self::Hinted(..) => code::ERROR,
-            Self::Context(_) | Self::Usage(_) => code::USAGE,
+            Self::Context(_) | Self::Usage(_) | Self::Misused(..) => code::USAGE,
             Self::Manifest { .. } => code::INVALID,
-            Self::Said(code) => *code,
+            Self::Ended(_, code) | Self::Said(code) => *code,
         }
     }
 
@@ -85,8 +89,8 @@ impl Failure {
                 };
                 screen.error(&format!("{file} has {count}; nothing was changed"), "");
             }
-            Self::Usage(message) | Self::Other(message) => screen.error(message, ""),
-            Self::Hinted(message, hint) => screen.error(message, hint),
+            Self::Usage(message) | Self::Other(message) | Self::Ended(message, _) => screen.error(message, ""),
+            Self::Hinted(message, hint) | Self::Misused(message, hint) => screen.error(message, hint),
             Self::Said(_) => {}
         }
     }

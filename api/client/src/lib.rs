@@ -6,6 +6,6 @@ pub mod error;
 mod transport;
 
 pub use crate::{
-    client::{Client, Lines},
+    client::{Client, Lines, RelayReader, RelayWriter},
     error::ClientError,
 };

@@ -1,19 +1,22 @@
-//! One HTTP/1.1 exchange over TLS, trusted by the pinned CA only.
+//! One HTTP exchange over TLS, trusted by the pinned CA only.
 
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::combinators::BoxBody;
-use hyper::{body::Incoming, client::conn::http1};
-use hyper_util::rt::TokioIo;
+use hyper::{
+    body::Incoming,
+    client::conn::{http1, http2},
+};
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::{CertificateDer, ServerName, pem::PemObject};
 use tokio::{
     net::TcpStream,
     time::{Instant, timeout, timeout_at},
 };
-use tokio_rustls::TlsConnector;
+use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use crate::error::ClientError;
 
@@ -32,6 +35,8 @@ pub(crate) type Sent = BoxBody<Bytes, std::io::Error>;
 pub(crate) struct Transport {
     pub(crate) server: String,
     tls: TlsConnector,
+    /// The same, for HTTP/2.
+    tls_both_ways: TlsConnector,
 }
 
 impl std::fmt::Debug for Transport {
@@ -57,7 +62,10 @@ impl Transport {
             .map_err(|error| ClientError::Ca(error.to_string()))?
             .with_root_certificates(roots)
             .with_no_client_auth();
-        Ok(Self { server: server.to_owned(), tls: TlsConnector::from(Arc::new(config)) })
+        let mut both_ways = config.clone();
+        both_ways.alpn_protocols = vec![b"h2".to_vec()];
+        let connector = |config| TlsConnector::from(Arc::new(config));
+        Ok(Self { server: server.to_owned(), tls: connector(config), tls_both_ways: connector(both_ways) })
     }
 
     /// Sends one request on a connection of its own. `whole_in_time` bounds the time until the head of the answer;
@@ -83,7 +91,33 @@ impl Transport {
         })
     }
 
+    /// Sends a request whose body goes on while its answer comes, over HTTP/2 on a connection of its own. The connection ends
+    /// with the answer's body.
+    pub(crate) async fn exchange_both_ways(&self, request: Request<Sent>) -> Result<Response<Incoming>, ClientError> {
+        let stream = self.dial(&self.tls_both_ways).await?;
+        let handshake = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await;
+        let (mut sender, connection) = handshake.map_err(|error| self.garbled(describe(&error)))?;
+        // The exchange itself reports how the connection ended.
+        tokio::spawn(connection);
+        let (mut parts, body) = request.into_parts();
+        // What HTTP/1 says in a header and a path stands in the address here.
+        let address = format!("https://{}{}", self.server, parts.uri);
+        parts.uri = address.parse().map_err(|_| self.unreachable("its address is none".to_owned()))?;
+        parts.headers.remove(http::header::HOST);
+        let answer = timeout(ANSWER_TIMEOUT, sender.send_request(Request::from_parts(parts, body))).await;
+        answer.map_err(|_| self.timed_out(ANSWER_TIMEOUT))?.map_err(|error| self.garbled(describe(&error)))
+    }
+
     async fn connect(&self) -> Result<http1::SendRequest<Sent>, ClientError> {
+        let stream = self.dial(&self.tls).await?;
+        let handshake = http1::handshake(TokioIo::new(stream)).await;
+        let (sender, connection) = handshake.map_err(|error| self.garbled(describe(&error)))?;
+        // The exchange itself reports how the connection ended.
+        tokio::spawn(connection);
+        Ok(sender)
+    }
+
+    async fn dial(&self, tls: &TlsConnector) -> Result<TlsStream<TcpStream>, ClientError> {
         let deadline = Instant::now() + CONNECT_TIMEOUT;
         let stream = timeout_at(deadline, TcpStream::connect(&self.server))
             .await
@@ -96,15 +130,10 @@ impl Transport {
         // Requests are small and waited for; a failure here costs milliseconds only.
         let _ = stream.set_nodelay(true);
         let name = ServerName::try_from(SERVER_NAME).expect("the fixed name is a DNS name");
-        let stream = timeout_at(deadline, self.tls.connect(name, stream))
+        timeout_at(deadline, tls.connect(name, stream))
             .await
             .map_err(|_| self.timed_out(CONNECT_TIMEOUT))?
-            .map_err(|error| ClientError::Untrusted { server: self.server.clone(), reason: error.to_string() })?;
-        let (sender, connection) =
-            http1::handshake(TokioIo::new(stream)).await.map_err(|error| self.garbled(describe(&error)))?;
-        // The exchange itself reports how the connection ended.
-        tokio::spawn(connection);
-        Ok(sender)
+            .map_err(|error| ClientError::Untrusted { server: self.server.clone(), reason: error.to_string() })
     }
 
     pub(crate) fn garbled(&self, reason: String) -> ClientError {

@@ -25,8 +25,8 @@ use hyper_util::{
 };
 use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use tokio::{
-    io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
-    net::TcpListener,
+    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
+    net::{TcpListener, TcpStream},
     process::Command,
 };
 use tokio_rustls::TlsAcceptor;
@@ -479,4 +479,71 @@ async fn an_image_goes_to_every_node_and_a_node_that_fails_is_an_error() {
     assert_eq!(String::from_utf8(output.stderr).unwrap(), "error: n2: the disk is full\n");
     assert_eq!(output.status.code(), Some(1));
     assert_eq!(site.fake.state.lock().unwrap().calls, ["image of 3145728 bytes"]);
+}
+
+#[tokio::test]
+async fn instances_are_reached_into() {
+    let site = Site::new().await;
+    site.file("new.txt", "new\n");
+    let commands = [
+        "exec web-0a -- exit 3",
+        "exec web-0a -- talk",
+        "exec web-0a -- nope",
+        "exec web-0a -- break",
+        "exec web-9z -- talk",
+        "exec -it web-0a -- talk",
+        "exec web-0a",
+        "exec --help",
+        "attach web-0a",
+        "cp web-0a:/etc/motd .",
+        "cp web-0a:/no .",
+        "cp new.txt web-0a:/tmp",
+        "cp new.txt web-0a:/no",
+        "cp missing.txt web-0a:/tmp",
+        "cp new.txt other.txt",
+        "cp web-0a:relative .",
+        "port-forward web-9z 80",
+        "port-forward web-0a 8080:0",
+    ];
+    site.golden("relay.txt", &commands).await;
+    assert_eq!(fs::read_to_string(site.directory.join("motd")).unwrap(), "hello\n");
+    let calls = site.fake.state.lock().unwrap().calls.clone();
+    assert!(calls.contains(&"admin exec web-0a exit 3".to_owned()), "{calls:?}");
+}
+
+#[tokio::test]
+async fn what_is_read_reaches_a_command_and_comes_back() {
+    let site = Site::new().await;
+    let mut child = site.wherry("exec -i web-0a -- cat").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let sent: Vec<u8> = (0..5_000_000_u32).map(|number| number.to_le_bytes()[0]).collect();
+    let mut stdin = child.stdin.take().unwrap();
+    let sending = sent.clone();
+    let feeding = tokio::spawn(async move { stdin.write_all(&sending).await });
+
+    let output = child.wait_with_output().await.unwrap();
+
+    feeding.await.unwrap().unwrap();
+    assert!(output.stdout == sent, "{} bytes of {} came back", output.stdout.len(), sent.len());
+    assert_eq!(output.status.code(), Some(0));
+}
+
+#[tokio::test]
+async fn a_forwarded_port_passes_connections_on() {
+    let site = Site::new().await;
+    site.file("shop.toml", SHOP);
+    assert!(site.run("apply -f shop.toml").await.status.success());
+    let mut child = site.wherry("port-forward web-0a 0:80").stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let line = lines.next_line().await.unwrap().unwrap();
+    let address = line.strip_suffix(" leads to port 80 of web-0a").unwrap();
+
+    for word in ["one", "two"] {
+        let mut connection = TcpStream::connect(address).await.unwrap();
+        connection.write_all(word.as_bytes()).await.unwrap();
+        connection.shutdown().await.unwrap();
+        let mut answer = String::new();
+        connection.read_to_string(&mut answer).await.unwrap();
+        assert_eq!(answer, word);
+    }
+    child.kill().await.unwrap();
 }

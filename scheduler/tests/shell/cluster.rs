@@ -244,7 +244,8 @@ pub(crate) async fn next_line(body: &mut Incoming, rest: &mut Vec<u8>) -> Option
     }
 }
 
-async fn next_part(body: &mut Incoming) -> Option<Bytes> {
+/// Reads the next piece of an answer; `None` at its end.
+pub(crate) async fn next_part(body: &mut Incoming) -> Option<Bytes> {
     loop {
         let mut body: Pin<&mut Incoming> = pin!(&mut *body);
         let frame = future::poll_fn(|context| body.as_mut().poll_frame(context));

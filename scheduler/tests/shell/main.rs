@@ -3,5 +3,6 @@
 mod cluster;
 mod fake_agent;
 mod joining;
+mod relays;
 mod sessions;
 mod streams;

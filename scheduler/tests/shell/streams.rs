@@ -241,7 +241,7 @@ async fn lines_that_cannot_be_had_are_missed_after_those_that_can() {
     assert!(last["problem"]["title"].as_str().is_some_and(|title| title.contains("`edge-2`")), "{last}");
 }
 
-async fn with_instance(cluster: &Cluster) -> (Agent, InstanceId) {
+pub(crate) async fn with_instance(cluster: &Cluster) -> (Agent, InstanceId) {
     let mut agent = Member::join(cluster, "edge-1").await.connect(cluster).await;
     assert_eq!(cluster.apply(MANIFEST).await.status, 200);
     agent.until(|agent| agent.set.as_ref().is_some_and(|set| !set.assignments.is_empty())).await;

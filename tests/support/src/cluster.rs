@@ -6,6 +6,7 @@ use std::{
     fs, io,
     net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
+    process::Command,
     time::Duration,
 };
 
@@ -276,16 +277,24 @@ impl Bed {
     /// # Errors
     /// If it cannot be run.
     pub fn wherry(&self, arguments: &[&str]) -> io::Result<Answer> {
-        let program = program::folder()?.join("wherry");
-        let program = program.to_string_lossy();
-        let mut command = program::within(Some(&self.netns("visitor")), &[&program]);
-        command.args(arguments).env("WHERRY_CONFIG", settings::context(&self.folder)).env("NO_COLOR", "1");
-        let output = command.output()?;
+        let output = self.wherry_command(arguments)?.output()?;
         Ok(Answer {
             code: output.status.code(),
             stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
             stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
         })
+    }
+
+    /// `wherry` as the cluster's administrator, to be run with inputs and outputs of the caller's choice.
+    ///
+    /// # Errors
+    /// If the program cannot be built.
+    pub fn wherry_command(&self, arguments: &[&str]) -> io::Result<Command> {
+        let program = program::folder()?.join("wherry");
+        let program = program.to_string_lossy();
+        let mut command = program::within(Some(&self.netns("visitor")), &[&program]);
+        command.args(arguments).env("WHERRY_CONFIG", settings::context(&self.folder)).env("NO_COLOR", "1");
+        Ok(command)
     }
 
     /// What `wherry ARGUMENTS -o json` gives.

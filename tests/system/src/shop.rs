@@ -7,6 +7,8 @@ use tests_support::{oci::Image, program};
 
 /// The port on every node that leads to the service.
 pub const PUBLISHED: u16 = 8080;
+/// The port on which each instance listens.
+pub const CONTAINER: u16 = 8080;
 /// The port of the service's virtual address.
 pub const SERVICE: u16 = 80;
 
@@ -28,7 +30,7 @@ pub fn manifest(image: &str, replicas: u32) -> String {
 [service.web]
 image    = "{image}"
 replicas = {replicas}
-ports    = {{ http = {{ container = 8080, service = {SERVICE}, publish = {PUBLISHED} }} }}
+ports    = {{ http = {{ container = {CONTAINER}, service = {SERVICE}, publish = {PUBLISHED} }} }}
 
 [service.web.resources]            # reserve .. limit
 cpu    = "0.05 .. 1"

@@ -25,6 +25,8 @@ mod operation;
 mod placement;
 #[path = "stories/reach.rs"]
 mod reach;
+#[path = "stories/relays.rs"]
+mod relays;
 #[path = "stories/requests.rs"]
 mod requests;
 #[path = "stories/stage.rs"]
@@ -60,6 +62,10 @@ const STORIES: &[Story] = &[
     ("every_look_is_answered_and_changes_nothing", operation::every_look_is_answered),
     ("an_image_from_a_file_runs_without_a_registry", operation::an_image_from_a_file_runs),
     ("output_is_read_through_the_agents_connection", operation::output_is_read),
+    ("commands_run_in_an_instance_and_say_how_they_ended", relays::commands_run_in_an_instance),
+    ("who_does_not_read_stalls_the_command_and_nothing_grows", relays::who_does_not_read_stalls_the_command),
+    ("what_runs_for_a_person_ends_with_that_person", relays::what_runs_for_a_person_ends_with_that_person),
+    ("connections_and_files_reach_an_instance", relays::connections_and_files_reach_an_instance),
     ("a_power_cut_is_survived_and_the_return_disturbs_nobody", nodes::a_power_cut_is_survived),
     ("an_agent_killed_and_started_again_restarts_nothing", nodes::an_agent_restarts_nothing),
     ("containerd_killed_and_started_again_restarts_nothing", nodes::containerd_restarts_nothing),

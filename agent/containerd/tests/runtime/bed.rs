@@ -111,6 +111,13 @@ impl Bed {
         Path::new("/run/containerd/runc").join(&self.name).join(id)
     }
 
+    /// How many processes of a container live, as its cgroup lists them: dead ones that nobody has waited for are left out.
+    pub(crate) fn processes(&self, id: &str) -> usize {
+        let of = |hierarchy: &str| Path::new(hierarchy).join(&self.name).join(NODE).join(id).join("cgroup.procs");
+        let read = ["/sys/fs/cgroup/pids", "/sys/fs/cgroup"].map(|hierarchy| fs::read_to_string(of(hierarchy)));
+        read.into_iter().flatten().next().map_or(0, |processes| processes.lines().count())
+    }
+
     pub(crate) async fn import(&self, image: &Image, name: &str) {
         let file = self.folder.join("image.tar");
         fs::write(&file, image.archive(name).expect("an archive")).expect("written");

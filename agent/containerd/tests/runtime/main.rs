@@ -2,7 +2,9 @@
 
 mod bed;
 mod containers;
+mod copy;
 mod devices;
+mod exec;
 mod hardening;
 mod images;
 mod output;

@@ -29,7 +29,15 @@ struct Run {
 
 /// Asks for a service, a node and a name that does not exist, from the node itself.
 pub(crate) fn queries(bed: &Bed, image: &str, figures: &mut Figures) -> Result<()> {
-    bed.apply(&format!("name = \"bench\"\n[service.named]\nimage = \"{image}\"\nports = {{ http = 8080 }}\n"), &[])?;
+    let applied = bed.apply(
+        &format!(
+            "name = \"bench\"\n[service.named]\nimage = \"{image}\"\nports = {{ http = {{ container = 8080 }} }}\n"
+        ),
+        &[],
+    )?;
+    if applied.code != Some(0) {
+        return Err(format!("apply failed: {}", applied.stderr).into());
+    }
     wait_until(LIMIT, || bed.service("named").is_ok_and(|service| service.endpoints == 1));
     let virtual_address = bed.service("named")?.address.ok_or("no virtual address")?;
     let view = bed.node_views()?.into_iter().find(|view| view.name.as_str() == "one").ok_or("no node")?;

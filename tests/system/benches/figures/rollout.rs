@@ -96,7 +96,7 @@ fn apply(bed: &Bed, image: &str, version: u32) -> Result<()> {
         "name = \"bench\"\n[service.rolling]\nimage = \"{image}\"\nreplicas = 3\ndrain = \"2s\"\n\
          env = {{ LAME_DUCK_MS = \"1500\", VERSION = \"{version}\" }}\n\
          ports = {{ http = {{ container = 8080, publish = {PUBLISHED} }} }}\n\
-         health = {{ http = \"http/health\", interval = \"1s\", timeout = \"20s\" }}\n"
+         health = {{ http = \"http/health\", interval = \"20s\", timeout = \"20s\" }}\n"
     );
     let answer = bed.apply(&manifest, &["--detach"])?;
     if answer.code == Some(0) { Ok(()) } else { Err(format!("apply failed: {}", answer.stderr).into()) }

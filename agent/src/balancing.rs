@@ -60,6 +60,7 @@ impl Balancer {
         let input = match outcome {
             Ok(programmed) => {
                 self.tell_missing(&programmed);
+                self.tell_switched().await;
                 // Instances end on this word: what was never seen to work is not said to be so.
                 match self.prove(proof).await {
                     Ok(()) => Input::ServicesProgrammed { number },
@@ -102,6 +103,14 @@ impl Balancer {
         };
         self.outbox.condition("balancing", outcome.clone());
         proof.outcome.insert(outcome).clone().map(|_| ())
+    }
+
+    /// Says which of the kernel's switches were set, from what to what: they are the machine's, and others look at them, too.
+    async fn tell_switched(&self) {
+        let switched = self.network.switched().await;
+        let lines: Vec<_> = switched.iter().map(|one| format!("{}: {} -> {}", one.name, one.from, one.to)).collect();
+        let told = if lines.is_empty() { "all were as needed".to_owned() } else { lines.join("; ") };
+        self.outbox.condition("sysctls", Ok(told));
     }
 
     fn tell_missing(&self, programmed: &Programmed) {

@@ -1,5 +1,6 @@
 //! Holds our nftables table equal to what is wanted: loads it whole once, changes elements afterwards, restores it.
 
+use api_types::net::Cidr;
 use nix::sys::socket::SockProtocol;
 
 use crate::{
@@ -7,7 +8,7 @@ use crate::{
     collection::Collection,
     element::{self, Sum, hash},
     family::Family,
-    foreign::{self, Dropping},
+    foreign::{self, Surroundings},
     memory,
     message::{Requests, attribute, attributes, flag, text},
     plan::TableGuard,
@@ -124,18 +125,23 @@ impl Balancer {
         Ok(differing)
     }
 
-    /// Who else drops what is forwarded, and the kernel's count of transactions before that look. `None`: as at that count.
+    /// What others' tables do with what is forwarded, and the kernel's count of transactions before that look. `None`: as at that count.
     pub(crate) fn look_around(
         &self,
         prefix: &str,
-        open: bool,
+        (range, open): (Cidr, bool),
         at: Option<u32>,
-    ) -> Result<Option<(u32, Vec<Dropping>)>, Error> {
+    ) -> Result<Option<(u32, Surroundings)>, Error> {
         let generation = self.generation()?;
         if at == Some(generation) {
             return Ok(None);
         }
-        Ok(Some((generation, foreign::look(&self.socket, prefix, open)?)))
+        Ok(Some((generation, foreign::look(&self.socket, (&self.table, prefix), range, open)?)))
+    }
+
+    /// Takes the rules out of others' tables by which ours pass.
+    pub(crate) fn close_others(&self) -> Result<(), Error> {
+        foreign::close(&self.socket)
     }
 
     /// Forgets clients that are remembered with endpoints which left.

@@ -1,13 +1,20 @@
-//! Other programs' tables: who drops what is forwarded, and, where the node's owner lets us, the pair of rules that lets ours
-//! pass. An `accept` in our own table cannot undo a `drop` in another.
+//! Other programs' tables: who drops what is forwarded, and, where the node's owner lets us, the rules that let ours pass: by our
+//! links, and by the instances' addresses, since what a published port leads to another node comes and goes by the same link of the node.
+//! An `accept` in our own table cannot undo a `drop` in another. The rules bear our name, by which they are found when we leave.
+
+mod forwarded;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use api_types::net::Cidr;
 
 use crate::{
     Error,
     family::Family,
     message::{Requests, attribute, flag, text},
-    rule::{Link, Must, Rule, Verdict},
+    rule::{Link, Must, Rule, Side, Verdict},
     socket::Socket,
-    table::{GET_CHAIN, GET_RULE, NEW_RULE, transaction},
+    table::{DELETE_RULE, GET_CHAIN, GET_RULE, NEW_RULE, transaction},
 };
 
 const CHAIN_TABLE: u16 = 1;
@@ -20,11 +27,28 @@ const POLICY_DROP: u32 = 0;
 /// Both versions of the protocol, and version 4.
 const INET: u8 = 1;
 const IPV4: u8 = 2;
+const RULE_CHAIN: u16 = 2;
+const RULE_HANDLE: u16 = 3;
+const RULE_EXPRESSIONS: u16 = 4;
+const RULE_NOTE: u16 = 7;
+/// A comment of a rule, as nft and iptables read it: its kind, its length, its text.
+const NOTE: &[u8] = b"\x00\x07wherry\x00";
 const HEADER_BYTES: usize = 4;
 /// Where Docker keeps the rules of the machine's owner; it goes through them before its own and never removes them.
 const DOCKER_USER: &str = "DOCKER-USER";
 /// The table that `iptables` keeps.
 const IPTABLES: &str = "filter";
+
+/// What was seen of other programs' tables.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Surroundings {
+    /// The chains that drop what instances send and get.
+    pub(crate) dropping: Vec<Dropping>,
+    /// Whether some chain drops what is forwarded unless a rule of its owner lets it pass.
+    pub(crate) guarded: bool,
+    /// Links of which others' rules speak where packets are forwarded.
+    pub(crate) links: BTreeSet<String>,
+}
 
 /// A chain that drops what nobody of its own table accepts.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,13 +62,18 @@ pub(crate) struct Dropping {
 
 impl Dropping {
     /// What is so and what mends it, in one line for people.
-    pub(crate) fn describe(&self, prefix: &str) -> String {
+    pub(crate) fn describe(&self, prefix: &str, range: Cidr) -> String {
         let (family, table, chain, owners) = (self.family_name(), &self.table, &self.chain, &self.owners);
         let mending = if self.is_of_iptables() {
-            format!("iptables -I {owners} -i {prefix}+ -j ACCEPT; iptables -I {owners} -o {prefix}+ -j ACCEPT")
+            let rule = |what: String| format!("iptables -I {owners} {what} -j ACCEPT");
+            let links = ["-i", "-o"].map(|side| rule(format!("{side} {prefix}+")));
+            let addresses = ["-s", "-d"].map(|side| rule(format!("{side} {range}")));
+            [links, addresses].concat().join("; ")
         } else {
-            let rule = |side: &str| format!("nft insert rule {family} {table} {owners} {side} \"{prefix}*\" accept");
-            format!("{}; {}", rule("iifname"), rule("oifname"))
+            let rule = |what: String| format!("nft insert rule {family} {table} {owners} {what} accept");
+            let links = ["iifname", "oifname"].map(|side| rule(format!("{side} \"{prefix}*\"")));
+            let addresses = ["saddr", "daddr"].map(|side| rule(format!("ip {side} {range}")));
+            [links, addresses].concat().join("; ")
         };
         format!(
             "chain {chain} of table {family} {table} drops what instances send and get; this lets it pass: {mending}"
@@ -60,16 +89,20 @@ impl Dropping {
         if self.family == IPV4 { "ip" } else { "inet" }
     }
 
-    /// Puts the pair of rules in front of all others.
-    fn open(&self, socket: &Socket, prefix: &str) -> Result<(), Error> {
+    /// Puts the rules in front of all others.
+    fn open(&self, socket: &Socket, prefix: &str, range: Cidr) -> Result<(), Error> {
         let requests = transaction(|requests| {
-            for link in [Link::In, Link::Out] {
-                let rule = Rule::of(Family::V4).link_prefix(link, Must::Equal, prefix).verdict(Verdict::Accept);
+            let rule = || Rule::of(Family::V4);
+            let links = [Link::In, Link::Out].map(|link| rule().link_prefix(link, Must::Equal, prefix));
+            let addresses = [Side::Source, Side::Destination].map(|side| rule().range(side, Must::Equal, range));
+            for rule in links.into_iter().chain(addresses) {
+                let rule = rule.verdict(Verdict::Accept);
                 let header = [self.family, 0, 0, 0];
                 requests.push("add a rule for ours", (NEW_RULE, flag::CREATE), &header, |attributes| {
                     attributes.text(1, &self.table);
                     attributes.text(2, &self.owners);
-                    attributes.nest(4, |expressions| expressions.raw(rule.as_bytes()));
+                    attributes.nest(RULE_EXPRESSIONS, |expressions| expressions.raw(rule.as_bytes()));
+                    attributes.bytes(RULE_NOTE, NOTE);
                 });
             }
         });
@@ -77,24 +110,70 @@ impl Dropping {
     }
 }
 
-/// The chains that drop what instances send and get. `open`: lets it pass where `iptables` drops it.
-pub(crate) fn look(socket: &Socket, prefix: &str, open: bool) -> Result<Vec<Dropping>, Error> {
-    let mut dropping = Vec::new();
-    for found in chains(socket)? {
+/// Looks at the chains that drop what is forwarded. `open`: lets what is ours pass where `iptables` drops it.
+pub(crate) fn look(
+    socket: &Socket,
+    (own, prefix): (&str, &str),
+    range: Cidr,
+    open: bool,
+) -> Result<Surroundings, Error> {
+    let (dropping, hooked) = chains(socket, own)?;
+    let mut seen = Surroundings { guarded: !dropping.is_empty(), ..Surroundings::default() };
+    for ((family, table), chains) in &hooked {
+        let chains: Vec<&str> = chains.iter().map(String::as_str).collect();
+        seen.links.append(&mut forwarded::links(socket, (*family, table), &chains)?);
+    }
+    // Ours have rules of their own.
+    seen.links.retain(|link| !link.starts_with(prefix));
+    for found in dropping {
         if knows(socket, &found, prefix)? {
             continue;
         }
-        if !(open && found.is_of_iptables() && found.open(socket, prefix).is_ok()) {
-            dropping.push(found);
+        if !(open && found.is_of_iptables() && found.open(socket, prefix, range).is_ok()) {
+            seen.dropping.push(found);
         }
     }
-    Ok(dropping)
+    Ok(seen)
 }
 
-fn chains(socket: &Socket) -> Result<Vec<Dropping>, Error> {
+/// Takes the rules out of `iptables`' table that let ours pass; what its owner wrote stays.
+pub(crate) fn close(socket: &Socket) -> Result<(), Error> {
+    let header = [IPV4, 0, 0, 0];
+    let mut listing = Requests::default();
+    listing.push("list the rules of another table", (GET_RULE, flag::DUMP), &header, |attributes| {
+        attributes.text(1, IPTABLES);
+    });
+    let listed = socket.dump(&listing, |message| {
+        let body = message.payload.get(HEADER_BYTES..)?;
+        let ours = attribute(body, 1).map(text) == Some(IPTABLES) && attribute(body, RULE_NOTE) == Some(NOTE);
+        ours.then(|| Some((attribute(body, RULE_CHAIN)?.to_vec(), attribute(body, RULE_HANDLE)?.to_vec()))).flatten()
+    });
+    let rules = match listed {
+        Err(error) if error.errno() == Some(libc::ENOENT) => Vec::new(),
+        listed => listed?,
+    };
+    if rules.is_empty() {
+        return Ok(());
+    }
+    socket.demand(&transaction(|requests| {
+        for (chain, handle) in &rules {
+            requests.push("delete a rule for ours", (DELETE_RULE, 0), &header, |attributes| {
+                attributes.text(1, IPTABLES);
+                attributes.bytes(RULE_CHAIN, chain);
+                attributes.bytes(RULE_HANDLE, handle);
+            });
+        }
+    }))
+}
+
+/// The names of chains by family and table.
+type Hooked = BTreeMap<(u8, String), Vec<String>>;
+
+/// The chains of other tables that drop what is forwarded by policy, and all that see what is forwarded.
+fn chains(socket: &Socket, own: &str) -> Result<(Vec<Dropping>, Hooked), Error> {
     let mut requests = Requests::default();
     requests.push("list all chains", (GET_CHAIN, flag::DUMP), &[0; HEADER_BYTES], |_| {});
-    let mut owners = Vec::new();
+    let (mut owners, mut hooked) = (Vec::new(), Hooked::new());
     let mut dropping = socket.dump(&requests, |message| {
         let (family, body) = (*message.payload.first()?, message.payload.get(HEADER_BYTES..)?);
         let (table, chain) = (text(attribute(body, CHAIN_TABLE)?), text(attribute(body, CHAIN_NAME)?));
@@ -104,13 +183,21 @@ fn chains(socket: &Socket) -> Result<Vec<Dropping>, Error> {
         let number = |value: &[u8]| value.try_into().ok().map(u32::from_be_bytes);
         let hook = attribute(body, CHAIN_HOOK).and_then(|hook| attribute(hook, HOOK_NUMBER)).and_then(number)?;
         let policy = attribute(body, CHAIN_POLICY).and_then(number)?;
-        let matters = [INET, IPV4].contains(&family) && hook == HOOK_FORWARD && policy == POLICY_DROP;
-        matters.then(|| Dropping { family, table: table.to_owned(), chain: chain.to_owned(), owners: chain.to_owned() })
+        let matters = [INET, IPV4].contains(&family) && hook == HOOK_FORWARD && table != own;
+        if matters {
+            hooked.entry((family, table.to_owned())).or_default().push(chain.to_owned());
+        }
+        (matters && policy == POLICY_DROP).then(|| Dropping {
+            family,
+            table: table.to_owned(),
+            chain: chain.to_owned(),
+            owners: chain.to_owned(),
+        })
     })?;
     for found in dropping.iter_mut().filter(|found| found.is_of_iptables()) {
         found.owners = owners.first().cloned().unwrap_or_else(|| found.chain.clone());
     }
-    Ok(dropping)
+    Ok((dropping, hooked))
 }
 
 /// Whether some rule of that table speaks of our links: whoever wrote it has thought of them.

@@ -25,7 +25,7 @@ use crate::{
     conntrack,
     element::hash,
     family::Family,
-    foreign::Dropping,
+    foreign::Surroundings,
     in_node, instance,
     mirror::{Mirror, Mirrored},
     namespace,
@@ -58,8 +58,8 @@ pub(crate) struct Kernel {
     pub(crate) current: Option<Current>,
     /// At which port names are answered instead of 53.
     pub(crate) names_port: Option<u16>,
-    /// Who else drops what is forwarded, and at which count of nftables' transactions that was seen.
-    pub(crate) foreign: Option<(u32, Vec<Dropping>)>,
+    /// What others' tables do with what is forwarded, and at which count of nftables' transactions that was seen.
+    pub(crate) foreign: Option<(u32, Surroundings)>,
     /// The largest packet of the instances' links, shared with the calls that make them.
     pub(crate) mtu: Arc<AtomicU32>,
     /// The same as it was last set on all links of instances; `None` = not by this run yet.
@@ -75,7 +75,7 @@ pub(crate) struct Kernel {
 /// The last plan in the form in which it is compared.
 #[derive(Debug)]
 pub(crate) struct Current {
-    cluster_range: Cidr,
+    pub(crate) cluster_range: Cidr,
     pub(crate) service_range: Cidr,
     pub(crate) subnet: Cidr,
     pub(crate) peers: Vec<Peer>,
@@ -173,6 +173,7 @@ impl Kernel {
         let outcomes = [
             mirror.map(drop),
             self.balancer.remove(),
+            self.balancer.close_others(),
             self.remove_routes(),
             self.remove_own_addresses(None),
             self.remove_links(),
@@ -191,7 +192,9 @@ impl Kernel {
 
     /// New routes first, then the table, then routes that nobody needs. Gives whether anything had to be changed.
     fn sync(&mut self) -> Result<(bool, Programmed), Error> {
-        let forwarding = sysctl::ensure(&self.settings.netns_dir)?;
+        let dropped_by = self.look_around()?;
+        let forwarding = self.forwarding(sysctl::ensure(&self.settings.netns_dir)?);
+        let others_links = self.others_links();
         let source = self.source();
         let address_changed = self.claim_address()?;
         let wrapping = self.set_overlay()?;
@@ -210,6 +213,7 @@ impl Kernel {
             node_ports: self.settings.node_ports.clone(),
             admission: current.admission,
             names_port: self.names_port,
+            others_links,
             asks_input: self.settings.firewall == Firewall::Respect,
         };
         let next = Applied { base, doors: opened.doors };
@@ -228,7 +232,7 @@ impl Kernel {
         let (mirror_changed, ipv6_missing) = self.sync_mirror(without)?;
         let ways_changed = wrapping.changed || dropped || routes_changed || !stale.is_empty();
         let changed = address_changed || ways_changed || table_changed || mirror_changed;
-        let (unbound_ports, dropped_by) = (opened.unbound, self.look_around()?);
+        let unbound_ports = opened.unbound;
         Ok((changed, Programmed { port_conflicts, unbound_ports, unreachable_peers, ipv6_missing, dropped_by }))
     }
 

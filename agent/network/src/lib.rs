@@ -45,3 +45,4 @@ pub use plan::{
     Firewall, HostPort, Plan, PortConflict, Programmed, Settings, TableGuard, UnboundPort, UnreachablePeer, Verified,
 };
 pub use reach::{Asker, Try};
+pub use sysctl::Switched;

@@ -127,6 +127,7 @@ impl Mirror {
             admission: half.admission,
             // Names are answered by IPv4.
             names_port: None,
+            others_links: Vec::new(),
             asks_input: settings.firewall == Firewall::Respect,
         };
         let same = |applied: &Applied| applied.half == half && applied.base == base && applied.without == without;

@@ -23,6 +23,7 @@ use crate::{
     reach::{self, Try},
     route::Routing,
     self_check,
+    sysctl::{self, Switched},
 };
 
 /// Networks made or removed at once: the kernel does one after the other anyway, and each takes a thread.
@@ -226,6 +227,11 @@ impl Network {
     /// When there is no way.
     pub async fn way_to(&self, address: Ipv4Addr) -> Result<String, Error> {
         self.blocking(move |_| Routing::open()?.way_to(address)).await
+    }
+
+    /// The kernel's switches that were set here since the machine booted.
+    pub async fn switched(&self) -> Vec<Switched> {
+        self.blocking(|shared| sysctl::switched(&shared.settings.netns_dir)).await
     }
 
     /// Removes everything of ours: table, routes, links, namespaces. For uninstalling; a running agent never does it.

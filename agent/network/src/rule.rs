@@ -34,6 +34,8 @@ const CT_STATUS_DNAT: u32 = 0x20;
 const FIB_RESULT_ADDRTYPE: u32 = 3;
 const FIB_BY_DESTINATION: u32 = 2;
 const ADDRTYPE_LOCAL: u32 = 2;
+/// As many as the kernel has for a link's name, zeros behind it.
+const LINK_NAME_BYTES: usize = 16;
 const RANDOM: u32 = 1;
 const RANDOM_FULLY: u32 = 0x10;
 const DNAT: u32 = 1;
@@ -176,6 +178,19 @@ impl Rule {
             Link::Out => META_OIFNAME,
         };
         self.meta(key, FIRST).compare(must, prefix.as_bytes())
+    }
+
+    /// Goes on only if the link has this name.
+    pub(crate) fn link(self, link: Link, name: &str) -> Self {
+        let mut whole = [0; LINK_NAME_BYTES];
+        for (byte, letter) in whole.iter_mut().zip(name.bytes()) {
+            *byte = letter;
+        }
+        let key = match link {
+            Link::In => META_IIFNAME,
+            Link::Out => META_OIFNAME,
+        };
+        self.meta(key, FIRST).compare(Must::Equal, &whole)
     }
 
     /// Gives the connection an address and a random port of this node as its source.

@@ -57,6 +57,7 @@ pub(crate) const NEW_CHAIN: u16 = SUBSYSTEM | 3;
 pub(crate) const GET_CHAIN: u16 = SUBSYSTEM | 4;
 pub(crate) const NEW_RULE: u16 = SUBSYSTEM | 6;
 pub(crate) const GET_RULE: u16 = SUBSYSTEM | 7;
+pub(crate) const DELETE_RULE: u16 = SUBSYSTEM | 8;
 pub(crate) const NEW_SET: u16 = SUBSYSTEM | 9;
 pub(crate) const DESTROY_TABLE: u16 = SUBSYSTEM | 26;
 const BATCH_BEGIN: u16 = 16;
@@ -114,6 +115,8 @@ pub(crate) struct Base {
     pub(crate) admission: bool,
     /// At which port names are answered instead of 53, where another program holds that on all addresses.
     pub(crate) names_port: Option<u16>,
+    /// Links for which another program forwards.
+    pub(crate) others_links: Vec<String>,
     /// Whether other tables' rules for INPUT say who comes in at ports of this node.
     pub(crate) asks_input: bool,
 }
@@ -306,12 +309,16 @@ fn forward(base: &Base) -> Vec<Rule> {
     rules.extend(guard::forwarded(base));
     match base.forwarding {
         Forwarding::AsBefore => {}
-        Forwarding::OnlyOurs => rules.extend([
-            Rule::of(base.family).translated().verdict(Verdict::Accept),
-            ours(Link::In),
-            ours(Link::Out),
-            Rule::of(base.family).verdict(Verdict::Drop),
-        ]),
+        Forwarding::OnlyOurs => {
+            rules.extend([
+                Rule::of(base.family).translated().verdict(Verdict::Accept),
+                ours(Link::In),
+                ours(Link::Out),
+            ]);
+            let theirs = |link, name| Rule::of(base.family).link(link, name).verdict(Verdict::Accept);
+            rules.extend(base.others_links.iter().flat_map(|name| [theirs(Link::In, name), theirs(Link::Out, name)]));
+            rules.push(Rule::of(base.family).verdict(Verdict::Drop));
+        }
     }
     rules
 }

@@ -138,6 +138,21 @@ impl Node {
         Err(io::Error::other(String::from_utf8_lossy(&output.stderr).trim().to_owned()))
     }
 
+    /// Runs `wherry-agent leave --purge`: all of Wherry goes from the node.
+    ///
+    /// # Errors
+    /// If it refuses, with what it said.
+    pub fn leave(&self) -> io::Result<()> {
+        let program = program::folder()?.join("wherry-agent");
+        let config = self.config();
+        let arguments = ["leave", "--purge", "--config", &config.to_string_lossy()].map(str::to_owned);
+        let output = program::within(Some(&self.netns()), &[&program.to_string_lossy()]).args(arguments).output()?;
+        if output.status.success() {
+            return Ok(());
+        }
+        Err(io::Error::other(String::from_utf8_lossy(&output.stderr).trim().to_owned()))
+    }
+
     /// Starts the agent.
     ///
     /// # Errors

@@ -19,8 +19,16 @@ use crate::{netns, program::signal, wait::try_wait_for};
 
 /// The programs that a bed starts, directly or not, with its folder among their arguments; in the order in which a
 /// power cut must end them, so that none of them sees another one go.
-const PROGRAMS: &[&str] =
-    &["wherry-agent", "wherry-scheduler", "containerd", "containerd-shim", "docker-registry", "wherry-logger", "runc"];
+const PROGRAMS: &[&str] = &[
+    "wherry-agent",
+    "wherry-scheduler",
+    "dockerd",
+    "containerd",
+    "containerd-shim",
+    "docker-registry",
+    "wherry-logger",
+    "runc",
+];
 /// How long killed processes and their cgroups may take to go.
 const LIMIT: Duration = Duration::from_secs(60);
 /// Where cgroups are.

@@ -5,6 +5,8 @@
 
 #[path = "stories/control_plane.rs"]
 mod control_plane;
+#[path = "stories/docker.rs"]
+mod docker;
 #[path = "stories/faults.rs"]
 mod faults;
 #[path = "stories/http_ports.rs"]
@@ -80,6 +82,7 @@ const STORIES: &[Story] = &[
     ("a_port_that_is_taken_is_named_until_it_is_free", faults::a_port_is_taken),
     ("a_node_behind_a_router_is_reached_when_its_site_wraps", reach::a_node_behind_a_router),
     ("a_workload_in_its_nodes_own_network_is_balanced_like_any", reach::a_workload_in_its_nodes_own_network),
+    ("docker_and_wherry_on_one_node_leave_each_other_alone", docker::docker_and_wherry_leave_each_other_alone),
     ("workloads_that_shun_each_other_never_share_a_node", placement::workloads_that_shun_each_other),
     ("a_volume_keeps_its_data_and_its_replica_through_updates_and_reboots", placement::a_volume_stays),
     ("what_is_urgent_displaces_what_is_less_and_gives_the_room_back", moves::what_is_urgent_displaces),

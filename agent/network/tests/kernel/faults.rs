@@ -90,7 +90,8 @@ fn a_table_that_drops_what_is_forwarded_is_opened_or_named() {
                 let again = node.run("nft", &["list", "chain", "ip", "filter", owners]).expect("listed");
                 assert_eq!(again, rules, "once is enough");
             } else {
-                let line = format!("iptables -I {owners} -i wh-+ -j ACCEPT; iptables -I {owners} -o wh-+ -j ACCEPT");
+                let rule = |what: &str| format!("iptables -I {owners} {what} -j ACCEPT");
+                let line = ["-i wh-+", "-o wh-+", "-s 10.42.0.0/16", "-d 10.42.0.0/16"].map(rule).join("; ");
                 let [named] = verified.programmed.dropped_by.as_slice() else { panic!("{verified:?}") };
                 assert!(
                     named.starts_with("chain FORWARD of table ip filter drops") && named.ends_with(&line),

@@ -7,6 +7,7 @@ mod in_node;
 mod instances;
 mod ipv6;
 mod isolation;
+mod others;
 mod policy;
 mod ports;
 mod reach;

@@ -17,7 +17,7 @@ use tests_support::{
 use crate::Result;
 
 /// How often each path is measured.
-const ROUNDS: usize = 7;
+const ROUNDS: usize = 5;
 /// The port that is published on every node.
 const PUBLISHED: u16 = 8090;
 /// The port of the node at which haproxy listens.

@@ -18,7 +18,7 @@ use crate::{Result, floor::Floor};
 /// How often a node's power is cut.
 const ROUNDS: usize = 3;
 /// How long requests are watched after a death that no scheduler sees.
-const WATCHED: Duration = Duration::from_secs(10);
+const WATCHED: Duration = Duration::from_secs(6);
 /// How long any of it may take.
 const LIMIT: Duration = Duration::from_secs(120);
 

@@ -12,7 +12,7 @@ use tests_support::{
 use crate::{Result, footprint, process};
 
 /// How often each is asked, in turn, and for how many seconds.
-const ROUNDS: usize = 5;
+const ROUNDS: usize = 3;
 const SECONDS: &str = "3";
 /// The port of the peer, beside the agent's.
 const PEER_PORT: u16 = 5353;

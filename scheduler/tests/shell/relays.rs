@@ -14,6 +14,7 @@ use proto::{
     session::FromScheduler,
     v1,
 };
+use tests_support::wait::wait_until_async;
 use tokio::{sync::mpsc, time::timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Streaming};
@@ -111,6 +112,18 @@ async fn who_may_not_and_what_cannot_be_is_refused_before_a_node_hears_of_it() {
         RelayRequest { instance: InstanceId::new("nobody").expect("a name"), purpose: RelayPurpose::Attach {} };
     let nobody = text(&Frame::encoded(Kind::Request, &serde_json::to_vec(&nobody).expect("JSON")));
     assert_eq!(cluster.ask(Method::POST, "/v1/relay", nobody).await.status, 404);
+}
+
+#[tokio::test]
+async fn a_node_that_is_away_is_a_problem_at_once() {
+    let cluster = Cluster::start("absent").await;
+    let (mut agent, instance) = with_instance(&cluster).await;
+
+    agent.cut();
+    agent.ended().await;
+
+    wait_until_async(LIMIT, async || cluster.ask(Method::POST, "/v1/relay", body(&instance, &[])).await.status == 503)
+        .await;
 }
 
 /// The body of somebody who sends everything at once: a command, its input, the end of it.

@@ -31,8 +31,15 @@ pub(super) async fn serve(
     inputs: &mut Inputs,
     outputs: &Outputs,
 ) -> Result<RelayEnd, Gone> {
-    // A person who goes while it begins is seen at the first byte that is sent; a command that began meanwhile is ended.
-    let mut command = match containerd.exec(request).await {
+    // On its own: whoever breaks a beginning off cannot know what the runtime makes of it. A command that begins for a person
+    // who is gone is dropped with the answer, and so ended.
+    let (containerd, instance, command) = (containerd.clone(), request.instance.clone(), request.command.to_vec());
+    let (stdin, terminal) = (request.stdin, request.terminal);
+    let beginning = tokio::spawn(async move {
+        let request = ExecRequest { instance: &instance, command: &command, stdin, terminal };
+        containerd.exec(&request).await
+    });
+    let mut command = match beginning.await.expect("to begin does not panic") {
         Ok(command) => command,
         Err(error) => return Ok(not_begun(&error)),
     };

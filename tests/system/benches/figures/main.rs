@@ -1,7 +1,8 @@
 //! The figures of the README: each promise beside its floor, in one run, on real containerd.
 //!
 //! `make bench` runs it as root. It prints each figure, and keeps all in `target/bench/figures.json`. Names of sections
-//! after `cargo bench -p tests-system --` run only those: `sizes idle swarm speed balancing rollout names reach loss alone boot`.
+//! after `cargo bench -p tests-system --` run only those: `sizes idle swarm speed balancing rollout names reach relay loss
+//! alone boot`.
 
 mod balancing;
 mod floor;
@@ -10,6 +11,7 @@ mod loss;
 mod names;
 mod process;
 mod reach;
+mod relay;
 mod rollout;
 mod speed;
 mod swarm;
@@ -67,6 +69,9 @@ fn main() -> Result<()> {
     }
     if wanted("reach") {
         reach::vxlan_over_routes(&bed, &sleeper, &mut figures)?;
+    }
+    if wanted("relay") {
+        relay::relay(&bed, &sleeper, &mut figures)?;
     }
     if wanted("loss") {
         loss::node_loss(&mut bed, &hello, &mut figures)?;

@@ -7,6 +7,11 @@ pub(crate) fn rss_kib(pid: u32) -> io::Result<u64> {
     field(&fs::read_to_string(format!("/proc/{pid}/status"))?, "VmRSS:")
 }
 
+/// The most resident memory that it ever had, in KiB.
+pub(crate) fn peak_kib(pid: u32) -> io::Result<u64> {
+    field(&fs::read_to_string(format!("/proc/{pid}/status"))?, "VmHWM:")
+}
+
 /// Proportional memory in KiB: private pages, and its share of those that others map too.
 pub(crate) fn pss_kib(pid: u32) -> io::Result<u64> {
     field(&fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))?, "Pss:")

@@ -166,6 +166,7 @@ fn plan(wanted: &Balancing) -> Plan {
         services: wanted.services.iter().map(|service| (**service).clone()).collect(),
         peers: wanted.peers.to_vec(),
         host_ports: host_ports.collect(),
+        detours: wanted.tunnels.detours.clone(),
     }
 }
 

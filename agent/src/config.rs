@@ -1,13 +1,19 @@
 //! The agent's configuration: `packaging/config/agent.toml` shows every key with its default.
 
-use std::{net::Ipv4Addr, path::PathBuf};
+mod registry;
 
-use agent_containerd::Registry;
+use std::{
+    net::{Ipv4Addr, SocketAddrV4},
+    path::PathBuf,
+};
+
 use agent_network::{Firewall, TableGuard};
 use api_daemon::config_file::{Key, Kind};
 use api_types::{container::Protocol, id::NodeId, resources::Resources};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
+
+pub use registry::RegistrySection;
 
 use crate::devices::{self, DeviceProblem, DeviceSection, OwnDevice};
 
@@ -34,6 +40,8 @@ pub const KEYS: &[Key] = &[
     Key { path: "network.firewall", kind: Kind::Text },
     Key { path: "network.node_ports", kind: Kind::List },
     Key { path: "network.allow_host_network", kind: Kind::Switch },
+    Key { path: "network.tunnel_port", kind: Kind::Number },
+    Key { path: "network.tunnel_address", kind: Kind::Text },
     Key { path: "logs.bytes_max", kind: Kind::Number },
     Key { path: "logs.files_max", kind: Kind::Number },
     Key { path: "capacity.cpu_millis", kind: Kind::Number },
@@ -115,6 +123,10 @@ pub struct NetworkSection {
     pub node_ports: Vec<NodePort>,
     /// Whether workloads may run in the node's own network, if they ask for it.
     pub allow_host_network: bool,
+    /// The TCP port at which agents of other sites dial this one; 0 = this one alone dials.
+    pub tunnel_port: u16,
+    /// Where they dial it, as `address:port`; empty = the node's address and `tunnel_port`.
+    pub tunnel_address: String,
 }
 
 /// What is done about other programs' tables that drop what is forwarded.
@@ -170,28 +182,15 @@ pub struct CapacitySection {
     pub memory_bytes: u64,
 }
 
-/// How to reach one registry.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct RegistrySection {
-    /// `host` or `host:port`, as it stands in image names.
-    pub host: String,
-    /// Whether it speaks HTTP without TLS.
-    pub plain_http: bool,
-    /// A PEM file with the only authorities trusted for it; empty = the system's.
-    pub ca_file: PathBuf,
-    /// User name; empty = it asks for none.
-    pub username: String,
-    /// A file with the password, in its first line.
-    pub password_file: PathBuf,
-}
-
 /// A setting that makes no sense.
 #[derive(Debug, Error)]
 pub enum ConfigProblem {
     /// The address is not one.
     #[error("network.address: `{0}` is not an IPv4 address")]
     Address(String),
+    /// Where tunnels are dialled is no address and port.
+    #[error("network.tunnel_address: `{0}` is not an IPv4 address and port such as 203.0.113.7:7449")]
+    TunnelAddress(String),
     /// A path would depend on where the program is started.
     #[error("{key}: `{}` must be an absolute path", path.display())]
     RelativePath {
@@ -256,6 +255,8 @@ impl Default for NetworkSection {
             firewall: FirewallChoice::Open,
             node_ports: Vec::new(),
             allow_host_network: false,
+            tunnel_port: 7449,
+            tunnel_address: String::new(),
         }
     }
 }
@@ -286,7 +287,24 @@ impl Config {
             return Err(ConfigProblem::RegistryHost);
         }
         devices::read(&self.device)?;
+        self.tunnel(Ipv4Addr::LOCALHOST)?;
         self.address().map(drop)
+    }
+
+    /// Where other nodes dial this one, which is at this address, for tunnels; `None` = nowhere.
+    ///
+    /// # Errors
+    /// When what was set is no address and port.
+    pub fn tunnel(&self, node_address: Ipv4Addr) -> Result<Option<SocketAddrV4>, ConfigProblem> {
+        let (text, port) = (&self.network.tunnel_address, self.network.tunnel_port);
+        let place = if text.is_empty() {
+            SocketAddrV4::new(node_address, port)
+        } else {
+            let place: Option<SocketAddrV4> = text.parse().ok();
+            let usable = place.filter(|place| place.port() > 0 && !place.ip().is_unspecified());
+            usable.ok_or_else(|| ConfigProblem::TunnelAddress(text.clone()))?
+        };
+        Ok((port > 0).then_some(place))
     }
 
     /// The address that was set.
@@ -370,29 +388,6 @@ impl Config {
             cpu_millis: or_all(self.capacity.cpu_millis, machine.cpu_millis),
             memory_bytes: or_all(self.capacity.memory_bytes, machine.memory_bytes),
         }
-    }
-}
-
-impl RegistrySection {
-    fn registry(&self) -> Result<Registry, ConfigProblem> {
-        let text = |text: &str| (!text.is_empty()).then(|| text.to_owned());
-        let password = if self.password_file.as_os_str().is_empty() {
-            None
-        } else {
-            let read = std::fs::read_to_string(&self.password_file).map_err(|source| ConfigProblem::Password {
-                host: self.host.clone(),
-                path: self.password_file.clone(),
-                source,
-            })?;
-            Some(read.lines().next().unwrap_or_default().to_owned())
-        };
-        Ok(Registry {
-            host: self.host.clone(),
-            plain_http: self.plain_http,
-            ca_file: (!self.ca_file.as_os_str().is_empty()).then(|| self.ca_file.clone()),
-            username: text(&self.username),
-            password,
-        })
     }
 }
 

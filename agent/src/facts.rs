@@ -48,7 +48,7 @@ pub(crate) fn facts(config: &Config, address: Ipv4Addr, system: &System) -> Node
         capacity: config.capacity(machine),
         address: Some(address),
         ipv6_address: None,
-        tunnel: None,
+        tunnel: config.tunnel(address).ok().flatten(),
         agent_version: env!("CARGO_PKG_VERSION").to_owned(),
         runtime_version: String::new(),
         boot_id: boot_id(),
@@ -63,16 +63,26 @@ pub(crate) fn boot_id() -> String {
 
 /// Samples until the token is cancelled.
 pub(crate) struct Sampler {
-    pub(crate) containerd: Containerd,
-    pub(crate) network: Arc<Network>,
-    pub(crate) messages: mpsc::Sender<Message>,
-    pub(crate) outbox: Arc<Outbox>,
-    pub(crate) state_dir: PathBuf,
-    pub(crate) system: System,
-    pub(crate) devices: Watch,
+    containerd: Containerd,
+    network: Arc<Network>,
+    messages: mpsc::Sender<Message>,
+    outbox: Arc<Outbox>,
+    state_dir: PathBuf,
+    system: System,
+    devices: Watch,
 }
 
 impl Sampler {
+    /// A sampler of what this machine has.
+    pub(crate) fn new(
+        (containerd, network, messages, outbox): (Containerd, Arc<Network>, mpsc::Sender<Message>, Arc<Outbox>),
+        state_dir: PathBuf,
+        system: System,
+        devices: Watch,
+    ) -> Self {
+        Self { containerd, network, messages, outbox, state_dir, system, devices }
+    }
+
     pub(crate) async fn run(mut self, token: CancellationToken) -> Result<(), std::convert::Infallible> {
         let (mut before, mut look) = (BTreeMap::new(), Look::default());
         let mut ticks = interval(EVERY);

@@ -1,6 +1,13 @@
 //! Follows the table with the listeners of published HTTP ports.
 
-use std::{collections::BTreeSet, convert::Infallible, io, net::SocketAddrV4, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    convert::Infallible,
+    io,
+    net::SocketAddrV4,
+    sync::Arc,
+    time::Duration,
+};
 
 use agent_core::effect::Balancing;
 use agent_gateway::{Front, Gateway, Refused, Upstream};
@@ -41,7 +48,7 @@ impl HttpPorts {
                 changed = self.wanted.changed() => if changed.is_err() { return Ok(()) },
                 _ = ticks.tick(), if missing => {}
             }
-            let fronts = self.wanted.borrow_and_update().as_ref().map(|(_, wanted)| fronts(&wanted.services));
+            let fronts = self.wanted.borrow_and_update().as_ref().map(|(_, wanted)| fronts(wanted));
             let refused = gateway.follow(fronts.unwrap_or_default());
             missing = !refused.is_empty();
             self.tell(&refused);
@@ -69,10 +76,10 @@ fn line(refused: &Refused) -> String {
 }
 
 /// What is to be listened on, and who is asked.
-fn fronts(services: &[Arc<Service>]) -> Vec<Front> {
+fn fronts(wanted: &Balancing) -> Vec<Front> {
     let mut taken = BTreeSet::new();
     let mut fronts = Vec::new();
-    for service in services {
+    for service in &wanted.services {
         for port in service.ports.iter().filter(|port| port.http) {
             // The scheduler lets nobody publish what another publishes.
             if let Some(publish) = port.publish.filter(|publish| taken.insert(*publish)) {
@@ -81,7 +88,7 @@ fn fronts(services: &[Arc<Service>]) -> Vec<Front> {
                     port: publish,
                     bind: port.bind.clone(),
                     allow: port.allow.clone(),
-                    upstreams: upstreams(service, port),
+                    upstreams: upstreams(service, port, &wanted.tunnels.detours),
                 });
             }
         }
@@ -90,7 +97,7 @@ fn fronts(services: &[Arc<Service>]) -> Vec<Front> {
 }
 
 /// Who is asked: those who are ready, or, if the service wants that, those who run while nobody is.
-fn upstreams(service: &Service, port: &ServicePort) -> Vec<Upstream> {
+fn upstreams(service: &Service, port: &ServicePort, detours: &BTreeMap<SocketAddrV4, SocketAddrV4>) -> Vec<Upstream> {
     // Those without weight are not used from here: there are nearer ones.
     let used = service.endpoints.iter().filter(|endpoint| endpoint.weight > 0);
     let (unready, ready): (Vec<_>, Vec<_>) = used.partition(|endpoint| endpoint.last_resort);
@@ -98,9 +105,9 @@ fn upstreams(service: &Service, port: &ServicePort) -> Vec<Upstream> {
         WhenNoneReady::Keep if ready.is_empty() => unready,
         WhenNoneReady::Keep | WhenNoneReady::Refuse => ready,
     };
-    let upstream = |endpoint: &Endpoint| Upstream {
-        address: SocketAddrV4::new(endpoint.address, port.container),
-        weight: endpoint.weight,
+    let upstream = |endpoint: &Endpoint| {
+        let place = SocketAddrV4::new(endpoint.address, port.container);
+        Upstream { address: detours.get(&place).copied().unwrap_or(place), weight: endpoint.weight }
     };
     usable.into_iter().map(upstream).collect()
 }
@@ -109,6 +116,7 @@ fn upstreams(service: &Service, port: &ServicePort) -> Vec<Upstream> {
 mod tests {
     use std::net::Ipv4Addr;
 
+    use agent_core::tunnels::Tunnels;
     use api_types::{balance::BalancePolicy, container::Protocol};
 
     use super::*;
@@ -140,9 +148,19 @@ mod tests {
             across_sites: false,
             access: None,
         };
+        let balancing = |service: &Service| Balancing {
+            cluster_range: "10.42.0.0/16".parse().expect("a range"),
+            service_range: "10.43.0.0/16".parse().expect("a range"),
+            ipv6_prefix: None,
+            subnet: "10.42.1.0/24".parse().expect("a range"),
+            services: vec![Arc::new(service.clone())],
+            peers: Arc::from([]),
+            host_ports: Vec::new(),
+            tunnels: Tunnels::default(),
+        };
         let asked = |service: &Service| -> Vec<(u16, Vec<u8>)> {
             let last = |front: &Front| front.upstreams.iter().map(|one| one.address.ip().octets()[3]).collect();
-            fronts(&[Arc::new(service.clone())]).iter().map(|front| (front.port, last(front))).collect()
+            fronts(&balancing(service)).iter().map(|front| (front.port, last(front))).collect()
         };
 
         assert_eq!(asked(&service), [(80, vec![2])]);

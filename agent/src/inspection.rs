@@ -4,6 +4,7 @@ mod names;
 mod trace;
 
 use std::{
+    collections::{BTreeMap, BTreeSet},
     convert::Infallible,
     net::{Ipv4Addr, SocketAddrV4},
     sync::Arc,
@@ -12,6 +13,7 @@ use std::{
 
 use agent_core::effect::Balancing;
 use agent_network::{Asker, Network, Try};
+use agent_tunnel::State;
 use api_types::{
     container::Protocol,
     id::NodeId,
@@ -42,6 +44,8 @@ pub(crate) struct Inspector {
     pub(crate) network: Arc<Network>,
     /// By what this node balances.
     pub(crate) table: watch::Receiver<Option<(u64, Arc<Balancing>)>>,
+    /// What the tunnels to other sites reach.
+    pub(crate) tunnelled: watch::Receiver<State>,
 }
 
 /// One try and what it is for.
@@ -92,8 +96,10 @@ impl Inspector {
 
     async fn verify(&self, balancing: &Balancing) -> Vec<NetworkCheck> {
         let mut checks = vec![self.kernel().await];
+        checks.extend(self.tunnels(balancing));
+        let detours = &balancing.tunnels.detours;
         let mut planned = self.nodes(balancing);
-        planned.extend(balancing.services.iter().flat_map(|service| services(service)));
+        planned.extend(balancing.services.iter().flat_map(|service| services(service, detours)));
         planned.truncate(TRIES_MAX);
         let answers = self.network.reach(planned.iter().map(|one| one.wanted.clone()).collect()).await;
         checks.extend(planned.into_iter().zip(answers).map(|(one, answer)| match answer {
@@ -115,6 +121,25 @@ impl Inspector {
             ),
             Err(error) => failed(error.to_string(), "see `wherry describe node` and the agent's log"),
         }
+    }
+
+    /// Each node of another site that is asked by a tunnel: whether connections to it wait.
+    fn tunnels(&self, balancing: &Balancing) -> Vec<NetworkCheck> {
+        let state = self.tunnelled.borrow().clone();
+        let asked: BTreeSet<&NodeId> = balancing.tunnels.remote.iter().map(|endpoint| &endpoint.node).collect();
+        let check = |node: &&NodeId| match state.unreachable.get(*node) {
+            Some(reason) => {
+                let remedy = "let one of both nodes reach the other's tunnel port (TCP 7449 unless its configuration says \
+                              otherwise), and see `tunnel_address` in its configuration";
+                NetworkCheck::failed(CheckKind::Tunnel, node.as_str(), reason.clone(), remedy)
+            }
+            None if state.reached.contains(*node) => NetworkCheck::passed(CheckKind::Tunnel, node.as_str(), 0),
+            None => {
+                let remedy = "ask again in a few seconds";
+                NetworkCheck::failed(CheckKind::Tunnel, node.as_str(), "it is being dialled", remedy)
+            }
+        };
+        asked.iter().map(check).collect()
     }
 
     /// Each other node, and its range of instances from this node's.
@@ -154,7 +179,7 @@ impl Inspector {
 }
 
 /// Each port of a service that somebody answers, as an instance asks it, and each endpoint, as the node asks it.
-fn services(service: &Service) -> Vec<Planned> {
+fn services(service: &Service, detours: &BTreeMap<SocketAddrV4, SocketAddrV4>) -> Vec<Planned> {
     let mut planned = Vec::new();
     let asked = service.ports.iter().filter(|port| port.protocol == Protocol::Tcp && !service.endpoints.is_empty());
     for port in asked {
@@ -173,6 +198,7 @@ fn services(service: &Service) -> Vec<Planned> {
             SocketAddrV4::new(service.address, port.service),
         ));
         planned.extend(service.endpoints.iter().map(|endpoint| {
+            let place = SocketAddrV4::new(endpoint.address, port.container);
             connect(
                 CheckKind::Endpoint,
                 format!("{} {subject}", endpoint.instance),
@@ -181,7 +207,7 @@ fn services(service: &Service) -> Vec<Planned> {
                     port.container, endpoint.instance
                 ),
                 Asker::Node,
-                SocketAddrV4::new(endpoint.address, port.container),
+                detours.get(&place).copied().unwrap_or(place),
             )
         }));
     }

@@ -24,6 +24,7 @@ mod perform;
 mod probe_runner;
 mod run;
 mod session;
+mod tunnels;
 
 use std::process::ExitCode;
 

@@ -34,7 +34,8 @@ use crate::{
     neighbours::Neighbours,
     observer::Observer,
     perform::{Latest, Performer, Tools},
-    session::{Held, Link, Session, archive, outbox::Outbox},
+    session::{Held, Link, Session, Trust, archive, outbox::Outbox},
+    tunnels::Tunnels,
 };
 
 /// Questions about the network that wait for their turn.
@@ -102,17 +103,32 @@ struct Followers {
     messages: mpsc::Sender<Message>,
     balancing: watch::Receiver<Option<(u64, Arc<Balancing>)>>,
     questions: mpsc::Receiver<Question>,
+    /// This node's certificate, whenever it is renewed, and the time by which others' are judged.
+    certificate: (watch::Receiver<Membership>, Arc<ClockFloor>),
+    tunnel_port: u16,
 }
 
 impl Followers {
     fn start(self, parts: &mut Supervisor, token: &CancellationToken) {
-        let Self { node, network, outbox, messages, balancing, questions } = self;
+        let Self { node, network, outbox, messages, balancing, questions, certificate, tunnel_port } = self;
+        let (membership, floor) = certificate;
+        let tunnels = Tunnels {
+            wanted: balancing.clone(),
+            membership,
+            floor,
+            port: tunnel_port,
+            reached: watch::Sender::default(),
+            messages: messages.clone(),
+            outbox: outbox.clone(),
+        };
         let balancer =
             Balancer { network: network.clone(), wanted: balancing.clone(), messages, outbox: outbox.clone() };
         let http_ports = HttpPorts { wanted: balancing.clone(), outbox: outbox.clone() };
-        let inspector = Inspector { questions, outbox, node, network, table: balancing };
+        let tunnelled = tunnels.reached.subscribe();
+        let inspector = Inspector { questions, outbox, node, network, table: balancing, tunnelled };
         parts.spawn_once("balancer", balancer.run(token.clone()));
         parts.spawn_once("http ports", http_ports.run(token.clone()));
+        parts.spawn_once("tunnels", tunnels.run(token.clone()));
         parts.spawn_once("inspector", inspector.run(token.clone()));
     }
 }
@@ -182,6 +198,19 @@ fn followed(names: Names, set: Option<&AssignmentSet>) -> Arc<Names> {
     Arc::new(names)
 }
 
+fn observer(
+    (containerd, network, messages, outbox): (&Containerd, &Arc<Network>, &mpsc::Sender<Message>, &Arc<Outbox>),
+    latest: &Latest,
+) -> Observer {
+    Observer {
+        containerd: containerd.clone(),
+        network: network.clone(),
+        messages: messages.clone(),
+        outbox: outbox.clone(),
+        wanted: latest.observe.clone(),
+    }
+}
+
 /// Starts the parts; each says in its own file what it does.
 fn parts(
     config: &Config,
@@ -197,14 +226,11 @@ fn parts(
     let (latest, link, clock) = (Latest::new(), Link::default(), Clock::start());
 
     let (shelf, keeper) = Keeper::new(&last);
-    let observer = Observer {
-        containerd: containerd.clone(),
-        network: network.clone(),
-        messages: messages.clone(),
-        outbox: outbox.clone(),
-        wanted: latest.observe.clone(),
-    };
+    let observer = observer((&containerd, &network, &messages, &outbox), &latest);
     let (inspections, questions) = mpsc::channel(INSPECTIONS_MAX);
+    let floor = Arc::new(ClockFloor::new(membership.clock_floor()));
+    let renewed = watch::Sender::new(membership.clone());
+    let certificate = (renewed.subscribe(), floor.clone());
     let followers = Followers {
         node: membership.node.clone(),
         network: network.clone(),
@@ -212,21 +238,15 @@ fn parts(
         messages: messages.clone(),
         balancing: latest.balancing.subscribe(),
         questions,
+        certificate,
+        tunnel_port: config.network.tunnel_port,
     };
     let (own, wanted) = (membership.node.clone(), latest.balancing.subscribe());
     let names = Names::new(own, address, wanted, outbox.clone(), network.clone());
     let names = followed(names, assignments.as_ref());
-    let (state_dir, sent) = (config.agent.state_dir.clone(), messages.clone());
-    let (runtime, told) = (containerd.clone(), outbox.clone());
-    let sampler = Sampler {
-        containerd: runtime,
-        network: network.clone(),
-        messages: sent,
-        outbox: told,
-        state_dir,
-        system,
-        devices,
-    };
+    let state_dir = config.agent.state_dir.clone();
+    let sampling = (containerd.clone(), network.clone(), messages.clone(), outbox.clone());
+    let sampler = Sampler::new(sampling, state_dir, system, devices);
     let services = services.map(Arc::new);
     let settings = Settings { node_address: Some(node.address), ..Settings::new(membership.node.clone()) };
     let core = Agent::new(settings, assignments.clone(), services.clone(), addresses, clock.now());
@@ -245,10 +265,10 @@ fn parts(
     latest.table.send_replace(services.clone());
     let performer = Performer::new(tools, latest, shelf, outbox.clone());
     let control_loop = ControlLoop { core, clock, messages: inbox, performer, outbox: outbox.clone() };
-    let floor = Arc::new(ClockFloor::new(membership.clock_floor()));
     let (boot_id, held) = (facts::boot_id(), Held::new(assignments, services));
+    let trust = Trust { floor, renewed };
     let session =
-        Session { membership, held, outbox, messages, containerd, link, archive_dir, boot_id, floor, inspections };
+        Session { membership, trust, held, outbox, messages, containerd, link, archive_dir, boot_id, inspections };
 
     let mut parts = Supervisor::new(token.clone());
     parts.spawn_once("control loop", control_loop.run(token.clone()));

@@ -33,7 +33,7 @@ use proto::{
 use relays::Relays;
 use thiserror::Error;
 use tokio::{
-    sync::{mpsc, oneshot},
+    sync::{mpsc, oneshot, watch},
     time::{Instant, sleep, sleep_until, timeout},
 };
 use tokio_util::sync::CancellationToken;
@@ -63,6 +63,14 @@ pub(crate) struct Held {
     highest_epoch: Epoch,
 }
 
+/// What this node shows and by which time it judges what others show.
+#[derive(Debug)]
+pub(crate) struct Trust {
+    pub(crate) floor: Arc<ClockFloor>,
+    /// Told whenever the certificate was renewed.
+    pub(crate) renewed: watch::Sender<Membership>,
+}
+
 /// What the session works with.
 #[derive(Debug)]
 pub(crate) struct Session {
@@ -74,7 +82,8 @@ pub(crate) struct Session {
     pub(crate) link: Link,
     pub(crate) archive_dir: PathBuf,
     pub(crate) boot_id: String,
-    pub(crate) floor: Arc<ClockFloor>,
+    /// What this node shows and by which time it judges what others show.
+    pub(crate) trust: Trust,
     /// Questions about the network, with the service table as it was sent.
     pub(crate) inspections: mpsc::Sender<Question>,
 }
@@ -170,7 +179,7 @@ impl Session {
 
     /// One session from dial to end.
     async fn once(&mut self) -> Ended {
-        let dispatcher = match dial(&self.membership, self.floor.clone()).await {
+        let dispatcher = match dial(&self.membership, self.trust.floor.clone()).await {
             Ok(dispatcher) => dispatcher,
             Err(error) => return error.into(),
         };
@@ -205,12 +214,12 @@ impl Session {
         }
         self.held.highest_epoch = welcome.epoch;
         let seconds = welcome.scheduler_time.0 / 1000;
-        if seconds > self.floor.seconds() + CLOCK_STEP_S
+        if seconds > self.trust.floor.seconds() + CLOCK_STEP_S
             && let Err(error) = self.membership.keep_clock_floor(seconds)
         {
             tracing::warn!(%error, "the scheduler's time cannot be kept");
         }
-        self.floor.raise(seconds);
+        self.trust.floor.raise(seconds);
         let scheduler = &self.membership.session_address;
         tracing::info!(scheduler, epoch = welcome.epoch.0, session = welcome.session.0, "session open");
         self.link.set(Some(dispatcher.clone()));
@@ -285,7 +294,10 @@ impl Session {
     async fn renew(&mut self, dispatcher: &Dispatcher) -> Instant {
         if renewal::is_due(&self.membership) {
             match renewal::renew(dispatcher.clone(), &mut self.membership).await {
-                Ok(()) => tracing::info!("this node's certificate was renewed"),
+                Ok(()) => {
+                    tracing::info!("this node's certificate was renewed");
+                    self.trust.renewed.send_replace(self.membership.clone());
+                }
                 Err(error) => {
                     self.outbox.condition("identity", Err(error.to_string()));
                     return Instant::now() + renewal::RETRY;

@@ -374,6 +374,7 @@ fn inspected() -> NetworkInspected {
         CheckKind::Service,
         CheckKind::Endpoint,
         CheckKind::Names,
+        CheckKind::Tunnel,
     ];
     let mut checks = kinds.map(|kind| NetworkCheck::passed(kind, "edge-2", 7)).to_vec();
     checks.push(NetworkCheck::failed(CheckKind::Node, "edge-3", "silent", "look at its cable"));

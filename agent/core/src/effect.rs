@@ -13,7 +13,7 @@ use api_types::{
     service::{Peer, Service, ServiceTable},
 };
 
-use crate::machine::Version;
+use crate::{machine::Version, tunnels::Tunnels};
 
 /// One wish, as plain data. Its outcome returns as an [`crate::input::Input`]; success is never assumed.
 #[derive(Clone, Debug, PartialEq)]
@@ -123,6 +123,8 @@ pub struct Balancing {
     pub peers: Arc<[Peer]>,
     /// Ports of this node that lead to one instance, sorted.
     pub host_ports: Vec<HostPort>,
+    /// What crosses sites by tunnels between agents.
+    pub tunnels: Tunnels,
 }
 
 /// A port of this node that leads to one instance.

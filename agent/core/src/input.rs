@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::Ipv4Addr,
+    net::{Ipv4Addr, SocketAddrV4},
     sync::Arc,
 };
 
@@ -140,6 +140,12 @@ pub enum Input {
     },
     /// The machine is being shut down: whoever runs here soon does no more.
     MachineEnds,
+    /// Which endpoints in other sites can be asked by a tunnel: this node listens for them, and their nodes are connected.
+    /// Always whole.
+    Tunnelled {
+        /// Where it listens, for each address and port of theirs.
+        detours: BTreeMap<SocketAddrV4, SocketAddrV4>,
+    },
     /// The kernel balances as [`crate::effect::Effect::ProgramServices`] said.
     ServicesProgrammed {
         /// Its number.

@@ -20,7 +20,8 @@
 //! | `instances`, `lifecycle` | what is known of one instance, and what is its next move? |
 //! | `reconcile` | what is to be done on the whole node? |
 //! | `images`, `addresses`, `restart`, `probes` | which image is here, which address is free, when is the next start, who is well? |
-//! | `services` | how does the kernel balance? |
+//! | `services`, `overlay` | how does the kernel balance, and which endpoints are used at all? |
+//! | `reach`, `tunnels` | how are other nodes' instances asked, and what crosses sites? |
 //! | `farewell` | what does the last signal wait for? |
 //! | `watch` | which neighbours can be reached? A machine of its own |
 //! | `report` | what is the scheduler told? |
@@ -45,6 +46,7 @@ mod recovery;
 mod report;
 mod restart;
 mod services;
+pub mod tunnels;
 pub mod watch;
 
 pub use machine::{Agent, Settings, Version};

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::Ipv4Addr,
+    net::{Ipv4Addr, SocketAddrV4},
     sync::Arc,
 };
 
@@ -136,6 +136,8 @@ pub struct Agent {
     pub(crate) machine_ends: bool,
     /// Neighbours that cannot be reached: nobody here balances to them.
     pub(crate) unreachable: BTreeSet<NodeId>,
+    /// Endpoints in other sites that a tunnel reaches, and where it begins here.
+    pub(crate) detours: BTreeMap<SocketAddrV4, SocketAddrV4>,
     pub(crate) session: Option<Session>,
 }
 
@@ -167,6 +169,7 @@ impl Agent {
             counting: Counting::default(),
             machine_ends: false,
             unreachable: BTreeSet::new(),
+            detours: BTreeMap::new(),
             session: None,
         };
         if let Some(set) = assignments.filter(|set| set.node == agent.settings.node) {
@@ -267,6 +270,7 @@ impl Agent {
                 }
             }
             Input::Unreachable { nodes } => self.unreachable = nodes,
+            Input::Tunnelled { detours } => self.detours = detours,
             Input::ConnectionsCounted { open } => self.connections_counted(&open, now),
             Input::ServicesProgrammed { number } => self.balancing.programmed(number),
             Input::ServicesFailed { reason: _ } => self.balancing.failed(&self.settings, now),

@@ -10,7 +10,8 @@ use std::{
 
 use api_types::{
     balance::WhenNoneReady,
-    id::{NodeId, WorkloadId},
+    id::{InstanceId, NodeId, WorkloadId},
+    net::Cidr,
     service::{Endpoint, Peer, Service, ServiceTable},
     time::Timestamp,
 };
@@ -21,6 +22,7 @@ use crate::{
     policy::{Ages, Viewpoint},
     reach::Neighbours,
     services::{Basis, Local, OwnEndpoint},
+    tunnels::{TunnelPeer, Tunnels},
 };
 
 /// The other nodes as this one sees them. Made anew only when the table's peers are others.
@@ -32,6 +34,8 @@ pub(crate) struct View {
     reached: Arc<[Peer]>,
     /// Those whose instances cannot be sent packets.
     apart: BTreeSet<NodeId>,
+    /// Those of them that are asked by a tunnel, and the range of each's instances; sorted by node.
+    pub(crate) tunnelled: Vec<(TunnelPeer, Cidr)>,
 }
 
 impl View {
@@ -44,7 +48,9 @@ impl View {
         let mut reached = neighbours.reached();
         reached.sort();
         let apart = neighbours.apart().into_iter().cloned().collect();
-        Arc::new(Self { of: table.peers.clone(), reached: reached.into(), apart })
+        let mut tunnelled: Vec<_> = neighbours.tunnelled().map(|peer| (TunnelPeer::of(peer), peer.subnet)).collect();
+        tunnelled.sort();
+        Arc::new(Self { of: table.peers.clone(), reached: reached.into(), apart, tunnelled })
     }
 }
 
@@ -57,13 +63,16 @@ struct Before<'b> {
     made: &'b Balancing,
     /// Services of which this node's own part is another one now.
     moved: BTreeSet<&'b WorkloadId>,
+    /// Whether some sites are joined by tunnels: what can be asked there follows from more than the table.
+    crosses: bool,
 }
 
 impl<'b> Before<'b> {
     /// `None` where all is to be looked at: other nodes are reached than before.
     fn of(before: &'b Basis, made: &'b Balancing, now: &'b Basis) -> Option<Self> {
         let same = Arc::ptr_eq(&before.view, &now.view) && before.unreachable == now.unreachable;
-        same.then(|| Self { table: &before.table, made, moved: before.local.moved(&now.local) })
+        let crosses = !now.view.tunnelled.is_empty();
+        same.then(|| Self { table: &before.table, made, moved: before.local.moved(&now.local), crosses })
     }
 
     /// What was made of a service that is the same as before; it is likely to stand where it stood.
@@ -72,7 +81,10 @@ impl<'b> Before<'b> {
         let by_id = |before: &Arc<Service>| before.id.cmp(&service.id);
         let at = if stays(index) { index } else { self.table.services.binary_search_by(by_id).ok()? };
         // The weights of one that starts slowly follow from the time.
-        if !stays(at) || service.balance.slow_start_ms.is_some() || self.moved.contains(&service.id) {
+        if !stays(at) || (self.crosses && service.across_sites) {
+            return None;
+        }
+        if service.balance.slow_start_ms.is_some() || self.moved.contains(&service.id) {
             return None;
         }
         let made = self.made.services.get(at).filter(|made| made.id == service.id);
@@ -110,12 +122,14 @@ impl Agent {
             sorted
         });
         let viewpoint = Viewpoint::of(&self.settings.node, &basis.table.peers);
+        let tunnels = Tunnels::of(&basis.table, &basis.view.tunnelled, &basis.local, &basis.detours);
+        let by_tunnel = tunnels.ready();
         let mut rise_at: Option<Timestamp> = None;
         let services = basis.table.services.iter().enumerate().map(|(index, service)| {
             if let Some(kept) = before.as_ref().and_then(|before| before.kept(index, service)) {
                 return kept.clone();
             }
-            let mut endpoints = self.endpoints(service, basis, &local);
+            let mut endpoints = self.endpoints(service, (basis, &by_tunnel), &local);
             endpoints.sort();
             let rise = ages.weigh((&service.id, &service.balance), &mut endpoints, now);
             rise_at = rise_at.into_iter().chain(rise).min();
@@ -134,6 +148,7 @@ impl Agent {
             services: services.collect(),
             peers: basis.view.reached.clone(),
             host_ports: basis.local.host_ports.clone(),
+            tunnels: tunnels.clone(),
         };
         ages.keep(&basis.table.services);
         balancing.services.sort_by(|one, other| one.id.cmp(&other.id));
@@ -141,9 +156,17 @@ impl Agent {
     }
 
     /// Who answers for a service, seen from here.
-    fn endpoints(&self, service: &Service, basis: &Basis, local: &[ByWorkload<'_>; 3]) -> Vec<Endpoint> {
+    fn endpoints(
+        &self,
+        service: &Service,
+        (basis, by_tunnel): (&Basis, &BTreeSet<&InstanceId>),
+        local: &[ByWorkload<'_>; 3],
+    ) -> Vec<Endpoint> {
         let own = &self.settings.node;
-        let sent_to = |endpoint: &&Endpoint| endpoint.node != *own && !basis.view.apart.contains(&endpoint.node);
+        let sent_to = |endpoint: &&Endpoint| {
+            let is_reached = !basis.view.apart.contains(&endpoint.node) || by_tunnel.contains(&endpoint.instance);
+            endpoint.node != *own && is_reached
+        };
         let remote: Vec<Endpoint> = service.endpoints.iter().filter(sent_to).cloned().collect();
         let remote = reached(remote, &basis.unreachable, local[0].contains_key(&service.id));
         usable(service, remote, local, own)

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::Ipv4Addr,
+    net::{Ipv4Addr, SocketAddrV4},
     sync::Arc,
 };
 
@@ -65,6 +65,7 @@ pub(crate) struct Basis {
     pub(crate) local: Local,
     pub(crate) unreachable: BTreeSet<NodeId>,
     pub(crate) view: Arc<View>,
+    pub(crate) detours: BTreeMap<SocketAddrV4, SocketAddrV4>,
 }
 
 /// This node's own part, which it knows best.
@@ -78,6 +79,17 @@ pub(crate) struct Local {
     pub(crate) unready: Vec<OwnEndpoint>,
     /// Ports of the node that lead to one instance; sorted.
     pub(crate) host_ports: Vec<HostPort>,
+}
+
+impl Local {
+    /// All that run, by workload: a connection that crosses sites is made to the one that it was balanced to.
+    pub(crate) fn by_workload(&self) -> BTreeMap<&WorkloadId, Vec<(&InstanceId, Ipv4Addr)>> {
+        let mut sorted: BTreeMap<_, Vec<_>> = BTreeMap::new();
+        for (workload, instance, address) in self.endpoints.iter().chain(&self.withdrawn).chain(&self.unready) {
+            sorted.entry(workload).or_default().push((instance, *address));
+        }
+        sorted
+    }
 }
 
 impl BalancingBooks {
@@ -154,13 +166,15 @@ impl Agent {
                 && basis.subnet == subnet
                 && basis.local == local
                 && basis.unreachable == self.unreachable
+                && basis.detours == self.detours
         };
         let unchanged = !rises && self.balancing.basis.as_ref().is_some_and(same);
         let mut ask = self.balancing.retry_at.is_some_and(|at| at <= now);
         if !unchanged {
             let version = (table.epoch, table.generation);
             let view = View::of(&table, &self.settings.node, self.balancing.basis.as_ref().map(|basis| &basis.view));
-            let basis = Basis { table, subnet, local, unreachable: self.unreachable.clone(), view };
+            let (unreachable, detours) = (self.unreachable.clone(), self.detours.clone());
+            let basis = Basis { table, subnet, local, unreachable, view, detours };
             let mut ages = std::mem::take(&mut self.balancing.ages);
             let (wanted, rise_at) = self.overlay(&basis, &mut ages, now);
             (self.balancing.ages, self.balancing.rise_at) = (ages, rise_at);

@@ -147,7 +147,7 @@ impl Kernel {
 fn not_on_link(peer: &Peer) -> String {
     format!(
         "{} is not on a directly connected network: `wherry site set SITE --reach vxlan` wraps what the nodes of one site \
-         send each other; for a node of another site, `--across apart`",
+         send each other; for a node of another site, `--across tunnel` or `--across apart`",
         peer.address
     )
 }

@@ -1,6 +1,10 @@
 //! What the kernel shall become, and what stood in the way.
 
-use std::{net::Ipv4Addr, path::PathBuf};
+use std::{
+    collections::BTreeMap,
+    net::{Ipv4Addr, SocketAddrV4},
+    path::PathBuf,
+};
 
 use api_types::{
     balance::Bind,
@@ -86,6 +90,8 @@ pub struct Plan {
     pub peers: Vec<Peer>,
     /// Ports of this node that lead to one instance.
     pub host_ports: Vec<HostPort>,
+    /// Endpoints that no packet reaches, and where on this node somebody listens who passes connections on to them.
+    pub detours: BTreeMap<SocketAddrV4, SocketAddrV4>,
 }
 
 /// A port of this node that leads to one instance.

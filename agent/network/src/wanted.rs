@@ -101,20 +101,21 @@ pub(crate) type Door = (Protocol, u16, Opening);
 impl Asked {
     /// Reads a plan. Two parts of it that ask for the same port of the node: the first has it, the other is a conflict.
     pub(crate) fn of(plan: &Plan) -> (Self, Vec<PortConflict>) {
-        let (asked, conflicts) = Self::read(&plan.services, &plan.host_ports, |_| true);
+        let (asked, conflicts) = Self::read(&plan.services, (&plan.host_ports, &plan.detours), |_| true);
         (Self { subnet: Some(plan.subnet), passes: passes::of(plan, Version::Four), ..asked }, conflicts)
     }
 
     /// Reads what of a plan is made by IPv6: services that ask for it, with those endpoints that can be `reached` by it.
     pub(crate) fn mirrored(plan: &Plan, reached: impl Fn(Ipv4Addr) -> bool) -> Self {
-        let (asked, _) = Self::read(plan.services.iter().filter(|service| service.ipv6), &[], reached);
+        let (asked, _) =
+            Self::read(plan.services.iter().filter(|service| service.ipv6), (&[], &BTreeMap::new()), reached);
         // Instances have an IPv6 address whether their service answers by it or not.
         Self { subnet: Some(plan.subnet), passes: passes::of(plan, Version::Six), ..asked }
     }
 
     fn read<'p>(
         services: impl IntoIterator<Item = &'p Service>,
-        host_ports: &[HostPort],
+        (host_ports, detours): (&[HostPort], &BTreeMap<SocketAddrV4, SocketAddrV4>),
         reached: impl Fn(Ipv4Addr) -> bool,
     ) -> (Self, Vec<PortConflict>) {
         let (mut asked, mut ledger) = (Self::default(), Ledger::default());
@@ -125,7 +126,10 @@ impl Asked {
                     .endpoints
                     .iter()
                     .filter(|found| found.weight > 0 && reached(found.address))
-                    .map(|found| (SocketAddrV4::new(found.address, port.container), found.weight))
+                    .map(|found| {
+                        let place = SocketAddrV4::new(found.address, port.container);
+                        (detours.get(&place).copied().unwrap_or(place), found.weight)
+                    })
                     .collect();
                 endpoints.sort_unstable();
                 endpoints.dedup_by_key(|(endpoint, _)| *endpoint);

@@ -43,9 +43,26 @@ fn settings_that_make_no_sense_are_named() {
     };
 
     assert_eq!(problem("network.address = 'x'"), "network.address: `x` is not an IPv4 address");
+    assert_eq!(
+        problem("network.tunnel_address = 'gate.example'"),
+        "network.tunnel_address: `gate.example` is not an IPv4 address and port such as 203.0.113.7:7449"
+    );
     assert_eq!(problem("agent.run_dir = 'run'"), "agent.run_dir: `run` must be an absolute path");
     assert_eq!(problem("[[registry]]\nplain_http = true"), "registry: each entry needs its `host`");
     assert_eq!(problem("[[device]]\nname = 'x'"), "device x: it needs its `kind` (camera, gpu, licence)");
+}
+
+#[test]
+fn a_tunnel_is_dialled_at_the_nodes_address_unless_another_is_said_or_none() {
+    let tunnel = |text: &str| {
+        let place = toml_from(text).tunnel([192, 0, 2, 3].into()).expect("an address");
+        place.map(|place| place.to_string())
+    };
+
+    assert_eq!(tunnel("").as_deref(), Some("192.0.2.3:7449"));
+    assert_eq!(tunnel("network.tunnel_port = 9000").as_deref(), Some("192.0.2.3:9000"));
+    assert_eq!(tunnel("network.tunnel_address = '203.0.113.7:443'").as_deref(), Some("203.0.113.7:443"));
+    assert_eq!(tunnel("network = { tunnel_address = '203.0.113.7:443', tunnel_port = 0 }"), None);
 }
 
 #[test]

@@ -99,6 +99,13 @@ fn matched<'a>(
 async fn endpoint(network: &Network, balancing: &Balancing, target: SocketAddrV4) -> TraceStep {
     let instance = balancing.services.iter().flat_map(|service| &service.endpoints);
     let instance = instance.into_iter().find(|endpoint| endpoint.address == *target.ip());
+    if let (Some(found), Some(here)) = (instance, balancing.tunnels.detours.get(&target)) {
+        let what = format!(
+            "to {} ({target}) on {}: by a tunnel that begins at {here} of this node",
+            found.instance, found.node
+        );
+        return passed("route", what);
+    }
     let who =
         instance.map_or_else(|| target.to_string(), |found| format!("{} ({target}) on {}", found.instance, found.node));
     match network.way_to(*target.ip()).await {

@@ -133,8 +133,8 @@ impl Bed {
             messages,
             link: Link::default(),
             boot_id: "boot".to_owned(),
-            floor: Arc::default(),
             inspections: mpsc::channel(1).0,
+            trust: Trust { floor: Arc::default(), renewed: watch::Sender::new(membership.clone()) },
             membership,
         };
         let token = CancellationToken::new();

@@ -1,6 +1,7 @@
 //! Who a program is: tokens, pins of keys, and the rules of every TLS handshake in the system.
 
 pub mod clock;
+mod peer_verifier;
 pub mod pin;
 pub mod tls;
 pub mod token;

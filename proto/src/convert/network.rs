@@ -92,6 +92,7 @@ impl From<NetworkCheck> for v1::NetworkCheck {
             CheckKind::Service => v1::CheckKind::Service,
             CheckKind::Endpoint => v1::CheckKind::Endpoint,
             CheckKind::Names => v1::CheckKind::Names,
+            CheckKind::Tunnel => v1::CheckKind::Tunnel,
         };
         let (reason, remedy) = check.failure.map(|failure| (failure.reason, failure.remedy)).unwrap_or_default();
         Self {
@@ -117,6 +118,7 @@ impl TryFrom<v1::NetworkCheck> for NetworkCheck {
             v1::CheckKind::Service => CheckKind::Service,
             v1::CheckKind::Endpoint => CheckKind::Endpoint,
             v1::CheckKind::Names => CheckKind::Names,
+            v1::CheckKind::Tunnel => CheckKind::Tunnel,
         };
         let reason = bounded("reason", wire.reason)?;
         let remedy = bounded("remedy", wire.remedy)?;

@@ -26,6 +26,8 @@ use crate::{
 
 /// Where the scheduler is on the local network.
 pub const SCHEDULER: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 2);
+/// Where the node behind a router is on its own network.
+const HIDDEN: Ipv4Addr = Ipv4Addr::new(10, 78, 0, 2);
 /// Where the registry is.
 pub const REGISTRY: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 3);
 /// Where somebody is who is no part of the cluster and uses its services.
@@ -204,6 +206,19 @@ impl Bed {
         let address = Ipv4Addr::from(u32::from(FIRST_NODE) + offset);
         let mut node = Node::new(&self.name, name, &self.folder.join(name), address);
         node.plug_in(&self.lan)?;
+        node.start_containerd()?;
+        self.nodes.insert(name.to_owned(), node);
+        Ok(())
+    }
+
+    /// Adds a machine with containerd that has not joined, on a network of its own behind a router: it reaches all others, and
+    /// they do not reach it. One of a bed.
+    ///
+    /// # Errors
+    /// If a part of it cannot be made or started.
+    pub fn add_hidden_machine(&mut self, name: &str) -> io::Result<()> {
+        let mut node = Node::new(&self.name, name, &self.folder.join(name), HIDDEN);
+        self.lan.attach_behind_nat(name, HIDDEN)?;
         node.start_containerd()?;
         self.nodes.insert(name.to_owned(), node);
         Ok(())

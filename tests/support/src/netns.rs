@@ -17,6 +17,8 @@ pub const FOLDER: &str = "/run/netns";
 const BRIDGE: &str = "br0";
 /// The way out of the local network.
 const ROUTER: &str = "10.77.0.1";
+/// The same of the network behind it.
+const HIDDEN_ROUTER: &str = "10.78.0.1";
 
 /// Where the namespace `name` is.
 #[must_use]
@@ -97,6 +99,32 @@ impl Lan {
         ip(&["-n", &own, "link", "set", "lo", "up"])?;
         ip(&["-n", &own, "link", "set", "eth0", "up"])?;
         ip(&["-n", &own, "route", "add", "default", "via", ROUTER])
+    }
+
+    /// Makes a namespace for `member` on a network of its own behind the router, which puts its own address in place of the
+    /// member's and lets nobody in who was not asked from inside.
+    ///
+    /// # Errors
+    /// If `ip` or `nft` fails, or the router cannot be told to forward.
+    pub fn attach_behind_nat(&self, member: &str, address: Ipv4Addr) -> io::Result<()> {
+        let (own, port, lan) = (self.namespace(member), port(member), self.namespace("lan"));
+        inside(&path(&lan), || std::fs::write("/proc/sys/net/ipv4/ip_forward", "1"))??;
+        ip(&["netns", "add", &own])?;
+        ip(&["-n", &lan, "link", "add", &port, "type", "veth", "peer", "name", "eth0", "netns", &own])?;
+        ip(&["-n", &lan, "addr", "add", &format!("{HIDDEN_ROUTER}/24"), "dev", &port])?;
+        ip(&["-n", &lan, "link", "set", &port, "up"])?;
+        ip(&["-n", &own, "addr", "add", &format!("{address}/24"), "dev", "eth0"])?;
+        ip(&["-n", &own, "link", "set", "lo", "up"])?;
+        ip(&["-n", &own, "link", "set", "eth0", "up"])?;
+        ip(&["-n", &own, "route", "add", "default", "via", HIDDEN_ROUTER])?;
+        let rules = format!(
+            "add table ip hide\ndelete table ip hide\ntable ip hide {{\n\
+             chain out {{ type nat hook postrouting priority 100; iifname \"{port}\" masquerade; }}\n\
+             chain pass {{ type filter hook forward priority 0; oifname \"{port}\" ct state new drop; }}\n}}\n"
+        );
+        let nft = inside(&path(&lan), || Command::new("nft").arg(&rules).output())??;
+        let said = String::from_utf8_lossy(&nft.stderr).into_owned();
+        if nft.status.success() { Ok(()) } else { Err(io::Error::other(format!("nft: {}", said.trim()))) }
     }
 
     /// Pulls `member`'s plug: nothing comes or goes, not even the end of a connection.

@@ -35,6 +35,8 @@ mod requests;
 mod stage;
 #[path = "stories/tables.rs"]
 mod tables;
+#[path = "stories/tunnels.rs"]
+mod tunnels;
 
 use std::{
     env,
@@ -83,6 +85,7 @@ const STORIES: &[Story] = &[
     ("a_node_behind_a_router_is_reached_when_its_site_wraps", reach::a_node_behind_a_router),
     ("a_workload_in_its_nodes_own_network_is_balanced_like_any", reach::a_workload_in_its_nodes_own_network),
     ("docker_and_wherry_on_one_node_leave_each_other_alone", docker::docker_and_wherry_leave_each_other_alone),
+    ("a_service_that_asks_for_it_crosses_sites_by_a_tunnel", tunnels::a_service_crosses_sites),
     ("workloads_that_shun_each_other_never_share_a_node", placement::workloads_that_shun_each_other),
     ("a_volume_keeps_its_data_and_its_replica_through_updates_and_reboots", placement::a_volume_stays),
     ("what_is_urgent_displaces_what_is_less_and_gives_the_room_back", moves::what_is_urgent_displaces),

@@ -155,6 +155,7 @@ pub const IMPORTS: &[Row] = &[
             "agent-gateway",
             "agent-names",
             "agent-network",
+            "agent-tunnel",
             "api-daemon",
             "api-types",
             "proto",
@@ -220,6 +221,13 @@ pub const IMPORTS: &[Row] = &[
             "tracing",
         ],
         tests: &["rcgen", "tests-support"],
+    },
+    Row {
+        package: "agent-tunnel",
+        folder: "agent/tunnel",
+        own: &["api-daemon", "api-types"],
+        outside: &["rustls", "socket2", "thiserror", "tokio", "tokio-rustls", "tokio-util", "tracing"],
+        tests: &["rcgen"],
     },
     Row {
         package: "agent-gateway",

@@ -7,4 +7,5 @@ mod stories_balancing;
 mod stories_devices;
 mod stories_ending;
 mod stories_recovery;
+mod stories_tunnels;
 mod stories_watch;

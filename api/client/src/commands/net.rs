@@ -78,9 +78,10 @@ fn show(session: &Session<'_>, verdict: &NetworkVerdict) {
     ];
     let row = |report: &NetworkReport| {
         let counts = columns.map(|kind| {
-            // A node is reached if its address and its range are.
+            // A node is reached if its address and its range are, or if a tunnel leads there.
             let of = |check: &&NetworkCheck| {
-                check.kind == kind || (kind == CheckKind::Node && check.kind == CheckKind::Range)
+                check.kind == kind
+                    || (kind == CheckKind::Node && matches!(check.kind, CheckKind::Range | CheckKind::Tunnel))
             };
             let all = report.checks.iter().filter(of).count();
             let passed = report.checks.iter().filter(of).filter(|check| check.failure.is_none()).count();
@@ -129,6 +130,9 @@ fn cell(report: &NetworkReport, to: &NodeId) -> String {
         return "-".to_owned();
     }
     let between = |kind| report.checks.iter().find(|check| check.kind == kind && check.subject == to.as_str());
+    if let Some(tunnel) = between(CheckKind::Tunnel) {
+        return if tunnel.failure.is_none() { "tunnel" } else { "FAILED" }.to_owned();
+    }
     match (between(CheckKind::Node), between(CheckKind::Range)) {
         (None, _) | (_, None) => "not tried".to_owned(),
         (Some(node), Some(range)) => match (&node.failure, &range.failure) {
@@ -153,6 +157,7 @@ fn subject(check: &NetworkCheck) -> String {
         CheckKind::Service => format!("to service {}", check.subject),
         CheckKind::Endpoint => format!("to endpoint {}", check.subject),
         CheckKind::Names => format!("name {}", check.subject),
+        CheckKind::Tunnel => format!("by a tunnel to node {}", check.subject),
     }
 }
 

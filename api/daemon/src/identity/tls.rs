@@ -1,4 +1,5 @@
-//! The four TLS set-ups of the system: the API, sessions at the scheduler, a node's first contact, a node's session.
+//! The TLS set-ups of the system: the API, sessions at the scheduler, a node's first contact, a node's session, and both ends
+//! of a tunnel between two nodes.
 
 use std::{fmt, sync::Arc};
 
@@ -16,6 +17,7 @@ use x509_parser::{certificate::X509Certificate, extensions::GeneralName, prelude
 
 use super::{
     clock::ClockFloor,
+    peer_verifier::PeerVerifier,
     pin::{Pin, PinError},
     verifier::{NodeVerifier, SchedulerVerifier, Trust, scheduler_name},
 };
@@ -210,10 +212,53 @@ pub fn session_client(
     Ok(Arc::new(config))
 }
 
+/// The protocol that is spoken in a tunnel between two nodes.
+const TUNNEL_PROTOCOL: &[u8] = b"wherry-tunnel/1";
+
+/// The end of a tunnel that is dialled: only nodes of the cluster. Which node it is, [`NodeIdentity::of`] says afterwards. No
+/// session is resumed, so that each handshake shows the certificate.
+///
+/// # Errors
+/// When certificate, key or CA are of no use.
+pub fn tunnel_server(
+    credentials: Credentials,
+    authorities: Vec<CertificateDer<'static>>,
+    floor: Arc<ClockFloor>,
+) -> Result<Arc<ServerConfig>, TlsError> {
+    let mut config = ServerConfig::builder_with_provider(provider())
+        .with_protocol_versions(&[&rustls::version::TLS13])?
+        .with_client_cert_verifier(Arc::new(PeerVerifier::new(authorities, floor)?))
+        .with_single_cert(credentials.chain, credentials.key)?;
+    config.alpn_protocols = vec![TUNNEL_PROTOCOL.to_vec()];
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    config.send_tls13_tickets = 0;
+    Ok(Arc::new(config))
+}
+
+/// The end of a tunnel that dials. It believes any node of the cluster: whether it is the one that was meant,
+/// [`NodeIdentity::of`] says afterwards, before anything is sent.
+///
+/// # Errors
+/// When certificate, key or CA are of no use.
+pub fn tunnel_client(
+    credentials: Credentials,
+    authorities: Vec<CertificateDer<'static>>,
+    floor: Arc<ClockFloor>,
+) -> Result<Arc<ClientConfig>, TlsError> {
+    let mut config = ClientConfig::builder_with_provider(provider())
+        .with_protocol_versions(&[&rustls::version::TLS13])?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(PeerVerifier::new(authorities, floor)?))
+        .with_client_auth_cert(credentials.chain, credentials.key)?;
+    config.alpn_protocols = vec![TUNNEL_PROTOCOL.to_vec()];
+    config.resumption = rustls::client::Resumption::disabled();
+    Ok(Arc::new(config))
+}
+
 fn scheduler_verifier(trust: Trust, floor: Arc<ClockFloor>) -> Arc<SchedulerVerifier> {
     Arc::new(SchedulerVerifier { trust, floor, algorithms: provider().signature_verification_algorithms })
 }
 
-fn provider() -> Arc<CryptoProvider> {
+pub(crate) fn provider() -> Arc<CryptoProvider> {
     Arc::new(ring::default_provider())
 }

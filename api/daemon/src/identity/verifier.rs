@@ -168,7 +168,7 @@ pub(crate) fn scheduler_name() -> ServerName<'static> {
 }
 
 /// When a certificate's validity begins, in seconds since 1970.
-fn begins(certificate: &CertificateDer<'_>) -> Result<u64, Error> {
+pub(crate) fn begins(certificate: &CertificateDer<'_>) -> Result<u64, Error> {
     let (begins, _) = validity(certificate).map_err(|_| Error::InvalidCertificate(CertificateError::BadEncoding))?;
     Ok(begins)
 }

@@ -56,6 +56,8 @@ pub enum CheckKind {
     Endpoint,
     /// A name.
     Names,
+    /// Another site's node, by a tunnel.
+    Tunnel,
 }
 
 /// Why something failed and what to do.

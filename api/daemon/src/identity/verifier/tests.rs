@@ -17,7 +17,7 @@ use super::super::{
     pin::Pin,
     tls::{
         Credentials, NodeIdentity, api_server, certificates, install_provider, join_client, session_client,
-        session_server,
+        session_server, tunnel_client, tunnel_server,
     },
 };
 use super::{SchedulerVerifier, Trust, scheduler_name};
@@ -85,6 +85,31 @@ fn a_node_is_who_its_certificate_says() {
     for uri in ["spiffe://c1/node/", "spiffe:///node/a", "spiffe://c1/node/a/b", "https://c1/node/a", "spiffe://c1/a"] {
         assert_eq!(identity(uri), None, "{uri}");
     }
+}
+
+#[test]
+fn a_tunnel_is_between_nodes_of_one_cluster() {
+    let (ours, theirs) = (authority(), authority());
+    let client = |credentials, trusted: &Authority| {
+        tunnel_client(credentials, bundle(trusted), Arc::default()).expect("a client")
+    };
+    let server = |credentials, trusted: &Authority| {
+        tunnel_server(credentials, bundle(trusted), Arc::default()).expect("a server")
+    };
+    let node = |issuer: &Authority, name: &str| {
+        node_credentials(issuer, &format!("spiffe://c1/{name}"), ExtendedKeyUsagePurpose::ClientAuth)
+    };
+    let edge = server(node(&ours, "node/edge-1"), &ours);
+
+    assert_eq!(handshake(client(node(&ours, "node/edge-2"), &ours), &edge), Ok(()));
+    assert!(handshake(client(node(&theirs, "node/edge-2"), &ours), &edge).is_err(), "a foreign node dials");
+    let foreign = server(node(&theirs, "node/edge-1"), &ours);
+    assert!(handshake(client(node(&ours, "node/edge-2"), &ours), &foreign).is_err(), "a foreign node is dialled");
+    assert!(handshake(client(node(&ours, "user/eve"), &ours), &edge).is_err(), "no node dials");
+    let other_use = server(server_credentials(&ours, SERVER_NAME), &ours);
+    assert!(handshake(client(node(&ours, "node/edge-2"), &ours), &other_use).is_err(), "the scheduler is no node");
+    let session = session_client(node(&ours, "node/edge-2"), bundle(&ours), Arc::default()).expect("a client");
+    assert!(handshake(session, &edge).is_err(), "a node does not pass for the scheduler");
 }
 
 #[test]

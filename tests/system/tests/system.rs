@@ -57,6 +57,7 @@ const STORIES: &[Story] = &[
     ("scaling_up_and_down_moves_nothing_else", operation::scaling_moves_nothing_else),
     ("a_daemon_runs_once_on_each_matching_node", operation::a_daemon_runs_once_on_each_node),
     ("names_are_found_from_inside_with_and_without_a_scheduler", operation::names_are_found_from_inside),
+    ("names_are_found_by_a_program_of_glibc", operation::names_are_found_by_glibc),
     ("a_service_that_asks_for_it_is_reached_by_ipv6", ipv6::a_service_is_reached_by_ipv6),
     ("a_published_http_port_outlives_its_processes", http_ports::a_published_http_port_outlives_its_processes),
     ("a_workload_admits_only_whom_it_names", network::a_workload_admits_whom_it_names),

@@ -5,7 +5,7 @@ use std::{
     error::Error,
     io,
     net::{SocketAddr, UdpSocket},
-    path::PathBuf,
+    path::{Path, PathBuf},
 };
 
 use api_types::instance::InstanceState;
@@ -104,6 +104,26 @@ pub(crate) fn names_are_found_from_inside(stage: &mut Stage) -> Outcome {
     stage.bed.start_scheduler()?;
     let answer = answer?;
     stage.must(answer.ends_with(&address.octets()), || format!("without a scheduler: {answer:?}"))
+}
+
+pub(crate) fn names_are_found_by_glibc(stage: &mut Stage) -> Outcome {
+    stage.run_web(3)?;
+    let address = virtual_address(&stage.bed, "web")?.to_string();
+    let image = Image::busybox()?.program("bin/getent", Path::new("/usr/bin/getent"))?;
+    let image = stage.bed.registry().push(&image, "test/getent", "1")?;
+    // Short by the search list, whole, and one that is not there: getent ends with 2 then, and only if somebody said so.
+    let script = "while :; do echo short:$(getent ahostsv4 web | head -n 1); \
+                  echo whole:$(getent ahostsv4 web.default.wherry.internal. | head -n 1); \
+                  getent ahostsv4 none; echo none:$?; sleep 1; done 2>&1";
+    stage.apply(&format!(
+        "name = \"asker\"\n[service.asker]\nimage = \"{image}\"\ncommand = [\"/bin/sh\", \"-c\", \"{script}\"]\n"
+    ))?;
+
+    let wanted = [format!("short:{address} "), format!("whole:{address} "), "none:2".to_owned()];
+    stage.until("a program of glibc finds the service by both names, and is told what is not there", || {
+        let output = stage.wherry(&["logs", "asker"]).unwrap_or_default();
+        wanted.iter().all(|words| output.contains(words))
+    })
 }
 
 /// Asks a name server for an address from where a process is (RFC 1035 §4.1).

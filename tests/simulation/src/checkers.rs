@@ -2,6 +2,7 @@
 
 pub mod causes;
 pub mod convergence;
+pub mod displaced;
 pub mod every_second;
 pub mod oracle;
 pub mod rules;

@@ -77,6 +77,10 @@ impl World {
         if self.calm {
             return;
         }
+        if let Some(until) = self.rests_until() {
+            self.at(until, Event::Demand);
+            return;
+        }
         let (now, nodes) = (self.elapsed(), self.nodes.len());
         let deed = match self.story.random() {
             Some(random) => {
@@ -132,6 +136,7 @@ impl World {
                 Wish::ForgetVolume(id, slot)
             }
             Deed::Resume { site } if site < SITES => Wish::Resume(site),
+            Deed::Rebalance => Wish::Rebalance,
             Deed::Cordon { .. } | Deed::Drain { .. } | Deed::Forget { .. } | Deed::Resume { .. } => return,
             Deed::SchedulerDies { .. } | Deed::SchedulerFreezes { .. } | Deed::SlowDisk { .. } => return,
             Deed::BlackOut { .. } | Deed::RegistryAway { .. } | Deed::AgentDies { .. } => return,
@@ -174,7 +179,7 @@ impl World {
                     self.demand.wanted.remove(workload);
                 }
                 Wish::Admit(_) | Wish::Remove(_) | Wish::Availability(..) => {}
-                Wish::ForgetVolume(..) | Wish::Resume(_) => {}
+                Wish::ForgetVolume(..) | Wish::Resume(_) | Wish::Rebalance => {}
             }
             self.utter(wish);
         }
@@ -193,6 +198,8 @@ impl World {
             (Err(Refusal::UnknownSite(_)), Wish::Resume(_)) => true,
             // Nothing is silent there (any more).
             (Err(Refusal::Conflict(_)), Wish::Resume(_)) => true,
+            // The scheduler has just started, or one goes on.
+            (Err(Refusal::Conflict(_)), Wish::Rebalance) => true,
             (Err(_), _) => false,
         };
         if !in_order {
@@ -225,6 +232,7 @@ impl World {
         self.demand.requests += 1;
         let request = RequestId(self.demand.requests);
         self.note(&format!("person: request {request}, {}", describe(&wish)));
+        self.displaced.clear();
         self.causes.wish(self.now, &wish, &self.nodes, &self.scheduler);
         let node_id = |node: NodeIndex| self.nodes[node].id.clone();
         let change = match wish.clone() {
@@ -240,6 +248,7 @@ impl World {
             Wish::Availability(node, availability) => Change::SetAvailability { node: node_id(node), availability },
             Wish::ForgetVolume(workload, slot) => Change::ForgetVolume { workload, volume: volume(), slot },
             Wish::Resume(site) => Change::ResumeSite { site: format!("site-{site}") },
+            Wish::Rebalance => Change::Rebalance,
         };
         self.demand.asked = Some((request, wish));
         self.after(PATIENCE_MS, Event::DemandTimeout { request: request.0 });
@@ -267,6 +276,7 @@ fn make_up(random: &mut Random, demand: &mut Demand, nodes: usize, growing: bool
         5 => Deed::Apply(Box::new(shape)),
         6 => Deed::Drain { node, for_ms: random.between(5000, 60_000) },
         7 => Deed::Cordon { node, for_ms: random.between(5000, 60_000) },
+        10 if random.per_mille(300) => Deed::Rebalance,
         11 if random.per_mille(300) => Deed::Resume { site: random.index(SITES) },
         11 if shape.volume => {
             Deed::ForgetVolume { workload, slot: random.per_mille(700).then(|| number(random, 0, 9)) }
@@ -364,5 +374,6 @@ fn describe(wish: &Wish) -> String {
         Wish::Availability(node, availability) => format!("edge-{node} shall be {availability:?}"),
         Wish::ForgetVolume(workload, slot) => format!("forget the data of {workload}, slot {slot:?}"),
         Wish::Resume(site) => format!("what is silent of site-{site} is dead"),
+        Wish::Rebalance => "rebalance".to_owned(),
     }
 }

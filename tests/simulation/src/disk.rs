@@ -73,6 +73,14 @@ impl Disk {
         before.filter(|held| held.desired == Desired::Run && !goes_on(&held.id)).collect()
     }
 
+    /// The instances that are on the books, and will not be once this effect is done.
+    #[must_use]
+    pub fn gone_by(&self, effect: &Effect) -> Vec<&InstanceId> {
+        let Some((key, after)) = instances_after(effect) else { return Vec::new() };
+        let before = self.by_record.get(&key).into_iter().flatten();
+        before.filter(|id| !after.iter().any(|held| held.id == **id)).collect()
+    }
+
     /// The instances that this effect places.
     #[must_use]
     pub fn placed_by(&self, effect: &Effect) -> Vec<Instance> {

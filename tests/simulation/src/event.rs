@@ -230,4 +230,6 @@ pub enum Wish {
     ForgetVolume(WorkloadId, Option<u32>),
     /// What is silent of a site is dead.
     Resume(usize),
+    /// What would be better elsewhere shall go there.
+    Rebalance,
 }

@@ -24,6 +24,10 @@ impl World {
         if self.calm {
             return;
         }
+        if let Some(until) = self.rests_until() {
+            self.at(until, Event::Fault);
+            return;
+        }
         let nodes = self.nodes.len();
         let deed = match self.story.random() {
             Some(random) => {
@@ -87,7 +91,7 @@ impl World {
             }
             Deed::Apply(_) | Deed::Scale { .. } | Deed::Delete { .. } => {}
             Deed::Cordon { .. } | Deed::Drain { .. } | Deed::Forget { .. } => {}
-            Deed::ForgetVolume { .. } | Deed::Resume { .. } => {}
+            Deed::ForgetVolume { .. } | Deed::Resume { .. } | Deed::Rebalance => {}
         }
     }
 
@@ -142,7 +146,7 @@ impl World {
             Deed::BlackOut { .. } | Deed::RegistryAway { .. } | Deed::Cut { .. } | Deed::Apply(_) => {}
             Deed::Scale { .. } | Deed::Delete { .. } => {}
             Deed::Cordon { .. } | Deed::Drain { .. } | Deed::Forget { .. } => {}
-            Deed::ForgetVolume { .. } | Deed::Resume { .. } => {}
+            Deed::ForgetVolume { .. } | Deed::Resume { .. } | Deed::Rebalance => {}
         }
     }
 

@@ -11,6 +11,7 @@ pub mod network;
 pub mod node;
 mod queue;
 pub mod random;
+pub mod rest;
 pub mod runtime;
 pub mod scenario;
 pub mod scheduler;
@@ -158,6 +159,11 @@ fn settle(world: &mut World) {
         }
     }
     world.settled_at = world.now;
+    world.check_displaced();
+    world.rebalance_at_rest();
+    if world.failure.is_some() {
+        return;
+    }
 
     let moves = world.moves;
     let end = world.now + STILL_MINUTES * 60_000;

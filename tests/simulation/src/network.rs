@@ -108,7 +108,7 @@ impl World {
     /// How many milliseconds a message takes, and whether it is lost; `None` = the connection is broken.
     fn carry(&mut self, id: ConnectionId) -> Option<(u64, bool)> {
         let connection = self.connections.get(&id).filter(|connection| !connection.broken)?;
-        let loss = if self.calm { 0 } else { self.loss };
+        let loss = if self.is_quiet() { 0 } else { self.loss };
         let random = &mut self.nodes[connection.node].random;
         let delay = if random.per_mille(10) { random.between(100, 900) } else { random.between(1, 40) };
         Some((delay, random.per_mille(loss)))

@@ -92,6 +92,8 @@ pub enum Deed {
     ForgetVolume { workload: String, slot: Option<u32> },
     /// A person says that what is silent of a site is dead.
     Resume { site: usize },
+    /// A person has what would be better elsewhere moved there.
+    Rebalance,
 }
 
 impl Deed {
@@ -101,7 +103,7 @@ impl Deed {
         match self {
             Self::Apply(_) | Self::Scale { .. } | Self::Delete { .. } => true,
             Self::Cordon { .. } | Self::Drain { .. } | Self::Forget { .. } => true,
-            Self::ForgetVolume { .. } | Self::Resume { .. } => true,
+            Self::ForgetVolume { .. } | Self::Resume { .. } | Self::Rebalance => true,
             Self::SchedulerDies { .. } | Self::SchedulerFreezes { .. } | Self::SlowDisk { .. } => false,
             Self::BlackOut { .. } | Self::RegistryAway { .. } | Self::AgentDies { .. } => false,
             Self::AgentFreezes { .. } | Self::PowerOff { .. } | Self::ContainerdDies { .. } => false,

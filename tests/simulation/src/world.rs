@@ -10,7 +10,7 @@ use scheduler_core::Settings;
 
 use crate::{
     Options,
-    checkers::causes::Causes,
+    checkers::{causes::Causes, displaced::Displaced},
     demand::Demand,
     event::{ConnectionId, Event, NodeIndex},
     network::Connection,
@@ -54,6 +54,8 @@ pub struct World {
     pub demand: Demand,
     /// Why something may be stopped.
     pub causes: Causes,
+    /// Who made room for somebody more urgent that is not there yet.
+    pub displaced: Displaced,
     /// When each instance's process ended, of those without one.
     pub died_at: BTreeMap<InstanceId, Timestamp>,
     /// Whether faults are over.
@@ -94,6 +96,9 @@ impl World {
         let settings = Settings {
             cluster_range: "10.32.0.0/11".parse().expect("a range"),
             service_range: "10.64.0.0/16".parse().expect("a range"),
+            // Some clusters rebalance by themselves.
+            rebalance_automatic: seed.is_multiple_of(3),
+            rebalance_pause_ms: 60_000,
             ..Settings::default()
         };
         let (noise, story) = match &options.scenario {
@@ -113,6 +118,7 @@ impl World {
             connections: BTreeMap::new(),
             demand: Demand::default(),
             causes: Causes::default(),
+            displaced: Displaced::default(),
             died_at: BTreeMap::new(),
             calm: false,
             settled_at: START,
@@ -198,7 +204,7 @@ impl World {
     /// Whether things go wrong by chance.
     #[must_use]
     pub fn is_noisy(&self) -> bool {
-        self.noise.failures && !self.calm
+        self.noise.failures && !self.is_quiet()
     }
 
     fn happen(&mut self, event: Event) {

@@ -10,6 +10,9 @@ use crate::{
     reconcile::slots::{Why, is_stop_first},
 };
 
+/// So many instances of an earlier revision are looked at for one whose end makes room for its successor.
+const LOOKS_MAX: usize = 1000;
+
 impl Scheduler {
     /// Begins to replace at most `count` instances of an earlier revision; whether there was room. Those that do not work
     /// go first.
@@ -22,23 +25,27 @@ impl Scheduler {
         if stop_first {
             return self.stop_to_renew(id, &chosen, count);
         }
-        chosen.truncate(count);
-        let numbers: Vec<u32> = chosen.iter().map(|(number, _)| *number).collect();
+        let numbers: Vec<u32> = chosen.iter().take(count).map(|(number, _)| *number).collect();
         let (picks, enough) = self.pick(id, &numbers);
         let begun = !picks.is_empty();
         for ((number, seat), (_, old)) in picks.into_iter().zip(&chosen) {
             let placed = self.commit_to(id, number, &seat);
             self.tell_replaced(*old, placed, Why::Earlier);
         }
-        let Some((_, old)) = chosen.first().filter(|_| !begun && !enough) else { return true };
-        // No room beside the old one: it makes room, if that is enough.
-        let makes_room = self.has_room_after(id, *old, || self.fits_somewhere(id));
-        if makes_room {
-            self.retire(*old);
-        } else {
-            self.displace(id, 1, None);
+        if begun || enough {
+            return true;
         }
-        makes_room
+        // No room beside the old ones: one makes room whose end is enough, which need not be the first.
+        let anywhere = LazyCell::new(|| self.fits_somewhere(id));
+        let mut looked_at = chosen.iter().map(|(_, old)| *old).take(LOOKS_MAX);
+        match looked_at.find(|old| self.has_room_after(id, *old, || *anywhere)) {
+            Some(old) => self.retire(old),
+            None => {
+                self.displace(id, 1, None);
+                return false;
+            }
+        }
+        true
     }
 
     /// Stops at most `count` instances so that their successors can be placed; whether there was room for all of them. One

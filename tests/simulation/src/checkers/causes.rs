@@ -22,6 +22,12 @@ use crate::{
 /// Milliseconds for which a cause explains what follows from it.
 const EXPLAINS_MS: u64 = 300_000;
 
+/// Milliseconds after the beginning of a rebalancing within which it may move something.
+const MOVES_MS: u64 = 1_800_000;
+
+/// Milliseconds within which a process that ended has surely been started again, but for one that ends again and again.
+const RESTARTS_MS: u64 = 90_000;
+
 /// Milliseconds of silence, as the scheduler hears it, from which on a node may be given up.
 const SILENCE_MS: u64 = 9000;
 
@@ -36,6 +42,7 @@ const HEARD_MS: u64 = 2_500;
 pub struct Causes {
     workloads: BTreeMap<WorkloadId, Timestamp>,
     slots: BTreeMap<(WorkloadId, u32), Timestamp>,
+    rebalanced_at: Option<Timestamp>,
 }
 
 impl Causes {
@@ -55,6 +62,7 @@ impl Causes {
             Wish::Availability(node, _) | Wish::Remove(node) => {
                 self.on_nodes(now, &BTreeSet::from([&nodes[*node].id]), scheduler);
             }
+            Wish::Rebalance => self.rebalanced_at = Some(now),
             Wish::Admit(_) | Wish::ForgetVolume(..) | Wish::Resume(_) => {}
         }
     }
@@ -93,11 +101,16 @@ impl World {
     /// The scheduler stops or forgets an instance: only with a cause.
     pub fn check_causes(&mut self, effects: &[Effect]) {
         let disk = &self.scheduler.decided;
+        let (mut displaced, mut others) = (Vec::new(), 0_usize);
         for held in effects.iter().flat_map(|effect| disk.ended_by(effect)) {
             // A rollout may take long, and explains the end of what it replaces as long as it takes.
             let is_outdated = disk.workload(&held.workload).is_none_or(|wanted| held.revision < wanted.runs_since);
-            let is_explained = self.causes.explain(self.now, &held.workload, held.slot) || self.is_displaced(held);
-            if !is_outdated && !is_explained {
+            let is_caused = is_outdated || self.causes.explain(self.now, &held.workload, held.slot);
+            if is_caused || self.is_moved(held) {
+                others += 1;
+            } else if self.is_displaced(held) {
+                displaced.push(held.clone());
+            } else {
                 let what = format!(
                     "the scheduler ends {} (slot {} of {}) on {} without a cause",
                     held.id, held.slot, held.workload, held.node
@@ -106,6 +119,23 @@ impl World {
                 return;
             }
         }
+        self.note_ends(&displaced, others > 0, effects);
+    }
+
+    /// Whether an instance is ended after a move: another one of its slot goes on, which has a process, or had one a moment ago.
+    fn is_moved(&self, held: &Instance) -> bool {
+        let lately = self.causes.rebalanced_at.is_some_and(|at| self.now.since(at) <= MOVES_MS);
+        let goes_on = |other: &Instance| {
+            let Some(&index) = self.index.get(&other.node) else { return false };
+            let keys = (other.id.clone(), 0)..=(other.id.clone(), u32::MAX);
+            let mut there = self.nodes[index].runtime.containers.range(keys);
+            let died_at = self.died_at.get(&other.id);
+            there.any(|(_, container)| container.process.is_some())
+                || died_at.is_some_and(|at| self.now.since(*at) <= RESTARTS_MS)
+        };
+        let mut others = self.scheduler.decided.of(&held.workload).filter(|other| other.id != held.id);
+        (lately || self.scheduler.settings.rebalance_automatic)
+            && others.any(|other| other.slot == held.slot && other.desired == Desired::Run && goes_on(other))
     }
 
     /// Whether somebody more urgent, who has not all instances that are wanted, may take the place of an instance.

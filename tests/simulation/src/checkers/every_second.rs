@@ -44,7 +44,7 @@ impl World {
             Some((_, Wish::Apply(shape))) => Some(shape.id()),
             Some((_, Wish::Scale(workload, _) | Wish::Delete(workload))) => Some(workload.clone()),
             Some((_, Wish::Admit(_) | Wish::Remove(_) | Wish::Availability(..))) => None,
-            Some((_, Wish::ForgetVolume(..) | Wish::Resume(_))) | None => None,
+            Some((_, Wish::ForgetVolume(..) | Wish::Resume(_) | Wish::Rebalance)) | None => None,
         };
         let wanted: Vec<WorkloadSpec> = self.demand.wanted.values().map(Shape::spec).collect();
         for spec in wanted.into_iter().filter(|spec| Some(&spec.id) != in_flight.as_ref()) {

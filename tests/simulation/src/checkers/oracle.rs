@@ -56,6 +56,7 @@ impl World {
             self.scheduler.decided.write(effect.clone());
         }
         for instance in placed {
+            self.note_placed(&instance);
             if let Err(wrong) = self.check_placement(&instance) {
                 self.fail(format!("{} is placed on {}: {wrong}", instance.id, instance.node));
                 return;

@@ -84,6 +84,7 @@ impl fmt::Display for Deed {
                 write!(f, "forget-volume workload={workload} slot={slot}")
             }
             Self::Resume { site } => write!(f, "resume site={site}"),
+            Self::Rebalance => f.write_str("rebalance"),
         }
     }
 }
@@ -115,6 +116,7 @@ fn read(name: &str, words: &mut Words<'_>) -> Result<Deed, String> {
         "delete" => Deed::Delete { workload: words.required("workload")? },
         "forget-volume" => Deed::ForgetVolume { workload: words.required("workload")?, slot: words.optional("slot")? },
         "resume" => Deed::Resume { site: words.required("site")? },
+        "rebalance" => Deed::Rebalance,
         "cut" => {
             let place = match words.optional("site")? {
                 Some(site) => Place::Site(site),

@@ -83,7 +83,7 @@ impl Latest {
 
 impl Performer {
     pub(crate) fn new(tools: Tools, latest: Latest, shelf: Shelf, outbox: Arc<Outbox>) -> Self {
-        let probes = ProbeRunner::new(tools.messages.clone());
+        let probes = ProbeRunner::new(Some(tools.containerd.clone()), tools.messages.clone());
         Self { tools, latest, shelf, outbox, probes }
     }
 
@@ -113,10 +113,13 @@ impl Performer {
                 drop(tokio::spawn(containers::stop(tools, instance, attempt, signal, grace_ms)));
             }
             Effect::Remove { instance, attempt } => drop(tokio::spawn(containers::remove(tools, instance, attempt))),
-            Effect::StartProbe { instance, attempt, address, probe } => {
-                self.probes.start(instance, attempt, address, probe);
+            Effect::StartProbe { instance, attempt, kind, address, probe } => {
+                self.probes.start((instance, kind), attempt, address, probe);
             }
-            Effect::StopProbe { instance } => self.probes.stop(&instance),
+            Effect::StopProbe { instance, kind } => self.probes.stop(&(instance, kind)),
+            Effect::ReadLastLines { instance, attempt, since } => {
+                drop(tokio::spawn(containers::read_last_lines(tools, instance, attempt, since)));
+            }
             Effect::ProgramServices { number, balancing } => {
                 drop(self.latest.balancing.send_replace(Some((number, balancing))));
             }

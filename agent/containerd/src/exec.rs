@@ -213,6 +213,14 @@ impl Exec {
         Ok(i32::try_from(exit.into_inner().exit_status).unwrap_or(i32::MAX))
     }
 
+    /// Ends it, if it is not over yet, and returns when nothing of it is left.
+    pub async fn end(mut self) {
+        if let Some(remains) = self.remains.take() {
+            // Of its own, so that a caller who goes meanwhile leaves nothing behind.
+            tokio::spawn(async move { remains.clear().await }).await.ok();
+        }
+    }
+
     /// Gives the terminal another size.
     ///
     /// # Errors

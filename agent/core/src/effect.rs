@@ -9,8 +9,9 @@ use api_types::{
     id::InstanceId,
     instance::InstanceStatus,
     net::{Cidr, Ipv6Prefix},
-    probe::ProbeSpec,
+    probe::{ProbeKind, ProbeSpec},
     service::{Peer, Service, ServiceTable},
+    time::Timestamp,
 };
 
 use crate::{machine::Version, tunnels::Tunnels};
@@ -78,6 +79,8 @@ pub enum Effect {
         instance: InstanceId,
         /// Which attempt.
         attempt: u32,
+        /// Which of its probes: each runs beside the others.
+        kind: ProbeKind,
         /// Where.
         address: Ipv4Addr,
         /// What and how often.
@@ -87,6 +90,17 @@ pub enum Effect {
     StopProbe {
         /// Whose.
         instance: InstanceId,
+        /// Which of its probes.
+        kind: ProbeKind,
+    },
+    /// Give what the attempt, whose process ended, wrote last. Answer: `LastLines`, or none if nothing is to be read.
+    ReadLastLines {
+        /// Whose.
+        instance: InstanceId,
+        /// Which attempt.
+        attempt: u32,
+        /// When its process was started: what was written before is another one's.
+        since: Timestamp,
     },
     /// Make the kernel balance like this. Only the latest counts. Answer: `ServicesProgrammed` or `ServicesFailed`.
     ProgramServices {

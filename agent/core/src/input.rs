@@ -11,6 +11,7 @@ use api_types::{
     counter::Epoch,
     id::{InstanceId, NodeId},
     instance::Exit,
+    probe::ProbeKind,
     service::ServiceTable,
     time::Timestamp,
 };
@@ -120,8 +121,19 @@ pub enum Input {
         instance: InstanceId,
         /// Which attempt.
         attempt: u32,
-        /// `Ok`, or what was wrong in one line for people.
-        outcome: Result<(), String>,
+        /// Which of its probes.
+        kind: ProbeKind,
+        /// What it got to hear, or what was wrong, in one line for people.
+        outcome: Result<String, String>,
+    },
+    /// What a process that ended wrote last.
+    LastLines {
+        /// Whose.
+        instance: InstanceId,
+        /// Which attempt.
+        attempt: u32,
+        /// The lines, the latest last.
+        lines: String,
     },
     /// The node's devices were looked for. Comes again and again while one is missing, and once when none is any more.
     DevicesSeen {

@@ -135,6 +135,10 @@ pub(crate) struct Instance {
     pub(crate) farewell: Option<Farewell>,
     /// How its process last ended.
     pub(crate) last_exit: Option<Exit>,
+    /// Of which attempt the last lines are still to be asked for, and since when it ran.
+    pub(crate) lines_wanted: Option<(u32, Timestamp)>,
+    /// What the process that last ended wrote last, and which attempt that was.
+    pub(crate) last_lines: Option<(u32, String)>,
     /// Why leftovers could not be removed; empty otherwise.
     pub(crate) removal_trouble: String,
     /// What people and the scheduler see.
@@ -174,6 +178,8 @@ impl Instance {
             listing: Listing::default(),
             farewell: None,
             last_exit: None,
+            lines_wanted: None,
+            last_lines: None,
             removal_trouble: String::new(),
             status,
             reported: false,
@@ -205,6 +211,15 @@ impl Instance {
     pub(crate) fn running(&self) -> Option<(u32, u32)> {
         match self.alive()? {
             (number, Attempt::Running { pid, .. }) => Some((number, *pid)),
+            (_, Attempt::Starting | Attempt::Stopping { .. } | Attempt::Ended)
+            | (_, Attempt::Removing { .. } | Attempt::RemovalFailed { .. }) => None,
+        }
+    }
+
+    /// The attempt whose process runs, and since when.
+    pub(crate) fn running_since(&self) -> Option<(u32, Timestamp)> {
+        match self.alive()? {
+            (number, Attempt::Running { started_at, .. }) => Some((number, *started_at)),
             (_, Attempt::Starting | Attempt::Stopping { .. } | Attempt::Ended)
             | (_, Attempt::Removing { .. } | Attempt::RemovalFailed { .. }) => None,
         }

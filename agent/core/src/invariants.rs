@@ -29,8 +29,8 @@ impl Agent {
             {
                 return Err(format!("{id} shares its address {address}"));
             }
-            if let Some(probed) = instance.probes.probing
-                && instance.running().map(|(number, _)| number) != Some(probed)
+            if let Some((probed, _)) = &instance.probes.probing
+                && instance.running().map(|(number, _)| number) != Some(*probed)
             {
                 return Err(format!("attempt {probed} of {id} is probed, but does not run"));
             }

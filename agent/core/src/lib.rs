@@ -20,6 +20,7 @@
 //! | `instances`, `lifecycle` | what is known of one instance, and what is its next move? |
 //! | `reconcile` | what is to be done on the whole node? |
 //! | `images`, `addresses`, `restart`, `probes` | which image is here, which address is free, when is the next start, who is well? |
+//! | `upkeep` | who is probed, whose process is ended because it does not answer, and whose past is forgiven? |
 //! | `services`, `overlay` | how does the kernel balance, and which endpoints are used at all? |
 //! | `reach`, `tunnels` | how are other nodes' instances asked, and what crosses sites? |
 //! | `farewell` | what does the last signal wait for? |
@@ -47,6 +48,7 @@ mod report;
 mod restart;
 mod services;
 pub mod tunnels;
+mod upkeep;
 pub mod watch;
 
 pub use machine::{Agent, Settings, Version};

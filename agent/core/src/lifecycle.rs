@@ -56,15 +56,21 @@ impl Instance {
     /// Its process ended.
     pub(crate) fn ended(&mut self, settings: &Settings, number: u32, exit: Exit, now: Timestamp) {
         let Some(attempt) = self.attempts.get_mut(&number) else { return };
-        let ran_ms = match attempt {
-            Attempt::Starting => Some(0),
-            Attempt::Running { started_at, .. } => Some(now.since(*started_at)),
+        let since = match attempt {
+            Attempt::Starting => Some(now),
+            Attempt::Running { started_at, .. } => Some(*started_at),
             Attempt::Stopping { .. } => None,
             Attempt::Ended | Attempt::Removing { .. } | Attempt::RemovalFailed { .. } => return,
         };
         *attempt = Attempt::Ended;
-        if let Some(ran_ms) = ran_ms {
-            self.restart.exited(settings, now, ran_ms, &exit, self.next_attempt);
+        match since {
+            Some(since) => {
+                self.restart.exited(settings, now, now.since(since), exit.describe(), self.next_attempt);
+                self.lines_wanted = Some((number, since));
+            }
+            // It was ended for its probe's sake: that is what people want to know.
+            None if self.given_up == Some(number) => return,
+            None => {}
         }
         self.last_exit = Some(exit);
     }
@@ -77,7 +83,7 @@ impl Instance {
         }
         self.next_attempt = number.saturating_add(1);
         if self.alive().is_none() {
-            self.restart.exited(settings, now, u64::MAX, &exit, self.next_attempt);
+            self.restart.exited(settings, now, u64::MAX, exit.describe(), self.next_attempt);
             self.prepared = true;
         }
         self.last_exit = Some(exit);
@@ -188,6 +194,7 @@ impl Instance {
             Claim::Unclaimed => return,
             Claim::Run(assignment) => {
                 let assignment = assignment.clone();
+                self.end_the_unwell(id, &assignment, surroundings);
                 if let Some(address) = self.address
                     && self.has_no_process()
                     && self.restart.take_due(surroundings.now)
@@ -199,29 +206,12 @@ impl Instance {
             }
             Claim::Leave(_) => self.stop(id, surroundings),
         }
+        if let Some((attempt, since)) = self.lines_wanted.take() {
+            surroundings.effects.push(Effect::ReadLastLines { instance: id.clone(), attempt, since });
+        }
         self.remove_ended(id, surroundings);
         if self.shall_leave() && self.attempts.is_empty() {
             self.remove_network(id, surroundings.effects);
-        }
-    }
-
-    /// Emits what makes the running process, and only it, be probed.
-    pub(crate) fn advance_probes(&mut self, id: &InstanceId, settings: &Settings, effects: &mut Effects) {
-        let wanted = match (&self.claim, self.running(), self.reached_at(settings)) {
-            (Claim::Run(assignment), Some((attempt, _)), Some(address)) => {
-                assignment.probe.as_ref().map(|probe| (attempt, address, probe.clone()))
-            }
-            (Claim::Run(_) | Claim::Leave(_) | Claim::Unclaimed, _, _) => None,
-        };
-        if self.probes.probing == wanted.as_ref().map(|(attempt, _, _)| *attempt) {
-            return;
-        }
-        if self.probes.probing.take().is_some() {
-            effects.push(Effect::StopProbe { instance: id.clone() });
-        }
-        if let Some((attempt, address, probe)) = wanted {
-            self.probes.probing = Some(attempt);
-            effects.push(Effect::StartProbe { instance: id.clone(), attempt, address, probe });
         }
     }
 
@@ -251,7 +241,8 @@ impl Instance {
         }
         let waits = self.shall_leave() && self.running().is_some();
         let farewell = self.farewell.filter(|_| waits).and_then(|farewell| farewell.look(settings));
-        attempts.chain(restart).chain(network).chain(image).chain(farewell).min()
+        let settled = self.settles_at(settings).map(|at| (at, "a run that was long enough"));
+        attempts.chain(settled).chain(restart).chain(network).chain(image).chain(farewell).min()
     }
 
     /// Sees to image and network, side by side; true when both are ready.

@@ -22,7 +22,7 @@ use crate::{
     farewell::Counting,
     images::Images,
     input::Input,
-    instances::{Attempt, Claim, Instance},
+    instances::{Claim, Instance},
     lifecycle::Surroundings,
     report::{Gone, Session},
     services::BalancingBooks,
@@ -187,6 +187,7 @@ impl Agent {
         self.confirm(now);
         for instance in self.instances.values_mut() {
             instance.give_up_without_network(&self.settings, now);
+            instance.mature(&self.settings, now);
         }
         // Balancing comes first: an endpoint leaves it before its process is asked to end.
         self.program(now, effects);
@@ -197,8 +198,8 @@ impl Agent {
 
     /// Whether an input says nothing new: most are answers of probes of what is well.
     fn is_known(&self, input: &Input) -> bool {
-        if let Input::Probed { instance, outcome: Ok(()), .. } = input {
-            return self.instances.get(instance).is_none_or(|instance| instance.probes.is_well());
+        if let Input::Probed { instance, kind, outcome: Ok(_), .. } = input {
+            return self.instances.get(instance).is_none_or(|instance| instance.probes.is_well(*kind));
         }
         matches!(input, Input::Tick)
     }
@@ -263,7 +264,12 @@ impl Agent {
             Input::RemoveFailed { instance, attempt, reason } => {
                 self.touch(&instance, |instance, settings| instance.removal_failed(settings, attempt, &reason, now));
             }
-            Input::Probed { instance, attempt, outcome } => self.probed(now, &instance, attempt, outcome),
+            Input::Probed { instance, attempt, kind, outcome } => {
+                self.touch(&instance, |instance, _| instance.probed((attempt, kind), outcome, now));
+            }
+            Input::LastLines { instance, attempt, lines } => {
+                self.touch(&instance, |instance, _| instance.last_lines(attempt, lines));
+            }
             Input::DevicesSeen { missing } => {
                 for instance in self.instances.values_mut() {
                     instance.devices_seen(&self.settings, &missing, now);
@@ -362,17 +368,5 @@ impl Agent {
         let (settings, balancing) = (&self.settings, self.balancing.progress());
         let mut surroundings = Surroundings { now, settings, images: &mut self.images, balancing, effects };
         instance.start_failed(attempt, reason, &mut surroundings);
-    }
-
-    fn probed(&mut self, now: Timestamp, id: &InstanceId, attempt: u32, outcome: Result<(), String>) {
-        let Some(instance) = self.instances.get_mut(id) else { return };
-        let Some(assignment) = instance.assignment().cloned() else { return };
-        let (Some(probe), Some(Attempt::Running { started_at, .. })) =
-            (&assignment.probe, instance.attempts.get(&attempt))
-        else {
-            return;
-        };
-        let started_at = *started_at;
-        instance.probes.answered(probe, now, started_at, outcome);
     }
 }

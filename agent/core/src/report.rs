@@ -19,6 +19,9 @@ use crate::{
 /// Why what runs on a machine that is being shut down counts as unhealthy.
 const MACHINE_ENDS: &str = "its machine is being shut down";
 
+/// Of so many instances one report tells what they wrote and what their probes heard: a report must fit into a message.
+const TEXTS_MAX: usize = 500;
+
 /// The open session.
 #[derive(Debug)]
 pub(crate) struct Session {
@@ -91,11 +94,17 @@ impl Agent {
             session.complete = true;
         }
         let gone = if complete { self.gone.kept.iter().cloned().collect() } else { gone };
-        let mut statuses = Vec::new();
+        let (mut statuses, mut texts) = (Vec::new(), 0);
         for instance in self.instances.values_mut() {
             if complete || !instance.reported {
                 instance.reported = true;
-                statuses.push(instance.status.clone());
+                let mut status = instance.status.clone();
+                texts += usize::from(!status.findings.is_empty());
+                if texts > TEXTS_MAX {
+                    status.findings.last_lines.clear();
+                    status.findings.probes.iter_mut().for_each(|probe| probe.output.clear());
+                }
+                statuses.push(status);
             }
         }
         if complete || !statuses.is_empty() || !gone.is_empty() {
@@ -133,7 +142,9 @@ impl Instance {
         let address: Option<Ipv4Addr> = self.reached_at(settings).filter(|_| state >= InstanceState::Starting);
         let restarts = self.alive().map_or(self.next_attempt.saturating_sub(1), |(number, _)| number);
         let last_exit: Option<&Exit> = self.last_exit.as_ref();
-        let reason = if machine_ends && running.is_some() { MACHINE_ENDS } else { self.reason(state, health, images) };
+        let ends = machine_ends && running.is_some();
+        let reason = if ends { MACHINE_ENDS.to_owned() } else { self.reason(state, health, images) };
+        let findings = self.findings();
 
         let status = &self.status;
         let unchanged = status.state == state
@@ -142,11 +153,11 @@ impl Instance {
             && status.address == address
             && status.restarts == restarts
             && status.last_exit.as_ref() == last_exit
-            && status.reason == reason;
+            && status.reason == reason
+            && status.findings == findings;
         if unchanged {
             return;
         }
-        let reason = reason.to_owned();
         if self.status.state != state {
             let started_at = running.and_then(|(number, _)| match self.attempts.get(&number) {
                 Some(Attempt::Running { started_at, .. }) => Some((*started_at).min(now)),
@@ -163,6 +174,7 @@ impl Instance {
         self.status.restarts = restarts;
         self.status.last_exit = self.last_exit.clone();
         self.status.reason = reason;
+        self.status.findings = findings;
         self.reported = false;
     }
 
@@ -178,14 +190,14 @@ impl Instance {
     }
 
     /// Why it is not as wanted, the nearest cause first; empty when all is well.
-    fn reason<'a>(&'a self, state: InstanceState, health: Health, images: &'a Images) -> &'a str {
+    fn reason(&self, state: InstanceState, health: Health, images: &Images) -> String {
         if state == InstanceState::Stopping {
-            return &self.removal_trouble;
+            return self.removal_trouble.clone();
         }
         if state == InstanceState::Running {
-            let causes = [self.device_trouble(), self.probes.trouble()];
-            let cause = causes.into_iter().find(|cause| !cause.is_empty()).unwrap_or("");
-            return if health == Health::Healthy { "" } else { cause };
+            let trouble = self.probes.trouble(health != Health::Healthy);
+            let causes = [self.device_trouble(), &trouble, self.restart.reason()];
+            return causes.into_iter().find(|cause| !cause.is_empty()).unwrap_or("").to_owned();
         }
         let network = match &self.network {
             Network::Failed { reason, .. } => reason.as_str(),
@@ -194,6 +206,6 @@ impl Instance {
         };
         let image = self.assignment().map_or("", |assignment| images.reason(&assignment.container.image));
         let causes = [self.address_trouble.as_str(), image, network, self.restart.reason()];
-        causes.into_iter().find(|cause| !cause.is_empty()).unwrap_or("")
+        causes.into_iter().find(|cause| !cause.is_empty()).unwrap_or("").to_owned()
     }
 }

@@ -1,14 +1,21 @@
-//! When a dead process is started again: at once the first time, then with growing pauses, for ever.
+//! When a process that ended is started again: at once the first time, then with growing pauses, for ever.
 
-use api_types::{instance::Exit, time::Timestamp};
+use api_types::time::Timestamp;
 
 use crate::Settings;
+
+/// So many exits shortly after the start, none of them forgiven, are a crash loop.
+const CRASH_LOOP_EXITS: u32 = 3;
 
 /// When the next attempt of an instance is due, and why it is not running.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Restart {
     /// Exits shortly after the start, since the last long run.
     quick_exits: u32,
+    /// All exits since the last long run: each is followed by a restart.
+    in_a_row: u32,
+    /// How it last ended, for people.
+    how: String,
     /// Starts that failed in a row.
     failures: u32,
     /// Not before this.
@@ -18,11 +25,13 @@ pub(crate) struct Restart {
 }
 
 impl Restart {
-    /// Books the end of a process that ran for `ran_ms`; `restarts` is the number of the attempt that follows.
-    pub(crate) fn exited(&mut self, settings: &Settings, now: Timestamp, ran_ms: u64, exit: &Exit, restarts: u32) {
+    /// Books the end of a process that ran well for `ran_ms`; `how` it ended is for people, and `restarts` is the number of
+    /// the attempt that follows.
+    pub(crate) fn exited(&mut self, settings: &Settings, now: Timestamp, ran_ms: u64, how: String, restarts: u32) {
         if ran_ms >= settings.stable_after_ms {
-            self.quick_exits = 0;
+            self.settled();
         }
+        self.in_a_row = self.in_a_row.saturating_add(1);
         if ran_ms < settings.quick_exit_ms {
             self.quick_exits = self.quick_exits.saturating_add(1);
         }
@@ -31,11 +40,12 @@ impl Restart {
             exits => backoff_ms(settings, exits - 1),
         };
         self.not_before = Some(now + delay_ms);
-        let how = exit.describe();
+        let named = if self.is_crash_loop() { "crash loop: " } else { "" };
         self.reason = match delay_ms {
-            0 => format!("{how}, restart {restarts}"),
-            delay_ms => format!("{how}, restart {restarts} in {} s", delay_ms.div_ceil(1000)),
+            0 => format!("{named}{how}, restart {restarts}"),
+            delay_ms => format!("{named}{how}, restart {restarts} in {} s", delay_ms.div_ceil(1000)),
         };
+        self.how = how;
     }
 
     /// Books a start that failed.
@@ -46,11 +56,36 @@ impl Restart {
         self.reason = format!("cannot start: {reason}; next try in {} s", delay_ms.div_ceil(1000));
     }
 
-    /// Books a process that runs.
+    /// Books a process that runs. A crash loop is not over with that.
     pub(crate) fn running(&mut self) {
         self.failures = 0;
         self.not_before = None;
         self.reason.clear();
+        if self.is_crash_loop() {
+            self.reason = format!("crash loop: the process before {}", self.how);
+        }
+    }
+
+    /// Forgives the earlier exits of a process that ran long.
+    pub(crate) fn settled(&mut self) {
+        self.quick_exits = 0;
+        self.in_a_row = 0;
+        self.reason.clear();
+    }
+
+    /// Whether there are exits that are not forgiven.
+    pub(crate) fn is_unsettled(&self) -> bool {
+        self.in_a_row > 0
+    }
+
+    /// Whether it ended again and again shortly after its start.
+    pub(crate) fn is_crash_loop(&self) -> bool {
+        self.quick_exits >= CRASH_LOOP_EXITS
+    }
+
+    /// Whether it was restarted more often in a row than so many times.
+    pub(crate) fn is_used_up(&self, restarts_max: Option<u32>) -> bool {
+        restarts_max.is_some_and(|restarts_max| self.in_a_row > restarts_max)
     }
 
     /// Whether the next attempt may start; a pause that is over is forgotten.
@@ -89,7 +124,7 @@ mod tests {
         let now = Timestamp(1_000_000);
         (1..=count)
             .map(|number| {
-                restart.exited(&settings(), now, ran_ms, &Exit::Code(1), number);
+                restart.exited(&settings(), now, ran_ms, "exited with code 1".to_owned(), number);
                 restart.not_before().expect("an exit sets it").since(now)
             })
             .collect()
@@ -112,10 +147,10 @@ mod tests {
     fn nothing_starts_before_its_pause_is_over() {
         let (mut restart, now) = (Restart::default(), Timestamp(1_000_000));
         let begun_at_once = restart.take_due(now);
-        restart.exited(&settings(), now, 100, &Exit::Code(1), 1);
+        restart.exited(&settings(), now, 100, "exited with code 1".to_owned(), 1);
         let once = restart.take_due(now);
 
-        restart.exited(&settings(), now, 100, &Exit::Code(1), 2);
+        restart.exited(&settings(), now, 100, "exited with code 1".to_owned(), 2);
 
         assert!(begun_at_once && once);
         assert!(!restart.take_due(now) && !restart.take_due(now + 999));
@@ -128,7 +163,38 @@ mod tests {
 
         pauses(&mut restart, 100, 4);
 
-        assert_eq!(restart.reason(), "exited with code 1, restart 4 in 4 s");
+        assert_eq!(restart.reason(), "crash loop: exited with code 1, restart 4 in 4 s");
+    }
+
+    #[test]
+    fn three_quick_exits_are_a_crash_loop_until_a_run_is_long() {
+        let mut restart = Restart::default();
+        pauses(&mut restart, 100, 2);
+        let after_two = restart.is_crash_loop();
+        pauses(&mut restart, 100, 1);
+        let after_three = restart.is_crash_loop();
+
+        restart.running();
+        let while_it_runs = restart.reason().to_owned();
+        restart.settled();
+
+        assert!(!after_two && after_three);
+        assert_eq!(while_it_runs, "crash loop: the process before exited with code 1");
+        assert_eq!((restart.is_crash_loop(), restart.reason()), (false, ""));
+    }
+
+    #[test]
+    fn restarts_are_used_up_when_one_more_is_needed_and_slow_exits_count_as_well() {
+        let mut restart = Restart::default();
+        pauses(&mut restart, 30_000, 2);
+        let after_two = restart.is_used_up(Some(2));
+
+        pauses(&mut restart, 30_000, 1);
+
+        assert!(!after_two && restart.is_used_up(Some(2)));
+        assert!(!restart.is_used_up(Some(3)) && !restart.is_used_up(None));
+        pauses(&mut restart, 60_000, 1);
+        assert!(!restart.is_used_up(Some(2)), "a long run forgives");
     }
 
     #[test]

@@ -212,11 +212,12 @@ impl Agent {
         if self.machine_ends || !instance.device_trouble().is_empty() {
             return Health::Unhealthy;
         }
-        let has_probe = instance.assignment().map(|assignment| assignment.probe.is_some());
-        match (has_probe, instance.probes.verdict()) {
-            (Some(false), _) => Health::Healthy,
-            (Some(true) | None, Health::Unknown) if instance.probes.adopted && self.lists(id) => Health::Healthy,
-            (Some(true) | None, verdict) => verdict,
+        let assignment = instance.assignment();
+        let verdict =
+            assignment.map_or(Health::Unknown, |held| instance.probes.verdict(held.probe.as_ref(), &held.restart));
+        match verdict {
+            Health::Unknown if instance.probes.adopted && self.lists(id) => Health::Healthy,
+            verdict @ (Health::Unknown | Health::Healthy | Health::Unhealthy) => verdict,
         }
     }
 

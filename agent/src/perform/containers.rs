@@ -4,9 +4,19 @@ use std::{net::Ipv4Addr, sync::Arc, time::Duration};
 
 use agent_containerd::StartRequest;
 use agent_core::input::Input;
-use api_types::{assignment::Assignment, id::InstanceId};
+use api_types::{
+    assignment::Assignment, id::InstanceId, instance::LAST_LINES_BYTES_MAX, time::Timestamp, view::LogLine,
+};
+use tokio::sync::mpsc;
 
 use super::Tools;
+
+/// How many of the lines that a process wrote last are told.
+const LAST_LINES: usize = 5;
+/// How long the logger may take to write what it read: it is a program of its own.
+const LOGGER_DELAY: Duration = Duration::from_millis(200);
+/// A process may have written this long before the agent knew that it runs, in milliseconds.
+const KNOWN_AFTER_MS: u64 = 10_000;
 
 pub(super) async fn start(tools: Tools, assignment: Arc<Assignment>, attempt: u32, address: Ipv4Addr) {
     let netns = tools.network.netns_path(&assignment.instance);
@@ -52,4 +62,26 @@ pub(super) async fn remove(tools: Tools, instance: InstanceId, attempt: u32) {
             }
         })
         .await;
+}
+
+/// Tells what a process that ended wrote last; nothing, where nothing can be read.
+pub(super) async fn read_last_lines(tools: Tools, instance: InstanceId, attempt: u32, since: Timestamp) {
+    tokio::time::sleep(LOGGER_DELAY).await;
+    let (sender, mut receiver) = mpsc::channel::<LogLine>(LAST_LINES);
+    let collect = async {
+        let mut lines = Vec::new();
+        while let Some(line) = receiver.recv().await {
+            let text: String = line.text.chars().filter(|letter| !letter.is_control()).collect();
+            if line.at.0 + KNOWN_AFTER_MS >= since.0 {
+                lines.push(text.chars().take(LAST_LINES_BYTES_MAX).collect::<String>());
+            }
+        }
+        lines.join("\n")
+    };
+    let (read, lines) = tokio::join!(tools.containerd.logs(&instance, Some(LAST_LINES), false, sender), collect);
+    if let Err(error) = read {
+        tracing::debug!(%instance, attempt, %error, "no last lines");
+    } else if !lines.is_empty() {
+        tools.tell(Input::LastLines { instance, attempt, lines }).await;
+    }
 }

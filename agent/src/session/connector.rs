@@ -98,7 +98,7 @@ pub(crate) async fn dial(membership: &Membership, floor: Arc<ClockFloor>) -> Res
 }
 
 /// An error and its causes in one line.
-fn chain(error: &dyn StdError) -> String {
+pub(crate) fn chain(error: &dyn StdError) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {

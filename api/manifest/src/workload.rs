@@ -6,6 +6,7 @@ use api_types::{
     device::DeviceRequest,
     id::{Name, WorkloadId},
     placement::PlacementSpec,
+    probe::ProbeKind,
     resources::{ResourceSpec, Resources},
     workload::{DisconnectPolicy, REPLICAS_MAX, WorkloadKind, WorkloadSpec},
 };
@@ -56,11 +57,11 @@ pub(crate) fn read(entry: &Entry<'_>, kind: Kind, namespace: &Name) -> Option<Re
     let resources = section.get("resources").and_then(|entry| entry.section());
     let resources = resources.map(|section| self::resources(&section));
     let (resources, devices) = resources.unwrap_or_default();
+    // A port with a fault of its own is not also reported as missing.
+    let sound_ports = (ports.len() == ports_wanted).then_some(ports.as_slice());
     let health = section.get("health").and_then(|entry| entry.section());
-    let probe = health.and_then(|section| {
-        // A port with a fault of its own is not also reported as missing.
-        probe::read(&section, (ports.len() == ports_wanted).then_some(ports.as_slice()))
-    });
+    let probe = health.and_then(|section| probe::read(&section, sound_ports, ProbeKind::Health));
+    let restart = probe::read_restart(&section, sound_ports, kind);
     let place = section.get("place").and_then(|entry| entry.section());
     let placement = place.map_or_else(PlacementSpec::default, |section| placement::read(&section, kind, namespace));
     let balance = section.get("balance").and_then(|entry| Some(balance::read(&entry.section()?, &entry, kind)));
@@ -83,6 +84,7 @@ pub(crate) fn read(entry: &Entry<'_>, kind: Kind, namespace: &Name) -> Option<Re
         ports,
         balance: balance.unwrap_or_default(),
         probe,
+        restart,
         disconnect,
         ipv6,
         across_sites,

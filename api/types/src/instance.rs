@@ -107,13 +107,22 @@ impl Exit {
     #[must_use]
     pub fn describe(&self) -> String {
         match self {
-            Self::Code(code) => match signal_name(*code) {
+            Self::Code(code) => match self.signal() {
                 Some(signal) => format!("ended by {signal} (code {code})"),
                 None => format!("exited with code {code}"),
             },
             Self::OutOfMemory => "killed at its memory limit".to_owned(),
             Self::Probe(kind) => format!("killed, as its {} probe failed", kind.as_str()),
             Self::Unknown => "ended, nobody saw how".to_owned(),
+        }
+    }
+
+    /// The signal that ended it, as far as the code says.
+    #[must_use]
+    pub fn signal(&self) -> Option<&'static str> {
+        match self {
+            Self::Code(code) => signal_name(*code),
+            Self::OutOfMemory | Self::Probe(_) | Self::Unknown => None,
         }
     }
 }

@@ -53,6 +53,8 @@ impl Scheduler {
             };
             let mut said = Observation::from(status);
             cut(&mut said.reason);
+            cut(&mut said.findings.last_lines);
+            said.findings.probes.iter_mut().for_each(|probe| cut(&mut probe.output));
             // Everybody balances to what is said here: it must not lead out of the node's own subnet, or to another node.
             let may_be_at = |address| {
                 if self.is_in_nodes_network(number) { own == Some(address) } else { subnet.contains(address) }

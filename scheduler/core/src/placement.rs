@@ -13,7 +13,7 @@ pub(crate) mod ledger;
 pub(crate) mod rank;
 
 use api_types::{id::WorkloadId, workload::WorkloadSpec};
-use scheduler_placement::{Count, Credit, Grant, Miss as EngineMiss, NodeIndex};
+use scheduler_placement::{Count, Credit, Grant, Miss as EngineMiss, NodeIndex, NodeShape};
 
 use crate::{
     cluster::{Cluster, held::Held, nodes::NodeEntry},
@@ -51,6 +51,19 @@ impl Cluster {
         let taken = Taken { amount: demand.amount, ports: demand.ports.clone(), devices, counted: true };
         self.ledger.engine.take(place, group, taken.holding());
         Some(Seat { node, devices: taken.devices })
+    }
+
+    /// Takes a place for one more instance of a workload, on any node but this one.
+    pub(crate) fn reserve_elsewhere(&mut self, id: &WorkloadId, node: u32) -> Option<Seat> {
+        let shape = self.ledger.engine.fleet().shape(NodeIndex(node));
+        if let Some(shape) = shape {
+            self.ledger.engine.set_shape(NodeIndex(node), NodeShape { available: false, ..shape });
+        }
+        let seat = self.reserve(id, 1).pop();
+        if let Some(shape) = shape {
+            self.ledger.engine.set_shape(NodeIndex(node), shape);
+        }
+        seat
     }
 
     /// What a node holds of a workload.

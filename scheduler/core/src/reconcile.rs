@@ -2,6 +2,7 @@
 
 mod daemon;
 mod drain;
+mod escapes;
 mod order;
 pub(crate) mod preemption;
 pub(crate) mod rebalance;

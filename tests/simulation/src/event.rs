@@ -9,6 +9,7 @@ use api_types::{
     id::{InstanceId, WorkloadId},
     instance::Exit,
     node::{Availability, Condition, NodeFacts},
+    probe::ProbeKind,
     service::ServiceTable,
 };
 use scheduler_core::effect::Refusal;
@@ -139,6 +140,8 @@ pub enum Event {
         life: u64,
         /// Whom.
         key: Key,
+        /// By which of its probes.
+        kind: ProbeKind,
     },
     /// A link, or a whole site's, works again.
     Heal(Vec<NodeIndex>),

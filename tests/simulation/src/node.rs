@@ -18,6 +18,7 @@ use api_types::{
     id::{InstanceId, NodeId},
     instance::Desired,
     node::{Condition, NodeFacts},
+    probe::{ProbeKind, ProbeSpec},
     resources::Resources,
     service::ServiceTable,
     time::Timestamp,
@@ -102,7 +103,7 @@ pub struct SimNode {
     /// The devices that the agent offered after its last look; `None` = it did not look yet.
     pub last_look: Option<Vec<Device>>,
     /// Who is probed, and how often in milliseconds.
-    pub probes: BTreeMap<crate::event::Key, u64>,
+    pub probes: BTreeMap<(crate::event::Key, ProbeKind), u64>,
     tick_at: Option<Timestamp>,
     /// How wrong the clock is that this life of the agent read.
     offset_ms: i64,
@@ -359,10 +360,13 @@ impl World {
             }
             Effect::CountConnections(instances) => self.count_connections(index, instances),
             Effect::Observe => self.look(index),
-            Effect::StartProbe { instance, attempt, probe, .. } => self.start_probe(index, (instance, attempt), &probe),
-            Effect::StopProbe { instance } => {
-                self.nodes[index].probes.retain(|(probed, _), _| *probed != instance);
+            Effect::StartProbe { instance, attempt, kind, probe, .. } => {
+                self.start_probe(index, (instance, attempt), kind, &probe);
             }
+            Effect::StopProbe { instance, kind } => {
+                self.nodes[index].probes.retain(|((probed, _), known), _| *probed != instance || *known != kind);
+            }
+            Effect::ReadLastLines { .. } => {}
             Effect::EnsureImage { .. } | Effect::EnsureNetwork { .. } | Effect::RemoveNetwork { .. } => {
                 self.begin(index, effect);
             }
@@ -443,11 +447,11 @@ impl World {
         }
     }
 
-    fn start_probe(&mut self, index: NodeIndex, key: crate::event::Key, probe: &api_types::probe::ProbeSpec) {
+    fn start_probe(&mut self, index: NodeIndex, key: crate::event::Key, kind: ProbeKind, probe: &ProbeSpec) {
         let life = self.nodes[index].life;
-        self.nodes[index].probes.insert(key.clone(), probe.interval_ms);
+        self.nodes[index].probes.insert((key.clone(), kind), probe.interval_ms);
         let pause = self.nodes[index].random.between(1, 250);
-        self.after(pause, Event::Probe { node: index, life, key });
+        self.after(pause, Event::Probe { node: index, life, key, kind });
     }
 
     /// Whether the scheduler's disk says that this instance shall run on this node.

@@ -9,7 +9,7 @@ use agent_core::{
     effect::Effect,
     input::{Input, ObservedContainer, ObservedNetwork, ObservedProcess},
 };
-use api_types::{id::InstanceId, instance::Exit, time::Timestamp};
+use api_types::{id::InstanceId, instance::Exit, probe::ProbeKind, time::Timestamp};
 
 use crate::{
     event::{Event, Key, NodeIndex},
@@ -95,6 +95,7 @@ impl World {
             Effect::KeepAssignments(_) | Effect::KeepServices(_) | Effect::KeepAddresses(_) | Effect::Observe => 0,
             Effect::StartProbe { .. }
             | Effect::StopProbe { .. }
+            | Effect::ReadLastLines { .. }
             | Effect::ProgramServices { .. }
             | Effect::Report(_) => 0,
             Effect::ConfirmTable(_) | Effect::CountConnections(_) => 0,
@@ -185,19 +186,19 @@ impl World {
     }
 
     /// A probe is due.
-    pub fn probe(&mut self, index: NodeIndex, life: u64, key: Key) {
+    pub fn probe(&mut self, index: NodeIndex, life: u64, key: Key, kind: ProbeKind) {
         let sim = &self.nodes[index];
         if sim.life != life {
             return;
         }
-        let Some(&interval) = sim.probes.get(&key) else { return };
+        let Some(&interval) = sim.probes.get(&(key.clone(), kind)) else { return };
         let process = sim.runtime.containers.get(&key).and_then(|container| container.process.as_ref());
         let ready = process.is_some_and(|process| process.ready_at <= self.now);
         let pause = if ready { interval } else { 250 };
-        let outcome = if ready { Ok(()) } else { Err("connection refused".to_owned()) };
+        let outcome = if ready { Ok(String::new()) } else { Err("connection refused".to_owned()) };
         let (instance, attempt) = key.clone();
-        self.step_agent(index, Input::Probed { instance, attempt, outcome });
-        self.after(pause, Event::Probe { node: index, life, key });
+        self.step_agent(index, Input::Probed { instance, attempt, kind, outcome });
+        self.after(pause, Event::Probe { node: index, life, key, kind });
     }
 
     /// Containerd dies; processes go on.
@@ -261,6 +262,7 @@ impl World {
             | Effect::Report(_)
             | Effect::StartProbe { .. }
             | Effect::StopProbe { .. }
+            | Effect::ReadLastLines { .. }
             | Effect::ProgramServices { .. } => None,
             Effect::ConfirmTable(_) | Effect::CountConnections(_) => None,
         }
@@ -318,8 +320,9 @@ fn describe(effect: &Effect) -> String {
         Effect::KeepServices(_) => "keeps services".to_owned(),
         Effect::KeepAddresses(_) => "keeps addresses".to_owned(),
         Effect::Observe => "looks again".to_owned(),
-        Effect::StartProbe { instance, .. } => format!("probes {instance}"),
-        Effect::StopProbe { instance } => format!("probes {instance} no more"),
+        Effect::StartProbe { instance, kind, .. } => format!("probes {instance}: {}", kind.as_str()),
+        Effect::StopProbe { instance, kind } => format!("probes {instance} no more: {}", kind.as_str()),
+        Effect::ReadLastLines { instance, .. } => format!("reads the last lines of {instance}"),
         Effect::ProgramServices { .. } => "programs balancing".to_owned(),
         Effect::ConfirmTable((_, generation)) => format!("confirms table {generation}"),
         Effect::CountConnections(_) => "counts connections".to_owned(),

@@ -254,7 +254,7 @@ impl World {
                     self.exit(node, &key, pid, exit);
                 }
             }
-            Event::Probe { node, life, key } => self.probe(node, life, key),
+            Event::Probe { node, life, key, kind } => self.probe(node, life, key, kind),
             Event::Heal(nodes) => self.heal(&nodes),
             Event::Fault => self.fault(),
             Event::Demand => self.want(),

@@ -25,6 +25,8 @@ mod nodes;
 mod operation;
 #[path = "stories/placement.rs"]
 mod placement;
+#[path = "stories/probes.rs"]
+mod probes;
 #[path = "stories/reach.rs"]
 mod reach;
 #[path = "stories/relays.rs"]
@@ -81,6 +83,10 @@ const STORIES: &[Story] = &[
     ("an_image_that_does_not_exist_is_named_until_it_does", faults::a_missing_image),
     ("a_command_that_does_not_exist_is_named_until_it_is_mended", faults::a_missing_command),
     ("a_memory_limit_that_is_hit_is_named_until_it_is_raised", faults::a_memory_limit),
+    ("a_process_that_hangs_is_started_again", probes::a_hung_process_is_started_again),
+    ("a_process_that_is_not_ready_is_left_running_without_traffic", probes::what_is_not_ready_is_left_running),
+    ("a_slow_start_is_waited_for_and_nothing_else_is_asked", probes::a_slow_start_is_waited_for),
+    ("a_crash_loop_is_named_and_another_node_gets_its_turn", probes::a_crash_loop_is_named_and_moves_on),
     ("a_workload_that_fits_nowhere_says_why_until_it_fits", faults::no_node_fits),
     ("a_port_that_is_taken_is_named_until_it_is_free", faults::a_port_is_taken),
     ("a_node_behind_a_router_is_reached_when_its_site_wraps", reach::a_node_behind_a_router),

@@ -6,6 +6,7 @@ mod stories;
 mod stories_balancing;
 mod stories_devices;
 mod stories_ending;
+mod stories_probes;
 mod stories_recovery;
 mod stories_tunnels;
 mod stories_watch;

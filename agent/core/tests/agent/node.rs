@@ -269,6 +269,10 @@ impl Node {
             }
             Effect::ConfirmTable(table) => self.confirmed = Some(table),
             Effect::StartProbe { .. } | Effect::StopProbe { .. } => {}
+            Effect::ReadLastLines { instance, attempt, .. } => {
+                let lines = format!("the last words of attempt {attempt}");
+                self.answer(END_MS, Input::LastLines { instance, attempt, lines });
+            }
             Effect::Report(report) => self.reports.push(report),
         }
     }
@@ -344,14 +348,12 @@ fn settings() -> Settings {
 
 /// An instance that is probed: two failures put it out, half a minute to start.
 pub(crate) fn probed(instance: &str) -> Assignment {
-    let probe = ProbeSpec {
-        check: ProbeCheck::Tcp { port: 8080 },
-        interval_ms: 2000,
-        timeout_ms: 1000,
-        failures: 2,
-        grace_ms: 0,
-    };
-    Assignment { probe: Some(probe), ..assignment(instance) }
+    Assignment { probe: Some(probe(0)), ..assignment(instance) }
+}
+
+/// A probe whose second failure counts.
+pub(crate) fn probe(grace_ms: u64) -> ProbeSpec {
+    ProbeSpec { check: ProbeCheck::Tcp { port: 8080 }, interval_ms: 2000, timeout_ms: 1000, failures: 2, grace_ms }
 }
 
 /// An instance that was given half of the camera `front-door`.

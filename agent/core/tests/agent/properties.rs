@@ -7,10 +7,12 @@ use api_types::{
     assignment::{Assignment, AssignmentSet},
     counter::Epoch,
     instance::{Desired, Exit, InstanceState},
+    probe::ProbeKind,
+    restart::RestartSpec,
     time::Timestamp,
 };
 
-use crate::node::{Node, assignment, id, node_id, probed, set, stopped, table, with_camera};
+use crate::node::{Node, assignment, id, node_id, probe, probed, set, stopped, table, with_camera};
 
 /// A small seeded generator (splitmix64).
 struct Random(u64);
@@ -44,6 +46,13 @@ fn wish(number: u64) -> Assignment {
     if number.is_multiple_of(5) {
         wish = with_camera(&name);
     }
+    if number.is_multiple_of(2) {
+        wish.restart = RestartSpec {
+            startup: number.is_multiple_of(4).then(|| probe(5000)),
+            liveness: Some(probe(0)),
+            max_restarts: Some(2),
+        };
+    }
     if number.is_multiple_of(4) {
         wish.container.image = "registry.lan/other:1".to_owned();
     }
@@ -71,7 +80,7 @@ fn any_input(random: &mut Random, node: &Node) -> Input {
     let pid = u32::try_from(random.below(5000)).expect("small");
     let exit = random.pick(&[Exit::Code(0), Exit::Code(137), Exit::OutOfMemory, Exit::Unknown]).clone();
     let generation = random.below(200);
-    match random.below(23) {
+    match random.below(24) {
         0 | 1 => Input::Tick,
         2 => node.list(),
         3 => Input::Observed { containers: Vec::new(), networks: Vec::new() },
@@ -90,11 +99,17 @@ fn any_input(random: &mut Random, node: &Node) -> Input {
         17 => Input::Exited { instance, attempt, exit },
         18 => Input::Removed { instance, attempt },
         19 => Input::RemoveFailed { instance, attempt, reason },
-        20 => Input::Probed { instance, attempt, outcome: if random.chance(50) { Ok(()) } else { Err(reason) } },
+        20 => Input::Probed {
+            instance,
+            attempt,
+            kind: *random.pick(&[ProbeKind::Startup, ProbeKind::Health, ProbeKind::Liveness]),
+            outcome: if random.chance(50) { Ok(reason) } else { Err(reason) },
+        },
         21 => {
             let gone = random.chance(50).then(|| ("front-door".to_owned(), reason));
             Input::DevicesSeen { missing: gone.into_iter().collect() }
         }
+        22 => Input::LastLines { instance, attempt, lines: "\u{e4}".repeat(600) },
         _ => Input::ServicesFailed { reason },
     }
 }

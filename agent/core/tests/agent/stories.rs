@@ -4,6 +4,7 @@ use agent_core::{effect::Effect, input::Input};
 use api_types::{
     counter::{Epoch, Generation},
     instance::{Exit, Health, InstanceState},
+    probe::ProbeKind,
 };
 
 use crate::node::{Node, address, assignment, id, probed, set, stopped, table};
@@ -85,8 +86,8 @@ fn a_crash_loop_slows_down_and_says_so_and_never_ends() {
     }
 
     assert_eq!(reasons[0], "exited with code 1, restart 1");
-    assert_eq!(reasons[3], "exited with code 1, restart 4 in 4 s");
-    assert_eq!(reasons[11], "exited with code 1, restart 12 in 60 s");
+    assert_eq!(reasons[3], "crash loop: exited with code 1, restart 4 in 4 s");
+    assert_eq!(reasons[11], "crash loop: exited with code 1, restart 12 in 60 s");
 }
 
 #[test]
@@ -159,7 +160,7 @@ fn a_network_that_cannot_be_made_gives_its_reason_and_is_tried_again() {
 #[test]
 fn a_stopped_instance_ends_with_its_signal_and_grace_and_leaves_nothing() {
     let mut node = Node::running(&[probed("web-1")]);
-    node.give(Input::Probed { instance: id("web-1"), attempt: 0, outcome: Ok(()) });
+    node.give(Input::Probed { instance: id("web-1"), attempt: 0, kind: ProbeKind::Health, outcome: Ok(String::new()) });
     assert_eq!(node.endpoints(), ["web-1"]);
     let before = node.log.len();
 

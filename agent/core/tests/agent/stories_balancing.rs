@@ -8,6 +8,7 @@ use api_types::{
     container::{NetworkMode, PortSpec},
     counter::Epoch,
     instance::{Exit, Health, InstanceState},
+    probe::ProbeKind,
     site::{Across, Reach},
 };
 
@@ -75,7 +76,12 @@ fn balancing_that_fails_is_tried_again_with_the_latest() {
 fn only_a_healthy_instance_is_an_endpoint_and_the_reason_is_told() {
     let mut node = Node::running(&[probed("web-1")]);
     let answer = |node: &mut Node, outcome: Result<(), &str>| {
-        node.give(Input::Probed { instance: id("web-1"), attempt: 0, outcome: outcome.map_err(str::to_owned) });
+        node.give(Input::Probed {
+            instance: id("web-1"),
+            attempt: 0,
+            kind: ProbeKind::Health,
+            outcome: outcome.map(|()| String::new()).map_err(str::to_owned),
+        });
         node.endpoints().len()
     };
     assert_eq!(node.count(|effect| matches!(effect, Effect::StartProbe { .. })), 1);
@@ -93,7 +99,7 @@ fn only_a_healthy_instance_is_an_endpoint_and_the_reason_is_told() {
 #[test]
 fn a_new_process_must_prove_itself_anew() {
     let mut node = Node::running(&[probed("web-1")]);
-    node.give(Input::Probed { instance: id("web-1"), attempt: 0, outcome: Ok(()) });
+    node.give(Input::Probed { instance: id("web-1"), attempt: 0, kind: ProbeKind::Health, outcome: Ok(String::new()) });
 
     node.exit("web-1", Exit::Code(1));
     node.pass(1000);
@@ -111,7 +117,7 @@ fn a_new_process_must_prove_itself_anew() {
         ),
         "{probes:?}"
     );
-    node.give(Input::Probed { instance: id("web-1"), attempt: 0, outcome: Ok(()) });
+    node.give(Input::Probed { instance: id("web-1"), attempt: 0, kind: ProbeKind::Health, outcome: Ok(String::new()) });
     assert!(node.endpoints().is_empty(), "an answer of the old process counts for nothing");
 }
 
@@ -185,7 +191,7 @@ fn the_own_instance_is_preferred_while_it_is_well() {
     node.give(Input::Services(table));
     assert_eq!(weights(&node), [("web-7".to_owned(), 1)], "there is no other yet");
 
-    node.give(Input::Probed { instance: id("web-1"), attempt: 0, outcome: Ok(()) });
+    node.give(Input::Probed { instance: id("web-1"), attempt: 0, kind: ProbeKind::Health, outcome: Ok(String::new()) });
     assert_eq!(weights(&node), [("web-1".to_owned(), 1), ("web-7".to_owned(), 0)]);
 }
 
@@ -218,7 +224,8 @@ fn while_nobody_is_ready_those_that_run_are_used_unless_the_service_refuses() {
         let answer = |outcome: Result<(), &str>| Input::Probed {
             instance: id("web-1"),
             attempt: 0,
-            outcome: outcome.map_err(str::to_owned),
+            kind: ProbeKind::Health,
+            outcome: outcome.map(|()| String::new()).map_err(str::to_owned),
         };
         node.give(answer(Ok(())));
         assert_eq!(node.endpoints(), ["web-1"]);

@@ -3,7 +3,10 @@
 use std::collections::BTreeMap;
 
 use agent_core::{effect::Effect, input::Input};
-use api_types::instance::{Health, InstanceState};
+use api_types::{
+    instance::{Health, InstanceState},
+    probe::ProbeKind,
+};
 
 use crate::node::{Node, assignment, probed, table, with_camera};
 
@@ -111,7 +114,7 @@ fn a_probe_that_answers_does_not_hide_a_missing_device() {
     node.give(Input::Services(table(2, &["web"], &[])));
     let answer = |node: &mut Node| {
         let ((instance, attempt), _) = node.process("web-1").expect("a process");
-        node.give(Input::Probed { instance, attempt, outcome: Ok(()) });
+        node.give(Input::Probed { instance, attempt, kind: ProbeKind::Health, outcome: Ok(String::new()) });
     };
     answer(&mut node);
     assert_eq!(node.reported("web-1").health, Health::Healthy);

@@ -6,6 +6,7 @@ use agent_core::{effect::Effect, input::Input};
 use api_types::{
     counter::Epoch,
     instance::{Exit, Health, InstanceState},
+    probe::ProbeKind,
 };
 
 use crate::node::{Node, address, assignment, id, probed, set, stopped, table};
@@ -18,7 +19,7 @@ fn touching(effects: &[Effect]) -> Vec<&Effect> {
         Effect::KeepAssignments(_) | Effect::KeepServices(_) | Effect::KeepAddresses(_) => false,
         Effect::Observe | Effect::Report(_) => false,
         Effect::StartProbe { .. } | Effect::StopProbe { .. } | Effect::ProgramServices { .. } => false,
-        Effect::ConfirmTable(_) | Effect::CountConnections(_) => false,
+        Effect::ConfirmTable(_) | Effect::CountConnections(_) | Effect::ReadLastLines { .. } => false,
     };
     effects.iter().filter(touches).collect()
 }
@@ -62,7 +63,7 @@ fn a_restarted_agent_takes_over_what_runs_without_touching_it() {
 #[test]
 fn an_endpoint_does_not_come_and_go_because_its_agent_restarts() {
     let mut node = Node::running(&[probed("web-1")]);
-    node.give(Input::Probed { instance: id("web-1"), attempt: 0, outcome: Ok(()) });
+    node.give(Input::Probed { instance: id("web-1"), attempt: 0, kind: ProbeKind::Health, outcome: Ok(String::new()) });
     node.give(Input::Services(table(2, &["web"], &[("web-1", "edge-1", 2)])));
 
     node.restart_agent();
@@ -72,7 +73,12 @@ fn an_endpoint_does_not_come_and_go_because_its_agent_restarts() {
     assert_eq!(node.endpoints(), ["web-1"], "the table said it was well, and nothing says otherwise");
     assert_eq!(node.reported("web-1").health, Health::Healthy);
     for _ in 0..2 {
-        node.give(Input::Probed { instance: id("web-1"), attempt: 0, outcome: Err("refused".to_owned()) });
+        node.give(Input::Probed {
+            instance: id("web-1"),
+            attempt: 0,
+            kind: ProbeKind::Health,
+            outcome: Err("refused".to_owned()),
+        });
     }
     assert!(node.endpoints().is_empty());
 }

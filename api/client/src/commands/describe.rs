@@ -2,6 +2,8 @@
 
 use api_client::Client;
 use api_types::{
+    instance::Findings,
+    probe::ProbeFinding,
     time::Timestamp,
     view::{Description, Event, InstanceView, NodeView, WorkloadView},
     workload::WorkloadKind,
@@ -13,7 +15,8 @@ use crate::{
     failure::Failure,
     output::{
         amounts::{age, bytes, cpus, now, seconds},
-        columns::{Listed, exit, health, labels, node_state, ports},
+        clean,
+        columns::{Listed, exit, health, labels, node_state, ports, state},
         table::{facts, indented, table},
     },
 };
@@ -156,14 +159,34 @@ fn instance(instance: &InstanceView, now: Timestamp) -> String {
         ("instance", instance.name.clone()),
         ("workload", format!("{}, slot {}, revision {}", instance.workload, instance.slot, instance.revision)),
         ("node", instance.node.as_ref().map(ToString::to_string).unwrap_or_default()),
-        ("state", format!("{} for {}", instance.state.as_str(), age(instance.since, now))),
+        ("state", format!("{} for {}", state(instance), age(instance.since, now))),
         ("health", health(instance.health).to_owned()),
         ("reason", instance.reason.clone()),
         ("restarts", instance.restarts.to_string()),
         ("last exit", instance.last_exit.as_ref().map(exit).unwrap_or_default()),
+        (
+            "restarts used up",
+            if instance.findings.used_up { "yes, another node with room shall try" } else { "" }.to_owned(),
+        ),
         ("address", instance.address.map(|address| address.to_string()).unwrap_or_default()),
         ("pid", instance.pid.map(|pid| pid.to_string()).unwrap_or_default()),
         ("used", amounts(instance.usage.cpu_millis, instance.usage.memory_bytes)),
         ("reserve", amounts(instance.reserve.cpu_millis, instance.reserve.memory_bytes)),
-    ])
+    ]) + &findings(&instance.findings)
+}
+
+/// What its probes heard last, where that was not always well, and what its process wrote before it last ended.
+fn findings(findings: &Findings) -> String {
+    let mut text = String::new();
+    if !findings.probes.is_empty() {
+        let row = |probe: &ProbeFinding| {
+            vec![probe.kind.as_str().to_owned(), health(probe.health).to_owned(), probe.output.clone()]
+        };
+        let rows: Vec<Vec<String>> = findings.probes.iter().map(row).collect();
+        text += &format!("\nProbes\n{}", indented(&table(&["PROBE", "VERDICT", "HEARD"], &rows)));
+    }
+    if !findings.last_lines.is_empty() {
+        text += &format!("\nLast lines of the process that ended\n{}", indented(&clean(&findings.last_lines)));
+    }
+    text
 }

@@ -1,7 +1,7 @@
 //! What of each kind of thing stands in which column.
 
 use api_types::{
-    instance::{Exit, Health},
+    instance::{Exit, Health, InstanceState},
     node::{Availability, Liveness},
     time::Timestamp,
     view::{Event, InstanceView, NodeView, SiteView, VolumeView, WorkloadView},
@@ -181,7 +181,7 @@ impl Listed for InstanceView {
             self.name.clone(),
             self.workload.to_string(),
             self.node.as_ref().map(ToString::to_string).unwrap_or_default(),
-            self.state.as_str().to_owned(),
+            state(self).to_owned(),
             health(self.health).to_owned(),
             self.restarts.to_string(),
             self.address.map(|address| address.to_string()).unwrap_or_default(),
@@ -202,6 +202,12 @@ impl Listed for InstanceView {
     }
 }
 
+/// The word people see: a process that ends again and again is that before all, whether it runs just now or not.
+pub(crate) fn state(instance: &InstanceView) -> &'static str {
+    let is_alive = matches!(instance.state, InstanceState::Starting | InstanceState::Running);
+    if instance.findings.crash_loop && is_alive { "crash loop" } else { instance.state.as_str() }
+}
+
 /// The word people see; nothing while there is no verdict.
 pub(crate) fn health(health: Health) -> &'static str {
     match health {
@@ -213,7 +219,10 @@ pub(crate) fn health(health: Health) -> &'static str {
 
 pub(crate) fn exit(exit: &Exit) -> String {
     match exit {
-        Exit::Code(code) => format!("code {code}"),
+        Exit::Code(code) => match exit.signal() {
+            Some(signal) => format!("{signal} (code {code})"),
+            None => format!("code {code}"),
+        },
         Exit::OutOfMemory => "out of memory".to_owned(),
         Exit::Probe(kind) => format!("{} probe", kind.as_str()),
         Exit::Unknown => "unknown".to_owned(),

@@ -9,6 +9,8 @@ use api_types::{
     device::{DEVICE_COUNT_MAX, DeviceAmount, WHOLE_DEVICE_MILLIS, is_device_word},
     error::ValidationError,
     placement::{Constraint, ConstraintKey, Domain, Operator, is_label_name},
+    probe::ProbeCheck,
+    restart::{RESTARTS_MAX, RestartSpec},
     workload::{REPLICAS_MAX, WorkloadKind, WorkloadSpec},
 };
 
@@ -47,7 +49,7 @@ pub(super) fn check(spec: &WorkloadSpec) -> Result<(), ValidationError> {
     check_ports(spec)?;
     network::check(spec)?;
     check_balance(spec)?;
-    check_probe(spec)?;
+    check_probes(spec)?;
     check_devices(spec)?;
     check_placement(spec)
 }
@@ -258,10 +260,23 @@ fn check_balance(spec: &WorkloadSpec) -> Result<(), ValidationError> {
     Ok(())
 }
 
-fn check_probe(spec: &WorkloadSpec) -> Result<(), ValidationError> {
-    match &spec.probe {
-        Some(probe) if probe.interval_ms == 0 || probe.timeout_ms == 0 || probe.failures == 0 => {
-            fault("probe", "interval, timeout and failures must be above 0")
+fn check_probes(spec: &WorkloadSpec) -> Result<(), ValidationError> {
+    let RestartSpec { startup, liveness, max_restarts } = &spec.restart;
+    for (path, probe) in [("probe", &spec.probe), ("restart.startup", startup), ("restart.liveness", liveness)] {
+        let Some(probe) = probe else { continue };
+        if probe.interval_ms == 0 || probe.timeout_ms == 0 || probe.failures == 0 {
+            return fault(path, "interval, timeout and failures must be above 0");
+        }
+        if matches!(&probe.check, ProbeCheck::Exec { command } if command.first().is_none_or(String::is_empty)) {
+            return fault(path, "the command has no first word");
+        }
+    }
+    match max_restarts {
+        Some(_) if spec.kind == WorkloadKind::Daemon => {
+            fault("restart.max_restarts", "is for services: a daemon's instance belongs to its node")
+        }
+        Some(number) if !(1..=RESTARTS_MAX).contains(number) => {
+            fault("restart.max_restarts", format!("{number} is not 1 to {RESTARTS_MAX}"))
         }
         Some(_) | None => Ok(()),
     }

@@ -159,9 +159,19 @@ impl<'c> Held<'c> {
     /// Whether it runs and its probes, if any, are content.
     pub(crate) fn is_well(&self) -> bool {
         self.observed.is_some_and(|observed| {
-            observed.state() == InstanceState::Running
-                && (self.spec().probe.is_none() || observed.health() == Health::Healthy)
+            observed.state() == InstanceState::Running && (!self.is_asked() || observed.health() == Health::Healthy)
         })
+    }
+
+    /// Whether its node must find it healthy before it gets connections.
+    fn is_asked(&self) -> bool {
+        let spec = self.spec();
+        spec.probe.is_some() || spec.restart.startup.is_some()
+    }
+
+    /// Whether it was restarted as often in a row as its spec allows.
+    pub(crate) fn is_used_up(&self) -> bool {
+        self.spec().restart.max_restarts.is_some() && self.observed.is_some_and(Observed::used_up)
     }
 
     /// Whether it runs and was found unhealthy.

@@ -169,6 +169,7 @@ impl Cluster {
         let earlier = before.observation();
         let seen = |held: &Held<'_>| (held.is_well(), held.has_ended(), held.observed().and_then(Observed::address));
         let (was, failed, ended_at) = (seen(&before), before.fails_its_probe(), before.ended_at());
+        let used_up = before.is_used_up();
         self.touched.seen |= earlier != observation;
         let ends = observation.as_ref().is_some_and(|observation| observation.state.is_final());
         if ends != was.1 {
@@ -179,6 +180,11 @@ impl Cluster {
         self.rows.observe(number, observation);
         let after = self.held(number)?;
         let is = seen(&after);
+        if used_up != after.is_used_up() {
+            let workload = after.workload().clone();
+            self.touched.workloads.insert(workload);
+        }
+        let after = self.held(number)?;
         if is != was {
             let workload = after.workload().clone();
             let steady = self.workloads.get(&workload).is_some_and(|entry| entry.is_steady);

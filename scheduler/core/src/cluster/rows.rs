@@ -72,6 +72,7 @@ pub(crate) struct Observed {
 
 const HAS_ADDRESS: u8 = 1;
 const HAS_PID: u8 = 2;
+const USED_UP: u8 = 4;
 
 /// A sample of what an instance uses; more than 32 bits hold of CPU and processes counts as that.
 #[derive(Clone, Copy, Debug, Default)]
@@ -143,12 +144,18 @@ impl Observed {
         (self.flags & HAS_ADDRESS != 0).then_some(self.address)
     }
 
+    /// Whether it was restarted as often in a row as its spec allows, as its node says.
+    pub(crate) fn used_up(&self) -> bool {
+        self.flags & USED_UP != 0
+    }
+
     fn new(observation: &Observation) -> Self {
-        let Observation { state, health, address, pid, restarts, last_exit: _, reason: _, since, findings: _ } =
+        let Observation { state, health, address, pid, restarts, last_exit: _, reason: _, since, findings } =
             observation;
         let mut flags = 0;
         flags |= if address.is_some() { HAS_ADDRESS } else { 0 };
         flags |= if pid.is_some() { HAS_PID } else { 0 };
+        flags |= if findings.used_up { USED_UP } else { 0 };
         Self {
             since: *since,
             address: address.unwrap_or(Ipv4Addr::UNSPECIFIED),

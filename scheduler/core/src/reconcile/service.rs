@@ -35,6 +35,8 @@ enum Standing {
     Move(u64),
     /// Its instance runs an earlier revision.
     Renew(u64),
+    /// Its instance ends again and again where it is.
+    Escape(u64),
 }
 
 /// What a service asks of placement, the most pressing first.
@@ -43,6 +45,9 @@ struct Needs {
     now: Vec<u32>,
     moves: Vec<(u32, u64)>,
     renewals: Vec<(u32, u64)>,
+    escapes: Vec<(u32, u64)>,
+    /// Escapes that are under way.
+    escaping: usize,
     under_way: usize,
 }
 
@@ -73,6 +78,8 @@ impl Scheduler {
         if count > 0 {
             room &= self.renew(id, &needs.renewals, count);
         }
+        let count = rollout_share(replicas as usize).saturating_sub(needs.escaping);
+        self.replace_elsewhere(id, &needs.escapes, count);
         if room {
             self.unpark(id);
         } else {
@@ -88,10 +95,14 @@ impl Scheduler {
             self.trim(slot);
             match self.settle_slot(slot) {
                 Standing::Settled => {}
-                Standing::UnderWay => needs.under_way += 1,
+                Standing::UnderWay => {
+                    needs.under_way += 1;
+                    needs.escaping += usize::from(slot.stale.iter().any(|(_, why)| *why == Why::UsedUp));
+                }
                 Standing::Replace => needs.now.push(*number),
                 Standing::Move(old) => needs.moves.push((*number, old)),
                 Standing::Renew(old) => needs.renewals.push((*number, old)),
+                Standing::Escape(old) => needs.escapes.push((*number, old)),
             }
         }
         let stop_first = self.cluster.workloads.get(id).is_some_and(is_stop_first);
@@ -182,6 +193,8 @@ impl Scheduler {
             // Its successor is placed by whoever moves it.
             Why::Moving => Standing::UnderWay,
             Why::Earlier => Standing::Renew(best),
+            Why::UsedUp if self.is_heard(best) => Standing::Escape(best),
+            Why::UsedUp => Standing::Settled,
         }
     }
 
@@ -303,6 +316,7 @@ impl Scheduler {
             Why::Draining => format!("{node} is being drained"),
             Why::Moving => "it is better elsewhere".to_owned(),
             Why::Earlier => "its workload changed".to_owned(),
+            Why::UsedUp => format!("its restarts on {node} are used up"),
         };
         let message = format!("by {}: {because}", new.id());
         self.history.add(self.now, Subject::Instance(&instance), "replaced", message);

@@ -46,6 +46,8 @@ pub(crate) enum Why {
     Earlier,
     /// It would be better elsewhere, and its successor is there.
     Moving,
+    /// Its restarts are used up.
+    UsedUp,
 }
 
 impl Slot {
@@ -132,6 +134,9 @@ impl Scheduler {
         if !is_current(held, runs_since) {
             return Some(Why::Earlier);
         }
-        self.is_moving(held.number).then_some(Why::Moving)
+        if self.is_moving(held.number) {
+            return Some(Why::Moving);
+        }
+        held.is_used_up().then_some(Why::UsedUp)
     }
 }

@@ -129,7 +129,9 @@ impl Scheduler {
             return "asked to stop".to_owned();
         }
         if let Some(said) = said {
-            return said.to_owned();
+            let rest =
+                if held.is_used_up() { "; its restarts are used up: another node with room shall try" } else { "" };
+            return format!("{said}{rest}");
         }
         if status.is_none() {
             return format!("{name} has not answered yet");
@@ -163,7 +165,7 @@ fn step_of(held: Held<'_>, status: &Observation) -> Option<String> {
         // Both are got side by side.
         InstanceState::Preparing => Some(format!("getting image {} and its network ready", spec.container.image)),
         InstanceState::Starting => Some("its process is being started".to_owned()),
-        InstanceState::Running if spec.probe.is_some() => match status.health {
+        InstanceState::Running if spec.probe.is_some() || spec.restart.startup.is_some() => match status.health {
             Health::Unknown => Some("its probe has not answered yet".to_owned()),
             Health::Unhealthy => Some("its probe does not answer".to_owned()),
             Health::Healthy => None,

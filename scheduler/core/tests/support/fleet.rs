@@ -384,6 +384,7 @@ pub(crate) fn well(status: &mut InstanceStatus) {
     status.state = InstanceState::Running;
     status.health = Health::Healthy;
     status.reason.clear();
+    status.findings = Findings::default();
 }
 
 /// Its process died and is being started again.

@@ -20,6 +20,7 @@ use api_types::{
     placement::{Constraint, ConstraintKey, Operator, PlacementSpec},
     probe::{ProbeCheck, ProbeSpec},
     resources::{ResourceSpec, Resources},
+    restart::RestartSpec,
     view::WorkloadChange,
     workload::{DisconnectPolicy, WorkloadSpec},
 };
@@ -93,7 +94,7 @@ fn command(fleet: &mut Fleet, line: &str) -> String {
             String::new()
         }
         "preparing" | "stuck" | "starting" | "unproven" => say(fleet, verb, rest),
-        "running" | "healthy" | "unhealthy" | "crashed" | "ended" => say(fleet, verb, rest),
+        "running" | "healthy" | "unhealthy" | "crashed" | "used-up" | "ended" => say(fleet, verb, rest),
         // Agents end what they were told to stop.
         "stopped" => {
             for id in fleet.to_do(Desired::Stop) {
@@ -221,6 +222,10 @@ fn spec(words: &[&str]) -> WorkloadSpec {
             failures: 3,
             grace_ms: 10_000,
         }),
+        restart: RestartSpec {
+            max_restarts: get("max_restarts").map(|n| n.parse().expect("a number")),
+            ..spec.restart
+        },
         disconnect: DisconnectPolicy {
             replace_after_ms: match get("replace_after") {
                 None => Some(10_000),
@@ -254,6 +259,10 @@ fn say(fleet: &mut Fleet, verb: &str, words: &[&str]) -> String {
         fleet.say(&target, |status| match verb {
             "running" | "healthy" => well(status),
             "unhealthy" => status.health = Health::Unhealthy,
+            "used-up" => {
+                crashed(status);
+                status.findings.used_up = true;
+            }
             "preparing" => status.state = InstanceState::Preparing,
             "starting" => status.state = InstanceState::Starting,
             "unproven" => status.state = InstanceState::Running,

@@ -1,7 +1,7 @@
 //! The figures of the README: each promise beside its floor, in one run, on real containerd.
 //!
 //! `make bench` runs it as root. It prints each figure, and keeps all in `target/bench/figures.json`. Names of sections
-//! after `cargo bench -p tests-system --` run only those: `sizes idle swarm speed balancing rollout names reach relay loss
+//! after `cargo bench -p tests-system --` run only those: `sizes idle swarm speed balancing rollout names reach tunnel relay loss
 //! alone boot`.
 
 mod balancing;
@@ -69,6 +69,9 @@ fn main() -> Result<()> {
     }
     if wanted("reach") {
         reach::vxlan_over_routes(&bed, &sleeper, &mut figures)?;
+    }
+    if wanted("tunnel") {
+        reach::tunnel_over_routes(&mut bed, &sleeper, &mut figures)?;
     }
     if wanted("relay") {
         relay::relay(&bed, &sleeper, &mut figures)?;

@@ -81,8 +81,8 @@ fn fronts(wanted: &Balancing) -> Vec<Front> {
     let mut fronts = Vec::new();
     for service in &wanted.services {
         for port in service.ports.iter().filter(|port| port.http) {
-            // The scheduler lets nobody publish what another publishes.
-            if let Some(publish) = port.publish.filter(|publish| taken.insert(*publish)) {
+            // The scheduler lets nobody publish what another publishes at the same place.
+            if let Some(publish) = port.publish.filter(|publish| taken.insert((*publish, port.bind.clone()))) {
                 fronts.push(Front {
                     service: service.id.to_string(),
                     port: publish,

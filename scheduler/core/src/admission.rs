@@ -4,10 +4,14 @@ mod changes;
 mod network;
 mod rules;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::Ipv4Addr,
+};
 
 use api_types::{
-    container::Protocol,
+    balance::Bind,
+    container::{NetworkMode, PortSpec, Protocol},
     counter::Revision,
     id::WorkloadId,
     workload::{WorkloadKind, WorkloadSpec},
@@ -22,11 +26,43 @@ use crate::{
 pub(crate) use changes::change;
 pub(crate) use rules::{SPREADS_MAX, check_node};
 
-/// A port of a node and who claims it.
+/// Who claims which ports of nodes, and where.
 #[derive(Debug, Default)]
 struct NodePorts<'a> {
-    published: BTreeMap<(u16, Protocol), &'a WorkloadId>,
-    host: BTreeMap<(u16, Protocol), &'a WorkloadId>,
+    published: Claims<'a>,
+    host: Claims<'a>,
+}
+
+/// Claims by port.
+#[derive(Debug, Default)]
+struct Claims<'a>(BTreeMap<(u16, Protocol), Vec<Claim<'a>>>);
+
+/// Who claims a port, and at which address, where one is said.
+#[derive(Debug)]
+struct Claim<'a> {
+    owner: &'a WorkloadId,
+    at: Option<Ipv4Addr>,
+}
+
+impl<'a> Claims<'a> {
+    /// Who claims the same port where it would meet: everywhere, or at the same address.
+    fn against(&self, port: (u16, Protocol), at: Option<Ipv4Addr>) -> Option<&'a WorkloadId> {
+        let meets = |claim: &&Claim<'_>| claim.at.is_none() || at.is_none() || claim.at == at;
+        self.0.get(&port)?.iter().find(meets).map(|claim| claim.owner)
+    }
+
+    fn add(&mut self, port: (u16, Protocol), at: Option<Ipv4Addr>, owner: &'a WorkloadId) {
+        self.0.entry(port).or_default().push(Claim { owner, at });
+    }
+}
+
+/// The one address at which a port is opened; `None` = at all, or at those of a link, which only its node knows.
+fn address_of(spec: &WorkloadSpec, port: &PortSpec) -> Option<Ipv4Addr> {
+    match port.bind {
+        // In the node's network the process itself listens, wherever it wants.
+        Some(Bind::Address(address)) if spec.container.network != NetworkMode::Host => Some(address),
+        Some(Bind::Address(_) | Bind::Link(_)) | None => None,
+    }
 }
 
 /// Whether all of `specs` can be taken over together.
@@ -71,29 +107,32 @@ pub(crate) fn kind_name(kind: &WorkloadKind) -> &'static str {
     }
 }
 
-/// A published port leads to one service on every node, so nobody else may have it on any node.
+/// A published port leads to one service on every node, so nobody else may have it on any node, unless both are bound to
+/// addresses and these differ.
 fn check_ports(cluster: &Cluster, specs: &[WorkloadSpec], ids: &BTreeSet<&WorkloadId>) -> Result<(), Refusal> {
     let mut claimed = NodePorts::default();
     let untouched = cluster.workloads.values().map(|entry| entry.spec()).filter(|spec| !ids.contains(&spec.id));
     for spec in untouched.chain(specs) {
         for port in &spec.ports {
+            let at = address_of(spec, port);
             if let Some(number) = port.publish {
                 let key = (number, port.protocol);
                 let wish = format!("publish port {number}/{}", port.protocol.as_str());
-                if let Some(owner) = claimed.published.insert(key, &spec.id) {
+                if let Some(owner) = claimed.published.against(key, at) {
                     return Err(clash(&spec.id, &wish, "published by", owner));
                 }
-                if let Some(owner) = claimed.host.get(&key) {
+                if let Some(owner) = claimed.host.against(key, at) {
                     return Err(clash(&spec.id, &wish, "a host port of", owner));
                 }
+                claimed.published.add(key, at, &spec.id);
             }
             if let Some(number) = port.host {
                 let key = (number, port.protocol);
-                claimed.host.insert(key, &spec.id);
-                if let Some(owner) = claimed.published.get(&key) {
+                if let Some(owner) = claimed.published.against(key, at) {
                     let wish = format!("use host port {number}/{}", port.protocol.as_str());
                     return Err(clash(&spec.id, &wish, "published by", owner));
                 }
+                claimed.host.add(key, at, &spec.id);
             }
         }
     }

@@ -61,6 +61,8 @@ pub(crate) struct Cluster {
     pub(crate) addresses: BTreeMap<WorkloadId, Ipv4Addr>,
     /// Where data is that stays on its node.
     pub(crate) homes: Homes,
+    /// The slots with data that were given up because fewer instances were wanted.
+    pub(crate) slots_given_up: BTreeSet<(WorkloadId, u32)>,
     /// Index: which tables the kernels of those nodes hold that are waited for.
     pub(crate) awaited: Awaited,
     /// Counters that must not repeat.

@@ -75,6 +75,9 @@ pub enum Record {
         volume: Name,
         /// Where the data is.
         node: NodeId,
+        /// Whether the slot was given up because fewer instances were wanted: it is filled again after all others with data.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        is_given_up: bool,
     },
     /// What an operator said of a site.
     Site(SiteSpec),

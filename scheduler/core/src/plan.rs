@@ -12,7 +12,6 @@ use api_types::{
 use crate::{
     effect::Refusal,
     machine::Scheduler,
-    reconcile::slots::free_slots,
     rehearsal::{End, Moment, Rehearsal},
     views::WARMING_UP,
 };
@@ -61,7 +60,7 @@ impl Scheduler {
             let held = slots.values().filter(|slot| slot.is_held()).count();
             let stuck =
                 slots.iter().filter(|(_, slot)| slot.targets.is_empty() && slot.is_held()).map(|(slot, _)| *slot);
-            let missing = free_slots(&slots, (*replicas as usize).saturating_sub(held));
+            let missing = self.free_slots(id, &slots, (*replicas as usize).saturating_sub(held));
             placements.extend(stuck.chain(missing).map(|slot| PlannedPlacement {
                 slot,
                 node: None,

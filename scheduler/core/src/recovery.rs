@@ -49,7 +49,10 @@ impl Scheduler {
                 Record::ServiceAddress { workload, address } => {
                     cluster.addresses.insert(workload, address);
                 }
-                Record::VolumeHome { workload, slot, volume, node } => {
+                Record::VolumeHome { workload, slot, volume, node, is_given_up } => {
+                    if is_given_up {
+                        cluster.slots_given_up.insert((workload.clone(), slot));
+                    }
                     cluster.homes.entry(workload).or_default().insert((slot, volume), node);
                 }
                 Record::Site(site) => {

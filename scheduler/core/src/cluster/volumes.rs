@@ -36,6 +36,7 @@ impl Cluster {
 
     /// Notes where the data of a slot is from now on, as far as it has no home yet.
     pub(crate) fn settle_volumes(&mut self, spec: &WorkloadSpec, slot: u32, node: u32) {
+        self.set_given_up(&spec.id, slot, false);
         let wanted = volumes(spec);
         let Some(node) = self.nodes.at(node).filter(|_| !wanted.is_empty()).map(|node| node.spec.id.clone()) else {
             return;
@@ -51,8 +52,30 @@ impl Cluster {
                 slot,
                 volume: volume.clone(),
                 node: node.clone(),
+                is_given_up: false,
             });
             self.touched.seen = true;
+        }
+    }
+
+    /// Notes whether a slot was given up because fewer instances were wanted, as far as it has data.
+    pub(crate) fn set_given_up(&mut self, workload: &WorkloadId, slot: u32, is_given_up: bool) {
+        let key = (workload.clone(), slot);
+        let of_slot = |homes: &BTreeMap<(u32, Name), NodeId>| -> Vec<(Name, NodeId)> {
+            let here = homes.iter().filter(|((other, _), _)| *other == slot);
+            here.map(|((_, volume), node)| (volume.clone(), node.clone())).collect()
+        };
+        let here = self.homes.get(workload).map(of_slot).unwrap_or_default();
+        if here.is_empty() || self.slots_given_up.contains(&key) == is_given_up {
+            return;
+        }
+        for (volume, node) in here {
+            self.persist(Record::VolumeHome { workload: workload.clone(), slot, volume, node, is_given_up });
+        }
+        if is_given_up {
+            self.slots_given_up.insert(key);
+        } else {
+            self.slots_given_up.remove(&key);
         }
     }
 
@@ -69,6 +92,11 @@ impl Cluster {
             });
         }
         self.homes.retain(|_, homes| !homes.is_empty());
+        let homes = &self.homes;
+        let has_data = |(id, slot): &(WorkloadId, u32)| {
+            homes.get(id).is_some_and(|homes| homes.keys().any(|(other, _)| other == slot))
+        };
+        self.slots_given_up.retain(has_data);
         for (workload, slot, volume) in &gone {
             self.touched.workloads.insert(workload.clone());
             self.unpersist(RecordKey::VolumeHome(workload.clone(), *slot, volume.clone()));

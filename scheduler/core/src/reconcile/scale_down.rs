@@ -62,6 +62,7 @@ impl Scheduler {
         }
         for number in self.victims(id, slots, surplus) {
             let Some(slot) = slots.get_mut(&number) else { continue };
+            self.cluster.set_given_up(id, number, true);
             let slot = std::mem::take(slot);
             for instance in slot.targets.iter().chain(slot.stale.iter().map(|(instance, _)| instance)) {
                 self.retire(*instance);

@@ -12,7 +12,7 @@ use crate::{
     placement::Seat,
     reconcile::{
         ENDED_RETRY_MS, rollout_share,
-        slots::{LIVE_PER_SLOT_MAX, Slot, Why, free_slots, is_stop_first},
+        slots::{LIVE_PER_SLOT_MAX, Slot, Why, is_stop_first},
         volumes::Home,
     },
     timers::Timer,
@@ -106,7 +106,7 @@ impl Scheduler {
             }
         }
         let stop_first = self.cluster.workloads.get(id).is_some_and(is_stop_first);
-        for number in free_slots(slots, (replicas as usize).saturating_sub(held)) {
+        for number in self.free_slots(id, slots, (replicas as usize).saturating_sub(held)) {
             if stop_first && slots.get(&number).is_some_and(|slot| slot.is_ending) {
                 needs.under_way += 1;
             } else {

@@ -67,13 +67,6 @@ pub(crate) fn is_current(held: Held<'_>, runs_since: Revision) -> bool {
     held.revision() >= runs_since
 }
 
-/// The slots to fill so that `count` more are held: first those whose instance is on its way out, then the lowest unused.
-pub(crate) fn free_slots(slots: &BTreeMap<u32, Slot>, count: usize) -> Vec<u32> {
-    let ending = slots.iter().filter(|(_, slot)| !slot.is_held()).map(|(number, _)| *number);
-    let unused = (0..).filter(|number| !slots.contains_key(number));
-    ending.chain(unused).take(count).collect()
-}
-
 /// Whether an instance must be gone before its successor can be placed anywhere.
 pub(crate) fn is_stop_first(entry: &WorkloadEntry) -> bool {
     has_host_ports(entry.spec()) || !volumes(entry.spec()).is_empty()
@@ -97,6 +90,17 @@ impl Scheduler {
             }
         }
         slots
+    }
+
+    /// The slots to fill so that `count` more are held: first those whose instance is on its way out, then those with data
+    /// that nobody gave up, then the lowest unused.
+    pub(crate) fn free_slots(&self, id: &WorkloadId, slots: &BTreeMap<u32, Slot>, count: usize) -> Vec<u32> {
+        let ending = slots.iter().filter(|(_, slot)| !slot.is_held()).map(|(number, _)| *number);
+        let is_unused = |number: &u32| !slots.contains_key(number);
+        // Between the end of an instance and its successor nothing else tells that its slot is one of those in use.
+        let with_data = self.slots_with_data(id);
+        let others = (0..).filter(|number| is_unused(number) && !with_data.contains(number));
+        ending.chain(with_data.iter().copied().filter(is_unused)).chain(others).take(count).collect()
     }
 
     /// Whether an instance counts for its workload's spread: it is as wanted and is going to stay.

@@ -14,7 +14,6 @@ use crate::{
     history::Subject,
     machine::Scheduler,
     placement::{self, explain},
-    reconcile::slots::free_slots,
 };
 
 /// How every reason begins that is about data.
@@ -61,7 +60,7 @@ impl Scheduler {
         }
         let slots = self.slots_of(&spec.id);
         let held = slots.values().filter(|slot| slot.is_held()).count();
-        let empty = free_slots(&slots, (replicas as usize).saturating_sub(held));
+        let empty = self.free_slots(&spec.id, &slots, (replicas as usize).saturating_sub(held));
         let unfilled = slots.iter().filter(|(_, slot)| slot.is_held() && slot.targets.is_empty());
         let waiting: BTreeSet<u32> = unfilled.map(|(number, _)| *number).chain(empty).collect();
         waiting.into_iter().find_map(|slot| match self.home_of(spec, slot) {
@@ -86,6 +85,16 @@ impl Scheduler {
         let mut homes = homes.into_iter();
         let home = homes.next().filter(|_| homes.next().is_none())?;
         self.cluster.nodes.index_of(home)
+    }
+
+    /// The slots with data, without those that were given up because fewer instances were wanted.
+    pub(crate) fn slots_with_data(&self, id: &WorkloadId) -> BTreeSet<u32> {
+        let (Some(entry), Some(homes)) = (self.cluster.workloads.get(id), self.cluster.homes.get(id)) else {
+            return BTreeSet::new();
+        };
+        let mounted = volumes(entry.spec());
+        let slots = homes.keys().filter(|(_, volume)| mounted.contains(volume)).map(|(slot, _)| *slot);
+        slots.filter(|slot| !self.cluster.slots_given_up.contains(&(id.clone(), *slot))).collect()
     }
 
     /// Whether a slot has data somewhere.

@@ -10,7 +10,7 @@ use api_types::{
 use crate::{
     cluster::{held::Held, nodes::NodeEntry, rows::Observation, workloads::WorkloadEntry},
     machine::Scheduler,
-    reconcile::slots::{free_slots, is_current},
+    reconcile::slots::is_current,
     views::workloads::WARMING_UP,
 };
 
@@ -64,7 +64,7 @@ impl Scheduler {
             let before = || "waits for the end of the instance before it".to_owned();
             self.parked_reason(entry).unwrap_or_else(before)
         };
-        let views = free_slots(&slots, count).into_iter().map(|slot| InstanceView {
+        let views = self.free_slots(id, &slots, count).into_iter().map(|slot| InstanceView {
             name: format!("{}-{slot}", id.name),
             workload: id.clone(),
             slot,

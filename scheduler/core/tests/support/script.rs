@@ -184,7 +184,7 @@ fn spec(words: &[&str]) -> WorkloadSpec {
         publish: number("publish"),
         http: false,
         host: number("host"),
-        bind: None,
+        bind: get("bind").map(|bind| bind.parse().expect("an address or a link")),
         allow: Vec::new(),
     });
     let memory_bytes = bytes(get("memory").unwrap_or("64MiB"));

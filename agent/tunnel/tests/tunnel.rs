@@ -18,7 +18,7 @@ use tokio::{
 const LONG: Duration = Duration::from_secs(60);
 
 /// A node that asks and one that answers for an instance; `dials` says which of both can be dialled.
-async fn joined(server: SocketAddrV4, (asker_is_dialled, server_is_dialled): (bool, bool)) -> (Node, Node) {
+fn joined(server: SocketAddrV4, (asker_is_dialled, server_is_dialled): (bool, bool)) -> (Node, Node) {
     let cluster = Cluster::new("c1");
     let (asker, answerer) = (cluster.node("edge-1"), cluster.node("edge-2"));
     answerer.tunnel.follow(Plan {
@@ -38,7 +38,7 @@ async fn joined(server: SocketAddrV4, (asker_is_dialled, server_is_dialled): (bo
 async fn whichever_side_can_dial_clients_reach_the_instance() {
     for dialled in [(false, true), (true, false), (true, true)] {
         let server = echo().await;
-        let (asker, _answerer) = joined(server, dialled).await;
+        let (asker, _answerer) = joined(server, dialled);
         let here = asker.detour(server).await;
 
         for round in 0..20_u8 {
@@ -59,7 +59,7 @@ async fn whichever_side_can_dial_clients_reach_the_instance() {
 async fn much_passes_whole_in_both_directions_at_once() {
     const BYTES: usize = 32 << 20;
     let server = echo().await;
-    let (asker, _answerer) = joined(server, (false, true)).await;
+    let (asker, _answerer) = joined(server, (false, true));
     let client = TcpStream::connect(asker.detour(server).await).await.expect("listened on");
     let (mut back, mut forth) = client.into_split();
     let byte = |index: usize| u8::try_from((index * 31 + index / 251) % 256).expect("a byte");
@@ -81,7 +81,7 @@ async fn much_passes_whole_in_both_directions_at_once() {
 async fn a_reset_is_passed_on_and_is_no_end() {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let server = end_of(&listener);
-    let (asker, _answerer) = joined(server, (false, true)).await;
+    let (asker, _answerer) = joined(server, (false, true));
     let mut client = TcpStream::connect(asker.detour(server).await).await.expect("listened on");
 
     client.write_all(b"hello").await.expect("sent");
@@ -99,7 +99,7 @@ async fn a_server_that_does_not_read_holds_the_client_back() {
     const MUCH: usize = 64 << 20;
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let server = end_of(&listener);
-    let (asker, _answerer) = joined(server, (false, true)).await;
+    let (asker, _answerer) = joined(server, (false, true));
     let mut client = TcpStream::connect(asker.detour(server).await).await.expect("listened on");
     client.write_all(b"hello").await.expect("sent");
     let (mut instance, _) = listener.accept().await.expect("connected");
@@ -121,7 +121,7 @@ async fn a_server_that_does_not_read_holds_the_client_back() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_instance_that_is_not_open_to_other_sites_is_not_reached() {
     let server = echo().await;
-    let (asker, answerer) = joined(server, (false, true)).await;
+    let (asker, answerer) = joined(server, (false, true));
     let here = asker.detour(server).await;
     answerer.tunnel.follow(Plan { peers: vec![Peer { node: asker.name.clone(), dialled: None }], ..plan() });
 
@@ -135,7 +135,7 @@ async fn an_instance_that_is_not_open_to_other_sites_is_not_reached() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn where_neither_side_can_dial_it_is_said_and_nothing_is_open() {
     let server = echo().await;
-    let (asker, answerer) = joined(server, (false, false)).await;
+    let (asker, answerer) = joined(server, (false, false));
 
     let mut states = asker.tunnel.state();
     let state = states.wait_for(|state| !state.unreachable.is_empty()).await.expect("said").clone();
@@ -174,7 +174,7 @@ async fn what_is_behind_the_address_must_be_the_node_that_is_meant() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_that_was_removed_is_not_answered_and_its_connections_end() {
     let server = echo().await;
-    let (asker, answerer) = joined(server, (false, true)).await;
+    let (asker, answerer) = joined(server, (false, true));
     let mut client = TcpStream::connect(asker.detour(server).await).await.expect("listened on");
     client.write_all(b"x").await.expect("sent");
     client.read_exact(&mut [0]).await.expect("answered");
@@ -191,7 +191,7 @@ async fn a_node_that_was_removed_is_not_answered_and_its_connections_end() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_that_ends_is_noticed_and_found_again() {
     let server = echo().await;
-    let (asker, answerer) = joined(server, (false, true)).await;
+    let (asker, answerer) = joined(server, (false, true));
     let here = asker.detour(server).await;
     let (name, place) = (answerer.name.clone(), answerer.place);
     let cluster = answerer.cluster.clone();

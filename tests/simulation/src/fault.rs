@@ -229,10 +229,13 @@ impl World {
         }
     }
 
-    /// An earlier scheduler does not know that it is over; a session that ended still delivers.
+    /// An earlier scheduler does not know that it is over.
     fn haunt(&mut self, node: NodeIndex) {
         let (set, table) = self.scheduler.ghosts.get(&node).cloned().unwrap_or_default();
-        if self.nodes[node].frozen.is_some() {
+        let sim = &self.nodes[node];
+        // A session that ended still delivers to whom it spoke with; an agent that forgot everything had none yet.
+        let was_told = sim.agent.as_ref().is_some_and(|agent| agent.held() != (None, None));
+        if sim.frozen.is_some() || !was_told {
             return;
         }
         if let Some(set) = set {

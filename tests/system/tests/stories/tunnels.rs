@@ -64,7 +64,7 @@ fn tell(stage: &mut Stage) -> Outcome {
     let (here, there) = (healthy(stage, "near").ok_or("near")?, healthy(stage, "far").ok_or("far")?);
     stage.until_answered_by(NODES[0], far, 1)?;
     let answer = ask_from_process(here.pid.ok_or("a process")?, far)?;
-    stage.must(answer.trim() == there.name.to_string(), || format!("an instance asked, and {answer} answered"))?;
+    stage.must(there.name == *answer.trim(), || format!("an instance asked, and {answer} answered"))?;
     // And the other way, where it dials itself.
     let near: SocketAddr = (virtual_address(&stage.bed, "near")?, shop::SERVICE).into();
     stage.until_answered_by(HIDDEN, near, 1)?;

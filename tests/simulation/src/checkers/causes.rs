@@ -91,11 +91,17 @@ impl World {
         if self.scheduler.core.is_none() {
             return;
         }
-        let silent = self.nodes.iter().filter(|node| self.now.since(node.last_heard) >= SILENCE_MS);
-        let silent: BTreeSet<&NodeId> = silent.map(|node| &node.id).collect();
+        let silent: BTreeSet<&NodeId> =
+            self.nodes.iter().map(|node| &node.id).filter(|node| self.is_silent(node)).collect();
         if !silent.is_empty() {
             self.causes.on_nodes(self.now, &silent, &self.scheduler);
         }
+    }
+
+    /// Whether the scheduler has not heard of a node for so long that it may be given up.
+    fn is_silent(&self, node: &NodeId) -> bool {
+        let found = self.index.get(node).map(|&index| &self.nodes[index]);
+        found.is_some_and(|node| self.now.since(node.last_heard) >= SILENCE_MS)
     }
 
     /// The scheduler stops or forgets an instance: only with a cause.
@@ -138,12 +144,14 @@ impl World {
             && others.any(|other| other.slot == held.slot && other.desired == Desired::Run && goes_on(other))
     }
 
-    /// Whether somebody more urgent, who has not all instances that are wanted, may take the place of an instance.
+    /// Whether somebody more urgent, who has not all instances that are wanted on nodes that are heard of, may take the place of
+    /// an instance.
     fn is_displaced(&self, held: &Instance) -> bool {
         let decided = &self.scheduler.decided;
         let Some(own) = decided.run_of(held).map(|run| run.spec.placement.priority) else { return false };
         let is_missed = |urgent: &WorkloadSpec| {
-            let there = decided.of(&urgent.id).filter(|other| other.desired == Desired::Run);
+            let there =
+                decided.of(&urgent.id).filter(|other| other.desired == Desired::Run && !self.is_silent(&other.node));
             match urgent.kind {
                 WorkloadKind::Service { replicas } => there.count() < replicas as usize,
                 WorkloadKind::Daemon => !there.into_iter().any(|other| other.node == held.node),

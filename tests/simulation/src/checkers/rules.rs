@@ -157,7 +157,11 @@ impl World {
             };
             let sure = self.counts(spec, &rule.over, surely);
             let there = sure.get(&place_of(node, &rule.over)).copied().unwrap_or_default();
-            let all = self.counts(spec, &rule.over, |_| true);
+            // Who is on the way out is there until it is gone.
+            let mut all = BTreeMap::new();
+            for node in self.scheduler.decided.of(&spec.id).filter_map(|held| self.node_of(&held.node)) {
+                *all.entry(place_of(node, &rule.over)).or_default() += 1;
+            }
             if let Some(floor) = self.floor(spec, &rule.over, &all)
                 && there > floor + skew
             {

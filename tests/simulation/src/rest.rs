@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use api_types::{
-    id::{InstanceId, WorkloadId},
+    id::{InstanceId, NodeId, WorkloadId},
     placement::Domain,
     view::{RebalanceMove, RebalancePlan},
     workload::WorkloadKind,
@@ -26,8 +26,9 @@ const UNREST_FIRST_MS: u64 = 600_000;
 /// After that, so many of a thousand stretches have unrest.
 const UNREST_PER_MILLE: u64 = 250;
 
-/// A cluster at rest is rebalanced so many times at most until nothing would be better elsewhere.
-const ROUNDS_MAX: usize = 8;
+/// A cluster at rest is rebalanced so many times at most until nothing would be better elsewhere. A full one takes many times:
+/// an instance moves to where there is room beside it now, and what it leaves is room for the next rebalancing only.
+const ROUNDS_MAX: usize = 100;
 
 /// Virtual minutes that one of these times may take.
 const ROUND_MINUTES: u64 = 60;
@@ -52,9 +53,10 @@ impl World {
         rests.then(|| START + (self.elapsed() / STRETCH_MS + 1) * STRETCH_MS)
     }
 
-    /// Rebalances a cluster at rest until nothing would be better elsewhere: that comes to an end, starts no more than it moves,
-    /// and no workload ever has fewer that serve than before.
+    /// Rebalances a cluster at rest until nothing would be better elsewhere: that comes to an end and never back to where it was,
+    /// starts no more than it moves, and no workload ever has fewer that serve than before.
     pub(crate) fn rebalance_at_rest(&mut self) {
+        let mut seen: BTreeSet<BTreeMap<(WorkloadId, NodeId), usize>> = BTreeSet::new();
         for _ in 0..ROUNDS_MAX {
             let Some(plan) = self.scheduler.core.as_ref().map(scheduler_core::Scheduler::rebalance_plan) else {
                 return;
@@ -63,6 +65,13 @@ impl World {
                 self.fail(format!("a rebalancing would be wrong: {wrong}"));
             }
             if plan.moves.is_empty() && plan.left == 0 {
+                return;
+            }
+            // While one goes on by itself nothing is asked for: it may have moved nothing yet.
+            if plan.left == 0 && !seen.insert(self.placed()) {
+                self.fail(
+                    "a rebalancing of a cluster at rest leads to where it was before, and would move again".to_owned(),
+                );
                 return;
             }
             let (started, somebody_waits) = (self.pid_count, self.somebody_waits());
@@ -120,6 +129,15 @@ impl World {
             };
             self.scheduler.disk.of(&spec.id).count() < wanted
         })
+    }
+
+    /// How many of each workload are on each node.
+    fn placed(&self) -> BTreeMap<(WorkloadId, NodeId), usize> {
+        let mut placed = BTreeMap::new();
+        for held in self.scheduler.disk.instances.values() {
+            *placed.entry((held.workload.clone(), held.node.clone())).or_default() += 1;
+        }
+        placed
     }
 
     /// How many processes of each workload are as well as anybody can know: those that are probed answer.

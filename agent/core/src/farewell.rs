@@ -16,8 +16,9 @@ use crate::{
 /// What the last signal to an instance waits for.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Farewell {
-    /// The kernel has done at least this number of [`Effect::ProgramServices`]: then nobody here balances to it.
-    number: u64,
+    /// The kernel has done at least this number of [`Effect::ProgramServices`]: then nobody here balances to it. `None` while
+    /// it may still be asked.
+    number: Option<u64>,
     /// The end of waiting for that, whatever the kernel does.
     until: Timestamp,
     /// Since when nobody here balances to it.
@@ -39,20 +40,23 @@ pub(crate) struct Counting {
 
 impl Farewell {
     /// Begins now.
-    pub(crate) fn begin(drain_ms: Option<u64>, kernel: Progress, settings: &Settings, now: Timestamp) -> Self {
-        Self {
-            // A kernel that was not asked yet may balance to it since an earlier run of this program.
-            number: kernel.asked.max(1),
-            until: now + settings.farewell_ms,
-            quiet_since: None,
-            drained: false,
-            drain_ms,
-        }
+    pub(crate) fn begin(drain_ms: Option<u64>, settings: &Settings, now: Timestamp) -> Self {
+        Self { number: None, until: now + settings.farewell_ms, quiet_since: None, drained: false, drain_ms }
     }
 
     /// Goes on with what the kernel did; whether the signal still waits.
-    pub(crate) fn waits(&mut self, kernel: Progress, settings: &Settings, now: Timestamp) -> bool {
-        if self.quiet_since.is_none() && (kernel.programmed >= self.number || now >= self.until) {
+    pub(crate) fn waits(
+        &mut self,
+        (kernel, may_be_asked): (Progress, bool),
+        settings: &Settings,
+        now: Timestamp,
+    ) -> bool {
+        if self.number.is_none() && !may_be_asked {
+            // A kernel that was not asked yet may balance to it since an earlier run of this program.
+            self.number = Some(kernel.asked.max(1));
+        }
+        let has_left = self.number.is_some_and(|number| kernel.programmed >= number);
+        if self.quiet_since.is_none() && (has_left || now >= self.until) {
             self.quiet_since = Some(now);
         }
         self.deadline(settings).is_some_and(|at| now < at)

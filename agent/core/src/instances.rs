@@ -243,6 +243,12 @@ impl Instance {
         matches!(self.claim, Claim::Run(_))
     }
 
+    /// Whether one that shall leave is asked for want of others: it was taken over, and the table that names its successor
+    /// may not have come to disk, as the order to end it did. A table that was `heard` settles that.
+    pub(crate) fn may_be_asked(&self, heard: bool) -> bool {
+        self.probes.adopted && !heard
+    }
+
     /// Whether it is to end and leave nothing.
     pub(crate) fn shall_leave(&self) -> bool {
         matches!(self.claim, Claim::Leave(_))

@@ -43,6 +43,8 @@ pub(crate) struct BalancingBooks {
     table: Option<Version>,
     /// The one that the open session was told.
     told: Option<Version>,
+    /// Whether a session gave the table that is held; until then it may be older than the assignments that were kept with it.
+    heard: bool,
 }
 
 /// How far the kernel is with what it was asked to do: numbers of [`Effect::ProgramServices`], zero before the first.
@@ -52,6 +54,8 @@ pub(crate) struct Progress {
     pub(crate) asked: u64,
     /// What it is known to do.
     pub(crate) programmed: u64,
+    /// Whether a session gave the table that this follows from.
+    pub(crate) heard: bool,
 }
 
 /// An endpoint of this node: of which workload, which instance, where.
@@ -75,7 +79,8 @@ pub(crate) struct Local {
     pub(crate) endpoints: Vec<OwnEndpoint>,
     /// Those that are well, too, but that the scheduler takes out: only used where there is nobody else.
     pub(crate) withdrawn: Vec<OwnEndpoint>,
-    /// Those that run but fail their probes, or were taken over and not probed yet: only used where nobody is ready.
+    /// Those that run but fail their probes, were taken over and not probed yet, or shall leave by assignments that may be
+    /// later than the table: only used where nobody is ready.
     pub(crate) unready: Vec<OwnEndpoint>,
     /// Ports of the node that lead to one instance; sorted.
     pub(crate) host_ports: Vec<HostPort>,
@@ -123,7 +128,7 @@ impl BalancingBooks {
 
     /// How far the kernel is.
     pub(crate) fn progress(&self) -> Progress {
-        Progress { asked: self.asked, programmed: self.programmed }
+        Progress { asked: self.asked, programmed: self.programmed, heard: self.heard }
     }
 
     /// The kernel did not.
@@ -225,6 +230,7 @@ impl Agent {
     /// either, before it is told to end. Right after a session began, a table that lacks an instance may only have been made
     /// before this node's report was read.
     pub(crate) fn follow_table(&mut self, now: Timestamp) {
+        self.balancing.heard = true;
         let first_tables_ms = self.settings.first_tables_ms;
         let settled = self.session.as_ref().is_some_and(|session| session.opened_at + first_tables_ms <= now);
         let listed: BTreeSet<InstanceId> = self.listed_here().cloned().collect();
@@ -288,7 +294,13 @@ impl Agent {
             let (Some(assignment), Some(address)) = (instance.assignment(), instance.reached_at(&self.settings)) else {
                 continue;
             };
-            if !instance.shall_run() || instance.running().is_none() {
+            if instance.running().is_none() {
+                continue;
+            }
+            if !instance.shall_run() {
+                if instance.may_be_asked(self.balancing.heard) && !assignment.ports.is_empty() {
+                    local.unready.push((assignment.workload.clone(), id.clone(), address));
+                }
                 continue;
             }
             if assignment.container.network == NetworkMode::Own {

@@ -7,7 +7,7 @@ use api_types::{
     counter::{Epoch, Generation},
 };
 
-use crate::node::{Node, assignment, set, stopped, table};
+use crate::node::{Node, assignment, probed, set, stopped, table};
 
 #[test]
 fn the_scheduler_is_told_which_table_the_kernel_has_only_once_it_has_it() {
@@ -139,10 +139,58 @@ fn what_nobody_connects_to_ends_at_once() {
     assert_eq!(stops(&node), 1);
 }
 
+#[test]
+fn who_was_told_to_end_is_asked_after_a_restart_until_a_table_names_its_successor() {
+    let web = drained(probed("web-1"), 6000);
+    let mut node = Node::running(std::slice::from_ref(&web));
+    let order = set(2, &[stopped(web)]);
+    node.connections = 1;
+    // Orders are kept at once, tables once a second: the one that lists the successor came to disk no more.
+    node.disk = (Some(order), Some(table(2, &["web"], &[("web-1", "edge-1", 2)])));
+    node.restart_agent();
+
+    node.observe();
+    node.pass(1000);
+
+    assert_eq!(asked(&node), [("web-1".to_owned(), true)], "it runs, and nobody else is known");
+    assert_eq!(stops(&node), 0);
+
+    node.give(Input::SessionOpened { epoch: Epoch(1) });
+    node.give(Input::Services(table(3, &["web"], &[("web-2", "edge-2", 2)])));
+
+    assert_eq!(asked(&node), [("web-2".to_owned(), false)]);
+
+    node.connections = 0;
+    node.pass(60_000);
+
+    assert!(node.process("web-1").is_none(), "its end is for good");
+}
+
+#[test]
+fn who_was_told_to_end_ends_also_while_no_table_comes() {
+    let web = drained(probed("web-1"), 6000);
+    let mut node = Node::running(std::slice::from_ref(&web));
+    let order = set(2, &[stopped(web)]);
+    node.disk.0 = Some(order);
+    node.restart_agent();
+
+    node.observe();
+    node.pass(60_000);
+
+    assert!(node.process("web-1").is_none());
+    assert!(asked(&node).is_empty());
+}
+
 fn stops(node: &Node) -> usize {
     node.count(|effect| matches!(effect, Effect::Stop { .. }))
 }
 
 fn drained(assignment: Assignment, drain_ms: u64) -> Assignment {
     Assignment { container: ContainerSpec { drain_ms, ..assignment.container.clone() }, ..assignment }
+}
+
+/// Whom the kernel balances `web` to, and whether as a last resort.
+fn asked(node: &Node) -> Vec<(String, bool)> {
+    let services = &node.balancing.as_ref().expect("programmed").services;
+    services[0].endpoints.iter().map(|endpoint| (endpoint.instance.to_string(), endpoint.last_resort)).collect()
 }

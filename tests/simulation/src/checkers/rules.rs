@@ -143,9 +143,10 @@ impl World {
         Ok(())
     }
 
-    /// Whether an instance that was just placed surely broke a rule of evenness, whatever was on its way out then.
+    /// Whether an instance that was just placed surely broke a rule of evenness, whatever was on its way out then. Judged while
+    /// nothing happened to the workload lately: its room may have been promised before that.
     pub(super) fn check_still_even(&self, node: &SimNode, spec: &WorkloadSpec) -> Result<(), String> {
-        if self.causes.is_being_changed(self.now, &spec.id) {
+        if self.causes.is_being_changed(self.now, &spec.id) || self.causes.is_disturbed(self.now, &spec.id) {
             return Ok(());
         }
         for rule in &spec.placement.spread {

@@ -267,6 +267,25 @@ fn a_farewell_that_is_said_again_takes_nobody_out() {
 }
 
 #[test]
+fn a_sign_from_before_a_farewell_brings_nobody_back() {
+    let mut site = Site::of(4);
+    site.pass(20_000);
+    let now = site.now;
+    site.nodes.get_mut(&name(1)).expect("it is there").leave(now);
+    site.pass(2 * DELAY_MS);
+
+    let now = site.now;
+    for count in 1..=100 {
+        // Whichever sign of the receiver it names, also one that is remembered.
+        let heard = Some(Mark { run: 1, count });
+        let old = Sign { mark: Mark { run: 2, count: 3 }, interval_ms: 500, heard, leaves: false };
+        site.nodes.get_mut(&name(0)).expect("it is there").heard(&name(1), old, now);
+    }
+
+    assert_eq!(site.unreachable(0), ["edge-001"]);
+}
+
+#[test]
 fn who_never_spoke_is_believed_to_be_there() {
     let mut site = Site::of(3);
     let mut alone = Watch::new(name(0), 9, site.now);

@@ -106,10 +106,12 @@ fn a_hello_that_is_late_takes_nothing_from_the_newer_session() {
 
     let facts = NodeFacts { arch: "amd64".to_owned(), boot_id: "another".to_owned(), ..NodeFacts::default() };
     fleet.step(Input::SessionOpened { node: node.clone(), session: SessionId(session.0 - 1), facts });
+    let after_the_hello = fleet.scheduler.ignored_inputs();
     fleet.step(Input::Heartbeat { node, session });
 
     assert_eq!(fleet.scheduler.instance_views(), before);
-    assert_eq!(fleet.scheduler.ignored_inputs(), ignored + 1, "the old hello, and not the heartbeat of the newest");
+    assert_eq!(after_the_hello, ignored + 1, "the old hello counts for nothing");
+    assert_eq!(fleet.scheduler.ignored_inputs(), after_the_hello, "the newest session goes on");
 }
 
 #[test]

@@ -97,17 +97,16 @@ impl World {
         if self.scheduler.core.is_none() {
             return;
         }
-        let silent: BTreeSet<&NodeId> =
-            self.nodes.iter().map(|node| &node.id).filter(|node| self.is_silent(node)).collect();
+        let silent = self.nodes.iter().filter(|node| self.is_silent(node)).map(|node| &node.id);
+        let silent: BTreeSet<&NodeId> = silent.collect();
         if !silent.is_empty() {
             self.causes.on_nodes(self.now, &silent, &self.scheduler);
         }
     }
 
     /// Whether the scheduler has not heard of a node for so long that it may be given up.
-    fn is_silent(&self, node: &NodeId) -> bool {
-        let found = self.index.get(node).map(|&index| &self.nodes[index]);
-        found.is_some_and(|node| self.now.since(node.last_heard) >= SILENCE_MS)
+    fn is_silent(&self, node: &SimNode) -> bool {
+        self.now.since(node.last_heard) >= SILENCE_MS
     }
 
     /// The scheduler stops or forgets an instance: only with a cause.
@@ -139,9 +138,9 @@ impl World {
     fn is_moved(&self, held: &Instance) -> bool {
         let lately = self.causes.rebalanced_at.is_some_and(|at| self.now.since(at) <= MOVES_MS);
         let goes_on = |other: &Instance| {
-            let Some(&index) = self.index.get(&other.node) else { return false };
+            let Some(node) = self.node_of(&other.node) else { return false };
             let keys = (other.id.clone(), 0)..=(other.id.clone(), u32::MAX);
-            let mut there = self.nodes[index].runtime.containers.range(keys);
+            let mut there = node.runtime.containers.range(keys);
             let died_at = self.died_at.get(&other.id);
             there.any(|(_, container)| container.process.is_some())
                 || died_at.is_some_and(|at| self.now.since(*at) <= RESTARTS_MS)
@@ -159,8 +158,8 @@ impl World {
         let decided = &self.scheduler.decided;
         let Some(own) = decided.run_of(held).map(|run| run.spec.placement.priority) else { return false };
         let is_missed = |urgent: &WorkloadSpec| {
-            let there =
-                decided.of(&urgent.id).filter(|other| other.desired == Desired::Run && !self.is_silent(&other.node));
+            let is_heard = |other: &&Instance| !self.node_of(&other.node).is_some_and(|node| self.is_silent(node));
+            let there = decided.of(&urgent.id).filter(|other| other.desired == Desired::Run).filter(is_heard);
             match urgent.kind {
                 WorkloadKind::Service { replicas } => there.count() < replicas as usize,
                 WorkloadKind::Daemon => !there.into_iter().any(|other| other.node == held.node),

@@ -124,7 +124,7 @@ impl World {
         records.filter_map(|record| if let Record::Workload(workload) = record { Some(&workload.spec) } else { None })
     }
 
-    fn node_of(&self, id: &NodeId) -> Option<&SimNode> {
+    pub(super) fn node_of(&self, id: &NodeId) -> Option<&SimNode> {
         self.index.get(id).map(|index| &self.nodes[*index])
     }
 

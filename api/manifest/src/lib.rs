@@ -12,6 +12,7 @@ mod ports;
 mod probe;
 mod section;
 mod units;
+mod update;
 mod workload;
 
 use std::collections::BTreeMap;

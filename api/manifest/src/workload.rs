@@ -16,6 +16,7 @@ use crate::{
     fault::{Place, suggestion},
     placement, ports, probe,
     section::{Entry, Section},
+    update,
 };
 
 /// Below this the runtime itself cannot start a process in its cgroup.
@@ -26,7 +27,7 @@ const PIDS_MAX: u64 = 4 << 20;
 const SECOND_MS: u64 = 1_000;
 const DAY_MS: u64 = 86_400_000;
 /// Keys of the format that this version does not know yet.
-const LATER: &[&str] = &["scale", "secrets", "update"];
+const LATER: &[&str] = &["scale", "secrets"];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -65,6 +66,8 @@ pub(crate) fn read(entry: &Entry<'_>, kind: Kind, namespace: &Name) -> Option<Re
     let place = section.get("place").and_then(|entry| entry.section());
     let placement = place.map_or_else(PlacementSpec::default, |section| placement::read(&section, kind, namespace));
     let balance = section.get("balance").and_then(|entry| Some(balance::read(&entry.section()?, &entry, kind)));
+    let update = section.get("update").and_then(|entry| entry.section());
+    let update = update.map(|section| update::read(&section, kind, &ports, container.as_ref()));
     let disconnect = section.get("disconnect").and_then(|entry| entry.section());
     let disconnect = disconnect.map_or_else(DisconnectPolicy::default, |section| self::disconnect(&section));
     let ipv6 = section.get("ipv6").and_then(|entry| ipv6(&entry, kind)).unwrap_or_default();
@@ -85,6 +88,7 @@ pub(crate) fn read(entry: &Entry<'_>, kind: Kind, namespace: &Name) -> Option<Re
         balance: balance.unwrap_or_default(),
         probe,
         restart,
+        update,
         disconnect,
         ipv6,
         across_sites,

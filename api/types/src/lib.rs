@@ -34,6 +34,8 @@
 //! | **device**, **grant** | a countable thing of a node; what an instance got of it | [`device::Device`], [`device::DeviceGrant`] |
 //! | **volume** | data that stays on its node | [`container::Mount::Volume`] |
 //! | **probe** | how health is asked for | [`probe::ProbeSpec`] |
+//! | **rollout**, **canary** | a change on its way to all instances; the first few of it, until a person promotes it | [`rollout::UpdateSpec`] |
+//! | **trial** | the time in which a new instance must show that it works | [`rollout::UpdateSpec::healthy_for_ms`] |
 //! | **relay** | two streams of bytes between a person and an instance: exec, attach, port-forward, copy | [`relay::RelayRequest`] |
 //! | **condition** | one thing that a node checks about itself | [`node::Condition`] |
 //! | **event** | one line of the history shown to people | [`view::Event`] |
@@ -55,6 +57,7 @@ pub mod probe;
 pub mod relay;
 pub mod resources;
 pub mod restart;
+pub mod rollout;
 pub mod service;
 pub mod site;
 pub mod time;

@@ -5,6 +5,7 @@ mod forecast;
 mod moves;
 mod network;
 mod plan;
+mod rollout;
 
 use std::{collections::BTreeMap, net::Ipv4Addr};
 
@@ -29,6 +30,7 @@ pub use network::{
     CheckKind, NetworkCheck, NetworkFailure, NetworkReport, NetworkTrace, NetworkVerdict, TraceRequest, TraceStep,
 };
 pub use plan::{Displaced, FieldChange, Plan, PlannedPlacement, PlannedStep, StepKind, WorkloadChange};
+pub use rollout::{RevisionView, RolloutHistory, RolloutView};
 
 /// A list and the version of the cluster's view it was read at. Ask with `?after=VERSION` to wait for a newer one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -137,6 +139,9 @@ pub struct WorkloadView {
     pub endpoints: u32,
     /// Why it is not as wanted; empty when all is well.
     pub reason: String,
+    /// How its latest change goes; `None` = it is complete, and nothing went wrong with it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollout: Option<RolloutView>,
     /// When this revision was applied.
     pub applied_at: Timestamp,
     /// What was asked for.

@@ -13,6 +13,7 @@ use crate::{
     probe::ProbeSpec,
     resources::ResourceSpec,
     restart::RestartSpec,
+    rollout::UpdateSpec,
     time::Timestamp,
 };
 
@@ -46,6 +47,9 @@ pub struct WorkloadSpec {
     /// When its process is started again though it runs, and when another node shall try.
     #[serde(default, skip_serializing_if = "RestartSpec::is_default")]
     pub restart: RestartSpec,
+    /// How its changes are rolled out, and judged; `None`: a tenth at a time, and nobody judges.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub update: Option<UpdateSpec>,
     /// What to do about silence.
     pub disconnect: DisconnectPolicy,
     /// Whether it also answers by IPv6: its process listens on `::`, and clients may find that address first.
@@ -87,6 +91,7 @@ impl WorkloadSpec {
             balance: BalanceSpec::default(),
             probe: None,
             restart: RestartSpec::default(),
+            update: None,
             disconnect: DisconnectPolicy::default(),
             ipv6: false,
             across_sites: false,
@@ -94,8 +99,8 @@ impl WorkloadSpec {
         }
     }
 
-    /// Whether an instance of `other` can go on as one of this spec: only the count, the placement rules, and the
-    /// balancing of ports differ, not what runs.
+    /// Whether an instance of `other` can go on as one of this spec: only the count, the placement rules, the way of
+    /// rolling out and the balancing of ports differ, not what runs.
     #[must_use]
     pub fn runs_the_same_as(&self, other: &Self) -> bool {
         let ports = |spec: &Self| -> Vec<_> {

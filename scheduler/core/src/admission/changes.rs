@@ -8,6 +8,7 @@ use api_types::{
     probe::{ProbeCheck, ProbeSpec},
     resources::ResourceSpec,
     restart::RestartSpec,
+    rollout::{Share, UpdateOrder, UpdateSpec},
     view::{FieldChange, WorkloadChange},
     workload::{DisconnectPolicy, Workload, WorkloadKind, WorkloadSpec},
 };
@@ -71,6 +72,7 @@ fn fields(spec: &WorkloadSpec) -> Vec<(String, String)> {
         balance,
         probe,
         restart,
+        update,
         disconnect,
         ipv6,
         across_sites,
@@ -95,6 +97,7 @@ fn fields(spec: &WorkloadSpec) -> Vec<(String, String)> {
     fields.add("restart.startup", startup.as_ref().map_or_else(null, probe_json));
     fields.add("restart.liveness", liveness.as_ref().map_or_else(null, probe_json));
     fields.add("restart.max_restarts", number(max_restarts.map(u64::from)));
+    fields.add_update(update.as_ref());
     let DisconnectPolicy { replace_after_ms } = disconnect;
     fields.add("disconnect.replace_after_ms", number(*replace_after_ms));
     fields.add("ipv6", ipv6.to_string());
@@ -174,6 +177,18 @@ impl Fields {
         self.add("balance.slow_start_ms", number(*slow_start_ms));
         self.add("balance.when_none_ready", text(when_none_ready.as_str()));
         self.add("balance.weights", texts(&weights));
+    }
+
+    fn add_update(&mut self, update: Option<&UpdateSpec>) {
+        let Some(update) = update else { return };
+        let UpdateSpec { order, parallel, healthy_for_ms, deadline_ms, on_failure, canary } = update;
+        let share = |share: &Option<Share>| share.map_or_else(null, |share| text(&share.to_string()));
+        self.add("update.order", order.map_or_else(null, |order: UpdateOrder| text(order.as_str())));
+        self.add("update.parallel", share(parallel));
+        self.add("update.healthy_for_ms", healthy_for_ms.to_string());
+        self.add("update.deadline_ms", deadline_ms.to_string());
+        self.add("update.on_failure", text(on_failure.as_str()));
+        self.add("update.canary", share(canary));
     }
 }
 

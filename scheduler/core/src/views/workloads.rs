@@ -50,6 +50,7 @@ impl Scheduler {
             ports: endpoints::ports(spec),
             endpoints: number(if has_address(spec) { endpoints } else { 0 }),
             reason: self.workload_reason(entry, wanted, pending, ready, old),
+            rollout: None,
             applied_at: workload.applied_at,
             spec: spec.clone(),
         }

@@ -1,0 +1,63 @@
+//! Rollouts and revisions, seen from outside.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{counter::Revision, id::WorkloadId, rollout::RolloutState, time::Timestamp, view::FieldChange};
+
+/// How far the latest change of a workload is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RolloutView {
+    /// The workload.
+    pub workload: WorkloadId,
+    /// The revision that is wanted now.
+    pub revision: Revision,
+    /// How far it is.
+    pub state: RolloutState,
+    /// Who or what holds it up, until somebody resumes it; empty = nobody.
+    #[serde(default)]
+    pub paused: String,
+    /// The revision that did not work, if one did not.
+    #[serde(default)]
+    pub failed: Option<Revision>,
+    /// Why it did not; empty = nothing went wrong.
+    #[serde(default)]
+    pub cause: String,
+    /// How many instances run what is wanted and are well.
+    pub updated: u32,
+    /// Of how many.
+    pub wanted: u32,
+    /// What it waits for, one line for each; empty when it is complete.
+    #[serde(default)]
+    pub waits_for: Vec<String>,
+}
+
+/// The revisions of a workload that are kept.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RolloutHistory {
+    /// The workload.
+    pub workload: WorkloadId,
+    /// The newest last.
+    pub revisions: Vec<RevisionView>,
+}
+
+/// A revision that is kept.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RevisionView {
+    /// Which.
+    pub revision: Revision,
+    /// When it was applied.
+    pub at: Timestamp,
+    /// Who applied it: a token's id, or `scheduler`; empty = not known.
+    #[serde(default)]
+    pub by: String,
+    /// How it came about.
+    pub reason: String,
+    /// Whether it is what is wanted now.
+    pub is_current: bool,
+    /// Whether it is known to work.
+    pub is_good: bool,
+    /// What it runs.
+    pub image: String,
+    /// What differs from the one before it in this list; empty for the first.
+    pub changes: Vec<FieldChange>,
+}

@@ -17,15 +17,26 @@ pub(crate) fn write(path: &Path, content: &[u8]) -> io::Result<()> {
     sync_directory(path)
 }
 
+/// Puts `content` at `path`, whole or not at all, for as long as the machine runs.
+pub(crate) fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
+    let (draft, _) = write_beside(path, content)?;
+    fs::rename(draft, path)
+}
+
 /// Writes `content` beside `path` and flushes it; gives where.
 pub(crate) fn draft(path: &Path, content: &[u8]) -> io::Result<PathBuf> {
+    let (draft, file) = write_beside(path, content)?;
+    file.sync_data()?;
+    Ok(draft)
+}
+
+fn write_beside(path: &Path, content: &[u8]) -> io::Result<(PathBuf, File)> {
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(".tmp");
     let draft = path.with_file_name(name);
     let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(MODE).open(&draft)?;
     file.write_all(content)?;
-    file.sync_data()?;
-    Ok(draft)
+    Ok((draft, file))
 }
 
 /// Flushes the directory that holds `path`: a rename is durable only after that.

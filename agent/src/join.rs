@@ -123,7 +123,7 @@ pub(crate) async fn join(config: &Config, arguments: &JoinArguments) -> Result<N
     let request = JoinRequest { token: token.to_string(), name: name.to_string(), csr };
     let reply = ask(&arguments.scheduler, token.pin, &request).await?;
     check(&reply, token.pin)?;
-    let last = LastAssignments::open(config.agent.state_dir.join("last")).map_err(JoinError::Forget)?;
+    let last = LastAssignments::open(&config.agent.state_dir, &config.agent.run_dir).map_err(JoinError::Forget)?;
     last.clear().map_err(JoinError::Forget)?;
     Membership::create(&config.agent.state_dir, &key, &reply)?;
     Ok(reply.node)

@@ -1,6 +1,14 @@
-//! Writes the latest assignment set, service table and addresses to disk: a change at once, those that follow it once a second.
+//! Writes the latest assignment set, service table and addresses: to memory at once, for an agent that is started again, and
+//! to disk once a second, for a node that is.
 
-use std::{collections::BTreeMap, convert::Infallible, io, net::Ipv4Addr, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    convert::Infallible,
+    io,
+    net::Ipv4Addr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use api_types::{assignment::AssignmentSet, id::InstanceId, service::ServiceTable};
 use tokio::{
@@ -10,10 +18,13 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::last_assignments::LastAssignments;
+use crate::last_assignments::{Kept, LastAssignments};
 
-/// The shortest time between two writes of the same thing: flash wears out.
+/// The shortest time between two writes of the same thing to disk: flash wears out.
 const PAUSE: Duration = Duration::from_secs(1);
+/// After each write to memory it rests so many times as long as that took: a large table that changes all the time costs a
+/// tenth of a core at most.
+const REST_FACTOR: u32 = 9;
 /// How long after a failure to try again.
 const RETRY: Duration = Duration::from_secs(10);
 /// How long whoever hands something over waits for a slow disk.
@@ -31,32 +42,46 @@ pub(crate) struct Shelf {
 #[derive(Debug)]
 pub(crate) struct Place<T> {
     latest: watch::Sender<Option<Arc<T>>>,
-    pauses: watch::Receiver<bool>,
+    memory: watch::Receiver<Progress<T>>,
+    disk: watch::Receiver<Progress<T>>,
     wait_max: Duration,
+}
+
+/// How far a medium has come.
+#[derive(Debug)]
+struct Progress<T> {
+    /// What it has.
+    written: Option<Arc<T>>,
+    /// Whether the next change has to wait.
+    rests: bool,
+    /// Whether the last write failed: nobody waits for the next.
+    failed: bool,
 }
 
 /// The part that owns the files. Each keeps a pace of its own: none waits for another.
 #[derive(Debug)]
 pub(crate) struct Keeper {
-    assignments: Pace<AssignmentSet>,
-    services: Pace<ServiceTable>,
-    addresses: Pace<BTreeMap<InstanceId, Ipv4Addr>>,
+    assignments: Paces<AssignmentSet>,
+    services: Paces<ServiceTable>,
+    addresses: Paces<BTreeMap<InstanceId, Ipv4Addr>>,
 }
 
-/// How one thing is written.
-type Write<T> = fn(&LastAssignments, &T) -> io::Result<()>;
+/// One thing on its way to both media.
+#[derive(Debug)]
+struct Paces<T> {
+    memory: Pace<T>,
+    disk: Pace<T>,
+}
 
-/// Brings one thing to disk, again and again.
+/// Brings one thing to one medium, again and again.
 #[derive(Debug)]
 struct Pace<T> {
     last: LastAssignments,
-    write: Write<T>,
+    write: fn(&LastAssignments, &T) -> io::Result<()>,
     latest: watch::Receiver<Option<Arc<T>>>,
-    /// What the disk has.
-    written: Option<Arc<T>>,
-    /// Whether the next change has to wait.
-    pauses: watch::Sender<bool>,
-    pause: Duration,
+    progress: watch::Sender<Progress<T>>,
+    /// How long it rests after a write: so long, and so many times as long as the write took.
+    rest: (Duration, u32),
 }
 
 impl Keeper {
@@ -65,9 +90,9 @@ impl Keeper {
     }
 
     fn with_times(last: &LastAssignments, pause: Duration, wait_max: Duration) -> (Shelf, Self) {
-        let (to_assignments, assignments) = place(last, LastAssignments::keep_assignments, pause, wait_max);
-        let (to_services, services) = place(last, LastAssignments::keep_services, pause, wait_max);
-        let (to_addresses, addresses) = place(last, LastAssignments::keep_addresses, pause, wait_max);
+        let (to_assignments, assignments) = place(last, pause, wait_max);
+        let (to_services, services) = place(last, pause, wait_max);
+        let (to_addresses, addresses) = place(last, pause, wait_max);
         let shelf = Shelf { assignments: to_assignments, services: to_services, addresses: to_addresses };
         (shelf, Self { assignments, services, addresses })
     }
@@ -79,30 +104,66 @@ impl Keeper {
     }
 }
 
-fn place<T>(last: &LastAssignments, write: Write<T>, pause: Duration, wait_max: Duration) -> (Place<T>, Pace<T>) {
-    let ((latest, wanted), (pauses, paused)) = (watch::channel(None), watch::channel(false));
-    let pace = Pace { last: last.clone(), write, latest: wanted, written: None, pauses, pause };
-    (Place { latest, pauses: paused, wait_max }, pace)
+fn place<T: Kept>(last: &LastAssignments, pause: Duration, wait_max: Duration) -> (Place<T>, Paces<T>) {
+    let (latest, wanted) = watch::channel(None);
+    let pace = |write, rest| {
+        let (progress, seen) = watch::channel(Progress { written: None, rests: false, failed: false });
+        (seen, Pace { last: last.clone(), write, latest: wanted.clone(), progress, rest })
+    };
+    let (memory, to_memory) = pace(LastAssignments::remember, (Duration::ZERO, REST_FACTOR));
+    let (disk, to_disk) = pace(LastAssignments::keep, (pause, 0));
+    (Place { latest, memory, disk, wait_max }, Paces { memory: to_memory, disk: to_disk })
 }
 
-impl<T> Place<T> {
+impl<T: Kept> Place<T> {
     /// Puts it there, and does not wait.
     pub(crate) fn put(&self, thing: Arc<T>) {
         self.latest.send_replace(Some(thing));
     }
 
-    /// Puts it there and waits until it is durable: for no more than 200 ms, and not at all where another was written less
-    /// than a second ago.
+    /// Puts it there and waits until it outlives this process, and the node where nothing was written less than a second ago:
+    /// for no more than 200 ms.
     pub(crate) async fn keep(&mut self, thing: Arc<T>) {
-        let is_paused = *self.pauses.borrow();
-        self.put(thing);
-        if !is_paused && timeout(self.wait_max, self.pauses.wait_for(|pauses| *pauses)).await.is_err() {
+        let disk_rests = self.disk.borrow().rests;
+        self.put(thing.clone());
+        let kept = async {
+            has(&mut self.memory, &thing).await;
+            if !disk_rests {
+                has(&mut self.disk, &thing).await;
+            }
+        };
+        if timeout(self.wait_max, kept).await.is_err() {
             tracing::warn!("the disk is slow: assignments take effect before they are kept");
+        }
+    }
+
+    /// Waits until the latest outlives this process: for no more than 200 ms.
+    pub(crate) async fn remembered(&mut self) {
+        let Some(latest) = self.latest.borrow().clone() else { return };
+        if timeout(self.wait_max, has(&mut self.memory, &latest)).await.is_err() {
+            tracing::warn!("the run directory is slow: an agent that is killed now would start with what was before");
         }
     }
 }
 
-impl<T: Send + Sync + 'static> Pace<T> {
+/// Waits until a medium has this very thing, or fails.
+async fn has<T>(progress: &mut watch::Receiver<Progress<T>>, thing: &Arc<T>) {
+    progress.wait_for(|progress| progress.failed || progress.has(thing)).await.ok();
+}
+
+impl<T> Progress<T> {
+    fn has(&self, thing: &Arc<T>) -> bool {
+        self.written.as_ref().is_some_and(|written| Arc::ptr_eq(written, thing))
+    }
+}
+
+impl<T: Kept> Paces<T> {
+    async fn run(self, token: &CancellationToken) {
+        tokio::join!(self.memory.run(token), self.disk.run(token));
+    }
+}
+
+impl<T: Kept> Pace<T> {
     async fn run(mut self, token: &CancellationToken) {
         loop {
             // Both arms are cancel-safe: a change stays marked until it is read.
@@ -110,51 +171,56 @@ impl<T: Send + Sync + 'static> Pace<T> {
                 () = token.cancelled() => true,
                 changed = self.latest.changed() => changed.is_err(),
             };
+            let begin = Instant::now();
             let written = self.write().await;
             if ends {
                 return;
             }
-            self.pauses.send_replace(true);
+            let (pause, factor) = self.rest;
+            let rest = if written { pause + begin.elapsed() * factor } else { RETRY };
             tokio::select! {
-                () = sleep(if written { self.pause } else { RETRY }) => {}
+                () = sleep(rest) => {}
                 () = token.cancelled() => {}
             }
             if self.behind().is_none() {
-                self.pauses.send_replace(false);
+                self.progress.send_modify(|progress| progress.rests = false);
             }
         }
     }
 
-    /// Writes what the disk does not have yet; `false` if it cannot.
+    /// Writes what the medium does not have yet; `false` if it cannot.
     async fn write(&mut self) -> bool {
         self.latest.mark_unchanged();
         let Some(thing) = self.behind() else { return true };
         let (write, last, wanted) = (self.write, self.last.clone(), thing.clone());
-        let written = spawn_blocking(move || write(&last, &wanted)).await.map_err(io::Error::other).flatten();
-        match written {
-            Ok(()) => {
-                self.written = Some(thing);
-                true
-            }
-            Err(error) => {
-                tracing::error!(%error, "the last assignments cannot be kept: a restart without scheduler would use older ones");
-                self.latest.mark_changed();
-                false
-            }
+        let outcome = spawn_blocking(move || write(&last, &wanted)).await.map_err(io::Error::other).flatten();
+        if let Err(error) = &outcome {
+            tracing::error!(%error, "the last assignments cannot be kept: a restart without scheduler would use older ones");
+            self.latest.mark_changed();
         }
+        let failed = outcome.is_err();
+        self.progress.send_modify(|progress| {
+            (progress.rests, progress.failed) = (true, failed);
+            if !failed {
+                progress.written = Some(thing);
+            }
+        });
+        !failed
     }
 
-    /// What the disk does not have yet.
+    /// What the medium does not have yet.
     fn behind(&self) -> Option<Arc<T>> {
         let latest = self.latest.borrow().clone()?;
-        let is_written = self.written.as_ref().is_some_and(|written| Arc::ptr_eq(written, &latest));
-        (!is_written).then_some(latest)
+        (!self.progress.borrow().has(&latest)).then_some(latest)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::{fs, path::PathBuf};
+    use std::{
+        fs,
+        path::{Path, PathBuf},
+    };
 
     use api_types::{
         counter::{Epoch, Generation},
@@ -174,14 +240,14 @@ mod tests {
 
         shelf.assignments.keep(set(1)).await;
 
-        assert_eq!(generation(&last), Some(1));
+        assert_eq!((on_disk(&directory), generation(&last)), (Some(1), Some(1)));
         token.cancel();
         running.await.expect("it ends").expect("without failure");
         fs::remove_dir_all(directory).expect("ours");
     }
 
     #[tokio::test]
-    async fn of_sets_in_quick_succession_the_latest_is_written_and_nobody_waits() {
+    async fn of_sets_in_quick_succession_the_disk_gets_the_latest_and_memory_each() {
         let (last, directory) = open("latest");
         let (mut shelf, keeper) = Keeper::with_times(&last, LONG, LONG);
         let token = CancellationToken::new();
@@ -189,14 +255,15 @@ mod tests {
 
         for number in 1..=3 {
             shelf.assignments.keep(set(number)).await;
-            assert_eq!(generation(&last), Some(1), "the pause is not over");
+            assert_eq!(on_disk(&directory), Some(1), "the pause is not over");
+            assert_eq!(generation(&last), Some(number), "an agent that is started again now finds it");
         }
         token.cancel();
         running.await.expect("it ends").expect("without failure");
 
-        assert_eq!(generation(&last), Some(3));
-        fs::write(directory.join("assignments.current"), "").expect("writable");
-        assert_eq!(generation(&last), Some(1), "the second was never written");
+        assert_eq!(on_disk(&directory), Some(3));
+        fs::write(directory.join("last/assignments.current"), "").expect("writable");
+        assert_eq!(on_disk(&directory), Some(1), "the second was never written");
         fs::remove_dir_all(directory).expect("ours");
     }
 
@@ -209,9 +276,9 @@ mod tests {
 
         shelf.assignments.keep(set(1)).await;
         shelf.assignments.keep(set(2)).await;
-        shelf.assignments.pauses.wait_for(|pauses| !*pauses).await.expect("the keeper runs");
+        shelf.assignments.disk.wait_for(|progress| !progress.rests).await.expect("the keeper runs");
 
-        assert_eq!(generation(&last), Some(2));
+        assert_eq!(on_disk(&directory), Some(2));
         token.cancel();
         running.await.expect("it ends").expect("without failure");
         fs::remove_dir_all(directory).expect("ours");
@@ -229,9 +296,49 @@ mod tests {
         fs::remove_dir_all(directory).expect("ours");
     }
 
+    #[tokio::test]
+    async fn whoever_asks_waits_until_the_latest_outlives_the_process() {
+        let (last, directory) = open("remembered");
+        let (mut shelf, keeper) = Keeper::with_times(&last, LONG, LONG);
+        let token = CancellationToken::new();
+        let running = tokio::spawn(keeper.run(token.clone()));
+        shelf.assignments.remembered().await;
+
+        for number in 1..=3 {
+            shelf.assignments.put(set(number));
+            shelf.assignments.remembered().await;
+            assert_eq!(generation(&last), Some(number));
+        }
+
+        token.cancel();
+        running.await.expect("it ends").expect("without failure");
+        fs::remove_dir_all(directory).expect("ours");
+    }
+
+    #[tokio::test]
+    async fn nobody_waits_for_a_directory_that_cannot_be_written() {
+        let (last, directory) = open("gone");
+        fs::remove_dir_all(&directory).expect("ours");
+        let (mut shelf, keeper) = Keeper::with_times(&last, LONG, LONG);
+        let token = CancellationToken::new();
+        let running = tokio::spawn(keeper.run(token.clone()));
+
+        shelf.assignments.keep(set(1)).await;
+        shelf.assignments.remembered().await;
+
+        assert_eq!(generation(&last), None);
+        token.cancel();
+        running.await.expect("it ends").expect("without failure");
+    }
+
     fn open(name: &str) -> (LastAssignments, PathBuf) {
         let directory = std::env::temp_dir().join(format!("wherry-keeper-{}-{name}", std::process::id()));
-        (LastAssignments::open(directory.clone()).expect("a writable directory"), directory)
+        (LastAssignments::open(&directory, &directory.join("run")).expect("a writable directory"), directory)
+    }
+
+    /// What a reboot would find.
+    fn on_disk(directory: &Path) -> Option<u64> {
+        generation(&LastAssignments::open(directory, &directory.join("rebooted")).expect("a writable directory"))
     }
 
     fn generation(last: &LastAssignments) -> Option<u64> {

@@ -1,5 +1,6 @@
 //! What the node boots from when nobody answers: the last assignment set and service table, and which instance had which
-//! address; two generations each.
+//! address; two generations each. An agent that is started again on a node that ran on has a newer copy in its run directory,
+//! which costs no flash and is therefore never behind.
 //!
 //! A file is one line `wherry NAME 1 CRC32` and JSON. A file that cannot be read is set aside as `*.bad`, never a reason to
 //! stop; the generation before is used then.
@@ -17,15 +18,33 @@ use thiserror::Error;
 
 use crate::durable_file;
 
-const ASSIGNMENTS: &str = "assignments";
-const SERVICES: &str = "services";
-const ADDRESSES: &str = "addresses";
 const FORMAT: &str = "1";
 
-/// Two generations of each, in one directory.
+/// What is kept under a name.
+pub(crate) trait Kept: Serialize + DeserializeOwned + Send + Sync + 'static {
+    /// The file's name, without its generation.
+    const NAME: &'static str;
+}
+
+impl Kept for AssignmentSet {
+    const NAME: &'static str = "assignments";
+}
+
+impl Kept for ServiceTable {
+    const NAME: &'static str = "services";
+}
+
+impl Kept for BTreeMap<InstanceId, Ipv4Addr> {
+    const NAME: &'static str = "addresses";
+}
+
+/// Two generations of each on disk, and the latest in memory.
 #[derive(Clone, Debug)]
 pub(crate) struct LastAssignments {
-    directory: PathBuf,
+    /// Outlives the node's reboot.
+    disk: PathBuf,
+    /// Outlives the agent alone.
+    memory: PathBuf,
 }
 
 /// What the disk gave back.
@@ -56,65 +75,29 @@ enum ReadError {
 }
 
 impl LastAssignments {
-    /// Opens, and makes if need be, the directory.
-    pub(crate) fn open(directory: PathBuf) -> io::Result<Self> {
-        fs::create_dir_all(&directory)?;
-        Ok(Self { directory })
+    /// Opens, and makes if need be, `last` in both directories.
+    pub(crate) fn open(state_dir: &Path, run_dir: &Path) -> io::Result<Self> {
+        let last = Self { disk: state_dir.join("last"), memory: run_dir.join("last") };
+        fs::create_dir_all(&last.disk)?;
+        fs::create_dir_all(&last.memory)?;
+        Ok(last)
     }
 
     /// Reads the newest generation of each that can be read.
     pub(crate) fn recover(&self) -> Recovered {
         let mut faults = Vec::new();
-        let assignments = self.newest(ASSIGNMENTS, &mut faults);
-        let services = self.newest(SERVICES, &mut faults);
-        let addresses = self.newest(ADDRESSES, &mut faults).unwrap_or_default();
+        let assignments = self.newest(&mut faults);
+        let services = self.newest(&mut faults);
+        let addresses = self.newest(&mut faults).unwrap_or_default();
         Recovered { assignments, services, addresses, faults }
     }
 
-    /// Keeps a set.
-    pub(crate) fn keep_assignments(&self, set: &AssignmentSet) -> io::Result<()> {
-        self.keep(ASSIGNMENTS, set)
-    }
-
-    /// Keeps a table.
-    pub(crate) fn keep_services(&self, table: &ServiceTable) -> io::Result<()> {
-        self.keep(SERVICES, table)
-    }
-
-    /// Keeps who is where.
-    pub(crate) fn keep_addresses(&self, addresses: &BTreeMap<InstanceId, Ipv4Addr>) -> io::Result<()> {
-        self.keep(ADDRESSES, addresses)
-    }
-
-    /// Forgets everything: the node belongs to another cluster, or to none.
-    pub(crate) fn clear(&self) -> io::Result<()> {
-        for name in [ASSIGNMENTS, SERVICES, ADDRESSES] {
-            for path in [self.current(name), self.previous(name)] {
-                match fs::remove_file(path) {
-                    Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                    Ok(()) | Err(_) => {}
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn current(&self, name: &str) -> PathBuf {
-        self.directory.join(format!("{name}.current"))
-    }
-
-    fn previous(&self, name: &str) -> PathBuf {
-        self.directory.join(format!("{name}.previous"))
-    }
-
-    fn keep<T: Serialize>(&self, name: &str, value: &T) -> io::Result<()> {
-        let body = serde_json::to_vec(value)?;
-        let mut content = format!("{}{:08x}\n", header(name), crc32fast::hash(&body)).into_bytes();
-        content.extend(body);
-        let current = self.current(name);
-        let draft = durable_file::draft(&current, &content)?;
+    /// Keeps it through a reboot.
+    pub(crate) fn keep<T: Kept>(&self, value: &T) -> io::Result<()> {
+        let current = self.current::<T>();
+        let draft = durable_file::draft(&current, &content(value)?)?;
         // Between the two renames only the previous generation is there: it is whole, and is used.
-        match fs::rename(&current, self.previous(name)) {
+        match fs::rename(&current, self.previous::<T>()) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             Ok(()) | Err(_) => {}
         }
@@ -122,9 +105,43 @@ impl LastAssignments {
         durable_file::sync_directory(&current)
     }
 
-    fn newest<T: DeserializeOwned>(&self, name: &str, faults: &mut Vec<String>) -> Option<T> {
-        for path in [self.current(name), self.previous(name)] {
-            match read(&path, name) {
+    /// Keeps it through a restart of the agent.
+    pub(crate) fn remember<T: Kept>(&self, value: &T) -> io::Result<()> {
+        durable_file::replace(&self.remembered::<T>(), &content(value)?)
+    }
+
+    /// Forgets everything: the node belongs to another cluster, or to none.
+    pub(crate) fn clear(&self) -> io::Result<()> {
+        self.forget::<AssignmentSet>()?;
+        self.forget::<ServiceTable>()?;
+        self.forget::<BTreeMap<InstanceId, Ipv4Addr>>()
+    }
+
+    fn forget<T: Kept>(&self) -> io::Result<()> {
+        for path in [self.remembered::<T>(), self.current::<T>(), self.previous::<T>()] {
+            match fs::remove_file(path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                Ok(()) | Err(_) => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn remembered<T: Kept>(&self) -> PathBuf {
+        self.memory.join(T::NAME)
+    }
+
+    fn current<T: Kept>(&self) -> PathBuf {
+        self.disk.join(format!("{}.current", T::NAME))
+    }
+
+    fn previous<T: Kept>(&self) -> PathBuf {
+        self.disk.join(format!("{}.previous", T::NAME))
+    }
+
+    fn newest<T: Kept>(&self, faults: &mut Vec<String>) -> Option<T> {
+        for path in [self.remembered::<T>(), self.current::<T>(), self.previous::<T>()] {
+            match read(&path) {
                 Ok(value) => return Some(value),
                 Err(ReadError::Absent) => {}
                 Err(error) => {
@@ -141,13 +158,21 @@ impl LastAssignments {
     }
 }
 
-fn read<T: DeserializeOwned>(path: &Path, name: &str) -> Result<T, ReadError> {
+/// What a file holds.
+fn content<T: Kept>(value: &T) -> io::Result<Vec<u8>> {
+    let body = serde_json::to_vec(value)?;
+    let mut content = format!("{}{:08x}\n", header::<T>(), crc32fast::hash(&body)).into_bytes();
+    content.extend(body);
+    Ok(content)
+}
+
+fn read<T: Kept>(path: &Path) -> Result<T, ReadError> {
     let is_absent = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
     let content =
         fs::read(path).map_err(|error| if is_absent(&error) { ReadError::Absent } else { ReadError::Io(error) })?;
     let end = content.iter().position(|byte| *byte == b'\n').ok_or(ReadError::Header)?;
     let (line, body) = (&content[..end], &content[end + 1..]);
-    let checksum = std::str::from_utf8(line).ok().and_then(|line| line.strip_prefix(&header(name)));
+    let checksum = std::str::from_utf8(line).ok().and_then(|line| line.strip_prefix(&header::<T>()));
     let checksum = checksum.and_then(|text| u32::from_str_radix(text, 16).ok()).ok_or(ReadError::Header)?;
     if crc32fast::hash(body) != checksum {
         return Err(ReadError::Checksum);
@@ -162,8 +187,8 @@ fn aside(path: &Path) -> PathBuf {
     path.with_file_name(name)
 }
 
-fn header(name: &str) -> String {
-    format!("wherry {name} {FORMAT} ")
+fn header<T: Kept>() -> String {
+    format!("wherry {} {FORMAT} ", T::NAME)
 }
 
 #[cfg(test)]
@@ -178,8 +203,8 @@ mod tests {
     #[test]
     fn the_newest_set_comes_back() {
         let (last, directory) = open("newest");
-        last.keep_assignments(&set(1)).expect("writable");
-        last.keep_assignments(&set(2)).expect("writable");
+        last.keep(&set(1)).expect("writable");
+        last.keep(&set(2)).expect("writable");
 
         let recovered = last.recover();
 
@@ -191,9 +216,9 @@ mod tests {
     #[test]
     fn any_broken_byte_leads_to_the_generation_before() {
         let (last, directory) = open("broken");
-        last.keep_assignments(&set(1)).expect("writable");
-        last.keep_assignments(&set(2)).expect("writable");
-        let (current, previous) = (last.current(ASSIGNMENTS), last.previous(ASSIGNMENTS));
+        last.keep(&set(1)).expect("writable");
+        last.keep(&set(2)).expect("writable");
+        let (current, previous) = (last.current::<AssignmentSet>(), last.previous::<AssignmentSet>());
         let (whole, before) = (fs::read(&current).expect("there"), fs::read(&previous).expect("there"));
 
         for index in 0..whole.len() {
@@ -219,10 +244,10 @@ mod tests {
     #[test]
     fn two_broken_generations_are_as_good_as_none() {
         let (last, directory) = open("both");
-        last.keep_assignments(&set(1)).expect("writable");
-        last.keep_assignments(&set(2)).expect("writable");
-        fs::write(last.current(ASSIGNMENTS), "x").expect("writable");
-        fs::write(last.previous(ASSIGNMENTS), "").expect("writable");
+        last.keep(&set(1)).expect("writable");
+        last.keep(&set(2)).expect("writable");
+        fs::write(last.current::<AssignmentSet>(), "x").expect("writable");
+        fs::write(last.previous::<AssignmentSet>(), "").expect("writable");
 
         let recovered = last.recover();
 
@@ -231,9 +256,26 @@ mod tests {
         fs::remove_dir_all(directory).expect("ours");
     }
 
+    #[test]
+    fn a_restart_on_a_node_that_ran_on_finds_what_the_disk_does_not_have_yet() {
+        let (last, directory) = open("memory");
+        last.keep(&set(1)).expect("writable");
+        last.remember(&set(2)).expect("writable");
+
+        assert_eq!(last.recover().assignments, Some(set(2)));
+        let whole = fs::read(directory.join("run/last/assignments")).expect("there");
+        fs::write(directory.join("run/last/assignments"), &whole[..whole.len() - 1]).expect("writable");
+        let recovered = last.recover();
+        assert_eq!((recovered.assignments, recovered.faults.len()), (Some(set(1)), 1), "one that is torn is set aside");
+        last.remember(&set(3)).expect("writable");
+        last.clear().expect("writable");
+        assert_eq!(last.recover().assignments, None, "and whoever joins anew finds nothing");
+        fs::remove_dir_all(directory).expect("ours");
+    }
+
     fn open(name: &str) -> (LastAssignments, PathBuf) {
         let directory = std::env::temp_dir().join(format!("wherry-last-{}-{name}", std::process::id()));
-        (LastAssignments::open(directory.clone()).expect("a writable directory"), directory)
+        (LastAssignments::open(&directory, &directory.join("run")).expect("a writable directory"), directory)
     }
 
     fn set(generation: u64) -> AssignmentSet {

@@ -48,7 +48,7 @@ pub(crate) struct Latest {
     pub(crate) observe: Arc<Notify>,
 }
 
-/// Performs wishes. It waits for the disk alone, and not for long: what takes time is spawned.
+/// Performs wishes. It waits for what is kept alone, and not for long: what takes time is spawned.
 #[derive(Debug)]
 pub(crate) struct Performer {
     tools: Tools,
@@ -123,7 +123,11 @@ impl Performer {
             Effect::ProgramServices { number, balancing } => {
                 drop(self.latest.balancing.send_replace(Some((number, balancing))));
             }
-            Effect::ConfirmTable((epoch, generation)) => self.outbox.table(Marker { epoch, generation }),
+            Effect::ConfirmTable((epoch, generation)) => {
+                // Others end what this table no longer names: an agent that is started again must not go back behind it.
+                self.shelf.services.remembered().await;
+                self.outbox.table(Marker { epoch, generation });
+            }
             Effect::CountConnections(addresses) => drop(tokio::spawn(networks::count_connections(tools, addresses))),
             Effect::Report(report) => self.outbox.report(report),
         }

@@ -162,7 +162,7 @@ pub(crate) async fn run(config: &Config) -> Result<(), RunError> {
 fn open(config: &Config) -> Result<Disk, RunError> {
     let state_dir = &config.agent.state_dir;
     let membership = Membership::load(state_dir)?.ok_or(RunError::NotJoined)?;
-    let last = LastAssignments::open(state_dir.join("last"))?;
+    let last = LastAssignments::open(state_dir, &config.agent.run_dir)?;
     let mut recovered = last.recover();
     recovered.assignments = recovered.assignments.filter(|set| set.node == membership.node);
     tracing::info!(

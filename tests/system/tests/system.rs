@@ -129,7 +129,7 @@ fn main() -> ExitCode {
         println!("story {name} ... {word} ({:.1} s)", begin.elapsed().as_secs_f64());
         if let Err(error) = result {
             println!("{error}\n");
-            failed.push(*name);
+            failed.push((*name, error.to_string()));
             // What a failed story leaves behind is no ground for the next one.
             stage = None;
         }
@@ -141,7 +141,11 @@ fn main() -> ExitCode {
     if failed.is_empty() && left.is_empty() {
         return ExitCode::SUCCESS;
     }
-    println!("failed: {failed:?}\nleft behind: {left:?}");
+    // Once more, where whoever sees the end of a long output finds it.
+    for (name, error) in &failed {
+        println!("failed: {name}\n{error}");
+    }
+    println!("left behind: {left:?}");
     ExitCode::FAILURE
 }
 

@@ -10,7 +10,7 @@ main() {
     case $purpose in
         build) ;;
         demo) wanted="$wanted $(running)" ;;
-        test) wanted="$wanted $(running) systemd git user-mode-linux iptables ufw" ;;
+        test) wanted="$wanted $(running) systemd git user-mode-linux iptables ufw musl-tools" ;;
         bench) wanted="$wanted $(running) wrk haproxy dnsperf dnsmasq-base" ;;
         *) echo "usage: packaging/setup.sh build|demo|test|bench" >&2; exit 2 ;;
     esac
@@ -21,7 +21,11 @@ main() {
     done
     [ -z "$missing" ] || install_packages "$missing"
     [ "$purpose" = build ] || load_modules
-    [ "$purpose" != test ] || unpack_docker
+    # Installed, they would start and change the machine's own tables and name servers; tests run them beside Wherry.
+    [ "$purpose" != test ] || {
+        command -v dockerd >/dev/null || unpack docker.io docker usr/sbin/dockerd
+        unpack systemd-resolved resolved lib/systemd/systemd-resolved
+    }
     check_cargo
 }
 
@@ -64,21 +68,24 @@ install_packages() {
     esac
 }
 
-# For the test that it and Wherry leave each other alone. Installed, it would start and change the machine's own tables.
-unpack_docker() {
-    ! command -v dockerd >/dev/null || return 0
-    folder=$(dirname "$0")/../target/docker
-    [ ! -x "$folder/usr/sbin/dockerd" ] || return 0
-    command -v apt-get >/dev/null || { echo "setup: no apt-get here; install dockerd by hand" >&2; exit 1; }
-    echo "setup: unpacking docker.io into target/docker"
+# Unpacks a package into a folder below target, if the program is not there yet.
+unpack() {
+    package=$1
+    folder=$(dirname "$0")/../target/$2
+    [ ! -x "$folder/$3" ] || return 0
+    command -v apt-get >/dev/null || { echo "setup: no apt-get here to unpack $package" >&2; exit 1; }
+    echo "setup: unpacking $package into target/$2"
     rm -rf "$folder"
     mkdir -p "$folder"
     (
         cd "$folder"
-        apt-get -q -o Acquire::Retries=5 download docker.io >/dev/null 2>&1 ||
-            { as_root=""; [ "$(id -u)" = 0 ] || as_root="sudo"; get update && apt-get -q download docker.io >/dev/null; }
-        dpkg-deb -x docker.io_*.deb . && rm docker.io_*.deb
-    ) || { rm -rf "$folder"; echo "setup: docker.io could not be unpacked" >&2; exit 1; }
+        apt-get -q -o Acquire::Retries=5 download "$package" >/dev/null 2>&1 || {
+            as_root=""
+            [ "$(id -u)" = 0 ] || as_root="sudo"
+            get update && apt-get -q download "$package" >/dev/null
+        }
+        dpkg-deb -x "$package"_*.deb . && rm "$package"_*.deb
+    ) || { rm -rf "$folder"; echo "setup: $package could not be unpacked" >&2; exit 1; }
 }
 
 get() {

@@ -30,8 +30,14 @@ const ANY_PORT: u16 = 0;
 /// How long after a failed start the next is tried.
 const TRY_EVERY: Duration = Duration::from_secs(5);
 
-/// Where the node's own name servers stand; the second where the first names only a server on the node itself.
-const RESOLVER_FILES: [&str; 2] = ["/etc/resolv.conf", "/run/systemd/resolve/resolv.conf"];
+/// Where the node's own name servers stand. Where the first names only a server on the node itself, one of the others names those that
+/// it asks: of systemd-resolved, of NetworkManager, of dnsmasq by resolvconf.
+const RESOLVER_FILES: [&str; 4] = [
+    "/etc/resolv.conf",
+    "/run/systemd/resolve/resolv.conf",
+    "/run/NetworkManager/no-stub-resolv.conf",
+    "/run/dnsmasq/resolv.conf",
+];
 
 /// The part that keeps the server of names where it belongs.
 #[derive(Debug)]

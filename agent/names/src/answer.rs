@@ -1,12 +1,11 @@
 //! From a question to an answer of ours, or the word that it is not ours to answer; pure.
 
-use std::net::Ipv4Addr;
-
 use domain::{
     base::{
-        Message, MessageBuilder, Name, Question, Rtype, Serial, Ttl,
+        Message, MessageBuilder, Name, Question, Rtype, Serial, ToName as _, Ttl,
         iana::{Class, Opcode, Rcode},
-        message_builder::{AdditionalBuilder, AnswerBuilder},
+        message_builder::{PushError, StaticCompressor},
+        name::ParsedName,
     },
     rdata::{A, Aaaa, Ptr, Soa, Srv},
 };
@@ -19,14 +18,14 @@ const TTL: Ttl = Ttl::from_secs(5);
 /// How long "there is no such name" may be kept, in seconds (RFC 2308 §5): soon there may be one.
 const NEGATIVE_TTL: Ttl = Ttl::from_secs(2);
 
-/// The most addresses in one answer over UDP: old resolvers take 512 bytes and do not ask again by TCP.
-const ADDRESSES_MAX: usize = 8;
-
 /// What we can take in one datagram, as we tell others (the size that crosses every link unbroken).
 const PAYLOAD_BYTES_MAX: u16 = 1232;
 
 /// The size of datagrams that everybody takes (RFC 1035 §4.2.1).
 const PAYLOAD_BYTES_MIN: usize = 512;
+
+/// Bytes of the record that says so (RFC 6891 §6.1.2: without options).
+const OPT_BYTES: usize = 11;
 
 /// How a question came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,7 +47,9 @@ pub(crate) enum Verdict {
     Drop,
 }
 
-type Asked = Question<Name<Vec<u8>>>;
+type Asked<'r> = Question<ParsedName<&'r [u8]>>;
+/// Where an answer is written: a name that stands in it already is only pointed to, so more addresses fit.
+type Target = StaticCompressor<Vec<u8>>;
 
 /// Answers a question. `turn` moves the list of addresses on, so that all of them are given to somebody first.
 pub(crate) fn answer(zone: Option<&Zone<'_>>, request: &[u8], transport: Transport, turn: usize) -> Verdict {
@@ -62,23 +63,24 @@ pub(crate) fn answer(zone: Option<&Zone<'_>>, request: &[u8], transport: Transpo
     let Ok(question) = request.sole_question() else { return failure(&request, Rcode::FORMERR) };
     let Some(zone) = zone else { return Verdict::Forward };
     // Names are compared in lower case and given back as they were spelt (RFC 4343).
-    let spelt = question.qname().to_string();
-    let asked = Question::new(to_name(&spelt), question.qtype(), question.qclass());
-    match zone.look_up(&spelt.to_ascii_lowercase()) {
-        // Resolvers try `web.shop` as it stands first. Nobody outside knows it, and a failure there would end their search.
-        Found::Elsewhere if zone.has_below_origin(&spelt.to_ascii_lowercase()) => {
-            build(&request, &asked, &[], Rcode::NXDOMAIN, transport)
-        }
+    let mut name = question.qname().to_string();
+    name.make_ascii_lowercase();
+    let found = match zone.look_up(&name) {
+        // Resolvers ask for `web.shop` as it stands first, musl's only so; nobody outside knows it.
+        Found::Elsewhere => zone.look_up_below_origin(&name).map_or(Found::Elsewhere, Found::Records),
+        found @ (Found::Nothing | Found::Records(_)) => found,
+    };
+    match found {
         Found::Elsewhere => Verdict::Forward,
-        _ if !matches!(asked.qclass(), Class::IN | Class::ANY) => failure(&request, Rcode::REFUSED),
-        Found::Nothing => build(&request, &asked, &[], Rcode::NXDOMAIN, transport),
+        _ if !matches!(question.qclass(), Class::IN | Class::ANY) => failure(&request, Rcode::REFUSED),
+        Found::Nothing => build(&request, &question, &[], Rcode::NXDOMAIN, transport),
         Found::Records(mut records) => {
-            records.retain(|record| fits(record, asked.qtype()));
+            records.retain(|record| fits(record, question.qtype()));
             if !records.is_empty() {
                 let turn = turn % records.len();
                 records.rotate_left(turn);
             }
-            build(&request, &asked, &records, Rcode::NOERROR, transport)
+            build(&request, &question, &records, Rcode::NOERROR, transport)
         }
     }
 }
@@ -90,10 +92,17 @@ pub(crate) fn failure(request: &Message<&[u8]>, code: Rcode) -> Verdict {
     Verdict::Answer(builder.finish())
 }
 
+/// "There is more than a datagram holds": whoever asked may come by a stream (RFC 2181 §9).
+pub(crate) fn cut(request: &Message<&[u8]>, code: Rcode) -> Vec<u8> {
+    let mut builder = MessageBuilder::new_vec().start_error(request, code);
+    builder.header_mut().set_ra(true);
+    builder.header_mut().set_tc(true);
+    builder.finish()
+}
+
 /// The most bytes in a datagram that whoever asks can take.
-pub(crate) fn payload_bytes_max(request: &Message<&[u8]>) -> usize {
-    let offered = request.opt().map_or(0, |opt| opt.udp_payload_size());
-    usize::from(offered.min(PAYLOAD_BYTES_MAX)).max(PAYLOAD_BYTES_MIN)
+pub(crate) fn taken_bytes_max(request: &Message<&[u8]>) -> usize {
+    usize::from(request.opt().map_or(0, |opt| opt.udp_payload_size())).max(PAYLOAD_BYTES_MIN)
 }
 
 fn fits(record: &Record, asked: Rtype) -> bool {
@@ -106,75 +115,74 @@ fn fits(record: &Record, asked: Rtype) -> bool {
     asked == kind || asked == Rtype::ANY
 }
 
-fn build(request: &Message<&[u8]>, asked: &Asked, records: &[Record], code: Rcode, transport: Transport) -> Verdict {
-    let mut target = MessageBuilder::new_vec();
-    let (limit, shown) = match transport {
-        Transport::Udp => (payload_bytes_max(request), ADDRESSES_MAX),
-        Transport::Tcp => (usize::from(u16::MAX), usize::MAX),
-    };
-    target.set_push_limit(limit);
-    let built = complete(target, request, asked, &records[..records.len().min(shown)], code);
-    Verdict::Answer(built.unwrap_or_else(|_| {
-        // It does not fit: whoever asked may come by TCP.
-        let mut builder = MessageBuilder::new_vec().start_error(request, code);
-        set_header(&mut builder);
-        builder.header_mut().set_tc(transport == Transport::Udp);
-        builder.finish()
-    }))
-}
-
-fn complete(
-    target: MessageBuilder<Vec<u8>>,
+fn build(
     request: &Message<&[u8]>,
-    asked: &Asked,
+    asked: &Asked<'_>,
     records: &[Record],
     code: Rcode,
-) -> Result<Vec<u8>, domain::base::message_builder::PushError> {
+    transport: Transport,
+) -> Verdict {
+    let bytes_max = match transport {
+        Transport::Udp => taken_bytes_max(request).min(PAYLOAD_BYTES_MAX.into()),
+        Transport::Tcp => usize::from(u16::MAX),
+    };
+    let built = complete(request, asked, records, code, bytes_max);
+    built.map_or_else(|_| failure(request, Rcode::SERVFAIL), Verdict::Answer)
+}
+
+/// The answer with as many records as fit, marked as cut where these are not all.
+fn complete(
+    request: &Message<&[u8]>,
+    asked: &Asked<'_>,
+    records: &[Record],
+    code: Rcode,
+    bytes_max: usize,
+) -> Result<Vec<u8>, PushError> {
+    let Ok(target) = MessageBuilder::from_target(Target::new(Vec::with_capacity(PAYLOAD_BYTES_MIN)));
     let mut builder = target.start_answer(request, code)?;
-    set_header(&mut builder);
+    // A record is refused at the limit itself.
+    builder.set_push_limit(bytes_max + 1 - OPT_BYTES);
     let name = asked.qname();
-    for record in records {
-        match record {
-            Record::Address(address) => builder.push((name, Class::IN, TTL, a(*address)))?,
-            Record::Ipv6Address(address) => builder.push((name, Class::IN, TTL, Aaaa::new(*address)))?,
+    let cut = records.iter().any(|record| {
+        let pushed = match record {
+            Record::Address(address) => builder.push((name, Class::IN, TTL, A::new(*address))),
+            Record::Ipv6Address(address) => builder.push((name, Class::IN, TTL, Aaaa::new(*address))),
             Record::Port(port, target, _) => {
-                builder.push((name, Class::IN, TTL, Srv::new(0, 0, *port, to_name(target))))?
+                builder.push((name, Class::IN, TTL, Srv::new(0, 0, *port, to_name(target))))
             }
-            Record::Pointer(target) => builder.push((name, Class::IN, TTL, Ptr::new(to_name(target))))?,
-        }
-    }
+            Record::Pointer(target) => builder.push((name, Class::IN, TTL, Ptr::new(to_name(target)))),
+        };
+        pushed.is_err()
+    });
+    let header = builder.header_mut();
+    header.set_aa(true);
+    header.set_ra(true);
+    header.set_tc(cut);
     let mut builder = builder.authority();
     if records.is_empty() {
         builder.push((origin_of(name), Class::IN, NEGATIVE_TTL, soa()))?;
     }
-    let mut builder: AdditionalBuilder<_> = builder.additional();
+    let mut builder = builder.additional();
     for record in records {
         if let Record::Port(_, target, address) = record {
-            builder.push((to_name(target), Class::IN, TTL, a(*address)))?;
+            // What nobody asked for may be missing.
+            let _left_out = builder.push((to_name(target), Class::IN, TTL, A::new(*address)));
         }
     }
+    builder.clear_push_limit();
     if request.opt().is_some() {
         builder.opt(|opt| {
             opt.set_udp_payload_size(PAYLOAD_BYTES_MAX);
             Ok(())
         })?;
     }
-    Ok(builder.finish())
-}
-
-fn set_header(builder: &mut AnswerBuilder<Vec<u8>>) {
-    builder.header_mut().set_aa(true);
-    builder.header_mut().set_ra(true);
-}
-
-fn a(address: Ipv4Addr) -> A {
-    A::new(address)
+    Ok(builder.finish().into_target())
 }
 
 /// Our domain for our names; for a reverse name itself, as nobody delegates these to us.
-fn origin_of(name: &Name<Vec<u8>>) -> Name<Vec<u8>> {
+fn origin_of(name: &ParsedName<&[u8]>) -> Name<Vec<u8>> {
     let origin = to_name(ORIGIN);
-    if name.ends_with(&origin) { origin } else { name.clone() }
+    if name.ends_with(&origin) { origin } else { name.to_vec() }
 }
 
 fn soa() -> Soa<Name<Vec<u8>>> {

@@ -17,7 +17,7 @@ use tokio::{
 };
 
 use crate::{
-    answer::{Transport, Verdict, failure},
+    answer::{Transport, Verdict, cut, failure, taken_bytes_max},
     cache::{self, Cache},
     resolver::Resolver,
 };
@@ -60,9 +60,10 @@ impl Forwarder {
     }
 
     /// An answer from memory.
-    pub(crate) fn remembered(&self, request: &[u8]) -> Option<Vec<u8>> {
+    pub(crate) fn remembered(&self, request: &[u8], transport: Transport) -> Option<Vec<u8>> {
         let key = cache::key(request)?;
-        self.memory(|memory| memory.cache.fresh(&key, request, Instant::now()))
+        let answer = self.memory(|memory| memory.cache.fresh(&key, request, Instant::now()))?;
+        Some(fitting(answer, request, transport))
     }
 
     /// Asks the servers one after the other; an answer there always is.
@@ -82,7 +83,8 @@ impl Forwarder {
         }
         // Nobody answers: what was so before is likelier than nothing.
         let key = cache::key(request)?;
-        self.memory(|memory| memory.cache.stale(&key, request, Instant::now())).or_else(|| failed(request))
+        let stale = self.memory(|memory| memory.cache.stale(&key, request, Instant::now()));
+        stale.map(|answer| fitting(answer, request, transport)).or_else(|| failed(request))
     }
 
     async fn ask(&self, server: SocketAddr, request: &[u8], transport: Transport) -> io::Result<Vec<u8>> {
@@ -173,6 +175,16 @@ fn answers(answer: &[u8], question: &[u8]) -> bool {
     match (Message::from_octets(answer), Message::from_octets(question)) {
         (Ok(answer), Ok(question)) => answer.is_answer(&question),
         _ => false,
+    }
+}
+
+/// What was kept for somebody else may be larger than a datagram that this one takes.
+fn fitting(answer: Vec<u8>, request: &[u8], transport: Transport) -> Vec<u8> {
+    match (Message::from_octets(answer.as_slice()), Message::from_octets(request)) {
+        (Ok(kept), Ok(request)) if transport == Transport::Udp && answer.len() > taken_bytes_max(&request) => {
+            cut(&request, kept.header().rcode())
+        }
+        _ => answer,
     }
 }
 

@@ -117,7 +117,7 @@ impl<D: Directory> Shared<D> {
         match verdict {
             Verdict::Answer(answer) => Some(answer),
             Verdict::Drop => Some(Vec::new()),
-            Verdict::Forward => self.forwarder.remembered(request),
+            Verdict::Forward => self.forwarder.remembered(request, transport),
         }
     }
 }

@@ -110,9 +110,12 @@ impl Zone<'_> {
         address.map_or(Found::Elsewhere, |address| self.reverse(address))
     }
 
-    /// Whether a name is one of ours without the domain at its end: a service in its namespace and what stands below it.
-    pub(crate) fn has_below_origin(&self, name: &str) -> bool {
-        name.contains('.') && matches!(self.own(name), Found::Records(_))
+    /// Looks up a name that may be one of ours without the domain at its end: a service in its namespace and what stands below it.
+    pub(crate) fn look_up_below_origin(&self, name: &str) -> Option<Vec<Record>> {
+        match self.own(name) {
+            Found::Records(records) if name.contains('.') => Some(records),
+            Found::Records(_) | Found::Nothing | Found::Elsewhere => None,
+        }
     }
 
     fn own(&self, inner: &str) -> Found {

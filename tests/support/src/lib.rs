@@ -6,6 +6,7 @@ pub mod figures;
 pub mod golden;
 pub mod http;
 pub mod load;
+pub mod look_up;
 pub mod netns;
 pub mod node;
 pub mod oci;

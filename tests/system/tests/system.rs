@@ -17,6 +17,8 @@ mod intruders;
 mod ipv6;
 #[path = "stories/moves.rs"]
 mod moves;
+#[path = "stories/names.rs"]
+mod names;
 #[path = "stories/network.rs"]
 mod network;
 #[path = "stories/nodes.rs"]
@@ -58,8 +60,9 @@ const STORIES: &[Story] = &[
     ("a_killed_process_is_started_again_in_place", operation::a_killed_process_is_started_again),
     ("scaling_up_and_down_moves_nothing_else", operation::scaling_moves_nothing_else),
     ("a_daemon_runs_once_on_each_matching_node", operation::a_daemon_runs_once_on_each_node),
-    ("names_are_found_from_inside_with_and_without_a_scheduler", operation::names_are_found_from_inside),
-    ("names_are_found_by_a_program_of_glibc", operation::names_are_found_by_glibc),
+    ("names_are_found_from_inside_with_and_without_a_scheduler", names::names_are_found_from_inside),
+    ("names_are_found_by_programs_of_glibc_and_musl", names::names_are_found_by_both_c_libraries),
+    ("a_name_server_of_the_node_keeps_its_port", names::a_name_server_of_the_node_keeps_its_port),
     ("a_service_that_asks_for_it_is_reached_by_ipv6", ipv6::a_service_is_reached_by_ipv6),
     ("a_published_http_port_outlives_its_processes", http_ports::a_published_http_port_outlives_its_processes),
     ("a_workload_admits_only_whom_it_names", network::a_workload_admits_whom_it_names),

@@ -251,7 +251,7 @@ pub const IMPORTS: &[Row] = &[
         folder: "agent/names",
         own: &["api-types"],
         outside: &["domain", "socket2", "tokio", "tokio-util", "tracing"],
-        tests: &[],
+        tests: &["nix", "tests-support"],
     },
     Row {
         package: "agent-network",

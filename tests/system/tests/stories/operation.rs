@@ -1,17 +1,11 @@
 //! Stories of an ordinary day: placing, balancing, scaling, draining, looking.
 
-use std::{
-    collections::BTreeSet,
-    error::Error,
-    io,
-    net::{SocketAddr, UdpSocket},
-    path::{Path, PathBuf},
-};
+use std::{collections::BTreeSet, net::SocketAddr};
 
 use api_types::instance::InstanceState;
 use nix::sys::signal::Signal;
 use serde_json::json;
-use tests_support::{netns, oci::Image, program};
+use tests_support::{oci::Image, program};
 use tests_system::{
     cluster::{is_healthy, nodes, pids, published, until, until_healthy, virtual_address},
     shop,
@@ -75,76 +69,6 @@ pub(crate) fn scaling_moves_nothing_else(stage: &mut Stage) -> Outcome {
     stage.until("the surplus containers are gone", || {
         NODES.iter().filter_map(|name| stage.containers(name)).map(|found| found.len()).sum::<usize>() == 2
     })
-}
-
-pub(crate) fn names_are_found_from_inside(stage: &mut Stage) -> Outcome {
-    let web = stage.run_web(3)?;
-    let address = virtual_address(&stage.bed, "web")?;
-    // As a program asks: by its /etc/resolv.conf, over and over.
-    let script = "while :; do nslookup web; nslookup endpoints.web.default.wherry.internal; sleep 1; done 2>&1";
-    let asker = format!(
-        "name = \"asker\"\n[service.asker]\nimage = \"{}\"\ncommand = [\"/bin/sh\", \"-c\", \"{script}\"]\n",
-        stage.image
-    );
-
-    stage.apply(&asker)?;
-
-    let said = |word: &str| stage.wherry(&["logs", "asker"]).is_ok_and(|output| output.contains(word));
-    stage.until("the asker finds the virtual address", || said(&address.to_string()))?;
-    let all = |views: &[api_types::view::InstanceView]| {
-        views.iter().all(|view| view.address.is_some_and(|address| said(&address.to_string())))
-    };
-    stage.until("the asker finds every instance behind it", || all(&web))?;
-    let (askers, _) = until_healthy(&stage.bed, "asker", 1, LIMIT)?;
-    let (pid, inside) = (askers[0].pid.ok_or("a process")?, askers[0].address.ok_or("an address")?);
-    let [a, b, c, _] = inside.octets();
-    let server = SocketAddr::from(([a, b, c, 1], 53));
-    stage.bed.kill_scheduler();
-    let answer = ask_name(pid, server, &["web", "default", "wherry", "internal"]);
-    stage.bed.start_scheduler()?;
-    let answer = answer?;
-    stage.must(answer.ends_with(&address.octets()), || format!("without a scheduler: {answer:?}"))
-}
-
-pub(crate) fn names_are_found_by_glibc(stage: &mut Stage) -> Outcome {
-    stage.run_web(3)?;
-    let address = virtual_address(&stage.bed, "web")?.to_string();
-    let image = Image::busybox()?.program("bin/getent", Path::new("/usr/bin/getent"))?;
-    let image = stage.bed.registry().push(&image, "test/getent", "1")?;
-    // Short by the search list, whole, and one that is not there: getent ends with 2 then, and only if somebody said so.
-    let script = "while :; do echo short:$(getent ahostsv4 web | head -n 1); \
-                  echo whole:$(getent ahostsv4 web.default.wherry.internal. | head -n 1); \
-                  getent ahostsv4 none; echo none:$?; sleep 1; done 2>&1";
-    stage.apply(&format!(
-        "name = \"asker\"\n[service.asker]\nimage = \"{image}\"\ncommand = [\"/bin/sh\", \"-c\", \"{script}\"]\n"
-    ))?;
-
-    let wanted = [format!("short:{address} "), format!("whole:{address} "), "none:2".to_owned()];
-    stage.until("a program of glibc finds the service by both names, and is told what is not there", || {
-        let output = stage.wherry(&["logs", "asker"]).unwrap_or_default();
-        wanted.iter().all(|words| output.contains(words))
-    })
-}
-
-/// Asks a name server for an address from where a process is (RFC 1035 §4.1).
-fn ask_name(pid: u32, server: SocketAddr, labels: &[&str]) -> Result<Vec<u8>, Box<dyn Error>> {
-    let mut question = vec![0x12, 0x34, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
-    for label in labels {
-        question.push(u8::try_from(label.len())?);
-        question.extend_from_slice(label.as_bytes());
-    }
-    question.extend([0, 0, 1, 0, 1]);
-    let netns = PathBuf::from(format!("/proc/{pid}/ns/net"));
-    let asked = netns::inside(&netns, || -> io::Result<Vec<u8>> {
-        let socket = UdpSocket::bind("0.0.0.0:0")?;
-        socket.set_read_timeout(Some(LIMIT))?;
-        socket.send_to(&question, server)?;
-        let mut answer = vec![0; 512];
-        let length = socket.recv(&mut answer)?;
-        answer.truncate(length);
-        Ok(answer)
-    })?;
-    Ok(asked?)
 }
 
 pub(crate) fn a_daemon_runs_once_on_each_node(stage: &mut Stage) -> Outcome {

@@ -2,98 +2,38 @@
 
 use std::{
     io::{Read as _, Write as _},
-    net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket},
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-    thread,
-    time::Duration,
+    net::{SocketAddr, TcpStream, UdpSocket},
+    sync::atomic::Ordering,
 };
 
-use agent_names::{Directory, Own, Server, Settings, Upstream, Zone};
-use api_types::service::{Endpoint, Peer, Service, ServicePort};
 use domain::{
-    base::{
-        Message, MessageBuilder, Name, Rtype, Ttl,
-        iana::{Class, Rcode},
-    },
-    rdata::{A, AllRecordData},
+    base::{Message, MessageBuilder, Name, Rtype, iana::Rcode},
+    rdata::AllRecordData,
 };
-use tokio_util::sync::{CancellationToken, DropGuard};
 
-/// For a machine that does many other things.
-const LIMIT: Duration = Duration::from_secs(30);
-
-struct Fixture {
-    services: Vec<Arc<Service>>,
-    peers: Vec<Peer>,
-}
-
-impl Directory for Fixture {
-    fn with_zone<T>(&self, look: impl FnOnce(Option<&Zone<'_>>) -> T) -> T {
-        look(Some(&Zone {
-            node: Own { name: "n1", address: Ipv4Addr::new(192, 0, 2, 1), ipv6_address: None },
-            ipv6_prefix: None,
-            cluster_range: "10.42.0.0/16".parse().expect("valid"),
-            service_range: "10.43.0.0/16".parse().expect("valid"),
-            services: &self.services,
-            peers: &self.peers,
-        }))
-    }
-}
-
-/// A server that runs, and what it stands on.
-struct Bed {
-    address: SocketAddr,
-    _stop: DropGuard,
-}
-
-fn bed(endpoints: u8, upstream: Vec<SocketAddr>) -> Bed {
-    let endpoint = |number: u8| {
-        let instance = format!("web-{number}").parse().expect("valid");
-        Endpoint::new(instance, "n1".parse().expect("valid"), Ipv4Addr::new(10, 42, 1, number))
-    };
-    let port = ServicePort {
-        name: "http".to_owned(),
-        protocol: api_types::container::Protocol::Tcp,
-        service: 80,
-        container: 8080,
-        publish: None,
-        http: false,
-        bind: None,
-        allow: Vec::new(),
-    };
-    let service = Service {
-        id: "web".parse().expect("valid"),
-        address: Ipv4Addr::new(10, 43, 0, 1),
-        ports: vec![port],
-        balance: api_types::balance::BalancePolicy::default(),
-        endpoints: (1..=endpoints).map(endpoint).collect(),
-        ipv6: false,
-        across_sites: false,
-        access: None,
-    };
-    let directory = Fixture { services: vec![Arc::new(service)], peers: Vec::new() };
-    let token = CancellationToken::new();
-    let (stop, (told, hear)) = (token.clone(), std::sync::mpsc::channel());
-    thread::spawn(move || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("the loopback works");
-        runtime.block_on(async {
-            let settings = Settings { address: Ipv4Addr::LOCALHOST, port: 0, upstream: Upstream::Servers(upstream) };
-            let server = Server::bind(settings, directory).expect("built");
-            told.send(server.local_addr().expect("the loopback works")).expect("the loopback works");
-            server.run(token).await;
-        });
-    });
-    Bed { address: hear.recv_timeout(LIMIT).expect("the loopback works"), _stop: stop.drop_guard() }
-}
+use crate::bed::{LIMIT, LOOPBACK, bed, other_server};
 
 fn question(name: &str, kind: Rtype) -> Vec<u8> {
     let mut builder = MessageBuilder::new_vec().question();
     builder.header_mut().set_id(4_711);
     builder.header_mut().set_rd(true);
     builder.push((name.parse::<Name<Vec<u8>>>().expect("valid"), kind)).expect("valid");
+    builder.finish()
+}
+
+/// The question of somebody who takes datagrams of so many bytes (RFC 6891).
+fn taking(question: Vec<u8>, bytes: u16) -> Vec<u8> {
+    let asked = Message::from_octets(question).expect("a whole message");
+    let mut builder = MessageBuilder::new_vec().question();
+    *builder.header_mut() = asked.header();
+    builder.push(asked.sole_question().expect("one")).expect("valid");
+    let mut builder = builder.additional();
+    builder
+        .opt(|opt| {
+            opt.set_udp_payload_size(bytes);
+            Ok(())
+        })
+        .expect("valid");
     builder.finish()
 }
 
@@ -129,28 +69,6 @@ fn ask_by_stream(server: SocketAddr, name: &str, kind: Rtype) -> Message<Vec<u8>
 fn records(answer: &Message<Vec<u8>>) -> Vec<String> {
     let records = answer.answer().expect("a whole message").limit_to::<AllRecordData<_, _>>();
     records.map(|record| record.expect("a whole message").data().to_string()).collect()
-}
-
-/// Another name server, which answers every name with one address and counts.
-fn other_server() -> (SocketAddr, Arc<AtomicUsize>) {
-    let socket = UdpSocket::bind("127.0.0.1:0").expect("the loopback works");
-    let (address, asked) = (socket.local_addr().expect("the loopback works"), Arc::new(AtomicUsize::new(0)));
-    let counter = asked.clone();
-    thread::spawn(move || {
-        let mut buffer = [0; 512];
-        while let Ok((length, from)) = socket.recv_from(&mut buffer) {
-            counter.fetch_add(1, Ordering::SeqCst);
-            let request = Message::from_octets(&buffer[..length]).expect("a whole message");
-            let name =
-                request.sole_question().expect("valid").qname().to_string().parse::<Name<Vec<u8>>>().expect("valid");
-            let mut answer = MessageBuilder::new_vec().start_answer(&request, Rcode::NOERROR).expect("a whole message");
-            answer
-                .push((name, Class::IN, Ttl::from_secs(60), A::new([198, 51, 100, 7].into())))
-                .expect("a whole message");
-            socket.send_to(&answer.finish(), from).expect("the loopback works");
-        }
-    });
-    (address, asked)
 }
 
 #[test]
@@ -190,33 +108,70 @@ fn a_name_without_such_a_record_is_no_missing_name() {
 
 #[test]
 fn a_short_name_of_ours_is_not_asked_elsewhere() {
-    let (other, asked) = other_server();
+    let (other, asked) = other_server(LOOPBACK, 1);
     let bed = bed(1, vec![other]);
 
     let answer = ask(bed.address, "web.default", Rtype::A);
+    let none = ask(bed.address, "web.default", Rtype::AAAA);
 
-    assert_eq!(answer.header().rcode(), Rcode::NXDOMAIN, "then resolvers go on with the search list");
+    assert_eq!(records(&answer), ["10.43.0.1"], "not all resolvers go on with the search list");
+    assert_eq!((none.header().rcode(), none.header_counts().ancount()), (Rcode::NOERROR, 0));
     assert_eq!(asked.load(Ordering::SeqCst), 0);
 }
 
 #[test]
-fn many_addresses_are_given_in_turn_and_all_of_them_by_stream() {
+fn what_a_datagram_does_not_hold_is_marked_as_cut_given_in_turn_and_whole_by_stream() {
     let bed = bed(100, Vec::new());
     let name = "endpoints.web.default.wherry.internal";
 
     let first = ask(bed.address, name, Rtype::A);
     let second = ask(bed.address, name, Rtype::A);
+    let larger = ask_bytes(bed.address, &taking(question(name, Rtype::A), 1_232));
+    let largest = ask_bytes(bed.address, &taking(question(name, Rtype::A), 4_096));
+    let smaller = ask_bytes(bed.address, &taking(question(name, Rtype::A), 100));
     let all = ask_by_stream(bed.address, name, Rtype::A);
 
-    assert!(first.as_slice().len() <= 512 && !first.header().tc());
-    assert_eq!(records(&first).len(), 8);
+    assert!(first.header().tc() && second.header().tc(), "whoever asks must learn that there are more");
+    // 12 bytes of header, the question, 16 bytes for each address, and 11 to say what we take where somebody said so.
+    let fit = |bytes: usize| (bytes - 12 - (name.len() + 2 + 4) - 11) / 16;
+    for (answer, bytes) in [(&first, 512), (&larger, 1_232), (&largest, 1_232), (&smaller, 512)] {
+        assert!(answer.as_slice().len() <= bytes, "{} bytes", answer.as_slice().len());
+        assert_eq!(records(answer).len(), fit(bytes), "in {bytes} bytes");
+    }
+    assert_eq!(larger.opt().expect("as it was asked").udp_payload_size(), 1_232);
     assert_ne!(records(&first)[0], records(&second)[0]);
     assert_eq!(records(&all).len(), 100);
+    assert!(!all.header().tc());
+}
+
+#[test]
+fn what_fits_exactly_is_not_cut() {
+    let name = "endpoints.web.default.wherry.internal";
+    let fit = u8::try_from((512 - 12 - (name.len() + 2 + 4) - 11) / 16).expect("few");
+    let (whole, one_more) = (bed(fit, Vec::new()), bed(fit + 1, Vec::new()));
+
+    assert!(!ask(whole.address, name, Rtype::A).header().tc());
+    assert!(ask(one_more.address, name, Rtype::A).header().tc());
+}
+
+#[test]
+fn what_is_remembered_is_cut_for_whoever_takes_less_than_who_asked_first() {
+    let (other, asked) = other_server(LOOPBACK, 40);
+    let bed = bed(1, vec![other]);
+    let question = question("example.com", Rtype::A);
+
+    let large = ask_bytes(bed.address, &taking(question.clone(), 4_096));
+    let small = ask_bytes(bed.address, &taking(question.clone(), 512));
+    let again = ask_bytes(bed.address, &taking(question, 4_096));
+
+    assert_eq!((records(&large).len(), records(&again).len()), (40, 40));
+    assert!(small.header().tc() && small.as_slice().len() <= 512, "{} bytes", small.as_slice().len());
+    assert_eq!(asked.load(Ordering::SeqCst), 1);
 }
 
 #[test]
 fn other_names_are_asked_elsewhere_and_remembered() {
-    let (other, asked) = other_server();
+    let (other, asked) = other_server(LOOPBACK, 1);
     let bed = bed(1, vec![other]);
 
     let first = ask(bed.address, "example.com", Rtype::A);
@@ -230,7 +185,7 @@ fn other_names_are_asked_elsewhere_and_remembered() {
 #[test]
 fn a_server_that_is_silent_is_passed_over_and_what_was_so_stands_in() {
     let silent = UdpSocket::bind("127.0.0.1:0").expect("the loopback works");
-    let (other, asked) = other_server();
+    let (other, asked) = other_server(LOOPBACK, 1);
     let bed = bed(1, vec![silent.local_addr().expect("the loopback works"), other]);
 
     let answer = ask(bed.address, "example.com", Rtype::A);

@@ -1,6 +1,7 @@
 //! The rule at the border: `TryFrom` in, `From` out; unknown enum values are errors, missing fields are named.
 
 mod assignment;
+mod content;
 mod network;
 mod relay;
 mod report;

@@ -4,8 +4,9 @@ use std::{collections::BTreeMap, fmt::Debug, sync::Arc};
 
 use api_types::{
     assignment::{Assignment, AssignmentSet},
-    id::{InstanceId, NodeId, WorkloadId},
+    id::{InstanceId, NodeId, SecretId, WorkloadId},
     net::{Cidr, Ipv6Prefix},
+    secret::SecretValue,
     service::{Peer, Service, ServiceTable, WatchKey},
 };
 use thiserror::Error;
@@ -27,6 +28,8 @@ pub struct AssignmentsUpdate {
     pub upserts: Vec<Assignment>,
     /// Assignments that are no longer there.
     pub removals: Vec<InstanceId>,
+    /// The secrets that those which are new or differ are shown.
+    pub secrets: BTreeMap<SecretId, SecretValue>,
 }
 
 /// A change of the service table, or a whole one.
@@ -84,6 +87,7 @@ pub fn whole_assignments(set: &AssignmentSet) -> AssignmentsUpdate {
         subnet: set.subnet,
         upserts: set.assignments.clone(),
         removals: Vec::new(),
+        secrets: set.secrets.clone(),
     }
 }
 
@@ -91,7 +95,9 @@ pub fn whole_assignments(set: &AssignmentSet) -> AssignmentsUpdate {
 #[must_use]
 pub fn diff_assignments(old: &AssignmentSet, new: &AssignmentSet) -> AssignmentsUpdate {
     let (upserts, removals) = changed(&old.assignments, &new.assignments, |assignment| &assignment.instance);
-    AssignmentsUpdate { base: Some(assignments_marker(old)), upserts, removals, ..header(new) }
+    let secrets = new.secrets.iter().filter(|(id, value)| old.secrets.get(*id) != Some(*value));
+    let secrets = secrets.map(|(id, value)| (id.clone(), value.clone())).collect();
+    AssignmentsUpdate { base: Some(assignments_marker(old)), upserts, removals, secrets, ..header(new) }
 }
 
 /// What is held after an update.
@@ -99,20 +105,25 @@ pub fn diff_assignments(old: &AssignmentSet, new: &AssignmentSet) -> Assignments
 /// # Errors
 /// When the update is a change of something else than what is held.
 pub fn apply_assignments(held: Option<&AssignmentSet>, update: AssignmentsUpdate) -> Result<AssignmentSet, GapError> {
-    let before = match update.base {
-        None => Vec::new(),
+    let (before, mut secrets) = match update.base {
+        None => (Vec::new(), BTreeMap::new()),
         Some(base) => {
             let set = held.filter(|set| assignments_marker(set) == base && set.node == update.node);
             let gap = || GapError { base, held: held.map(assignments_marker) };
-            set.ok_or_else(gap)?.assignments.clone()
+            let set = set.ok_or_else(gap)?;
+            (set.assignments.clone(), set.secrets.clone())
         }
     };
+    secrets.extend(update.secrets);
+    let assignments = merged(before, update.upserts, &update.removals, |assignment| &assignment.instance);
+    secrets.retain(|id, _| assignments.iter().any(|assignment| uses(assignment, id)));
     Ok(AssignmentSet {
         epoch: update.marker.epoch,
         generation: update.marker.generation,
         node: update.node,
         subnet: update.subnet,
-        assignments: merged(before, update.upserts, &update.removals, |assignment| &assignment.instance),
+        assignments,
+        secrets,
     })
 }
 
@@ -182,7 +193,12 @@ fn header(set: &AssignmentSet) -> AssignmentsUpdate {
         subnet: set.subnet,
         upserts: Vec::new(),
         removals: Vec::new(),
+        secrets: BTreeMap::new(),
     }
+}
+
+fn uses(assignment: &Assignment, secret: &SecretId) -> bool {
+    assignment.workload.namespace == secret.namespace && assignment.secrets.contains_key(&secret.name)
 }
 
 fn changed<T: Clone + PartialEq, K: Ord + Clone>(old: &[T], new: &[T], key: fn(&T) -> &K) -> (Vec<T>, Vec<K>) {

@@ -7,14 +7,16 @@ use api_types::{
     assignment::{Assignment, AssignmentSet},
     balance::{BalancePolicy, Bind, Preference, WhenNoneReady},
     container::{ContainerSpec, Mount, NetworkMode, PortSpec, Protocol},
+    content::{ContentSpec, FileContent, FileSpec, OnChange, Owner},
     counter::{Epoch, Generation, RequestId, Revision, SessionId},
     device::{Device, DeviceGrant, WHOLE_DEVICE_MILLIS},
-    id::{InstanceId, Name, NodeId},
+    id::{InstanceId, Name, NodeId, SecretId},
     instance::{Desired, Exit, Findings, Health, InstanceState, InstanceStatus, InstanceUsage},
     node::{Condition, NodeFacts, NodeUsage},
     probe::{ProbeCheck, ProbeFinding, ProbeKind, ProbeSpec},
     resources::{ResourceSpec, Resources},
     restart::RestartSpec,
+    secret::{SECRET_BYTES_MAX, Secret, SecretValue},
     service::{Endpoint, Peer, Service, ServicePort, ServiceTable, WatchKey},
     site::{Across, Reach},
     time::Timestamp,
@@ -210,6 +212,38 @@ fn a_change_leads_from_the_old_set_to_the_new_one() {
 }
 
 #[test]
+fn a_secret_leaves_with_the_last_assignment_that_uses_it() {
+    let (with, without) = (set(1, &["web-1", "web-2"]), set(3, &[]));
+    let one_less = AssignmentSet { assignments: vec![assignment("web-1")], ..with.clone() };
+
+    let kept = apply_assignments(Some(&with), diff_assignments(&with, &one_less)).expect("no gap");
+    let gone = apply_assignments(Some(&with), diff_assignments(&with, &without)).expect("no gap");
+
+    assert_eq!(kept.secrets, with.secrets);
+    assert!(diff_assignments(&with, &one_less).secrets.is_empty(), "what is held does not travel again");
+    assert_eq!(gone.secrets, BTreeMap::new());
+}
+
+#[test]
+fn what_is_printed_of_a_message_does_not_hold_its_secrets() {
+    let message = v1::FromScheduler::from(FromScheduler::Assignments(whole_assignments(&set(1, &["web-1"]))));
+
+    let printed = format!("{message:?} {:?}", whole_assignments(&set(1, &["web-1"])));
+
+    // As text, and as the list of numbers that bytes are printed as.
+    assert!(printed.contains("shop/db") && !printed.contains("hidden") && !printed.contains("104, 105, 100"));
+}
+
+#[test]
+fn a_secret_that_is_too_long_is_refused() {
+    let long = v1::SecretValue { secret: "db".to_owned(), version: 1, value: vec![0; SECRET_BYTES_MAX + 1] };
+
+    let refused = <(SecretId, SecretValue)>::try_from(long).expect_err("it is too long");
+
+    assert_eq!(refused.path, "value");
+}
+
+#[test]
 fn a_change_leads_from_the_old_table_to_the_new_one() {
     let tables = [table(1, &[], 0), table(2, &["web"], 1), table(3, &["api", "web"], 1), table(4, &["api"], 2)];
     for old in &tables {
@@ -303,6 +337,7 @@ fn set(generation: u64, instances: &[&str]) -> AssignmentSet {
         node: NodeId::new("edge-1").expect("a name"),
         subnet: "10.42.1.0/24".parse().expect("a range"),
         assignments: instances.iter().map(|name| assignment(name)).collect(),
+        secrets: if instances.is_empty() { BTreeMap::new() } else { secret(generation, "hidden") },
     }
 }
 
@@ -337,6 +372,24 @@ fn assignment(name: &str) -> Assignment {
             stop_grace_ms: 1500,
             drain_ms: 3500,
             network: NetworkMode::Host,
+            content: ContentSpec {
+                files: BTreeMap::from([
+                    (
+                        "/etc/app".to_owned(),
+                        FileSpec { content: FileContent::Text("a".to_owned()), mode: 0o444, owner: None },
+                    ),
+                    (
+                        "/run/db".to_owned(),
+                        FileSpec {
+                            content: FileContent::Secret(db()),
+                            mode: 0o400,
+                            owner: Some(Owner { user: 1000, group: 7 }),
+                        },
+                    ),
+                ]),
+                env: BTreeMap::from([("DB".to_owned(), db())]),
+                on_change: OnChange::Signal("SIGHUP".to_owned()),
+            },
         },
         resources: ResourceSpec { cpu_millis_max: Some(500), ..ResourceSpec::default() },
         ports: vec![PortSpec {
@@ -362,7 +415,18 @@ fn assignment(name: &str) -> Assignment {
             liveness: Some(probe(ProbeCheck::Grpc { port: 9090, service: "shop.Web".to_owned() })),
             max_restarts: Some(5),
         },
+        secrets: BTreeMap::from([(db(), 3)]),
     }
+}
+
+fn db() -> Name {
+    Name::new("db").expect("a name")
+}
+
+/// The secret that every assignment here uses.
+fn secret(version: u64, value: &str) -> BTreeMap<SecretId, SecretValue> {
+    let value = SecretValue { version, value: Secret::new(value.as_bytes().to_vec()) };
+    BTreeMap::from([("shop/db".parse().expect("an id"), value)])
 }
 
 fn inspected() -> NetworkInspected {

@@ -1,6 +1,8 @@
 //! The session against a small scheduler in this process, over real TLS.
 
-use std::{net::SocketAddr, path::Path, sync::atomic::AtomicBool, sync::atomic::Ordering::Relaxed};
+use std::{
+    collections::BTreeMap, net::SocketAddr, path::Path, sync::atomic::AtomicBool, sync::atomic::Ordering::Relaxed,
+};
 
 use api_daemon::identity::{
     SERVER_NAME,
@@ -310,5 +312,6 @@ fn set(epoch: u64, generation: u64) -> AssignmentSet {
         node: node(),
         subnet: "10.42.1.0/24".parse().expect("a range"),
         assignments: Vec::new(),
+        secrets: BTreeMap::new(),
     }
 }

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use api_types::container::{ContainerSpec, DRAIN_MS, NetworkMode, STOP_GRACE_MS};
 
 use crate::{
+    config::Configs,
+    content,
     fault::{nearest, suggestion},
     image,
     mount::{self, KERNEL_PATHS, is_below, is_plain_path},
@@ -57,9 +59,10 @@ const CAPABILITIES: &[&str] = &[
     "SYSLOG",
     "WAKE_ALARM",
 ];
-const SIGNALS: &[&str] = &["SIGTERM", "SIGINT", "SIGQUIT", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGWINCH", "SIGKILL"];
+pub(crate) const SIGNALS: &[&str] =
+    &["SIGTERM", "SIGINT", "SIGQUIT", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGWINCH", "SIGKILL"];
 
-pub(crate) fn read(section: &Section<'_>) -> Option<ContainerSpec> {
+pub(crate) fn read(section: &Section<'_>, configs: &Configs) -> Option<ContainerSpec> {
     let image = section.get("image");
     if image.is_none() {
         section.missing("image", "add image = \"registry.lan/shop/web:1.4.2\"");
@@ -67,10 +70,12 @@ pub(crate) fn read(section: &Section<'_>) -> Option<ContainerSpec> {
     let image = image.and_then(|entry| self::image(&entry));
     let command = section.get("command").and_then(|entry| command(&entry));
     let args = section.get("args").and_then(|entry| entry.texts());
-    let env = section.get("env").and_then(|entry| entry.section()).map(|section| env(&section)).unwrap_or_default();
+    let env = section.get("env").and_then(|entry| entry.section());
+    let env = env.map(|section| self::env(&section, configs)).unwrap_or_default();
     let workdir = section.get("workdir").and_then(|entry| workdir(&entry));
     let mounts = section.get("mounts").and_then(|entry| entry.section());
     let mounts = mounts.map(|section| mount::read(&section)).unwrap_or_default();
+    let content = content::read(section, configs, &env, &mounts);
     let mut user = section.get("user").and_then(|entry| user(&entry));
     let mut read_only = section.get("read_only").and_then(|entry| entry.boolean());
     let (mut capabilities_add, mut capabilities_drop) = (Vec::new(), Vec::new());
@@ -108,6 +113,7 @@ pub(crate) fn read(section: &Section<'_>) -> Option<ContainerSpec> {
         stop_grace_ms,
         drain_ms,
         network,
+        content,
         ..ContainerSpec::of_image(image?)
     })
 }
@@ -138,15 +144,20 @@ fn command(entry: &Entry<'_>) -> Option<Vec<String>> {
     Some(words)
 }
 
-fn env(section: &Section<'_>) -> BTreeMap<String, String> {
+/// Whether it can be the name of a variable of the environment.
+pub(crate) fn is_variable(name: &str) -> bool {
+    !name.is_empty() && !name.contains(['=', '\0'])
+}
+
+fn env(section: &Section<'_>, configs: &Configs) -> BTreeMap<String, String> {
     let mut env = BTreeMap::new();
     for entry in section.entries() {
-        if entry.key.is_empty() || entry.key.contains(['=', '\0']) {
+        if !is_variable(entry.key) {
             let message = format!("`{}` is not the name of a variable", entry.key.escape_debug());
             section.faults.report("invalid_name", &entry.path, entry.key_place.clone(), message);
         }
-        if let Some(value) = entry.text() {
-            env.insert(entry.key.to_owned(), value.to_owned());
+        if let Some(value) = entry.text().and_then(|text| configs.expand(&entry, text)) {
+            env.insert(entry.key.to_owned(), value);
         }
     }
     env

@@ -27,6 +27,11 @@ impl<'t> Faults<'t> {
         self.found.borrow().is_empty()
     }
 
+    /// Where some text stands in the given part of the manifest.
+    pub(crate) fn find(&self, within: &Place, wanted: &str) -> Option<usize> {
+        Some(within.start + self.text.get(within.clone())?.find(wanted)?)
+    }
+
     pub(crate) fn report(&self, code: &str, path: &str, place: Place, message: impl Into<String>) {
         self.report_with_help(code, path, place, message, "");
     }

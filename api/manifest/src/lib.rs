@@ -1,8 +1,10 @@
 //! TOML manifests to specs: all faults at once, each with its place and what to write instead.
 
 mod balance;
+mod config;
 mod constraint;
 mod container;
+mod content;
 mod device;
 mod fault;
 mod image;
@@ -26,18 +28,22 @@ use api_types::{
 use toml::de::DeTable;
 
 use crate::{
+    config::Configs,
     fault::{Faults, Place},
     section::Section,
     workload::{Kind, Reading},
 };
 
-pub use crate::units::duration_ms;
+pub use crate::{
+    config::{files, with_files},
+    units::duration_ms,
+};
 
 /// The longest manifest, in bytes; the HTTP API takes no longer body either.
 pub const MANIFEST_BYTES_MAX: usize = 4 << 20;
 
 /// Objects of the format that this version does not know how to run yet.
-const LATER: &[&str] = &["config", "job", "route", "secret", "volume"];
+const LATER: &[&str] = &["job", "route", "volume"];
 
 /// What one file asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -83,11 +89,13 @@ fn read(root: &Section<'_>, faults: &Faults<'_>) -> Manifest {
         .get("namespace")
         .and_then(|entry| entry.name())
         .unwrap_or_else(|| Name::new(DEFAULT_NAMESPACE).expect("the default namespace is a name"));
+    refuse_secrets(root);
+    let configs = Configs::read(root);
     let mut readings = Vec::new();
     for (key, kind) in [("service", Kind::Service), ("daemon", Kind::Daemon)] {
         let Some(section) = root.get(key).and_then(|entry| entry.section()) else { continue };
         for entry in section.entries() {
-            if let Some(reading) = workload::read(&entry, kind, &namespace) {
+            if let Some(reading) = workload::read(&entry, kind, &namespace, &configs) {
                 readings.push(reading);
             }
         }
@@ -99,6 +107,16 @@ fn read(root: &Section<'_>, faults: &Faults<'_>) -> Manifest {
     }
     refuse_collisions(&readings, faults);
     Manifest { name, workloads: readings.into_iter().map(|reading| reading.spec).collect() }
+}
+
+/// What is secret does not stand in a file that is read, kept and shown to others.
+fn refuse_secrets(root: &Section<'_>) {
+    if let Some(entry) = root.get("secret") {
+        let message = "a secret does not stand in a manifest";
+        let help =
+            "set it with `wherry secret set NAME`, and use it with secrets = { \"/run/secrets/NAME\" = \"NAME\" }";
+        entry.faults.report_with_help("secret_in_manifest", &entry.path, entry.key_place.clone(), message, help);
+    }
 }
 
 /// Refuses what no single workload can see: two of one name, two that want the same port of a node.

@@ -20,19 +20,23 @@ pub(crate) const KERNEL_PATHS: &[&str] = &["/proc", "/sys", "/dev"];
 pub(crate) fn read(section: &Section<'_>) -> BTreeMap<String, Mount> {
     let mut mounts = BTreeMap::new();
     for entry in section.entries() {
-        let path = entry.key;
-        let taken = OWN_FILES.contains(&path) || (is_below(path, KERNEL_PATHS) && !is_below(path, &["/dev/shm"]));
-        if path == "/" || !is_plain_path(path) || taken {
-            let message = format!("nothing can be mounted at `{}`", path.escape_debug());
-            let help =
-                "write an absolute path without `..`, outside of /proc, /sys, /dev and the files the agent writes";
-            section.faults.report_with_help("invalid_path", &entry.path, entry.key_place.clone(), message, help);
-        }
+        check_destination(&entry);
         if let Some(mount) = mount(&entry) {
-            mounts.insert(path.to_owned(), mount);
+            mounts.insert(entry.key.to_owned(), mount);
         }
     }
     mounts
+}
+
+/// Refuses a key that is no path at which something can be mounted.
+pub(crate) fn check_destination(entry: &Entry<'_>) {
+    let path = entry.key;
+    let taken = OWN_FILES.contains(&path) || (is_below(path, KERNEL_PATHS) && !is_below(path, &["/dev/shm"]));
+    if path == "/" || !is_plain_path(path) || taken {
+        let message = format!("nothing can be mounted at `{}`", path.escape_debug());
+        let help = "write an absolute path without `..`, outside of /proc, /sys, /dev and the files the agent writes";
+        entry.faults.report_with_help("invalid_path", &entry.path, entry.key_place.clone(), message, help);
+    }
 }
 
 /// Reads `host:/path[:ro]`, `volume:data[:ro]` and `tmpfs:64MiB`.

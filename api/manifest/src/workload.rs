@@ -12,7 +12,9 @@ use api_types::{
 };
 
 use crate::{
-    balance, container, device,
+    balance,
+    config::Configs,
+    container, device,
     fault::{Place, suggestion},
     placement, ports, probe,
     section::{Entry, Section},
@@ -27,7 +29,7 @@ const PIDS_MAX: u64 = 4 << 20;
 const SECOND_MS: u64 = 1_000;
 const DAY_MS: u64 = 86_400_000;
 /// Keys of the format that this version does not know yet.
-const LATER: &[&str] = &["scale", "secrets"];
+const LATER: &[&str] = &["scale"];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -44,12 +46,12 @@ pub(crate) struct Reading {
     pub(crate) port_places: Vec<Place>,
 }
 
-pub(crate) fn read(entry: &Entry<'_>, kind: Kind, namespace: &Name) -> Option<Reading> {
+pub(crate) fn read(entry: &Entry<'_>, kind: Kind, namespace: &Name, configs: &Configs) -> Option<Reading> {
     let name = entry.key_name();
     let section = entry.section()?;
     section.refuse_later(LATER);
     let replicas = section.get("replicas").map_or(Some(1), |entry| replicas(&entry, kind));
-    let container = container::read(&section);
+    let container = container::read(&section, configs);
     let ports = section.get("ports").and_then(|entry| entry.section());
     let ports_wanted = ports.as_ref().map_or(0, |section| section.entries().count());
     let network = container.as_ref().map_or(NetworkMode::Own, |container| container.network);

@@ -1,17 +1,20 @@
 //! Assignments: what belongs to one node.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::{
     container::{ContainerSpec, PortSpec},
     counter::{Epoch, Generation, Revision},
     device::DeviceGrant,
-    id::{InstanceId, NodeId, WorkloadId},
+    id::{InstanceId, Name, NodeId, SecretId, WorkloadId},
     instance::Desired,
     net::Cidr,
     probe::ProbeSpec,
     resources::ResourceSpec,
     restart::RestartSpec,
+    secret::SecretValue,
 };
 
 /// All that one node must do. A later one, by epoch and then generation, replaces an earlier one.
@@ -27,6 +30,9 @@ pub struct AssignmentSet {
     pub subnet: Cidr,
     /// The instances, sorted by id.
     pub assignments: Vec<Assignment>,
+    /// The secrets that its instances are shown. A node alone has them; none is ever written as it is.
+    #[serde(skip)]
+    pub secrets: BTreeMap<SecretId, SecretValue>,
 }
 
 /// "This instance belongs to this node."
@@ -56,4 +62,20 @@ pub struct Assignment {
     /// When its process is started again though it runs, and when another node shall try.
     #[serde(default, skip_serializing_if = "RestartSpec::is_default")]
     pub restart: RestartSpec,
+    /// The versions of the secrets of its namespace that it is shown.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub secrets: BTreeMap<Name, u64>,
+}
+
+impl AssignmentSet {
+    /// Secrets that an instance shall be shown and that are not here, or only in an earlier version: the set is not whole.
+    pub fn missing_secrets(&self) -> impl Iterator<Item = SecretId> {
+        self.assignments.iter().flat_map(move |assignment| {
+            let namespace = &assignment.workload.namespace;
+            assignment.secrets.iter().filter_map(move |(name, version)| {
+                let id = SecretId { namespace: namespace.clone(), name: name.clone() };
+                self.secrets.get(&id).is_none_or(|held| held.version < *version).then_some(id)
+            })
+        })
+    }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{balance::Bind, id::Name, net::Cidr};
+use crate::{balance::Bind, content::ContentSpec, id::Name, net::Cidr};
 
 /// What to run in an instance. `None` means: as the image says.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -50,6 +50,9 @@ pub struct ContainerSpec {
     /// Whose network it is in.
     #[serde(default, skip_serializing_if = "NetworkMode::is_own")]
     pub network: NetworkMode,
+    /// The files and secrets it is shown.
+    #[serde(default, skip_serializing_if = "ContentSpec::is_default")]
+    pub content: ContentSpec,
 }
 
 /// Whose network a container is in.
@@ -95,6 +98,13 @@ fn is_usual_drain(drain_ms: &u64) -> bool {
 }
 
 impl ContainerSpec {
+    /// Whether a container of this spec can go on as one of `other`: nothing differs, or only what may change under it.
+    #[must_use]
+    pub fn runs_the_same_as(&self, other: &Self) -> bool {
+        let bare = |spec: &Self| Self { content: ContentSpec::default(), ..spec.clone() };
+        self.content.can_become(&other.content) && bare(self) == bare(other)
+    }
+
     /// An image as it is: its own command, arguments, user and directory; nothing mounted or added, a root file system
     /// that can be written to, the default capabilities, [`DRAIN_MS`] for its connections and [`STOP_GRACE_MS`] to end.
     #[must_use]
@@ -114,6 +124,7 @@ impl ContainerSpec {
             stop_grace_ms: STOP_GRACE_MS,
             drain_ms: DRAIN_MS,
             network: NetworkMode::Own,
+            content: ContentSpec::default(),
         }
     }
 }

@@ -135,56 +135,70 @@ name_newtype! {
     InstanceId
 }
 
-/// A workload: its namespace and its name in there. Shown as `web` in the namespace `default`, else as `prod/web`.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct WorkloadId {
-    /// The namespace; `default` where nobody said one.
-    pub namespace: Name,
-    /// The name inside the namespace.
-    pub name: Name,
-}
-
 /// The namespace of a manifest that names none.
 pub const DEFAULT_NAMESPACE: &str = "default";
 
-impl fmt::Display for WorkloadId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.namespace.as_str() == DEFAULT_NAMESPACE {
-            write!(f, "{}", self.name)
-        } else {
-            write!(f, "{}/{}", self.namespace, self.name)
+macro_rules! name_in_namespace {
+    ($(#[$doc:meta])* $type:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(try_from = "String", into = "String")]
+        pub struct $type {
+            /// The namespace; `default` where nobody said one.
+            pub namespace: Name,
+            /// The name inside the namespace.
+            pub name: Name,
         }
-    }
+
+        impl fmt::Display for $type {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                if self.namespace.as_str() == DEFAULT_NAMESPACE {
+                    write!(f, "{}", self.name)
+                } else {
+                    write!(f, "{}/{}", self.namespace, self.name)
+                }
+            }
+        }
+
+        impl fmt::Debug for $type {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Display::fmt(self, f)
+            }
+        }
+
+        impl FromStr for $type {
+            type Err = ValidationError;
+
+            fn from_str(text: &str) -> Result<Self, Self::Err> {
+                let (namespace, name) = text.split_once('/').unwrap_or((DEFAULT_NAMESPACE, text));
+                Ok(Self { namespace: Name::new(namespace)?, name: Name::new(name)? })
+            }
+        }
+
+        impl TryFrom<String> for $type {
+            type Error = ValidationError;
+
+            fn try_from(text: String) -> Result<Self, Self::Error> {
+                text.parse()
+            }
+        }
+
+        impl From<$type> for String {
+            fn from(id: $type) -> Self {
+                id.to_string()
+            }
+        }
+    };
 }
 
-impl fmt::Debug for WorkloadId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
+name_in_namespace! {
+    /// A workload: its namespace and its name in there. Shown as `web` in the namespace `default`, else as `prod/web`.
+    WorkloadId
 }
 
-impl FromStr for WorkloadId {
-    type Err = ValidationError;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let (namespace, name) = text.split_once('/').unwrap_or((DEFAULT_NAMESPACE, text));
-        Ok(Self { namespace: Name::new(namespace)?, name: Name::new(name)? })
-    }
-}
-
-impl TryFrom<String> for WorkloadId {
-    type Error = ValidationError;
-
-    fn try_from(text: String) -> Result<Self, Self::Error> {
-        text.parse()
-    }
-}
-
-impl From<WorkloadId> for String {
-    fn from(id: WorkloadId) -> Self {
-        id.to_string()
-    }
+name_in_namespace! {
+    /// A secret: its namespace and its name in there; written like a [`WorkloadId`].
+    SecretId
 }
 
 #[cfg(test)]

@@ -33,6 +33,8 @@
 //! | **priority** | who goes first where room is short | [`placement::Priority`] |
 //! | **device**, **grant** | a countable thing of a node; what an instance got of it | [`device::Device`], [`device::DeviceGrant`] |
 //! | **volume** | data that stays on its node | [`container::Mount::Volume`] |
+//! | **content** | files of configuration and secrets that an instance is shown | [`content::ContentSpec`] |
+//! | **secret** | a value that only instances which use it are shown; set by version | [`secret::Secret`], [`view::SecretView`] |
 //! | **probe** | how health is asked for | [`probe::ProbeSpec`] |
 //! | **rollout**, **canary** | a change on its way to all instances; the first few of it, until a person promotes it | [`rollout::UpdateSpec`] |
 //! | **trial** | the time in which a new instance must show that it works | [`rollout::UpdateSpec::healthy_for_ms`] |
@@ -44,6 +46,7 @@ pub mod access;
 pub mod assignment;
 pub mod balance;
 pub mod container;
+pub mod content;
 pub mod counter;
 pub mod device;
 pub mod error;
@@ -58,6 +61,7 @@ pub mod relay;
 pub mod resources;
 pub mod restart;
 pub mod rollout;
+pub mod secret;
 pub mod service;
 pub mod site;
 pub mod time;

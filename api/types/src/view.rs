@@ -6,6 +6,7 @@ mod moves;
 mod network;
 mod plan;
 mod rollout;
+mod secret;
 
 use std::{collections::BTreeMap, net::Ipv4Addr};
 
@@ -31,6 +32,7 @@ pub use network::{
 };
 pub use plan::{Displaced, FieldChange, Plan, PlannedPlacement, PlannedStep, StepKind, WorkloadChange};
 pub use rollout::{RevisionView, RolloutHistory, RolloutView};
+pub use secret::SecretView;
 
 /// A list and the version of the cluster's view it was read at. Ask with `?after=VERSION` to wait for a newer one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -100,7 +100,7 @@ impl WorkloadSpec {
     }
 
     /// Whether an instance of `other` can go on as one of this spec: only the count, the placement rules, the way of
-    /// rolling out and the balancing of ports differ, not what runs.
+    /// rolling out, the balancing of ports, and texts that may change under it differ, not what runs.
     #[must_use]
     pub fn runs_the_same_as(&self, other: &Self) -> bool {
         let ports = |spec: &Self| -> Vec<_> {
@@ -108,7 +108,7 @@ impl WorkloadSpec {
             let guard = |port: &PortSpec| port.host.map(|_| (port.bind.clone(), port.allow.clone()));
             spec.ports.iter().map(|port| (port.container, port.protocol, port.host, guard(port))).collect()
         };
-        self.container == other.container
+        self.container.runs_the_same_as(&other.container)
             && self.resources == other.resources
             && self.devices == other.devices
             && self.probe == other.probe

@@ -4,7 +4,9 @@ use api_types::{
     assignment::Assignment,
     counter::{Epoch, Generation, Revision},
     device::DeviceGrant,
+    id::SecretId,
     instance::Desired,
+    secret::SecretValue,
 };
 
 use super::{bounded, known, list, optional, parsed, parsed_list, required, unknown};
@@ -40,6 +42,7 @@ impl From<Assignment> for v1::Assignment {
             probe: assignment.probe.map(Into::into),
             devices: assignment.devices.into_iter().map(Into::into).collect(),
             restart: (!assignment.restart.is_default()).then(|| assignment.restart.into()),
+            secrets: assignment.secrets.into_iter().map(|(name, version)| (name.into(), version)).collect(),
         }
     }
 }
@@ -53,6 +56,7 @@ impl TryFrom<v1::Assignment> for Assignment {
             v1::Desired::Run => Desired::Run,
             v1::Desired::Stop => Desired::Stop,
         };
+        let version = |(name, version): (String, u64)| Ok::<_, ConvertError>((parsed("secrets", &name)?, version));
         Ok(Self {
             instance: parsed("instance", &wire.instance)?,
             workload: parsed("workload", &wire.workload)?,
@@ -65,6 +69,7 @@ impl TryFrom<v1::Assignment> for Assignment {
             probe: optional("probe", wire.probe)?,
             devices: list("devices", wire.devices)?,
             restart: optional("restart", wire.restart)?.unwrap_or_default(),
+            secrets: wire.secrets.into_iter().map(version).collect::<Result<_, _>>()?,
         })
     }
 }
@@ -92,6 +97,7 @@ impl From<AssignmentsUpdate> for v1::AssignmentsUpdate {
             subnet: update.subnet.to_string(),
             upserts: update.upserts.into_iter().map(Into::into).collect(),
             removals: update.removals.iter().map(ToString::to_string).collect(),
+            secrets: update.secrets.into_iter().map(Into::into).collect(),
         }
     }
 }
@@ -107,6 +113,7 @@ impl TryFrom<v1::AssignmentsUpdate> for AssignmentsUpdate {
             subnet: parsed("subnet", &wire.subnet)?,
             upserts: list("upserts", wire.upserts)?,
             removals: parsed_list("removals", &wire.removals)?,
+            secrets: list::<_, (SecretId, SecretValue)>("secrets", wire.secrets)?.into_iter().collect(),
         })
     }
 }

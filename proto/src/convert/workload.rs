@@ -32,6 +32,7 @@ impl From<ContainerSpec> for v1::Container {
                 NetworkMode::Host => v1::NetworkMode::Host,
             }
             .into(),
+            content: (!spec.content.is_default()).then(|| spec.content.into()),
         }
     }
 }
@@ -63,6 +64,7 @@ impl TryFrom<v1::Container> for ContainerSpec {
                 v1::NetworkMode::Unspecified | v1::NetworkMode::Own => NetworkMode::Own,
                 v1::NetworkMode::Host => NetworkMode::Host,
             },
+            content: optional("content", wire.content)?.unwrap_or_default(),
         })
     }
 }

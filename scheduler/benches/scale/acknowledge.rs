@@ -121,6 +121,7 @@ fn change(cluster: &Cluster, index: u32, outline: &mut SetOutline) -> Result<Vec
         subnet: change.subnet,
         upserts: change.upserts,
         removals: change.removals,
+        secrets: BTreeMap::new(),
     };
     Ok(v1::FromScheduler::from(FromScheduler::Assignments(update)).encode_to_vec())
 }

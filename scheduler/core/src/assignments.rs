@@ -3,6 +3,8 @@
 //! An instance never changes but for what is desired of it, so a set differs exactly when an instance came, went or was told
 //! to stop, or the subnet is another: the tables note that, and the set's generation counts it.
 
+use std::collections::BTreeMap;
+
 use api_types::{
     assignment::{Assignment, AssignmentSet},
     counter::{Epoch, Generation},
@@ -85,6 +87,7 @@ pub(crate) fn make(cluster: &Cluster, epoch: Epoch, node: &NodeEntry) -> Assignm
         node: node.spec.id.clone(),
         subnet: node.spec.subnet,
         assignments,
+        secrets: BTreeMap::new(),
     }
 }
 
@@ -112,5 +115,6 @@ fn assignment(held: Held<'_>) -> Assignment {
         ports,
         probe: spec.probe.clone(),
         restart: spec.restart.clone(),
+        secrets: BTreeMap::new(),
     }
 }

@@ -241,6 +241,7 @@ pub(crate) fn assignment(name: &str, command: &[&str]) -> Assignment {
         ports: Vec::new(),
         probe: None,
         restart: RestartSpec::default(),
+        secrets: BTreeMap::new(),
     }
 }
 

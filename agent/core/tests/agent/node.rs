@@ -336,6 +336,7 @@ pub(crate) fn assignment(instance: &str) -> Assignment {
         }],
         probe: None,
         restart: RestartSpec::default(),
+        secrets: BTreeMap::new(),
     }
 }
 
@@ -373,6 +374,7 @@ pub(crate) fn set(generation: u64, assignments: &[Assignment]) -> AssignmentSet 
         node: node_id("edge-1"),
         subnet: subnet(),
         assignments: assignments.to_vec(),
+        secrets: BTreeMap::new(),
     }
 }
 

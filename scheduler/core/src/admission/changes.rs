@@ -4,6 +4,7 @@ use api_types::{
     access::Source,
     balance::{BalancePolicy, BalanceSpec},
     container::{ContainerSpec, Mount, PortSpec},
+    content::{ContentSpec, FileContent, FileSpec, OnChange, Owner},
     placement::PlacementSpec,
     probe::{ProbeCheck, ProbeSpec},
     resources::ResourceSpec,
@@ -14,6 +15,9 @@ use api_types::{
 };
 
 use crate::{admission::kind_name, cluster::workloads::has_host_ports};
+
+/// The longest text of a file that is shown as it is, in bytes.
+const SHOWN_BYTES_MAX: usize = 200;
 
 /// What applying `spec` does.
 pub(crate) fn change(existing: Option<&Workload>, spec: &WorkloadSpec) -> WorkloadChange {
@@ -130,6 +134,7 @@ impl Fields {
             stop_grace_ms,
             drain_ms,
             network,
+            content: ContentSpec { files, env: secret_env, on_change },
         } = container;
         self.add("container.image", text(image));
         self.add("container.command", command.as_ref().map_or_else(null, |words| texts(words)));
@@ -145,6 +150,12 @@ impl Fields {
         self.add("container.stop_grace_ms", stop_grace_ms.to_string());
         self.add("container.drain_ms", drain_ms.to_string());
         self.add("container.network", text(network.as_str()));
+        for (path, file) in files {
+            self.add(&format!("container.files.{path}"), file_json(file));
+        }
+        let secret_env = secret_env.iter().map(|(variable, secret)| (variable.as_str(), text(secret.as_str())));
+        self.add("container.secret_env", object(secret_env));
+        self.add("container.on_change", on_change_json(on_change));
     }
 
     fn add_resources(&mut self, resources: &ResourceSpec) {
@@ -248,6 +259,33 @@ fn mount_json(mount: &Mount) -> String {
         Mount::Tmpfs { bytes_max } => ("tmpfs", object([("bytes_max", bytes_max.to_string())].into_iter())),
     };
     object([(kind, body)].into_iter())
+}
+
+fn file_json(file: &FileSpec) -> String {
+    let FileSpec { content, mode, owner } = file;
+    let content = match content {
+        FileContent::Text(shown) if shown.len() <= SHOWN_BYTES_MAX => vec![("text", text(shown))],
+        FileContent::Text(long) => {
+            vec![("bytes", long.len().to_string()), ("sum", text(&format!("{:016x}", sum(long))))]
+        }
+        FileContent::Secret(name) => vec![("secret", text(name.as_str()))],
+    };
+    let mode = ("mode", text(&format!("{mode:04o}")));
+    let owner = owner.map(|Owner { user, group }| ("owner", text(&format!("{user}:{group}"))));
+    object(content.into_iter().chain([mode]).chain(owner))
+}
+
+fn on_change_json(on_change: &OnChange) -> String {
+    match on_change {
+        OnChange::Restart => text("restart"),
+        OnChange::Signal(name) => text(&format!("signal:{}", name.trim_start_matches("SIG"))),
+        OnChange::Nothing => text("none"),
+    }
+}
+
+/// Tells two long texts apart for people (FNV-1a, 64 bits).
+fn sum(text: &str) -> u64 {
+    text.bytes().fold(0xcbf2_9ce4_8422_2325, |sum, byte| (sum ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3))
 }
 
 fn null() -> String {

@@ -372,24 +372,7 @@ fn assignment(name: &str) -> Assignment {
             stop_grace_ms: 1500,
             drain_ms: 3500,
             network: NetworkMode::Host,
-            content: ContentSpec {
-                files: BTreeMap::from([
-                    (
-                        "/etc/app".to_owned(),
-                        FileSpec { content: FileContent::Text("a".to_owned()), mode: 0o444, owner: None },
-                    ),
-                    (
-                        "/run/db".to_owned(),
-                        FileSpec {
-                            content: FileContent::Secret(db()),
-                            mode: 0o400,
-                            owner: Some(Owner { user: 1000, group: 7 }),
-                        },
-                    ),
-                ]),
-                env: BTreeMap::from([("DB".to_owned(), db())]),
-                on_change: OnChange::Signal("SIGHUP".to_owned()),
-            },
+            content: content(),
         },
         resources: ResourceSpec { cpu_millis_max: Some(500), ..ResourceSpec::default() },
         ports: vec![PortSpec {
@@ -416,6 +399,24 @@ fn assignment(name: &str) -> Assignment {
             max_restarts: Some(5),
         },
         secrets: BTreeMap::from([(db(), 3)]),
+    }
+}
+
+fn content() -> ContentSpec {
+    ContentSpec {
+        files: BTreeMap::from([
+            ("/etc/app".to_owned(), FileSpec { content: FileContent::Text("a".to_owned()), mode: 0o444, owner: None }),
+            (
+                "/run/db".to_owned(),
+                FileSpec {
+                    content: FileContent::Secret(db()),
+                    mode: 0o400,
+                    owner: Some(Owner { user: 1000, group: 7 }),
+                },
+            ),
+        ]),
+        env: BTreeMap::from([("DB".to_owned(), db())]),
+        on_change: OnChange::Signal("SIGHUP".to_owned()),
     }
 }
 

@@ -4,7 +4,7 @@
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use agent_core::{effect::Balancing, input::Input};
-use agent_network::{HostPort, Network, Plan, Programmed};
+use agent_network::{ClosedInstance, HostPort, Network, Plan, Programmed};
 use api_types::balance::Bind;
 use tokio::{
     sync::{mpsc, watch},
@@ -158,6 +158,10 @@ fn plan(wanted: &Balancing) -> Plan {
         bind: port.bind.clone(),
         allow: port.allow.clone(),
     });
+    let closed = wanted
+        .closed
+        .iter()
+        .map(|instance| ClosedInstance { address: instance.address, published: instance.published.clone() });
     Plan {
         cluster_range: wanted.cluster_range,
         service_range: wanted.service_range,
@@ -166,6 +170,7 @@ fn plan(wanted: &Balancing) -> Plan {
         services: wanted.services.iter().map(|service| (**service).clone()).collect(),
         peers: wanted.peers.to_vec(),
         host_ports: host_ports.collect(),
+        closed: closed.collect(),
         detours: wanted.tunnels.detours.clone(),
     }
 }

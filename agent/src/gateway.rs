@@ -156,6 +156,7 @@ mod tests {
             services: vec![Arc::new(service.clone())],
             peers: Arc::from([]),
             host_ports: Vec::new(),
+            closed: Vec::new(),
             tunnels: Tunnels::default(),
         };
         let asked = |service: &Service| -> Vec<(u16, Vec<u8>)> {

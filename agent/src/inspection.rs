@@ -17,7 +17,7 @@ use agent_tunnel::State;
 use api_types::{
     container::Protocol,
     id::NodeId,
-    service::{Service, ServiceTable},
+    service::{Service, ServicePort, ServiceTable},
     view::{CheckKind, NetworkCheck},
 };
 use proto::{
@@ -99,7 +99,8 @@ impl Inspector {
         checks.extend(self.tunnels(balancing));
         let detours = &balancing.tunnels.detours;
         let mut planned = self.nodes(balancing);
-        planned.extend(balancing.services.iter().flat_map(|service| services(service, detours)));
+        let own = balancing.peers.iter().find(|peer| peer.node == self.node).map(|peer| peer.address);
+        planned.extend(balancing.services.iter().flat_map(|service| services(service, own, detours)));
         planned.truncate(TRIES_MAX);
         let answers = self.network.reach(planned.iter().map(|one| one.wanted.clone()).collect()).await;
         checks.extend(planned.into_iter().zip(answers).map(|(one, answer)| match answer {
@@ -178,25 +179,26 @@ impl Inspector {
     }
 }
 
-/// Each port of a service that somebody answers, as an instance asks it, and each endpoint, as the node asks it.
-fn services(service: &Service, detours: &BTreeMap<SocketAddrV4, SocketAddrV4>) -> Vec<Planned> {
+/// Each port of a service that somebody answers, as an instance asks it, and each endpoint, as the node asks it. What has no
+/// virtual address is asked by its published ports, at this node's `own` address.
+fn services(service: &Service, own: Option<Ipv4Addr>, detours: &BTreeMap<SocketAddrV4, SocketAddrV4>) -> Vec<Planned> {
     let mut planned = Vec::new();
     let asked = service.ports.iter().filter(|port| port.protocol == Protocol::Tcp && !service.endpoints.is_empty());
     for port in asked {
-        let subject = format!("{} {}/{}", service.id, port.protocol.as_str(), port.service);
+        let front = front(service, port, own);
+        let number = port.publish.filter(|_| service.is_published_only()).unwrap_or(port.service);
+        let subject = format!("{} {}/{number}", service.id, port.protocol.as_str());
         let connect =
             |kind, subject, remedy, from, to| Planned { kind, subject, remedy, wanted: Try::Connect { from, to } };
-        planned.push(connect(
-            CheckKind::Service,
-            subject.clone(),
-            format!(
-                "follow it: wherry net trace NODE {}:{}; if the node reaches the endpoints, look for a firewall that \
+        planned.extend(front.map(|(asker, front)| {
+            let asked =
+                if service.is_published_only() { front.to_string() } else { format!("{}:{number}", service.id) };
+            let remedy = format!(
+                "follow it: wherry net trace NODE {asked}; if the node reaches the endpoints, look for a firewall that \
                      drops what is forwarded: nft list ruleset",
-                service.id, port.service
-            ),
-            Asker::Scratch,
-            SocketAddrV4::new(service.address, port.service),
-        ));
+            );
+            connect(CheckKind::Service, subject.clone(), remedy, asker, front)
+        }));
         planned.extend(service.endpoints.iter().map(|endpoint| {
             let place = SocketAddrV4::new(endpoint.address, port.container);
             connect(
@@ -212,6 +214,18 @@ fn services(service: &Service, detours: &BTreeMap<SocketAddrV4, SocketAddrV4>) -
         }));
     }
     planned
+}
+
+/// Who asks a port of a service, and where; `None`: it answers at no address of this node that is known here.
+fn front(service: &Service, port: &ServicePort, own: Option<Ipv4Addr>) -> Option<(Asker, SocketAddrV4)> {
+    if !service.is_published_only() {
+        return Some((Asker::Scratch, SocketAddrV4::new(service.address, port.service)));
+    }
+    // As the node: the port may be kept for some clients, and instances of this node need not be among them.
+    match port.bind {
+        None => Some((Asker::Node, SocketAddrV4::new(own?, port.publish?))),
+        Some(_) => None,
+    }
 }
 
 fn micros(took: Duration) -> u64 {

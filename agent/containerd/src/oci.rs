@@ -116,7 +116,7 @@ pub(crate) fn spec(input: &SpecInput<'_>) -> Result<Value, String> {
 /// network they would be the node's.
 fn sysctls(container: &ContainerSpec) -> Value {
     match container.network {
-        NetworkMode::Own => {
+        NetworkMode::Own | NetworkMode::Published => {
             json!({"net.ipv4.ip_unprivileged_port_start": "0", "net.ipv4.ping_group_range": "0 2147483647"})
         }
         NetworkMode::Host => json!({}),

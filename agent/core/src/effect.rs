@@ -137,8 +137,19 @@ pub struct Balancing {
     pub peers: Arc<[Peer]>,
     /// Ports of this node that lead to one instance, sorted.
     pub host_ports: Vec<HostPort>,
+    /// Instances here that only ports of the nodes lead to, sorted.
+    pub closed: Vec<ClosedInstance>,
     /// What crosses sites by tunnels between agents.
     pub tunnels: Tunnels,
+}
+
+/// An instance that only ports of the nodes lead to.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ClosedInstance {
+    /// Its address, which lets nobody else in.
+    pub address: Ipv4Addr,
+    /// Its ports that every node publishes, sorted: other nodes lead connections there.
+    pub published: Vec<(Protocol, u16)>,
 }
 
 /// A port of this node that leads to one instance.
@@ -167,6 +178,19 @@ pub struct Report {
     pub gone: Vec<InstanceId>,
     /// Whether `statuses` is all.
     pub complete: bool,
+}
+
+impl ClosedInstance {
+    /// The instance of this assignment at this address, if only ports of the nodes lead to it.
+    pub(crate) fn of(assignment: &Assignment, address: Ipv4Addr) -> Option<Self> {
+        if assignment.container.network != NetworkMode::Published {
+            return None;
+        }
+        let published = assignment.ports.iter().filter(|port| port.publish.is_some());
+        let mut published: Vec<_> = published.map(|port| (port.protocol, port.container)).collect();
+        published.sort();
+        Some(Self { address, published })
+    }
 }
 
 /// The host ports of an assignment.

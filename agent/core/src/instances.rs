@@ -190,7 +190,7 @@ impl Instance {
     pub(crate) fn reached_at(&self, settings: &Settings) -> Option<Ipv4Addr> {
         match self.assignment().map(|assignment| assignment.container.network) {
             Some(NetworkMode::Host) => self.address.and(settings.node_address),
-            Some(NetworkMode::Own) | None => self.address,
+            Some(NetworkMode::Own | NetworkMode::Published) | None => self.address,
         }
     }
 

@@ -148,6 +148,7 @@ impl Agent {
             services: services.collect(),
             peers: basis.view.reached.clone(),
             host_ports: basis.local.host_ports.clone(),
+            closed: basis.local.closed.clone(),
             tunnels: tunnels.clone(),
         };
         ages.keep(&basis.table.services);

@@ -17,7 +17,7 @@ use api_types::{
 
 use crate::{
     Settings,
-    effect::{Balancing, Effect, Effects, HostPort, host_ports},
+    effect::{Balancing, ClosedInstance, Effect, Effects, HostPort, host_ports},
     instances::{Instance, Listing},
     machine::{Agent, Runtime, Version},
     overlay::View,
@@ -73,7 +73,7 @@ pub(crate) struct Basis {
 }
 
 /// This node's own part, which it knows best.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Local {
     /// Instances that run and are well; sorted by instance.
     pub(crate) endpoints: Vec<OwnEndpoint>,
@@ -84,6 +84,8 @@ pub(crate) struct Local {
     pub(crate) unready: Vec<OwnEndpoint>,
     /// Ports of the node that lead to one instance; sorted.
     pub(crate) host_ports: Vec<HostPort>,
+    /// Instances that only ports of the nodes lead to, from before they run until their network is gone; sorted.
+    pub(crate) closed: Vec<ClosedInstance>,
 }
 
 impl Local {
@@ -288,12 +290,12 @@ impl Agent {
 
     /// What is true of this node's own instances.
     fn local(&self) -> Local {
-        let mut local =
-            Local { endpoints: Vec::new(), withdrawn: Vec::new(), unready: Vec::new(), host_ports: Vec::new() };
+        let mut local = Local::default();
         for (id, instance) in &self.instances {
             let (Some(assignment), Some(address)) = (instance.assignment(), instance.reached_at(&self.settings)) else {
                 continue;
             };
+            local.closed.extend(ClosedInstance::of(assignment, address));
             if instance.running().is_none() {
                 continue;
             }
@@ -303,7 +305,7 @@ impl Agent {
                 }
                 continue;
             }
-            if assignment.container.network == NetworkMode::Own {
+            if assignment.container.network != NetworkMode::Host {
                 local.host_ports.extend(host_ports(&assignment.ports, address));
             }
             if assignment.ports.is_empty() {
@@ -319,6 +321,7 @@ impl Agent {
             };
             endpoints.push((assignment.workload.clone(), id.clone(), address));
         }
+        local.closed.sort();
         local.host_ports.sort();
         local.host_ports.dedup_by_key(|port| (port.protocol, port.host));
         local

@@ -196,6 +196,7 @@ fn plan(instances: &[u8]) -> Result<Plan> {
         services: (0..SERVICES).map(service).collect::<Result<_>>()?,
         peers: Vec::new(),
         host_ports: Vec::new(),
+        closed: Vec::new(),
         detours: Default::default(),
     })
 }

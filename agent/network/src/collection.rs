@@ -42,7 +42,7 @@ pub(crate) enum Collection {
     Known,
     /// Addresses of instances here, twice: who reaches itself through a service.
     Hairpins,
-    /// Addresses of the other nodes.
+    /// Addresses of the other nodes, and the first two of their ranges, by which they ask others' instances.
     Nodes,
     /// `protocol . port` that every node publishes.
     Published,
@@ -50,6 +50,12 @@ pub(crate) enum Collection {
     Open,
     /// `address of who asks . address of the instance here` that only some may ask.
     Admitted,
+    /// Addresses of instances here that only ports of the nodes lead to.
+    Closed,
+    /// `address . protocol . port` of those to which other nodes lead what comes to them.
+    Entrances,
+    /// Addresses of endpoints on other nodes that only ports of the nodes lead to.
+    ClosedElsewhere,
     /// `address . protocol . port` whose clients are remembered → chain.
     Remembered,
     /// `protocol . port` of this node whose clients are remembered → chain.
@@ -68,7 +74,7 @@ pub(crate) enum Collection {
 
 impl Collection {
     /// All that we fill.
-    pub(crate) const FILLED: [Self; 14] = [
+    pub(crate) const FILLED: [Self; 17] = [
         Self::Services,
         Self::Slots,
         Self::Ports,
@@ -79,6 +85,9 @@ impl Collection {
         Self::Published,
         Self::Open,
         Self::Admitted,
+        Self::Closed,
+        Self::Entrances,
+        Self::ClosedElsewhere,
         Self::Remembered,
         Self::PortRemembered,
         Self::Guarded,
@@ -98,6 +107,9 @@ impl Collection {
             Self::Published => "published",
             Self::Open => "open",
             Self::Admitted => "admitted",
+            Self::Closed => "closed",
+            Self::Entrances => "entrances",
+            Self::ClosedElsewhere => "closed_elsewhere",
             Self::Remembered => "remembered",
             Self::PortRemembered => "port_remembered",
             Self::Guarded => "guarded",
@@ -111,14 +123,14 @@ impl Collection {
     /// The parts of its key, where [`TYPE_ADDRESS`] stands for an address of the table's family.
     fn key_types(self) -> &'static [u32] {
         match self {
-            Self::Services | Self::Known | Self::Guarded | Self::Remembered => {
+            Self::Services | Self::Known | Self::Guarded | Self::Remembered | Self::Entrances => {
                 &[TYPE_ADDRESS, TYPE_PROTOCOL, TYPE_PORT]
             }
             Self::Slots => &[TYPE_ADDRESS, TYPE_PROTOCOL, TYPE_PORT, TYPE_MARK],
             Self::Ports | Self::PortRemembered | Self::Published => &[TYPE_PROTOCOL, TYPE_PORT],
             Self::PortSlots => &[TYPE_PROTOCOL, TYPE_PORT, TYPE_MARK],
             Self::Hairpins | Self::Admitted => &[TYPE_ADDRESS, TYPE_ADDRESS],
-            Self::Nodes | Self::Open => &[TYPE_ADDRESS],
+            Self::Nodes | Self::Open | Self::Closed | Self::ClosedElsewhere => &[TYPE_ADDRESS],
             Self::Allowed => &[TYPE_ADDRESS, TYPE_PROTOCOL, TYPE_PORT, TYPE_ADDRESS],
             Self::Clients | Self::Passed | Self::LetIn => &[TYPE_ADDRESS, TYPE_ADDRESS, TYPE_PROTOCOL, TYPE_PORT],
         }
@@ -135,6 +147,9 @@ impl Collection {
             | Self::Published
             | Self::Open
             | Self::Admitted
+            | Self::Closed
+            | Self::Entrances
+            | Self::ClosedElsewhere
             | Self::Guarded
             | Self::Allowed
             | Self::Passed
@@ -149,6 +164,7 @@ impl Collection {
             Self::Passed | Self::LetIn => Some(LET_IN_MAX),
             Self::Services | Self::Slots | Self::Ports | Self::PortSlots | Self::Known | Self::Hairpins => None,
             Self::Nodes | Self::Published | Self::Open | Self::Admitted | Self::Remembered => None,
+            Self::Closed | Self::Entrances | Self::ClosedElsewhere => None,
             Self::PortRemembered | Self::Guarded | Self::Allowed => None,
         }
     }
@@ -164,6 +180,9 @@ impl Collection {
             | Self::Published
             | Self::Open
             | Self::Admitted
+            | Self::Closed
+            | Self::Entrances
+            | Self::ClosedElsewhere
             | Self::Guarded => 0,
             Self::Allowed => SET_HAS_INTERVALS | SET_IS_CONCATENATED,
             Self::Clients => SET_IS_MAP | SET_HAS_TIMES | SET_IS_WRITTEN_BY_RULES,

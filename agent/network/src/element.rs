@@ -212,7 +212,12 @@ fn key(family: Family, element: &Element) -> Vec<u8> {
         Element::Hairpin(address) => [family.octets(*address), family.octets(*address)].concat(),
         Element::Pass(Pass::Node(IpAddr::V4(address))) => address.octets().to_vec(),
         Element::Pass(Pass::Node(IpAddr::V6(address))) => address.octets().to_vec(),
-        Element::Pass(Pass::Open(address)) => family.octets(*address),
+        Element::Pass(Pass::Open(address) | Pass::Closed(address) | Pass::ClosedElsewhere(address)) => {
+            family.octets(*address)
+        }
+        Element::Pass(Pass::Entrance(address, protocol, port)) => {
+            front_key(family, Front::Bound(*address, *protocol, *port))
+        }
         Element::Pass(Pass::Published(protocol, port)) => front_key(family, Front::Port(*protocol, *port)),
         Element::Pass(Pass::Admitted(source, to)) => [family.octets(*source), family.octets(*to)].concat(),
     }

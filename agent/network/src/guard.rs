@@ -4,6 +4,7 @@
 //! guard_prerouting  from an instance's link, with a source that does not lead back there: dropped
 //! filter_input      from an instance to the node itself: names, published ports and echoes, else refused
 //! leaving           from an instance to a cloud's metadata and to other nodes' own ports: refused
+//! closed            to an instance here that only ports of the nodes lead to, by another way: refused
 //! admission         from an instance to an instance here that does not admit it: dropped
 //! ```
 //!
@@ -59,9 +60,10 @@ pub(crate) fn to_node(base: &Base) -> Vec<Rule> {
     rules
 }
 
-/// The way to [`leaving`] and [`admission`].
+/// The way to [`leaving`], [`closed`] and [`admission`].
 pub(crate) fn forwarded(base: &Base) -> Vec<Rule> {
     let mut rules = vec![from_instance(base, Must::Equal).verdict(Verdict::Jump("leaving"))];
+    rules.push(Rule::of(base.family).destined_to(Collection::Closed.name()).verdict(Verdict::Jump("closed")));
     rules.extend(base.admission.then(|| {
         Rule::of(base.family)
             .link_prefix(Link::Out, Must::Equal, &base.interface_prefix)
@@ -92,6 +94,23 @@ pub(crate) fn leaving(base: &Base) -> Vec<Rule> {
     );
     rules.push(to_nodes().verdict(Verdict::Goto("refused")));
     rules
+}
+
+/// Who may ask an instance here that only ports of the nodes lead to: who came by a port of this node or, to what all nodes
+/// publish, by one of another node, which leads it here in its own name.
+pub(crate) fn closed(base: &Base) -> Vec<Rule> {
+    let pass = |rule: Rule| rule.verdict(Verdict::Return);
+    vec![
+        pass(Rule::of(base.family).follows()),
+        pass(Rule::of(base.family).translated()),
+        pass(
+            Rule::of(base.family)
+                .sent_by(Collection::Nodes.name())
+                .load_service_key()
+                .in_set(Collection::Entrances.name()),
+        ),
+        Rule::of(base.family).verdict(Verdict::Goto("refused")),
+    ]
 }
 
 /// Who may ask an instance here. One that the table does not name yet admits nobody; what is not admitted is dropped, as

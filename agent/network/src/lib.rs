@@ -42,7 +42,8 @@ pub use error::Error;
 pub use loopback::connect_inside;
 pub use network::Network;
 pub use plan::{
-    Firewall, HostPort, Plan, PortConflict, Programmed, Settings, TableGuard, UnboundPort, UnreachablePeer, Verified,
+    ClosedInstance, Firewall, HostPort, Plan, PortConflict, Programmed, Settings, TableGuard, UnboundPort,
+    UnreachablePeer, Verified,
 };
 pub use reach::{Asker, Try};
 pub use sysctl::Switched;

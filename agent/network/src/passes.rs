@@ -20,7 +20,7 @@ use crate::{
 /// One element of the guard's sets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Pass {
-    /// The address of another node: its own ports are closed to instances.
+    /// An address of another node: its own ports are closed to instances.
     Node(IpAddr),
     /// A port that every node publishes.
     Published(Protocol, u16),
@@ -28,6 +28,12 @@ pub(crate) enum Pass {
     Open(Ipv4Addr),
     /// Somebody, and an instance here that admits him. What neither is open nor admits is closed.
     Admitted(Ipv4Addr, Ipv4Addr),
+    /// An instance here that only ports of the nodes lead to.
+    Closed(Ipv4Addr),
+    /// A port of such an instance to which other nodes lead what comes to theirs.
+    Entrance(Ipv4Addr, Protocol, u16),
+    /// Such an instance on another node: what is led there comes from this node.
+    ClosedElsewhere(Ipv4Addr),
 }
 
 impl Pass {
@@ -38,6 +44,9 @@ impl Pass {
             Self::Published(..) => Collection::Published,
             Self::Open(_) => Collection::Open,
             Self::Admitted(..) => Collection::Admitted,
+            Self::Closed(_) => Collection::Closed,
+            Self::Entrance(..) => Collection::Entrances,
+            Self::ClosedElsewhere(_) => Collection::ClosedElsewhere,
         }
     }
 }
@@ -56,12 +65,9 @@ pub(crate) fn admission(plan: &Plan) -> bool {
 
 /// Reads a plan.
 pub(crate) fn of(plan: &Plan, version: Version) -> BTreeSet<Pass> {
-    let address = |peer: &Peer| match version {
-        Version::Four => Some(IpAddr::V4(peer.address)),
-        Version::Six => peer.ipv6_address.map(IpAddr::V6),
-    };
     let others = plan.peers.iter().filter(|peer| peer.subnet != plan.subnet);
-    let mut passes: BTreeSet<Pass> = others.filter_map(address).map(Pass::Node).collect();
+    let mut passes: BTreeSet<Pass> = others.flat_map(|peer| addresses(plan, peer, version)).map(Pass::Node).collect();
+    passes.extend(closed(plan));
     let ports = plan.services.iter().flat_map(|service| &service.ports);
     passes.extend(ports.filter_map(|port| Some(Pass::Published(port.protocol, port.publish?))));
     for (service, access) in with_access(plan) {
@@ -82,6 +88,31 @@ pub(crate) fn of(plan: &Plan, version: Version) -> BTreeSet<Pass> {
         }
     }
     passes
+}
+
+/// Where another node is asked, and whence it asks: its own address and the first two of its range.
+fn addresses(plan: &Plan, peer: &Peer, version: Version) -> impl Iterator<Item = IpAddr> {
+    let own = match version {
+        Version::Four => Some(IpAddr::V4(peer.address)),
+        Version::Six => peer.ipv6_address.map(IpAddr::V6),
+    };
+    let of_range = |address: Ipv4Addr| match version {
+        Version::Four => Some(IpAddr::V4(address)),
+        Version::Six => plan.ipv6_prefix.map(|prefix| IpAddr::V6(prefix.embed(address))),
+    };
+    let first = [peer.subnet.nth(0), peer.subnet.nth(1)].into_iter().flatten().filter_map(of_range);
+    own.into_iter().chain(first.collect::<Vec<_>>())
+}
+
+/// What only ports of the nodes lead to.
+fn closed(plan: &Plan) -> impl Iterator<Item = Pass> {
+    let here = plan.closed.iter().flat_map(|instance| {
+        let entrance = |(protocol, port): &(Protocol, u16)| Pass::Entrance(instance.address, *protocol, *port);
+        instance.published.iter().map(entrance).chain([Pass::Closed(instance.address)])
+    });
+    let services = plan.services.iter().filter(|service| service.is_published_only());
+    let endpoints = services.flat_map(|service| &service.endpoints).map(|endpoint| endpoint.address);
+    here.chain(endpoints.filter(|address| !plan.subnet.contains(*address)).map(Pass::ClosedElsewhere))
 }
 
 /// Appends what differs to the steps of a change: what is let through newly comes first, what no longer is goes last.

@@ -90,6 +90,8 @@ pub struct Plan {
     pub peers: Vec<Peer>,
     /// Ports of this node that lead to one instance.
     pub host_ports: Vec<HostPort>,
+    /// Instances here that only ports of the nodes lead to.
+    pub closed: Vec<ClosedInstance>,
     /// Endpoints that no packet reaches, and where on this node somebody listens who passes connections on to them.
     pub detours: BTreeMap<SocketAddrV4, SocketAddrV4>,
 }
@@ -109,6 +111,15 @@ pub struct HostPort {
     pub bind: Option<Bind>,
     /// Who may connect from beyond the node; empty = everybody.
     pub allow: Vec<Cidr>,
+}
+
+/// An instance here that only ports of the nodes lead to.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ClosedInstance {
+    /// Its address, which lets nobody else in.
+    pub address: Ipv4Addr,
+    /// Its ports that every node publishes: other nodes lead connections there.
+    pub published: Vec<(Protocol, u16)>,
 }
 
 /// What of the plan could not be had; all the rest is in the kernel.

@@ -38,6 +38,7 @@ const ADDRTYPE_LOCAL: u32 = 2;
 const LINK_NAME_BYTES: usize = 16;
 const RANDOM: u32 = 1;
 const RANDOM_FULLY: u32 = 0x10;
+const SNAT: u32 = 0;
 const DNAT: u32 = 1;
 const REJECT_ICMP: u32 = 0;
 const REJECT_RESET: u32 = 1;
@@ -123,6 +124,16 @@ impl Rule {
             body.number(2, u32::from(family));
             body.number(3, FIRST);
             body.number(5, behind);
+        })
+    }
+
+    /// Gives the connection this address, which is one of ours, as its source.
+    pub(crate) fn speak_as(self, address: Ipv4Addr) -> Self {
+        let (family, octets) = (self.family.number(), self.family.octets(address));
+        self.load_value(FIRST, &octets).expression("nat", |body| {
+            body.number(1, SNAT);
+            body.number(2, u32::from(family));
+            body.number(3, FIRST);
         })
     }
 

@@ -171,6 +171,7 @@ pub(crate) fn write(requests: &mut Requests, table: Place<'_>, base: &Base) {
         ("unmatched", None, unmatched(base)),
         ("refused", None, refuse(base).into()),
         ("leaving", None, guard::leaving(base)),
+        ("closed", None, guard::closed(base)),
         ("admission", None, guard::admission(base)),
         ("guard_prerouting", Some(("filter", HOOK_PREROUTING, PRIORITY_RAW)), guard::forged(base)),
         ("filter_input", Some(("filter", HOOK_INPUT, PRIORITY_FILTER)), guard::to_node(base)),
@@ -276,12 +277,19 @@ fn masquerade(base: &Base) -> Vec<Rule> {
         Must::Differ,
         subnet,
     );
+    let closed = Rule::of(base.family).translated().destined_to(Collection::ClosedElsewhere.name());
+    // Its node knows by it that a node leads here, whoever asked.
+    let closed = match subnet.nth(1) {
+        Some(own) => closed.speak_as(own),
+        None => closed.masquerade(),
+    };
     vec![
         // nft 1.0.6 cannot list a rule that writes to a map what it looked up: here the packet itself has it.
         Rule::of(base.family).translated().load_asked_service_key().verdict_from(Collection::Remembered.name()),
         Rule::of(base.family).translated().load_asked_port_key().verdict_from(Collection::PortRemembered.name()),
         // To itself through a service: else the answer would never leave the instance.
         Rule::of(base.family).translated().load_address_pair().in_set(Collection::Hairpins.name()).masquerade(),
+        closed,
         // Translated here, answered by an instance elsewhere, asked by somebody whose answers need not come through
         // here: the instance must answer to this node, which alone can translate back.
         not_from_here(elsewhere).masquerade(),

@@ -140,7 +140,7 @@ impl Asked {
                     let node_port = NodePort { bind, allow, behind: behind.clone() };
                     ledger.claim((port.protocol, publish), node_port, || describe(&service.id));
                 }
-                if let Some(behind) = behind {
+                if let Some(behind) = behind.filter(|_| !service.address.is_unspecified()) {
                     asked.services.insert(Front::Service(service.address, port.protocol, port.service), behind);
                 }
             }

@@ -26,7 +26,9 @@ pub(super) async fn follow(
     question: &TraceQuestion,
 ) -> Vec<TraceStep> {
     let mut steps = Vec::new();
-    let targets = match matched(balancing, node, question, &mut steps) {
+    let found = matched(balancing, node, question, &mut steps);
+    let is_direct = found.is_none();
+    let targets = match found {
         Some((service, port)) => {
             let chosen = service.endpoints.iter().map(|endpoint| endpoint.address).take(ENDPOINTS_MAX);
             chosen.map(|address| SocketAddrV4::new(address, port.container)).collect()
@@ -36,6 +38,7 @@ pub(super) async fn follow(
     };
     for target in &targets {
         steps.push(endpoint(network, balancing, *target).await);
+        steps.extend(closed(balancing, question.source, *target.ip()).filter(|_| is_direct));
         steps.extend(access(balancing, question.source, *target.ip()));
     }
     steps.push(connection(network, balancing, node, question).await);
@@ -112,6 +115,14 @@ async fn endpoint(network: &Network, balancing: &Balancing, target: SocketAddrV4
         Ok(way) => passed("route", format!("to {who}: {way}")),
         Err(error) => stopped("route", format!("to {who}: {error}")),
     }
+}
+
+/// That an instance asks an endpoint to which only published ports lead.
+fn closed(balancing: &Balancing, source: Ipv4Addr, to: Ipv4Addr) -> Option<TraceStep> {
+    let is_there = |service: &&Arc<Service>| service.endpoints.iter().any(|endpoint| endpoint.address == to);
+    let service = balancing.services.iter().filter(|service| service.is_published_only()).find(is_there)?;
+    let what = format!("only published ports lead to instances of {}: refused", service.id);
+    balancing.cluster_range.contains(source).then(|| stopped("access", what))
 }
 
 /// Whether the endpoint admits who asks, where that is known.

@@ -13,7 +13,7 @@ const PAUSE_MAX: Duration = Duration::from_secs(60);
 
 pub(super) async fn ensure(tools: Tools, network: NetworkMode, instance: InstanceId, address: Ipv4Addr) {
     let outcome = match network {
-        NetworkMode::Own => tools.network.ensure_instance(&instance, address).await,
+        NetworkMode::Own | NetworkMode::Published => tools.network.ensure_instance(&instance, address).await,
         NetworkMode::Host => tools.network.ensure_in_node(&instance, address).await,
     };
     tools

@@ -121,10 +121,11 @@ pub(crate) fn read(section: &Section<'_>, configs: &Configs) -> Option<Container
 fn network(entry: &Entry<'_>) -> Option<NetworkMode> {
     match entry.text()? {
         "own" => Some(NetworkMode::Own),
+        "published" => Some(NetworkMode::Published),
         "host" => Some(NetworkMode::Host),
         word => {
-            let message = format!("`{word}` is no network: `own` or `host`");
-            entry.invalid("unknown_value", message, suggestion(word, &["own", "host"]));
+            let message = format!("`{}` is no network: `own`, `published` or `host`", word.escape_debug());
+            entry.invalid("unknown_value", message, suggestion(word, &["own", "published", "host"]));
             None
         }
     }

@@ -19,8 +19,10 @@ pub(crate) fn read(section: &Section<'_>, kind: Kind, network: NetworkMode) -> V
     let mut ports: Vec<(PortSpec, Place)> = Vec::new();
     for entry in section.entries() {
         let Some(mut port) = port(&entry, kind) else { continue };
-        if network == NetworkMode::Host {
-            be_of_the_node(&entry, &mut port);
+        match network {
+            NetworkMode::Own => {}
+            NetworkMode::Published => have_no_address(&entry),
+            NetworkMode::Host => be_of_the_node(&entry, &mut port),
         }
         let twice = |number: fn(&PortSpec) -> Option<u16>, what: &str| {
             let same = |other: &&(PortSpec, Place)| {
@@ -52,6 +54,14 @@ fn be_of_the_node(entry: &Entry<'_>, port: &mut PortSpec) {
         entry.invalid("not_in_host_network", message, "publish it under another number, or not at all");
     }
     port.host = Some(own);
+}
+
+fn have_no_address(entry: &Entry<'_>) {
+    if let Some(service) = entry.section().and_then(|section| section.get("service")) {
+        let message =
+            "`service` is the port of the service's address, and with `network = \"published\"` there is none";
+        service.invalid("conflict", message, "remove it");
+    }
 }
 
 fn port(entry: &Entry<'_>, kind: Kind) -> Option<PortSpec> {

@@ -75,7 +75,10 @@ pub(crate) fn read(entry: &Entry<'_>, kind: Kind, namespace: &Name, configs: &Co
     let ipv6 = section.get("ipv6").and_then(|entry| ipv6(&entry, kind)).unwrap_or_default();
     let across = section.get("across_sites");
     let across_sites = across.and_then(|entry| across_sites(&entry, kind, network, &ports)).unwrap_or_default();
-    let allow_from = section.get("allow_from").map(|entry| sources(&entry, namespace));
+    let allow_from = section.get("allow_from").map(|entry| {
+        refuse_published(&entry, network, "say who may by `allow` of a port");
+        sources(&entry, namespace)
+    });
     section.refuse_unknown();
     let kind = match kind {
         Kind::Service => WorkloadKind::Service { replicas: replicas? },
@@ -122,12 +125,28 @@ fn across_sites(entry: &Entry<'_>, kind: Kind, network: NetworkMode, ports: &[Po
         entry.invalid("conflict", message, "remove one of the two");
         return None;
     }
+    if wanted && refuse_published(entry, network, "remove one of the two") {
+        return None;
+    }
     if let Some(port) = ports.iter().find(|port| wanted && port.protocol != Protocol::Tcp) {
         let message = format!("a tunnel between sites carries TCP alone, and port `{}` is UDP", port.name);
         entry.invalid("conflict", message, "remove it, or make two services of it");
         return None;
     }
     Some(wanted)
+}
+
+/// Refuses what is about the instances' own addresses where only ports of the nodes lead in; whether it did.
+fn refuse_published(entry: &Entry<'_>, network: NetworkMode, help: &str) -> bool {
+    let refused = network == NetworkMode::Published;
+    if refused {
+        let message = format!(
+            "with `network = \"published\"` only ports of the nodes lead in, so `{}` has no meaning",
+            entry.key
+        );
+        entry.invalid("conflict", message, help);
+    }
+    refused
 }
 
 fn replicas(entry: &Entry<'_>, kind: Kind) -> Option<u32> {

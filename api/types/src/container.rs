@@ -62,6 +62,9 @@ pub enum NetworkMode {
     /// One of its own, with an address of its own.
     #[default]
     Own,
+    /// One of its own, that nobody is led into but by ports of the nodes: it has an address that others are not told of, and
+    /// that lets nobody else in.
+    Published,
     /// The node's: it is reached at the node's address, and each of its ports is the node's port of the same number.
     Host,
 }
@@ -72,6 +75,7 @@ impl NetworkMode {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Own => "own",
+            Self::Published => "published",
             Self::Host => "host",
         }
     }

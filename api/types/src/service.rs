@@ -58,7 +58,7 @@ impl fmt::Debug for WatchKey {
 pub struct Service {
     /// The workload behind it.
     pub id: WorkloadId,
-    /// Its virtual address, which stays as long as the workload exists.
+    /// Its virtual address, which stays as long as the workload exists; unspecified where it has none.
     pub address: Ipv4Addr,
     /// Its ports, sorted by name.
     pub ports: Vec<ServicePort>,
@@ -77,6 +77,14 @@ pub struct Service {
     /// Who may ask; `None` while no workload of the cluster admits only some others.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub access: Option<Access>,
+}
+
+impl Service {
+    /// Whether only ports of the nodes lead to it: it has no virtual address and no name.
+    #[must_use]
+    pub fn is_published_only(&self) -> bool {
+        self.address.is_unspecified() && !self.ports.is_empty()
+    }
 }
 
 /// One port of a service.

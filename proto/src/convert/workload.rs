@@ -29,6 +29,7 @@ impl From<ContainerSpec> for v1::Container {
             drain_ms: Some(spec.drain_ms),
             network: match spec.network {
                 NetworkMode::Own => v1::NetworkMode::Own,
+                NetworkMode::Published => v1::NetworkMode::Published,
                 NetworkMode::Host => v1::NetworkMode::Host,
             }
             .into(),
@@ -62,6 +63,7 @@ impl TryFrom<v1::Container> for ContainerSpec {
             drain_ms: wire.drain_ms.unwrap_or(DRAIN_MS),
             network: match known("network", wire.network)? {
                 v1::NetworkMode::Unspecified | v1::NetworkMode::Own => NetworkMode::Own,
+                v1::NetworkMode::Published => NetworkMode::Published,
                 v1::NetworkMode::Host => NetworkMode::Host,
             },
             content: optional("content", wire.content)?.unwrap_or_default(),

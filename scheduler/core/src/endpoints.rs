@@ -11,6 +11,7 @@ use std::{
 use api_types::{
     access::{Access, Source},
     balance::BalancePolicy,
+    container::NetworkMode,
     counter::{Epoch, Generation},
     id::{InstanceId, WorkloadId},
     node::NodeSpec,
@@ -19,7 +20,13 @@ use api_types::{
 };
 
 use crate::{
-    cluster::{Cluster, Touched, held::Held, ids::instance_id, rows::Observed, workloads::has_address},
+    cluster::{
+        Cluster, Touched,
+        held::Held,
+        ids::instance_id,
+        rows::Observed,
+        workloads::{has_address, is_balanced, is_shared_out},
+    },
     settings::Settings,
 };
 
@@ -204,6 +211,7 @@ pub(crate) fn ports(spec: &WorkloadSpec) -> Vec<ServicePort> {
     let mut ports: Vec<ServicePort> = spec
         .ports
         .iter()
+        .filter(|port| is_shared_out(spec, port))
         .map(|port| ServicePort {
             name: port.name.clone(),
             protocol: port.protocol,
@@ -222,10 +230,16 @@ pub(crate) fn ports(spec: &WorkloadSpec) -> Vec<ServicePort> {
 /// `rule`: whether namespaces are closed to each other; `None`: everybody may ask everybody.
 fn service(cluster: &Cluster, id: &WorkloadId, rule: Option<bool>) -> Option<Service> {
     let spec = cluster.workloads.get(id)?.spec();
-    let address = cluster.addresses.get(id).filter(|_| has_address(spec)).copied();
+    let by_ports_only = spec.container.network == NetworkMode::Published;
+    let address = if by_ports_only {
+        is_balanced(spec).then_some(Ipv4Addr::UNSPECIFIED)
+    } else {
+        cluster.addresses.get(id).filter(|_| has_address(spec)).copied()
+    };
     let own_namespace = || vec![Source::Namespace(id.namespace.clone())];
     let access = rule.map(|isolate| Access {
-        allow_from: spec.allow_from.clone().or_else(|| isolate.then(own_namespace)),
+        // Who comes in by a port of a node is admitted by that port.
+        allow_from: spec.allow_from.clone().or_else(|| (isolate && !by_ports_only).then(own_namespace)),
         instances: addresses(cluster, id),
     });
     let Some(address) = address else {

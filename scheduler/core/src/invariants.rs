@@ -8,7 +8,15 @@ use api_types::{
     workload::WorkloadKind,
 };
 
-use crate::{cluster::nodes::NodeEntry, endpoints, machine::Scheduler, reconcile::slots::LIVE_PER_SLOT_MAX};
+use crate::{
+    cluster::{
+        nodes::NodeEntry,
+        workloads::{has_address, is_balanced},
+    },
+    endpoints,
+    machine::Scheduler,
+    reconcile::slots::LIVE_PER_SLOT_MAX,
+};
 
 impl Scheduler {
     /// Checks what must hold after every step.
@@ -143,6 +151,12 @@ impl Scheduler {
         for id in self.cluster.addresses.keys() {
             if self.balancing.service(id).is_none() {
                 return Err(format!("{id}: has a virtual address but is not in the table"));
+            }
+        }
+        for (id, entry) in self.cluster.workloads.iter() {
+            let by_ports_only = is_balanced(entry.spec()) && !has_address(entry.spec());
+            if by_ports_only && self.balancing.service(id).is_none_or(|service| !service.is_published_only()) {
+                return Err(format!("{id}: ports of the nodes lead to it, but the table does not say so"));
             }
         }
         let table = self.balancing.table(&self.settings, self.epoch).ok_or("no service table was made")?;

@@ -2,7 +2,10 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use agent_core::{effect::Effect, input::Input};
+use agent_core::{
+    effect::{ClosedInstance, Effect},
+    input::Input,
+};
 use api_types::{
     balance::{Preference, WhenNoneReady},
     container::{NetworkMode, PortSpec},
@@ -166,6 +169,27 @@ fn an_instance_in_the_node_s_network_is_an_endpoint_at_the_node_s_address() {
     assert_eq!(node.reported("web-1").address, Some(NODE_ADDRESS));
     let asked = |effect: &Effect| matches!(effect, Effect::EnsureNetwork { network: NetworkMode::Host, .. });
     assert_eq!(node.count(asked), 1);
+}
+
+#[test]
+fn an_instance_that_only_ports_lead_to_is_closed_until_its_network_is_gone() {
+    let mut web = assignment("web-1");
+    web.container.network = NetworkMode::Published;
+    web.ports[0].publish = Some(30_080);
+    let mut node = Node::running(std::slice::from_ref(&web));
+    let closed = |node: &Node| node.balancing.as_ref().expect("balancing").closed.clone();
+    let port = (web.ports[0].protocol, web.ports[0].container);
+    let expected = [ClosedInstance { address: address(2), published: vec![port] }];
+    assert_eq!(closed(&node), expected);
+
+    node.exit("web-1", Exit::Code(1));
+    assert_eq!(closed(&node), expected, "another process follows at that address");
+    node.pass(5000);
+    node.give(Input::Assigned(set(2, &[stopped(web)])));
+    node.pass(30_000);
+    node.give(Input::Assigned(set(3, &[])));
+
+    assert_eq!(closed(&node), []);
 }
 
 #[test]

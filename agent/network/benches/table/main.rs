@@ -142,6 +142,7 @@ fn plan(each: u8, first: u8) -> Result<Plan> {
         services,
         peers: Vec::new(),
         host_ports: Vec::new(),
+        closed: Vec::new(),
         detours: Default::default(),
     })
 }

@@ -22,6 +22,11 @@ impl Rule {
         self.load_address(Side::Destination, FIRST).in_set(set)
     }
 
+    /// Goes on only if the source is in the set.
+    pub(crate) fn sent_by(self, set: &str) -> Self {
+        self.load_address(Side::Source, FIRST).in_set(set)
+    }
+
     /// Goes on only if nothing that is sent to the source would leave by the link by which this came.
     pub(crate) fn forged(self) -> Self {
         self.expression("fib", |body| {

@@ -8,8 +8,8 @@ use std::{
     thread,
 };
 
-use agent_network::{Plan, TableGuard};
-use api_types::net::Ipv6Prefix;
+use agent_network::{ClosedInstance, Plan, TableGuard};
+use api_types::{container::Protocol, net::Ipv6Prefix};
 use tests_support::netns::{inside, ip};
 
 use crate::{
@@ -55,6 +55,34 @@ fn every_node_answers_on_a_published_port_by_ipv6() {
     assert_eq!(near, ("web-1".to_owned(), lan(100)), "it sees its client");
     assert_eq!(far.0, "web-1");
     assert_ne!(far.1, lan(100), "the node stands in for the client");
+}
+
+#[test]
+fn only_published_ports_lead_to_a_closed_instance_by_ipv6() {
+    let mut world = World::new();
+    let outside = world.outsider();
+    give_address(&outside, 100);
+    let [near, far] = [1, 2].map(|number| dual(&mut world, number));
+    let [server, far_client] = [near.start("web-1", 2), far.start("client-2", 3)];
+    for (node, other) in [(&near, &far), (&far, &near)] {
+        let mut plan = plan(node, &[&server], &[other]);
+        plan.services[0].address = Ipv4Addr::UNSPECIFIED;
+        let closed = ClosedInstance { address: server.address, published: vec![(Protocol::Tcp, PORT)] };
+        plan.closed = if node.number == near.number { vec![closed] } else { Vec::new() };
+        node.wait(node.network.program(&plan)).expect("programmed");
+    }
+    answer_as(&server);
+
+    for client in [&outside, &far_client.netns, &far.netns] {
+        for number in [1, 2] {
+            let answer = ask_v6(client, SocketAddr::new(lan(number), PUBLISHED)).expect("by the port");
+            assert_eq!(answer.0, "web-1", "{client:?}");
+        }
+    }
+    let direct = SocketAddr::new(embedded(server.address), PORT);
+    let refused = ask_v6(&far_client.netns, direct).expect_err("by another way");
+    assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
+    assert_eq!(ask_v6(&near.netns, direct).expect("its own node").0, "web-1");
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! The adapter on a real kernel: nodes in network namespaces of their own, real sockets. Needs root.
 
 mod changes;
+mod closed;
 mod door;
 mod faults;
 mod in_node;

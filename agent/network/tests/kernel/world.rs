@@ -227,6 +227,7 @@ impl Node {
             services: vec![service(endpoints)],
             peers: peers.iter().map(|node| node.peer()).collect(),
             host_ports: Vec::new(),
+            closed: Vec::new(),
             detours: Default::default(),
         }
     }

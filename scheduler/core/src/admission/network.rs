@@ -11,6 +11,7 @@ use super::rules::fault;
 /// Checks the network that instances are in, and what is to reach them there.
 pub(super) fn check(spec: &WorkloadSpec) -> Result<(), ValidationError> {
     check_in_node(spec)?;
+    check_published(spec)?;
     check_across_sites(spec)
 }
 
@@ -40,6 +41,17 @@ fn check_in_node(spec: &WorkloadSpec) -> Result<(), ValidationError> {
     Ok(())
 }
 
+/// Nobody asks the instances but by ports of the nodes.
+fn check_published(spec: &WorkloadSpec) -> Result<(), ValidationError> {
+    if spec.container.network == NetworkMode::Published && spec.allow_from.is_some() {
+        return fault(
+            "allow_from",
+            "has no meaning where only ports of the nodes lead in: `allow` of a port says who may",
+        );
+    }
+    Ok(())
+}
+
 /// A tunnel carries TCP to an instance's own address.
 fn check_across_sites(spec: &WorkloadSpec) -> Result<(), ValidationError> {
     if !spec.across_sites {
@@ -48,11 +60,20 @@ fn check_across_sites(spec: &WorkloadSpec) -> Result<(), ValidationError> {
     if spec.kind == WorkloadKind::Daemon {
         return fault("across_sites", "is for services: a daemon has no address of its own");
     }
-    if spec.container.network == NetworkMode::Host {
-        return fault(
-            "across_sites",
-            "has no meaning in the node's network: the instances have no address of their own",
-        );
+    match spec.container.network {
+        NetworkMode::Own => {}
+        NetworkMode::Published => {
+            return fault(
+                "across_sites",
+                "leads to the instances' own addresses, and only ports of the nodes lead in here",
+            );
+        }
+        NetworkMode::Host => {
+            return fault(
+                "across_sites",
+                "has no meaning in the node's network: the instances have no address of their own",
+            );
+        }
     }
     match spec.ports.iter().find(|port| port.protocol != Protocol::Tcp) {
         Some(port) => fault("across_sites", format!("port `{}` is UDP, and a tunnel carries TCP alone", port.name)),
@@ -89,6 +110,7 @@ mod tests {
         assert_eq!(refused(&|_| {}), None);
         assert_eq!(refused(&|spec| spec.kind = WorkloadKind::Daemon).as_deref(), Some("across_sites"));
         assert_eq!(refused(&|spec| spec.container.network = NetworkMode::Host).as_deref(), Some("across_sites"));
+        assert_eq!(refused(&|spec| spec.container.network = NetworkMode::Published).as_deref(), Some("across_sites"));
         assert_eq!(refused(&|spec| spec.ports = vec![udp.clone()]).as_deref(), Some("across_sites"));
     }
 }

@@ -14,7 +14,7 @@ use crate::{
         held::Held,
         nodes::NodeEntry,
         rows::{COUNTED, ENDED, LEAVING, Observation, Observed, Row, STOPPING},
-        workloads::Run,
+        workloads::{Run, WorkloadEntry, is_balanced},
     },
     effect::{InstancePage, PAGE_NUMBERS, PageEntry},
     placement::{Seat, holdings::named},
@@ -242,7 +242,8 @@ impl Cluster {
 
     /// Notes that an endpoint may differ, if its workload is balanced to at all.
     pub(crate) fn touch_endpoint(&mut self, workload: WorkloadId, number: u64) {
-        if self.follows_all || self.addresses.contains_key(&workload) {
+        let is_balanced = |entry: &WorkloadEntry| is_balanced(entry.spec());
+        if self.follows_all || self.workloads.get(&workload).is_some_and(is_balanced) {
             self.touched.endpoints.insert((workload, number));
         }
     }

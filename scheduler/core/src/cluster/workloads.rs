@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use api_types::{
+    container::{NetworkMode, PortSpec},
     counter::Revision,
     id::WorkloadId,
     workload::{Workload, WorkloadKind, WorkloadSpec},
@@ -63,7 +64,17 @@ impl WorkloadEntry {
 
 /// Whether a workload has a virtual address.
 pub(crate) fn has_address(spec: &WorkloadSpec) -> bool {
-    matches!(spec.kind, WorkloadKind::Service { .. }) && !spec.ports.is_empty()
+    is_balanced(spec) && spec.container.network != NetworkMode::Published
+}
+
+/// Whether nodes share out connections to a workload's instances.
+pub(crate) fn is_balanced(spec: &WorkloadSpec) -> bool {
+    matches!(spec.kind, WorkloadKind::Service { .. }) && spec.ports.iter().any(|port| is_shared_out(spec, port))
+}
+
+/// Whether a port of a service leads to all of its instances: the port of its address, or of every node.
+pub(crate) fn is_shared_out(spec: &WorkloadSpec, port: &PortSpec) -> bool {
+    port.publish.is_some() || spec.container.network != NetworkMode::Published
 }
 
 /// Whether two instances of it cannot be on one node because of a port.

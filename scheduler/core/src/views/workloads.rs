@@ -4,7 +4,7 @@ use api_types::{instance::InstanceState, view::WorkloadView, workload::WorkloadK
 
 use crate::{
     admission::kind_name,
-    cluster::workloads::{WorkloadEntry, has_address},
+    cluster::workloads::{WorkloadEntry, is_balanced},
     endpoints,
     machine::Scheduler,
     reconcile::{slots::is_current, volumes::WAITING_FOR_DATA},
@@ -48,7 +48,7 @@ impl Scheduler {
             pending: number(pending),
             address: self.cluster.addresses.get(&spec.id).copied(),
             ports: endpoints::ports(spec),
-            endpoints: number(if has_address(spec) { endpoints } else { 0 }),
+            endpoints: number(if is_balanced(spec) { endpoints } else { 0 }),
             reason: self.workload_reason(entry, wanted, pending, ready, old),
             rollout: None,
             applied_at: workload.applied_at,

@@ -12,7 +12,7 @@ mod moves;
 use std::{collections::BTreeMap, fmt::Write as _};
 
 use api_types::{
-    container::{ContainerSpec, PortSpec, Protocol},
+    container::{ContainerSpec, NetworkMode, PortSpec, Protocol},
     counter::Revision,
     id::{InstanceId, Name, NodeId, WorkloadId},
     instance::{Desired, Health, InstanceState},
@@ -210,6 +210,7 @@ fn spec(words: &[&str]) -> WorkloadSpec {
         },
         container: ContainerSpec {
             mounts: get("volume").into_iter().flat_map(moves::volumes).collect(),
+            network: if options.contains_key("published") { NetworkMode::Published } else { NetworkMode::Own },
             ..spec.container
         },
         devices: get("devices").map(company::requests).unwrap_or_default(),

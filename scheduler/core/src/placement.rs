@@ -13,7 +13,7 @@ pub(crate) mod ledger;
 pub(crate) mod rank;
 
 use api_types::{id::WorkloadId, workload::WorkloadSpec};
-use scheduler_placement::{Count, Credit, Grant, Miss as EngineMiss, NodeIndex, NodeShape};
+use scheduler_placement::{Count, Credit, Grant, Intake, Miss as EngineMiss, NodeIndex, NodeShape};
 
 use crate::{
     cluster::{Cluster, held::Held, nodes::NodeEntry},
@@ -57,7 +57,7 @@ impl Cluster {
     pub(crate) fn reserve_elsewhere(&mut self, id: &WorkloadId, node: u32) -> Option<Seat> {
         let shape = self.ledger.engine.fleet().shape(NodeIndex(node));
         if let Some(shape) = shape {
-            self.ledger.engine.set_shape(NodeIndex(node), NodeShape { available: false, ..shape });
+            self.ledger.engine.set_shape(NodeIndex(node), NodeShape { intake: Intake::Held, ..shape });
         }
         let seat = self.reserve(id, 1).pop();
         if let Some(shape) = shape {

@@ -28,7 +28,7 @@ impl Engine {
             return self.one_by_one(index, count);
         }
         let is_plain = demand.nodes.is_none() && demand.affinities.is_empty() && fill::suits(demand);
-        let is_large = u64::from(count) * 4 > self.selections.rows(demand.selection);
+        let is_large = u64::from(count) * 4 > self.selections.hosting(demand.selection);
         self.selections.weigh(&mut self.fleet.classes);
         self.fleet.put_in_order();
         if is_plain && is_large {
@@ -120,6 +120,6 @@ fn prepare(search: &mut Search<'_>) -> Vec<Ground> {
 }
 
 /// All slices by place of the leading rule, with siblings marked.
-fn everywhere(search: &mut Search<'_>) -> Vec<Vec<Slice>> {
-    search.hosts().into_iter().flatten().map(|(value, _)| search.ground(*value)).collect()
+fn everywhere(search: &mut Search<'_>) -> Vec<(DomainValue, Vec<Slice>)> {
+    search.hosts().into_iter().flatten().map(|(value, _)| (*value, search.ground(*value))).collect()
 }

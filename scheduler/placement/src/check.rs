@@ -181,20 +181,20 @@ impl<'e> View<'e> {
                 first.map(|(count, _)| *count)
             }
             (None, Over::Node) => {
-                let rows = self.selections.rows(selection);
-                if (group.holders() as u64) < rows {
+                let hosting = self.selections.hosting(selection);
+                if (group.holders() as u64) < hosting {
                     return 0;
                 }
                 let nodes: Vec<NodeIndex> = group.nodes().map(|(node, _)| node).collect();
                 let counts = || self.meant(group, &nodes).map(|(node, class)| group.on(class, node).counted);
                 let held = counts().filter(|count| *count > 0).count() as u64;
-                if held < rows { None } else { counts().min() }
+                if held < hosting { None } else { counts().min() }
             }
         };
         lowest.unwrap_or_default()
     }
 
-    /// Of some nodes those that are available and of an allowed class.
+    /// Of some nodes those that count for evenness and are of an allowed class.
     pub(crate) fn meant<'n>(
         self,
         group: &'n Group,
@@ -204,7 +204,7 @@ impl<'e> View<'e> {
         'e: 'n,
     {
         nodes.iter().filter_map(move |node| {
-            let (class, _) = self.fleet.placed(*node)?;
+            let class = self.fleet.hosting(*node)?;
             let allowed = self.selections.allows(group.demand.selection, class);
             allowed.then(|| (*node, self.fleet.class(class)))
         })

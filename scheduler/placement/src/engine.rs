@@ -269,11 +269,11 @@ impl Engine {
     }
 
     fn class_before(&self, class: ClassId) -> ((u64, u64), u32) {
-        (self.fleet.class(class).capacity, self.fleet.class(class).rows)
+        (self.fleet.class(class).capacity, self.fleet.class(class).hosting())
     }
 
-    fn class_after(&mut self, class: ClassId, (capacity, rows): ((u64, u64), u32)) {
-        self.selections.class_changed(class, capacity, rows, self.fleet.class(class));
+    fn class_after(&mut self, class: ClassId, (capacity, hosting): ((u64, u64), u32)) {
+        self.selections.class_changed(class, capacity, hosting, self.fleet.class(class));
     }
 }
 

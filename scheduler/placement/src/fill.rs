@@ -6,7 +6,7 @@
 
 use crate::{
     block::CLOSED,
-    class::ClassId,
+    class::{ClassId, DomainValue},
     demand::{Demand, Over, Spread},
     fleet::NodeIndex,
     search::Search,
@@ -48,9 +48,9 @@ struct Basin {
 type Next = (u64, u32, u32, ClassId, u32);
 
 /// Places up to `count` instances, takes their amounts, and tells how many each node got. Siblings are marked.
-pub(crate) fn fill(search: &mut Search<'_>, places: &[Vec<Slice>], count: u32) -> Vec<(NodeIndex, u32)> {
+pub(crate) fn fill(search: &mut Search<'_>, places: &[(DomainValue, Vec<Slice>)], count: u32) -> Vec<(NodeIndex, u32)> {
     search.close_conflicts();
-    let mut basins: Vec<Basin> = places.iter().map(|slices| basin(search, slices)).collect();
+    let mut basins: Vec<Basin> = places.iter().map(|(value, slices)| basin(search, *value, slices)).collect();
     let skew = search.demand().spread.first().filter(|_| search.group.lead.is_some()).and_then(|rule| rule.skew_max);
     // A place that is full holds the others back: they may exceed it by the skew only.
     let brim = skew.and_then(|skew| {
@@ -78,13 +78,12 @@ pub(crate) fn fill(search: &mut Search<'_>, places: &[Vec<Slice>], count: u32) -
 }
 
 /// A place's nodes as wells.
-fn basin(search: &Search<'_>, slices: &[Slice]) -> Basin {
+fn basin(search: &Search<'_>, value: DomainValue, slices: &[Slice]) -> Basin {
     let demand = search.demand();
-    let mut basin = Basin { wells: Vec::new(), depth: 0, room: 0, share: 0 };
+    // Also where all nodes are held and nothing can come.
+    let depth = search.group.lead.map_or(0, |key| search.group.at(key, value).counted.into());
+    let mut basin = Basin { wells: Vec::new(), depth, room: 0, share: 0 };
     for slice in slices {
-        if let Some(key) = search.group.lead {
-            basin.depth = search.group.at(key, search.fleet.class(slice.class).value(key)).counted.into();
-        }
         for (id, row) in search.rows(slice) {
             let class = search.fleet.class(id);
             let (block, lane) = search.fleet.lane(id, row);

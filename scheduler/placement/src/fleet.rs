@@ -28,8 +28,20 @@ pub struct NodeShape {
     pub capacity: Amount,
     /// Which of two equally good nodes comes first: the lower one. Unique and durable, so that a rebuild decides alike.
     pub order: u32,
-    /// Whether it takes instances at all: ready, not cordoned, and the like.
-    pub available: bool,
+    /// Whether it takes instances at all.
+    pub intake: Intake,
+}
+
+/// Whether a node takes instances.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Intake {
+    /// It does.
+    Open,
+    /// Not for a moment, as its room is promised: where it is, evenness counts on as if it did. Others would be filled
+    /// beyond what their rules allow otherwise, and stay so.
+    Held,
+    /// It does not, and is no place to spread over: not ready, cordoned, and the like.
+    Shut,
 }
 
 /// The row of a node that is set aside.
@@ -48,6 +60,8 @@ pub struct Fleet {
     vacant: BTreeSet<u32>,
     /// Nodes that take nothing now.
     aside: BTreeMap<NodeIndex, Row>,
+    /// Those of them that count for evenness.
+    held: BTreeSet<NodeIndex>,
     /// What was given away beyond a node's capacity.
     excess: BTreeMap<NodeIndex, (u64, u64)>,
     /// Who holds a port, with how many instances: one, but for ports of instances that outlived a change.
@@ -73,6 +87,8 @@ pub(crate) struct Class {
     pub(crate) extent: Extent,
     /// How many lanes hold a node.
     pub(crate) rows: u32,
+    /// How many more of its nodes are held, and have no lane.
+    pub(crate) held: u32,
     /// How much sought after it is, in the unit of imbalance.
     pub(crate) scarcity: u32,
     /// What all its nodes have, also those set aside.
@@ -80,6 +96,11 @@ pub(crate) struct Class {
 }
 
 impl Class {
+    /// How many of its nodes count for evenness: those that take instances, and those that are held.
+    pub(crate) fn hosting(&self) -> u32 {
+        self.rows + self.held
+    }
+
     /// Its value of a property.
     pub(crate) fn value(&self, key: DomainKey) -> DomainValue {
         self.domains.get(usize::from(key.0)).copied().unwrap_or_default()
@@ -112,8 +133,12 @@ impl Fleet {
     /// What the owner said of a node, and what it still has to give away; `None` = no such node.
     pub(crate) fn shape_and_free(&self, node: NodeIndex) -> Option<(NodeShape, Amount)> {
         let (handle, row) = (self.handle(node)?, self.row(node)?);
-        let available = handle.row != ASIDE;
-        Some((NodeShape { class: handle.class, capacity: handle.capacity, order: row.order, available }, row.free))
+        let intake = match handle.row {
+            ASIDE if self.held.contains(&node) => Intake::Held,
+            ASIDE => Intake::Shut,
+            _ => Intake::Open,
+        };
+        Some((NodeShape { class: handle.class, capacity: handle.capacity, order: row.order, intake }, row.free))
     }
 
     /// What a node still has to give away; nothing where there is no such node.
@@ -168,6 +193,12 @@ impl Fleet {
     /// The class and the row of a node that takes instances.
     pub(crate) fn placed(&self, node: NodeIndex) -> Option<(ClassId, u32)> {
         self.handle(node).filter(|handle| handle.row != ASIDE).map(|handle| (handle.class, handle.row))
+    }
+
+    /// The class of a node that counts for evenness.
+    pub(crate) fn hosting(&self, node: NodeIndex) -> Option<ClassId> {
+        let counts = |handle: &Handle| handle.row != ASIDE || self.held.contains(&node);
+        self.handle(node).filter(counts).map(|handle| handle.class)
     }
 
     pub(crate) fn class(&self, class: ClassId) -> &Class {
@@ -261,9 +292,13 @@ impl Fleet {
         let class = &mut self.classes[shape.class.0 as usize];
         class.capacity.0 += u64::from(shape.capacity.cpu_millis);
         class.capacity.1 += u64::from(shape.capacity.memory_kib);
-        let place = if shape.available {
+        let place = if shape.intake == Intake::Open {
             self.push(shape.class, row)
         } else {
+            if shape.intake == Intake::Held {
+                class.held += 1;
+                self.held.insert(row.node);
+            }
             self.aside.insert(row.node, row);
             ASIDE
         };
@@ -276,6 +311,9 @@ impl Fleet {
         let row = self.row(node)?;
         if handle.row == ASIDE {
             self.aside.remove(&node);
+            if self.held.remove(&node) {
+                self.classes[handle.class.0 as usize].held -= 1;
+            }
         } else {
             let last = self.row(self.node_at(handle.class, self.class(handle.class).rows - 1))?;
             self.swap_remove(handle.class, handle.row, last);

@@ -38,7 +38,7 @@ pub use class::{ClassId, DomainKey, DomainValue, Selection, SelectionId};
 pub use demand::{Affinity, Demand, Over, Port, Protocol, Relation, Spread};
 pub use device::{DeviceAmount, DeviceAsk, Grant, Slot};
 pub use engine::{Engine, Holding, Run};
-pub use fleet::{Fleet, NodeIndex, NodeShape};
+pub use fleet::{Fleet, Intake, NodeIndex, NodeShape};
 pub use group::{Count, Group, GroupIndex};
 pub use parked::Parked;
 pub use preemption::{Displaceable, Preemption, Victim, preempt};

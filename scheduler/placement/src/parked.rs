@@ -6,7 +6,7 @@ use crate::{
     amount::Amount,
     class::SelectionId,
     engine::Engine,
-    fleet::NodeIndex,
+    fleet::{Intake, NodeIndex},
     group::{Group, GroupIndex},
 };
 
@@ -71,7 +71,7 @@ impl Parked {
     #[must_use]
     pub fn wake(&self, engine: &Engine, node: NodeIndex) -> Vec<GroupIndex> {
         let mut woken: Vec<GroupIndex> = self.restless.iter().copied().collect();
-        let shape = engine.fleet().shape(node).filter(|shape| shape.available);
+        let shape = engine.fleet().shape(node).filter(|shape| shape.intake == Intake::Open);
         let Some(class) = shape.map(|shape| shape.class) else { return woken };
         let free = engine.fleet().free(node);
         let most = Amount { cpu_millis: free.cpu_millis, memory_kib: u32::MAX };

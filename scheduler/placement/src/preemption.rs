@@ -11,7 +11,7 @@ use crate::{
     demand::{Demand, Port, Relation},
     device::Grant,
     engine::Engine,
-    fleet::NodeIndex,
+    fleet::{Intake, NodeIndex},
     group::GroupIndex,
     preemption::search::Search,
 };
@@ -187,7 +187,8 @@ fn prospect(
     node: NodeIndex,
 ) -> Option<Prospect> {
     let (shape, free) = (engine.fleet().shape(node)?, engine.fleet().free(node));
-    let level = displaceable.level(node, demand.priority, free, demand.amount).filter(|_| shape.available)?;
+    let level =
+        displaceable.level(node, demand.priority, free, demand.amount).filter(|_| shape.intake == Intake::Open)?;
     if engine.view().is_kept_off_a_place(node, group) {
         // Only the node is kept until the room is used: who ends here may be placed elsewhere in that place meanwhile.
         return None;

@@ -5,7 +5,7 @@ use crate::{
     ceiling::Height,
     class::{ClassId, SelectionId},
     engine::{Engine, Holding},
-    fleet::{Class, Fleet, NodeIndex, NodeShape},
+    fleet::{Class, Fleet, Intake, NodeIndex, NodeShape},
     group::{Group, GroupIndex},
 };
 
@@ -42,7 +42,7 @@ impl Engine {
         for class in &self.fleet.classes {
             made.add_class(&class.domains);
         }
-        let nobody = NodeShape { class: ClassId(0), capacity: Amount::default(), order: 0, available: false };
+        let nobody = NodeShape { class: ClassId(0), capacity: Amount::default(), order: 0, intake: Intake::Shut };
         for index in (0..).take(self.fleet.nodes.len()).map(NodeIndex) {
             made.add_node(self.fleet.shape(index).unwrap_or(nobody));
             let slots = self.fleet.devices(index).iter().map(|slot| crate::device::Slot { used: 0, ..*slot });
@@ -79,7 +79,7 @@ impl Fleet {
                 return Err(format!("node {}: it has more free than the ceiling of its class", node.0));
             }
         }
-        let facts = |class: &Class| (class.rows, class.capacity, class.scarcity);
+        let facts = |class: &Class| (class.rows, class.held, class.capacity, class.scarcity);
         if !self.classes.iter().map(facts).eq(rebuilt.classes.iter().map(facts)) {
             return Err("what the classes have in all differs from a rebuild".to_owned());
         }

@@ -116,7 +116,7 @@ impl<'e> Search<'e> {
         let kinds = demand.devices.iter().map(|ask| ask.kind);
         let kind = kinds.min_by_key(|kind| open(*kind).map(BTreeSet::len).unwrap_or_default())?;
         let nodes: Vec<NodeIndex> = open(kind).into_iter().flatten().copied().collect();
-        let is_few = (nodes.len() as u64) < self.selections.rows(demand.selection) / 8;
+        let is_few = (nodes.len() as u64) < self.selections.hosting(demand.selection) / 8;
         is_few.then_some(nodes)
     }
 

@@ -10,7 +10,7 @@ use crate::{
 
 /// What a selection is looked at by: one property, or all its classes as one place.
 pub(crate) type Lead = Option<DomainKey>;
-/// The classes of a selection that have an available node, by their value of one property.
+/// The classes of a selection that have a node that counts for evenness, by their value of one property.
 pub(crate) type Hosts = BTreeMap<DomainValue, Vec<ClassId>>;
 
 /// Demand for a class as large as its capacity weighs as much as this part of a whole imbalance: 0.3.
@@ -35,8 +35,8 @@ struct Kept {
     wanted: (u64, u64),
     /// What all nodes of its classes have.
     capacity: (u64, u64),
-    /// How many available nodes its classes have.
-    rows: u64,
+    /// How many nodes of its classes count for evenness.
+    hosting: u64,
     /// What it adds to the scarcity of each of its classes.
     weight: u32,
     hosts: BTreeMap<Lead, Hosts>,
@@ -47,7 +47,7 @@ impl Kept {
     fn count(&mut self, class: &Class) {
         self.capacity.0 += class.capacity.0;
         self.capacity.1 += class.capacity.1;
-        self.rows += u64::from(class.rows);
+        self.hosting += u64::from(class.hosting());
     }
 }
 
@@ -92,7 +92,7 @@ impl Selections {
         if let Some(there) = classes.get_mut(class.0 as usize) {
             kept.count(there);
             there.scarcity += kept.weight;
-            if there.rows > 0 {
+            if there.hosting() > 0 {
                 kept.hosts.iter_mut().for_each(|(lead, hosts)| host(hosts, value(there, *lead), class));
             }
         }
@@ -134,7 +134,7 @@ impl Selections {
         };
         let mut hosts = Hosts::new();
         for id in kept.classes.classes() {
-            if let Some(class) = classes.get(id.0 as usize).filter(|class| class.rows > 0) {
+            if let Some(class) = classes.get(id.0 as usize).filter(|class| class.hosting() > 0) {
                 host(&mut hosts, value(class, lead), id);
             }
         }
@@ -170,23 +170,23 @@ impl Selections {
         }
     }
 
-    /// How many available nodes the classes of a selection have.
-    pub(crate) fn rows(&self, id: SelectionId) -> u64 {
-        self.kept.get(id.0 as usize).map(|kept| kept.rows).unwrap_or_default()
+    /// How many nodes of the classes of a selection count for evenness.
+    pub(crate) fn hosting(&self, id: SelectionId) -> u64 {
+        self.kept.get(id.0 as usize).map(|kept| kept.hosting).unwrap_or_default()
     }
 
-    /// Notes what changed about a class: what its nodes have in all, and how many are available.
-    pub(crate) fn class_changed(&mut self, id: ClassId, before: (u64, u64), rows: u32, class: &Class) {
-        if before == class.capacity && rows == class.rows {
+    /// Notes what changed about a class: what its nodes have in all, and how many count for evenness.
+    pub(crate) fn class_changed(&mut self, id: ClassId, before: (u64, u64), hosting: u32, class: &Class) {
+        if before == class.capacity && hosting == class.hosting() {
             return;
         }
-        let hosted = rows > 0;
+        let hosted = hosting > 0;
         for kept in self.kept.iter_mut().filter(|kept| kept.classes.allows(id)) {
             kept.capacity.0 -= before.0;
             kept.capacity.1 -= before.1;
-            kept.rows -= u64::from(rows);
+            kept.hosting -= u64::from(hosting);
             kept.count(class);
-            if hosted != (class.rows > 0) {
+            if hosted != (class.hosting() > 0) {
                 for (lead, hosts) in &mut kept.hosts {
                     if hosted { unhost(hosts, value(class, *lead), id) } else { host(hosts, value(class, *lead), id) }
                 }

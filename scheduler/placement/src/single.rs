@@ -45,7 +45,7 @@ fn by_places(search: &mut Search<'_>) -> Option<Found> {
     let (group, selections) = (search.group, search.selections);
     let hosts = selections.hosts(group.demand.selection, group.lead)?;
     let leads_first = group.demand.spread.first().is_some_and(|rule| domain(rule.over).is_some());
-    let is_large = selections.rows(group.demand.selection) > WHOLE_ROWS_MAX;
+    let is_large = selections.hosting(group.demand.selection) > WHOLE_ROWS_MAX;
     let seed = seed(search);
     let pivot = hosts.last_key_value().map_or(0, |(last, _)| turn(seed, u64::from(*last) + 1));
     let mut best: Option<(Score, Found)> = None;

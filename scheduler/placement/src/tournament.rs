@@ -279,7 +279,7 @@ impl NodeLimit {
         let nodes: Vec<NodeIndex> = group.nodes().map(|(node, _)| node).collect();
         let meant = match &search.demand().nodes {
             Some(nodes) => search.view().meant(group, nodes).count() as u64,
-            None => search.selections.rows(search.demand().selection),
+            None => search.selections.hosting(search.demand().selection),
         };
         let view = search.view();
         let counts: Vec<(NodeIndex, u32)> = view

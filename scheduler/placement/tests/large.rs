@@ -1,7 +1,7 @@
 //! Fleets so large that one decision compares a window of the equally even nodes only: evenness is exact all the same.
 
 use scheduler_placement::{
-    Amount, ClassId, Demand, DomainKey, Engine, GroupIndex, NodeIndex, NodeShape, Over, Selection, Spread,
+    Amount, ClassId, Demand, DomainKey, Engine, GroupIndex, Intake, NodeIndex, NodeShape, Over, Selection, Spread,
 };
 
 const ZONES: u32 = 3;
@@ -17,7 +17,7 @@ fn fleet(demand: Demand) -> (Engine, GroupIndex) {
     let capacity = Amount { cpu_millis: 4_000, memory_kib: 1 << 20 };
     for order in 0..ZONES * NODES_PER_ZONE {
         let class = classes[(order % ZONES) as usize];
-        engine.add_node(NodeShape { class, capacity, order, available: true });
+        engine.add_node(NodeShape { class, capacity, order, intake: Intake::Open });
     }
     let amount = Amount { cpu_millis: 100, memory_kib: 1 << 10 };
     let group = engine.add_group(Demand { amount, selection, ..demand }, ZONES * NODES_PER_ZONE);

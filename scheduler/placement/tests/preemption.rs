@@ -3,8 +3,8 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 use scheduler_placement::{
-    Affinity, Amount, ClassId, Count, Credit, Demand, Displaceable, DomainKey, Engine, GroupIndex, Holding, NodeIndex,
-    NodeShape, Over, Port, Preemption, Protocol, Relation, Selection, SelectionId, Victim, preempt,
+    Affinity, Amount, ClassId, Count, Credit, Demand, Displaceable, DomainKey, Engine, GroupIndex, Holding, Intake,
+    NodeIndex, NodeShape, Over, Port, Preemption, Protocol, Relation, Selection, SelectionId, Victim, preempt,
 };
 
 const PORT: Port = Port { number: 9_000, protocol: Protocol::Tcp };
@@ -41,7 +41,7 @@ impl Fleet {
     fn node(&mut self, cpu_millis: u32, memory_kib: u32) -> NodeIndex {
         let order = u32::try_from(self.engine.fleet().len()).unwrap();
         let capacity = Amount { cpu_millis, memory_kib };
-        self.engine.add_node(NodeShape { class: self.class, capacity, order, available: true })
+        self.engine.add_node(NodeShape { class: self.class, capacity, order, intake: Intake::Open })
     }
 
     fn group(&mut self, priority: u8, cpu_millis: u32, memory_kib: u32) -> GroupIndex {

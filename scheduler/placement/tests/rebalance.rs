@@ -5,8 +5,8 @@
 use std::collections::BTreeSet;
 
 use scheduler_placement::{
-    Amount, ClassId, Demand, DomainKey, Engine, Gain, GroupIndex, Holding, Miss, Move, NodeIndex, NodeShape, Over,
-    Rebalance, RebalancePlan, Selection, SelectionId, Spread, rebalance,
+    Amount, ClassId, Demand, DomainKey, Engine, Gain, GroupIndex, Holding, Intake, Miss, Move, NodeIndex, NodeShape,
+    Over, Rebalance, RebalancePlan, Selection, SelectionId, Spread, rebalance,
 };
 
 const ZONE: DomainKey = DomainKey(0);
@@ -31,7 +31,7 @@ impl Fleet {
     fn node(&mut self, zone: usize, cpu_millis: u32) -> NodeIndex {
         let order = u32::try_from(self.engine.fleet().len()).unwrap();
         let capacity = Amount { cpu_millis, memory_kib: 1 << 20 };
-        self.engine.add_node(NodeShape { class: self.classes[zone], capacity, order, available: true })
+        self.engine.add_node(NodeShape { class: self.classes[zone], capacity, order, intake: Intake::Open })
     }
 
     fn nodes(&mut self, zone: usize, count: u32, cpu_millis: u32) {

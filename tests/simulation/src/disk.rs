@@ -91,6 +91,12 @@ impl Disk {
             .collect()
     }
 
+    /// The workloads, as they are wanted.
+    pub fn workloads(&self) -> impl Iterator<Item = &Workload> {
+        let records = self.records.values();
+        records.filter_map(|record| if let Record::Workload(workload) = record { Some(&**workload) } else { None })
+    }
+
     /// A workload, as it is wanted.
     #[must_use]
     pub fn workload(&self, id: &WorkloadId) -> Option<&Workload> {

@@ -54,7 +54,8 @@ impl World {
     }
 
     /// Rebalances a cluster at rest until nothing would be better elsewhere: that comes to an end and never back to where it was,
-    /// starts no more than it moves, and no workload ever has fewer that serve than before.
+    /// starts no more than it moves, and no workload ever has fewer that serve than before, unless it makes room for somebody
+    /// more urgent who waits.
     pub(crate) fn rebalance_at_rest(&mut self) {
         let mut seen: BTreeSet<BTreeMap<(WorkloadId, NodeId), usize>> = BTreeSet::new();
         for _ in 0..ROUNDS_MAX {
@@ -101,9 +102,12 @@ impl World {
                 return;
             }
             let serving = self.serving();
-            let fewer = before.iter().find(|(id, count)| serving.get(*id).copied().unwrap_or_default() < **count);
+            let is_fewer = |id: &WorkloadId, count: usize| serving.get(id).copied().unwrap_or_default() < count;
+            // What was moved may have left a node where room can be made now for somebody more urgent, who waited before.
+            let fewer = before.iter().find(|(id, count)| is_fewer(id, **count) && !self.may_make_room(id));
             if let Some((id, count)) = fewer {
                 let left = serving.get(id).copied().unwrap_or_default();
+                self.note_events_of(id);
                 self.fail(format!("{id}: {left} serve while it is moved, {count} did before"));
                 return;
             }

@@ -120,6 +120,12 @@ impl SimScheduler {
             tick_at: None,
         }
     }
+
+    /// How wrong its clock is, in milliseconds.
+    #[must_use]
+    pub fn clock_ms(&self) -> i64 {
+        self.clock_ms
+    }
 }
 
 impl World {

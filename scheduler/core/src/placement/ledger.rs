@@ -9,7 +9,7 @@ use api_types::{
     workload::WorkloadSpec,
 };
 use scheduler_placement::{
-    Amount, ClassId, Demand, Displaceable, Engine, GroupIndex, NodeIndex, NodeShape, Parked, SelectionId, Slot,
+    Amount, ClassId, Demand, Displaceable, Engine, GroupIndex, Intake, NodeIndex, NodeShape, Parked, SelectionId, Slot,
 };
 
 use crate::{
@@ -88,7 +88,11 @@ fn shape_of(node: &NodeEntry, class: ClassId) -> NodeShape {
         capacity: Amount::capacity(node.allocatable.cpu_millis, node.allocatable.memory_bytes),
         // Subnets are given once and kept: the same order after every restart.
         order: node.spec.subnet.address.into(),
-        available: is_available(node) && node.claimed_for.is_none(),
+        intake: match (is_available(node), &node.claimed_for) {
+            (true, None) => Intake::Open,
+            (true, Some(_)) => Intake::Held,
+            (false, _) => Intake::Shut,
+        },
     }
 }
 
@@ -351,7 +355,7 @@ impl Cluster {
             return;
         }
         let class = self.ledger.engine.add_class(&[]);
-        let nothing = NodeShape { class, capacity: Amount::default(), order: 0, available: false };
+        let nothing = NodeShape { class, capacity: Amount::default(), order: 0, intake: Intake::Shut };
         self.ledger.engine.add_node(nothing);
     }
 

@@ -6,7 +6,7 @@ use crate::{
     class::{DomainKey, DomainValue},
     demand::Over,
     engine::Engine,
-    fleet::NodeIndex,
+    fleet::{Intake, NodeIndex},
     group::{GroupIndex, domain},
     rebalance::used_of,
 };
@@ -76,7 +76,7 @@ fn offers(engine: &Engine, index: GroupIndex, over: Over, place: DomainValue) ->
     let mut offers = Vec::new();
     let mut add = |node: NodeIndex, counted: u32| {
         // A node that takes nothing now may be away: nobody knows what goes on there.
-        let found = engine.fleet().shape_and_free(node).filter(|(shape, _)| shape.available);
+        let found = engine.fleet().shape_and_free(node).filter(|(shape, _)| shape.intake == Intake::Open);
         let Some((shape, free)) = found else { return };
         let least = if over == Over::Node { 2 } else { 1 };
         if counted >= least {

@@ -1,7 +1,7 @@
 //! Placement again, slow and obvious: a list of instances, counted anew for every question.
 
 use scheduler_placement::{
-    Amount, DeviceAmount, DomainKey, Engine, Grant, GroupIndex, Miss, NodeIndex, Over, Relation, Slot,
+    Amount, DeviceAmount, DomainKey, Engine, Grant, GroupIndex, Intake, Miss, NodeIndex, Over, Relation, Slot,
 };
 
 /// An instance as the test keeps it.
@@ -45,7 +45,9 @@ impl Slow<'_> {
 
     fn is_meant(&self, node: NodeIndex, group: GroupIndex) -> bool {
         let demand = self.engine.group(group).expect("it is there").demand();
-        let Some(shape) = self.engine.fleet().shape(node).filter(|shape| shape.available) else { return false };
+        let Some(shape) = self.engine.fleet().shape(node).filter(|shape| shape.intake != Intake::Shut) else {
+            return false;
+        };
         let allowed = self.engine.selection(demand.selection).expect("it is there").allows(shape.class);
         allowed && demand.nodes.as_ref().is_none_or(|nodes| nodes.contains(&node))
     }
@@ -61,7 +63,7 @@ impl Slow<'_> {
     /// The kind of the first rule that a node breaks, in the documented order.
     pub(crate) fn check(&self, node: NodeIndex, group: GroupIndex) -> Result<(), &'static str> {
         let demand = self.engine.group(group).expect("it is there").demand();
-        let Some(shape) = self.engine.fleet().shape(node).filter(|shape| shape.available) else {
+        let Some(shape) = self.engine.fleet().shape(node).filter(|shape| shape.intake == Intake::Open) else {
             return Err("unavailable");
         };
         if !self.engine.selection(demand.selection).expect("it is there").allows(shape.class) {

@@ -1,8 +1,8 @@
 //! A random fleet with random demands, and random things that happen to it.
 
 use scheduler_placement::{
-    Affinity, Amount, ClassId, Demand, DeviceAmount, DeviceAsk, DomainKey, Engine, GroupIndex, Holding, NodeIndex,
-    NodeShape, Over, Port, Protocol, Relation, Selection, Slot, Spread,
+    Affinity, Amount, ClassId, Demand, DeviceAmount, DeviceAsk, DomainKey, Engine, GroupIndex, Holding, Intake,
+    NodeIndex, NodeShape, Over, Port, Protocol, Relation, Selection, Slot, Spread,
 };
 
 use crate::{
@@ -54,7 +54,7 @@ impl Story {
         ClassId(self.random.below(self.engine.fleet().class_count()))
     }
 
-    fn shape(&mut self, available: u32) -> NodeShape {
+    fn shape(&mut self, open: u32) -> NodeShape {
         let cpus = self.random.one_of(&[1, 2, 4, 8]);
         let memory = self.random.one_of(&[1, 4, 8, 32]);
         // Each order once, and not in the order of the numbers.
@@ -63,7 +63,11 @@ impl Story {
             class: self.class(),
             capacity: Amount { cpu_millis: cpus * 1_000, memory_kib: memory * GIB },
             order: self.orders.reverse_bits(),
-            available: self.random.percent(available),
+            intake: match (self.random.percent(open), self.random.percent(50)) {
+                (true, _) => Intake::Open,
+                (false, true) => Intake::Held,
+                (false, false) => Intake::Shut,
+            },
         }
     }
 

@@ -8,13 +8,12 @@ use api_types::{
     instance::{Desired, Instance},
     service::Service,
     time::Timestamp,
-    workload::{WorkloadKind, WorkloadSpec},
 };
 use scheduler_core::effect::Effect;
 
 use crate::{
     event::{Key, NodeIndex, Wish},
-    node::SimNode,
+    node::{SimNode, shift},
     scheduler::SimScheduler,
     world::World,
 };
@@ -32,7 +31,10 @@ const RESTARTS_MS: u64 = 90_000;
 const SILENCE_MS: u64 = 9000;
 
 /// Milliseconds for which a disturbance explains that nobody waited for a node: an instance waits for ten seconds, then drains.
-const WORD_MS: u64 = 45_000;
+pub(super) const WORD_MS: u64 = 45_000;
+
+/// How many of a workload's last events stand in the report of a failure.
+const EVENTS_SHOWN: usize = 12;
 
 /// Milliseconds of silence after which nobody waits for a node's word.
 const HEARD_MS: u64 = 2_500;
@@ -105,7 +107,7 @@ impl World {
     }
 
     /// Whether the scheduler has not heard of a node for so long that it may be given up.
-    fn is_silent(&self, node: &SimNode) -> bool {
+    pub(super) fn is_silent(&self, node: &SimNode) -> bool {
         self.now.since(node.last_heard) >= SILENCE_MS
     }
 
@@ -119,18 +121,30 @@ impl World {
             let is_caused = is_outdated || self.causes.explain(self.now, &held.workload, held.slot);
             if is_caused || self.is_moved(held) {
                 others += 1;
-            } else if self.is_displaced(held) {
+            } else if self.is_displaced(held, effects) {
                 displaced.push(held.clone());
             } else {
                 let what = format!(
                     "the scheduler ends {} (slot {} of {}) on {} without a cause",
                     held.id, held.slot, held.workload, held.node
                 );
+                let workload = held.workload.clone();
+                self.note_events_of(&workload);
                 self.fail(what);
                 return;
             }
         }
         self.note_ends(&displaced, others > 0, effects);
+    }
+
+    /// Adds to the trace what the scheduler itself says of a workload lately: for whoever reads a failure.
+    pub(crate) fn note_events_of(&mut self, workload: &WorkloadId) {
+        let described = self.scheduler.core.as_ref().and_then(|core| core.describe_workload(workload).ok());
+        let events = described.map(|described| described.events).unwrap_or_default();
+        for event in &events[events.len().saturating_sub(EVENTS_SHOWN)..] {
+            let ago_ms = self.now.since(shift(event.at, -self.scheduler.clock_ms()));
+            self.note(&format!("scheduler: {ago_ms} ms ago: {} {}: {}", event.subject, event.kind, event.message));
+        }
     }
 
     /// Whether an instance is ended after a move: another one of its slot goes on, which has a
@@ -147,26 +161,7 @@ impl World {
         };
         let mut others = self.scheduler.decided.of(&held.workload).filter(|other| other.id != held.id);
         (lately || self.scheduler.settings.rebalance_automatic)
-            && others.any(|other| {
-                other.slot == held.slot && other.desired == Desired::Run && (self.noise.failures || goes_on(other))
-            })
-    }
-
-    /// Whether somebody more urgent, who has not all instances that are wanted on nodes that are heard of, may take the place of
-    /// an instance.
-    fn is_displaced(&self, held: &Instance) -> bool {
-        let decided = &self.scheduler.decided;
-        let Some(own) = decided.run_of(held).map(|run| run.spec.placement.priority) else { return false };
-        let is_missed = |urgent: &WorkloadSpec| {
-            let is_heard = |other: &&Instance| !self.node_of(&other.node).is_some_and(|node| self.is_silent(node));
-            let there = decided.of(&urgent.id).filter(|other| other.desired == Desired::Run).filter(is_heard);
-            match urgent.kind {
-                WorkloadKind::Service { replicas } => there.count() < replicas as usize,
-                WorkloadKind::Daemon => !there.into_iter().any(|other| other.node == held.node),
-            }
-        };
-        let mut urgent = self.workloads_decided().filter(|other| other.placement.priority > own);
-        urgent.any(is_missed)
+            && others.any(|other| other.slot == held.slot && other.desired == Desired::Run && goes_on(other))
     }
 
     /// An agent ends a process: only one that the scheduler does not want there.

@@ -55,6 +55,7 @@ impl World {
         for effect in effects {
             self.scheduler.decided.write(effect.clone());
         }
+        self.note_missed_after(effects);
         for instance in placed {
             self.note_placed(&instance);
             if let Err(wrong) = self.check_placement(&instance) {

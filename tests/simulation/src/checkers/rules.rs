@@ -120,8 +120,7 @@ impl World {
 
     /// The workloads as they are wanted.
     pub(super) fn workloads_decided(&self) -> impl Iterator<Item = &WorkloadSpec> {
-        let records = self.scheduler.decided.records.values();
-        records.filter_map(|record| if let Record::Workload(workload) = record { Some(&workload.spec) } else { None })
+        self.scheduler.decided.workloads().map(|workload| &workload.spec)
     }
 
     pub(super) fn node_of(&self, id: &NodeId) -> Option<&SimNode> {
@@ -146,7 +145,7 @@ impl World {
     /// Whether an instance that was just placed surely broke a rule of evenness, whatever was on its way out then. Judged while
     /// nothing happened to the workload lately: its room may have been promised before that.
     pub(super) fn check_still_even(&self, node: &SimNode, spec: &WorkloadSpec) -> Result<(), String> {
-        if self.causes.is_being_changed(self.now, &spec.id) || self.causes.is_disturbed(self.now, &spec.id) {
+        if self.causes.is_being_changed(self.now, &spec.id) {
             return Ok(());
         }
         for rule in &spec.placement.spread {

@@ -7,7 +7,8 @@ use scheduler::replay::{
     trace::{Shape, Trace},
 };
 use scheduler_placement::{
-    Amount, ClassId, Demand, DomainKey, Engine, GroupIndex, NodeIndex, NodeShape, Over, Port, Run, Selection, Spread,
+    Amount, ClassId, Demand, DomainKey, Engine, GroupIndex, Intake, NodeIndex, NodeShape, Over, Port, Run, Selection,
+    Spread,
 };
 
 use crate::Result;
@@ -43,7 +44,7 @@ impl Fleet {
             let value = if mix.zones == 1 { 0 } else { u32::try_from(zone + 1)? };
             let class = *known.entry((value, facts)).or_insert_with(|| engine.add_class(&[value]));
             let capacity = Amount::capacity(u64::from(node.cpu_millis), u64::from(node.memory_mib) << 20);
-            let shape = NodeShape { class, capacity, order, available: true };
+            let shape = NodeShape { class, capacity, order, intake: Intake::Open };
             nodes.push(engine.add_node(shape));
             shapes.push(shape);
             zones.push(zone);

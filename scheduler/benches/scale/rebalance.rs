@@ -1,6 +1,8 @@
 //! What would be moved when a tenth of a large fleet joins: how fast that is planned, and how many moves it takes.
 
-use scheduler_placement::{DomainKey, Engine, NodeShape, Over, Rebalance, RebalancePlan, Run, Spread, rebalance};
+use scheduler_placement::{
+    DomainKey, Engine, Intake, NodeShape, Over, Rebalance, RebalancePlan, Run, Spread, rebalance,
+};
 use tests_support::figures::{Figures, Stopwatch, number};
 
 use crate::{
@@ -18,7 +20,7 @@ pub(crate) fn tenth_joined(figures: &mut Figures) -> Result<()> {
     let spread = [Spread { over: Over::Domain(DomainKey(0)), skew_max: Some(1) }];
     let (mut fleet, groups, runs) = settled(60, &spread, is_tenth)?;
     for index in (0..fleet.nodes.len()).filter(|index| is_tenth(fleet.zones[*index])) {
-        fleet.engine.set_shape(fleet.nodes[index], NodeShape { available: true, ..fleet.shapes[index] });
+        fleet.engine.set_shape(fleet.nodes[index], NodeShape { intake: Intake::Open, ..fleet.shapes[index] });
     }
     let wish = Rebalance { groups: groups.clone(), use_max: 1_000 };
     let mut seconds = Vec::new();

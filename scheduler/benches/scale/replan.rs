@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use scheduler::replay::synthetic::{Mix, Order};
-use scheduler_placement::{GroupIndex, Holding, NodeShape, Run, Spread};
+use scheduler_placement::{GroupIndex, Holding, Intake, NodeShape, Run, Spread};
 use tests_support::figures::{Figures, Stopwatch, number};
 
 use crate::{
@@ -36,7 +36,7 @@ pub(crate) fn settled(load_pct: u32, spread: &[Spread], closed: impl Fn(usize) -
     })?;
     let groups = fleet.add_groups(spread);
     for index in (0..fleet.nodes.len()).filter(|index| closed(fleet.zones[*index])) {
-        fleet.engine.set_shape(fleet.nodes[index], NodeShape { available: false, ..fleet.shapes[index] });
+        fleet.engine.set_shape(fleet.nodes[index], NodeShape { intake: Intake::Shut, ..fleet.shapes[index] });
     }
     let mut runs = vec![Vec::new(); groups.len()];
     for request in fleet.trace.requests.clone() {
@@ -74,7 +74,7 @@ pub(crate) fn tenth_lost(figures: &mut Figures) -> Result<()> {
         let mut missing = vec![0; groups.len()];
         for index in &lost {
             let node = fleet.nodes[*index];
-            engine.set_shape(node, NodeShape { available: false, ..fleet.shapes[*index] });
+            engine.set_shape(node, NodeShape { intake: Intake::Shut, ..fleet.shapes[*index] });
             for (shape, count) in held.get(index).into_iter().flatten() {
                 let amount = engine.group(groups[*shape]).ok_or("a group is gone")?.demand().amount;
                 for _ in 0..*count {

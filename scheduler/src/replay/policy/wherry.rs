@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use scheduler_placement::{
-    Amount, ClassId, Demand, DeviceAmount, DeviceAsk, Engine, Grant, GroupIndex, Holding, NodeIndex, NodeShape,
+    Amount, ClassId, Demand, DeviceAmount, DeviceAsk, Engine, Grant, GroupIndex, Holding, Intake, NodeIndex, NodeShape,
     Selection, Slot,
 };
 
@@ -60,7 +60,7 @@ impl Wherry {
             });
             let class = *known.entry(facts).or_insert_with(|| engine.add_class(&[zone]));
             let capacity = Amount::capacity(u64::from(node.cpu_millis), u64::from(node.memory_mib) << 20);
-            let index = engine.add_node(NodeShape { class, capacity, order, available: true });
+            let index = engine.add_node(NodeShape { class, capacity, order, intake: Intake::Open });
             if node.gpus > 0 {
                 let slot = Slot { kind: GPU, model: 0, shares: GPU_WHOLE, used: 0 };
                 engine.set_devices(index, vec![slot; usize::try_from(node.gpus).expect("few GPUs")]);

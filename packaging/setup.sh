@@ -10,7 +10,8 @@ main() {
     case $purpose in
         build) ;;
         demo) wanted="$wanted $(running)" ;;
-        test) wanted="$wanted $(running) systemd git user-mode-linux iptables ufw musl-tools" ;;
+        test) wanted="$wanted $(running) systemd git user-mode-linux iptables ufw musl-tools dbus
+            python3-dbus python3-gi python3-nftables gir1.2-glib-2.0" ;;
         bench) wanted="$wanted $(running) wrk haproxy dnsperf dnsmasq-base" ;;
         *) echo "usage: packaging/setup.sh build|demo|test|bench" >&2; exit 2 ;;
     esac
@@ -25,6 +26,8 @@ main() {
     [ "$purpose" != test ] || {
         command -v dockerd >/dev/null || unpack docker.io docker usr/sbin/dockerd
         unpack systemd-resolved resolved lib/systemd/systemd-resolved
+        unpack firewalld firewalld usr/sbin/firewalld
+        unpack python3-firewall python3-firewall usr/lib/python3/dist-packages
     }
     check_cargo
 }

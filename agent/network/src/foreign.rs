@@ -38,6 +38,8 @@ const HEADER_BYTES: usize = 4;
 const DOCKER_USER: &str = "DOCKER-USER";
 /// The table that `iptables` keeps.
 const IPTABLES: &str = "filter";
+/// The table that firewalld keeps. It makes it anew from its own files, so rules belong there.
+const FIREWALLD: &str = "firewalld";
 
 /// What was seen of other programs' tables.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -69,6 +71,14 @@ impl Dropping {
             let links = ["-i", "-o"].map(|side| rule(format!("{side} {prefix}+")));
             let addresses = ["-s", "-d"].map(|side| rule(format!("{side} {range}")));
             [links, addresses].concat().join("; ")
+        } else if self.table == FIREWALLD {
+            let permanent = |what: String| format!("firewall-cmd --permanent {what}");
+            let trusted = [format!("--add-interface={prefix}+"), format!("--add-source={range}")];
+            let trusted = trusted.map(|whom| permanent(format!("--zone=trusted {whom}")));
+            let policy = ["--add-ingress-zone=ANY", "--add-egress-zone=trusted", "--set-target=ACCEPT"];
+            let policy = policy.map(|what| permanent(format!("--policy=wherry {what}")));
+            let new = permanent("--new-policy=wherry".to_owned());
+            [&trusted[..], &[new], &policy, &["firewall-cmd --reload".to_owned()]].concat().join("; ")
         } else {
             let rule = |what: String| format!("nft insert rule {family} {table} {owners} {what} accept");
             let links = ["iifname", "oifname"].map(|side| rule(format!("{side} \"{prefix}*\"")));
@@ -117,12 +127,14 @@ pub(crate) fn look(
     range: Cidr,
     open: bool,
 ) -> Result<Surroundings, Error> {
-    let (dropping, hooked) = chains(socket, own)?;
-    let mut seen = Surroundings { guarded: !dropping.is_empty(), ..Surroundings::default() };
-    for ((family, table), chains) in &hooked {
-        let chains: Vec<&str> = chains.iter().map(String::as_str).collect();
-        seen.links.append(&mut forwarded::links(socket, (*family, table), &chains)?);
+    let (mut seen, mut dropping) = (Surroundings::default(), Vec::new());
+    for hooked in chains(socket, own)? {
+        let chains: Vec<&str> = hooked.chains.iter().map(|(name, _)| name.as_str()).collect();
+        let mut said = forwarded::read(socket, (hooked.family, &hooked.table), &chains)?;
+        seen.links.append(&mut said.links);
+        dropping.extend(hooked.dropping(&said.refusing));
     }
+    seen.guarded = !dropping.is_empty();
     // Ours have rules of their own.
     seen.links.retain(|link| !link.starts_with(prefix));
     for found in dropping {
@@ -166,38 +178,56 @@ pub(crate) fn close(socket: &Socket) -> Result<(), Error> {
     }))
 }
 
-/// The names of chains by family and table.
-type Hooked = BTreeMap<(u8, String), Vec<String>>;
+/// A table of another program, with the chains that see what is forwarded.
+#[derive(Debug, Default)]
+struct Hooked {
+    family: u8,
+    table: String,
+    /// Their names, and whether they drop by policy.
+    chains: Vec<(String, bool)>,
+    /// Where the rules of the machine's owner belong, if not in the very chain that drops.
+    owners: Option<String>,
+}
 
-/// The chains of other tables that drop what is forwarded by policy, and all that see what is forwarded.
-fn chains(socket: &Socket, own: &str) -> Result<(Vec<Dropping>, Hooked), Error> {
+impl Hooked {
+    /// The chains that drop what none of their rules accepts: by policy, or because they are among those that refuse at their end.
+    fn dropping(&self, refusing: &BTreeSet<String>) -> impl Iterator<Item = Dropping> {
+        let drops = |(name, by_policy): &&(String, bool)| *by_policy || refusing.contains(name);
+        self.chains.iter().filter(drops).map(|(chain, _)| Dropping {
+            family: self.family,
+            table: self.table.clone(),
+            chain: chain.clone(),
+            owners: self.owners.clone().unwrap_or_else(|| chain.clone()),
+        })
+    }
+}
+
+/// The chains of other tables that see what is forwarded.
+fn chains(socket: &Socket, own: &str) -> Result<Vec<Hooked>, Error> {
     let mut requests = Requests::default();
     requests.push("list all chains", (GET_CHAIN, flag::DUMP), &[0; HEADER_BYTES], |_| {});
-    let (mut owners, mut hooked) = (Vec::new(), Hooked::new());
-    let mut dropping = socket.dump(&requests, |message| {
+    let mut tables: BTreeMap<(u8, String), Hooked> = BTreeMap::new();
+    let mut owners = None;
+    socket.dump(&requests, |message| {
         let (family, body) = (*message.payload.first()?, message.payload.get(HEADER_BYTES..)?);
         let (table, chain) = (text(attribute(body, CHAIN_TABLE)?), text(attribute(body, CHAIN_NAME)?));
         if family == IPV4 && table == IPTABLES && chain == DOCKER_USER {
-            owners.push(chain.to_owned());
+            owners = Some(chain.to_owned());
         }
         let number = |value: &[u8]| value.try_into().ok().map(u32::from_be_bytes);
         let hook = attribute(body, CHAIN_HOOK).and_then(|hook| attribute(hook, HOOK_NUMBER)).and_then(number)?;
         let policy = attribute(body, CHAIN_POLICY).and_then(number)?;
-        let matters = [INET, IPV4].contains(&family) && hook == HOOK_FORWARD && table != own;
-        if matters {
-            hooked.entry((family, table.to_owned())).or_default().push(chain.to_owned());
+        if [INET, IPV4].contains(&family) && hook == HOOK_FORWARD && table != own {
+            let hooked = tables.entry((family, table.to_owned())).or_default();
+            (hooked.family, hooked.table) = (family, table.to_owned());
+            hooked.chains.push((chain.to_owned(), policy == POLICY_DROP));
         }
-        (matters && policy == POLICY_DROP).then(|| Dropping {
-            family,
-            table: table.to_owned(),
-            chain: chain.to_owned(),
-            owners: chain.to_owned(),
-        })
+        None::<()>
     })?;
-    for found in dropping.iter_mut().filter(|found| found.is_of_iptables()) {
-        found.owners = owners.first().cloned().unwrap_or_else(|| found.chain.clone());
+    if let Some(iptables) = tables.get_mut(&(IPV4, IPTABLES.to_owned())) {
+        iptables.owners = owners;
     }
-    Ok((dropping, hooked))
+    Ok(tables.into_values().collect())
 }
 
 /// Whether some rule of that table speaks of our links: whoever wrote it has thought of them.

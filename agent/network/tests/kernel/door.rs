@@ -1,17 +1,23 @@
 //! Who comes in at a published port where the node's own rules for INPUT are respected.
 
-use std::{net::Ipv4Addr, path::Path};
+use std::{
+    net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket},
+    path::Path,
+    time::Duration,
+};
 
 use agent_network::{Firewall, Programmed, TableGuard};
-use tests_support::program;
+use api_types::container::Protocol;
+use tests_support::{netns::inside, program, wait::wait_for};
 
 use crate::{
-    server::{ask, ask_from, is_shut_out},
+    ipv6,
+    server::{PATIENCE, ask, ask_by_datagram, ask_from, is_shut_out},
     world::{Node, PUBLISHED, World, repeated_asks, service_address},
 };
 
-const STRANGER: Ipv4Addr = Ipv4Addr::new(10, 97, 0, 1);
-const FRIEND: Ipv4Addr = Ipv4Addr::new(10, 97, 1, 1);
+pub(crate) const STRANGER: Ipv4Addr = Ipv4Addr::new(10, 97, 0, 1);
+pub(crate) const FRIEND: Ipv4Addr = Ipv4Addr::new(10, 97, 1, 1);
 
 #[test]
 fn rules_for_input_say_who_comes_in_and_are_asked_once() {
@@ -51,6 +57,69 @@ fn rules_for_input_say_who_comes_in_and_are_asked_once() {
 }
 
 #[test]
+fn rules_for_input_say_who_comes_in_by_datagrams() {
+    let mut world = World::new();
+    let crowd = world.crowd();
+    let node = respecting(&mut world);
+    let instance = node.start("web-1", 2);
+    let mut plan = node.plan(&[&instance], &[]);
+    for port in plan.services[0].ports.iter_mut().filter(|port| port.protocol == Protocol::Udp) {
+        port.publish = Some(PUBLISHED);
+    }
+    assert_eq!(node.wait(node.network.program(&plan)).expect("programmed"), Programmed::default());
+    rules(&node, "add table inet own; add chain inet own in { type filter hook input priority 0; policy drop; }");
+    rules(&node, &format!("add rule inet own in ip saddr 10.97.1.0/24 udp dport {PUBLISHED} accept"));
+    let client = |from| {
+        let client = inside(&crowd, || UdpSocket::bind((from, 0))).expect("enter").expect("a client");
+        client.connect(node.published()).expect("a way");
+        client.set_read_timeout(Some(Duration::from_secs(1))).expect("set");
+        client
+    };
+    let [friend, stranger] = [FRIEND, STRANGER].map(client);
+
+    for _ in 0..3 {
+        stranger.send(b"who?").expect("sent");
+    }
+    // The first is only noted.
+    let answer = wait_for(PATIENCE, || ask_by_datagram(&friend).ok());
+
+    assert_eq!(answer, "web-1");
+    friend.set_read_timeout(Some(PATIENCE)).expect("set");
+    for _ in 0..3 {
+        stranger.send(b"who?").expect("sent");
+        assert_eq!(ask_by_datagram(&friend).expect("who is known is answered"), "web-1");
+    }
+    stranger.set_nonblocking(true).expect("set");
+    assert!(stranger.recv(&mut [0; 64]).is_err(), "the rules do not name him");
+}
+
+#[test]
+fn rules_for_input_say_who_comes_in_by_ipv6() {
+    let mut world = World::new();
+    let outside = world.outsider();
+    ipv6::give_address(&outside, 100);
+    let node = respecting(&mut world);
+    ipv6::give_address(&node.netns, 1);
+    let instance = node.start("web-1", 2);
+    ipv6::program(&node, &[&instance], &[]);
+    ipv6::answer_as(&instance);
+    let published = SocketAddr::new(ipv6::lan(1), PUBLISHED);
+    rules(&node, "add table inet own; add chain inet own in { type filter hook input priority 0; policy drop; }");
+    rules(&node, "add rule inet own in icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } accept");
+
+    for _ in 0..2 {
+        let connected = inside(&outside, || TcpStream::connect_timeout(&published, Duration::from_secs(2)));
+        assert!(connected.expect("enter").is_err(), "the rules do not name him");
+    }
+    rules(&node, &format!("add rule inet own in ip6 saddr {} tcp dport {PUBLISHED} accept", ipv6::lan(100)));
+    node.wait(node.network.verify()).expect("verified");
+
+    let (answered, seen) = ipv6::ask_v6(&outside, published).expect("the rules name him");
+    assert_eq!((answered.as_str(), seen), ("web-1", ipv6::lan(100)));
+    ipv6::ask_v6(&instance.netns, ipv6::front()).expect("the virtual address is no port of the node");
+}
+
+#[test]
 fn ufw_guards_published_ports_where_it_is_respected() {
     let mut world = World::new();
     let crowd = world.crowd();
@@ -72,7 +141,7 @@ fn ufw_guards_published_ports_where_it_is_respected() {
 }
 
 /// A node whose owner's rules count.
-fn respecting(world: &mut World) -> Node {
+pub(crate) fn respecting(world: &mut World) -> Node {
     let mut node = world.node(1, TableGuard::Owned);
     node.settings.firewall = Firewall::Respect;
     node.restart();

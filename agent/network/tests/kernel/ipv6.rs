@@ -184,12 +184,12 @@ fn embedded(address: Ipv4Addr) -> IpAddr {
     prefix().embed(address).into()
 }
 
-fn front() -> SocketAddr {
+pub(crate) fn front() -> SocketAddr {
     SocketAddr::new(embedded(SERVICE), SERVICE_PORT)
 }
 
 /// The address of a member of the local network.
-fn lan(number: u8) -> IpAddr {
+pub(crate) fn lan(number: u8) -> IpAddr {
     Ipv6Addr::new(0xfd99, 0, 0, 0, 0, 0, 0, number.into()).into()
 }
 
@@ -200,7 +200,7 @@ fn dual(world: &mut World, number: u8) -> Node {
     node
 }
 
-fn give_address(netns: &Path, number: u8) {
+pub(crate) fn give_address(netns: &Path, number: u8) {
     let name = netns.file_name().and_then(|name| name.to_str()).expect("a name");
     ip(&["-n", name, "addr", "add", &format!("{}/64", lan(number)), "dev", "eth0", "nodad"]).expect("an address");
 }
@@ -218,13 +218,13 @@ fn plan(node: &Node, endpoints: &[&Instance], peers: &[&Node]) -> Plan {
 }
 
 /// Programs the service under test for both families.
-fn program(node: &Node, endpoints: &[&Instance], peers: &[&Node]) {
+pub(crate) fn program(node: &Node, endpoints: &[&Instance], peers: &[&Node]) {
     let programmed = node.wait(node.network.program(&plan(node, endpoints, peers))).expect("programmed");
     assert_eq!(programmed.ipv6_missing, None);
 }
 
 /// Lets an instance answer by IPv6, too, once it has its address: on TCP with its name and whom it sees, on UDP with its name.
-fn answer_as(instance: &Instance) {
+pub(crate) fn answer_as(instance: &Instance) {
     let (address, name) = (embedded(instance.address), instance.id.to_string());
     let bound = inside(&instance.netns, || {
         Ok::<_, io::Error>((TcpListener::bind((address, PORT))?, UdpSocket::bind((address, PORT))?))
@@ -249,7 +249,7 @@ fn answer_as(instance: &Instance) {
 }
 
 /// One connection: who answered, and whom it saw.
-fn ask_v6(netns: &Path, to: SocketAddr) -> io::Result<(String, IpAddr)> {
+pub(crate) fn ask_v6(netns: &Path, to: SocketAddr) -> io::Result<(String, IpAddr)> {
     let stream = inside(netns, || TcpStream::connect_timeout(&to, PATIENCE))??;
     stream.set_read_timeout(Some(PATIENCE))?;
     let mut line = String::new();

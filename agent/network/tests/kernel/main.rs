@@ -4,6 +4,7 @@ mod changes;
 mod closed;
 mod door;
 mod faults;
+mod firewalld;
 mod in_node;
 mod instances;
 mod ipv6;

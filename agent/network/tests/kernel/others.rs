@@ -1,13 +1,13 @@
 //! Programs beside ours that look after the same kernel: what is theirs is left to them, and what was set for ours goes with it.
 
-use std::{net::TcpStream, time::Duration};
+use std::{net::TcpStream, path::PathBuf, time::Duration};
 
 use agent_network::{Switched, TableGuard};
 use tests_support::netns::inside;
 
 use crate::{
     server::{PATIENCE, Server, ask},
-    world::{FAR, Node, World},
+    world::{FAR, Instance, Node, World},
 };
 
 /// As dockerd leaves it with iptables on nftables.
@@ -18,38 +18,28 @@ const DOCKERS: &str = "add table ip filter; add chain ip filter DOCKER-USER; \
 #[test]
 fn what_another_program_forwards_and_guards_is_left_to_it() {
     let mut world = World::new();
-    let outside = world.outsider();
-    let node = world.node(1, TableGuard::Owned);
-    let instance = node.start("web-1", 2);
-    let far = world.behind(&node, &outside);
-    let _server = Server::start(&far, "far");
-    node.serve(&[&instance], &[]);
-    let through = |limit| inside(&outside, || TcpStream::connect_timeout(&FAR.into(), limit)).expect("enter").is_ok();
+    let between = Between::new(&mut world);
+    let node = &between.node;
 
     node.run("nft", &[DOCKERS]).expect("another program starts after ours");
     node.wait(node.network.verify()).expect("verified");
-    assert!(!through(Duration::from_secs(1)), "its own rules do not let it pass");
+    assert!(!between.passes(Duration::from_secs(1)), "its own rules do not let it pass");
     node.run("nft", &["insert rule ip filter FORWARD iifname eth0 oifname eth1 accept"]).expect("a rule of its own");
     node.run("nft", &["insert rule ip filter FORWARD iifname eth1 oifname eth0 accept"]).expect("a rule of its own");
 
     node.wait(node.network.verify()).expect("verified");
-    assert!(through(PATIENCE), "its own rules let it pass");
-    assert_eq!(ask(&outside, node.published()).expect("and ours").server, "web-1");
+    assert!(between.passes(PATIENCE), "its own rules let it pass");
+    assert_eq!(ask(&between.outside, node.published()).expect("and ours").server, "web-1");
     node.run("nft", &["delete table ip filter"]).expect("the other program is gone");
     node.wait(node.network.verify()).expect("verified");
-    assert!(!through(Duration::from_secs(1)), "nobody else guards what is forwarded");
+    assert!(!between.passes(Duration::from_secs(1)), "nobody else guards what is forwarded");
 }
 
 #[test]
 fn what_another_program_forwards_for_its_own_links_is_left_to_it() {
     let mut world = World::new();
-    let outside = world.outsider();
-    let node = world.node(1, TableGuard::Owned);
-    let instance = node.start("web-1", 2);
-    let far = world.behind(&node, &outside);
-    let _server = Server::start(&far, "far");
-    node.serve(&[&instance], &[]);
-    let through = |limit| inside(&outside, || TcpStream::connect_timeout(&FAR.into(), limit)).expect("enter").is_ok();
+    let between = Between::new(&mut world);
+    let node = &between.node;
 
     // dockerd drops by policy only if nobody forwarded before it.
     let theirs = DOCKERS.replace("policy drop", "policy accept");
@@ -57,12 +47,12 @@ fn what_another_program_forwards_for_its_own_links_is_left_to_it() {
     node.run("nft", &["add chain ip filter INPUT { type filter hook input priority 0; }"]).expect("a chain");
     node.run("nft", &["add rule ip filter INPUT iifname eth1 accept"]).expect("a rule for what is not forwarded");
     node.wait(node.network.verify()).expect("verified");
-    assert!(!through(Duration::from_secs(1)), "it speaks of no link");
+    assert!(!between.passes(Duration::from_secs(1)), "it speaks of no link");
     node.run("nft", &["add chain ip filter MORE; add rule ip filter FORWARD jump MORE"]).expect("a chain of its own");
     node.run("nft", &["add rule ip filter MORE oifname eth1 counter accept"]).expect("a rule of its own");
     node.wait(node.network.verify()).expect("verified");
 
-    assert!(through(PATIENCE), "eth1 is a link of its");
+    assert!(between.passes(PATIENCE), "eth1 is a link of its");
     assert!(!node.wait(node.network.verify()).expect("verified").repaired, "nothing changes while nothing changes");
 }
 
@@ -79,6 +69,29 @@ fn a_published_port_leads_to_other_nodes_where_docker_drops_what_is_forwarded() 
 
     assert_eq!(ask(&outside, here.published()).expect("an answer").server, "web-1");
     here.run("iptables", &["-S"]).expect("iptables reads its table");
+}
+
+#[test]
+fn a_last_rule_that_refuses_is_found_like_a_policy_that_drops() {
+    let mut world = World::new();
+    let node = world.node(1, TableGuard::Owned);
+    let instance = node.start("web-1", 2);
+    node.serve(&[&instance], &[]);
+    let dropped_by = || node.wait(node.network.verify()).expect("verified").programmed.dropped_by;
+
+    for refusing in ["reject", "counter drop", "log reject"] {
+        let hook = "type filter hook forward priority 0;";
+        node.run("nft", &[&format!("add table inet own; add chain inet own pass {{ {hook} }}")]).expect("a table");
+        node.run("nft", &["add rule inet own pass iifname eth9 drop"]).expect("a rule that asks for something");
+        assert_eq!(dropped_by(), [""; 0], "what is dropped is somebody else's");
+        node.run("nft", &[&format!("add rule inet own pass {refusing}")]).expect("a rule that asks for nothing");
+        assert!(dropped_by()[0].starts_with("chain pass of table inet own drops"), "{refusing}");
+        node.run("nft", &["delete table inet own"]).expect("gone");
+    }
+
+    node.run("iptables", &["-A", "FORWARD", "-j", "REJECT"]).expect("a last rule");
+    assert_eq!(dropped_by(), [""; 0], "rules of ours let it pass");
+    assert!(node.run("iptables", &["-S", "FORWARD"]).expect("listed").contains("-i wh-+"));
 }
 
 #[test]
@@ -117,6 +130,30 @@ fn switches_of_the_kernel_are_told_and_put_back() {
     node.wait(node.network.remove_all()).expect("removed");
     assert_eq!([FORWARD, LIBERAL].map(|path| read(&node, path)), ["0", "0"]);
     assert_eq!(node.wait(node.network.switched()), []);
+}
+
+/// A node between a machine outside and one behind it, which serves an instance of ours.
+struct Between {
+    node: Node,
+    outside: PathBuf,
+    _instance: Instance,
+    _server: Server,
+}
+
+impl Between {
+    fn new(world: &mut World) -> Self {
+        let outside = world.outsider();
+        let node = world.node(1, TableGuard::Owned);
+        let instance = node.start("web-1", 2);
+        let far = world.behind(&node, &outside);
+        node.serve(&[&instance], &[]);
+        Self { node, outside, _instance: instance, _server: Server::start(&far, "far") }
+    }
+
+    /// Whether a connection passes through the node within this time.
+    fn passes(&self, limit: Duration) -> bool {
+        inside(&self.outside, || TcpStream::connect_timeout(&FAR.into(), limit)).expect("enter").is_ok()
+    }
 }
 
 fn set(node: &Node, path: &str, value: &str) {

@@ -2,8 +2,7 @@
 
 use api_types::{
     counter::RequestId,
-    id::InstanceId,
-    relay::{RelayOutput, RelayPurpose},
+    relay::{RelayOutput, RelayRequest, RelayTarget},
 };
 
 /// A person's wish for a relay.
@@ -11,10 +10,8 @@ use api_types::{
 pub struct OpenRelay {
     /// Whose answer it will be.
     pub request: RequestId,
-    /// To which instance.
-    pub instance: InstanceId,
-    /// What for.
-    pub purpose: RelayPurpose,
+    /// To what, and what for.
+    pub wanted: RelayRequest,
 }
 
 /// What an agent says in a relay.
@@ -24,8 +21,8 @@ pub enum RelayFromAgent {
     Begun {
         /// Its request.
         request: RequestId,
-        /// Its instance.
-        instance: InstanceId,
+        /// Its other end.
+        target: RelayTarget,
     },
     /// What the person gets.
     Output(RelayOutput),

@@ -2,8 +2,8 @@
 
 use api_types::{
     counter::RequestId,
-    id::InstanceId,
-    relay::{RelayEnd, RelayInput, RelayOutput, RelayPurpose, TerminalSize},
+    id::{InstanceId, Name},
+    relay::{RelayEnd, RelayInput, RelayOutput, RelayPurpose, RelayRequest, RelayTarget, TerminalSize, VolumeSlot},
 };
 use prost::Message;
 use proto::{
@@ -26,9 +26,10 @@ fn every_purpose_survives_the_wire() {
         RelayPurpose::CopyFrom { path: "/etc".to_owned() },
         RelayPurpose::CopyTo { path: "/tmp/x".to_owned() },
     ];
-    let messages = purposes.map(open).into_iter().map(FromScheduler::OpenRelay);
+    let of_volume = [RelayPurpose::Backup {}, RelayPurpose::Restore {}].map(|purpose| open(volume(), purpose));
+    let messages = purposes.map(|purpose| open(instance(), purpose)).into_iter().chain(of_volume);
 
-    for message in messages.chain([FromScheduler::CloseRelay(RequestId(7))]) {
+    for message in messages.map(FromScheduler::OpenRelay).chain([FromScheduler::CloseRelay(RequestId(7))]) {
         let bytes = v1::FromScheduler::from(message.clone()).encode_to_vec();
         let wire = v1::FromScheduler::decode(bytes.as_slice()).expect("bytes of our own");
         assert_eq!(FromScheduler::try_from(wire), Ok(message));
@@ -39,7 +40,8 @@ fn every_purpose_survives_the_wire() {
 fn both_directions_survive_the_wire() {
     let end = RelayEnd { code: 127, reason: "command `x` was not found".to_owned() };
     let from_agent = [
-        RelayFromAgent::Begun { request: RequestId(7), instance: instance() },
+        RelayFromAgent::Begun { request: RequestId(7), target: instance() },
+        RelayFromAgent::Begun { request: RequestId(8), target: volume() },
         RelayFromAgent::Output(RelayOutput::Stdout(vec![0, 255])),
         RelayFromAgent::Output(RelayOutput::Stderr(vec![1; RELAY_CHUNK_BYTES])),
         RelayFromAgent::Output(RelayOutput::Ended(end)),
@@ -60,19 +62,26 @@ fn both_directions_survive_the_wire() {
 
 #[test]
 fn what_cannot_be_a_relay_is_refused() {
-    let nothing = v1::OpenRelay::from(open(RelayPurpose::CopyTo { path: "relative".to_owned() }));
+    let nothing = v1::OpenRelay::from(open(instance(), RelayPurpose::CopyTo { path: "relative".to_owned() }));
     let error = OpenRelay::try_from(nothing).expect_err("a relative path leads nowhere");
     assert_eq!(error.path, "purpose");
+    let of_none = v1::OpenRelay { target: None, ..open(instance(), RelayPurpose::Attach {}).into() };
+    assert_eq!(OpenRelay::try_from(of_none).expect_err("nobody is meant").path, "target");
 
     let large = RelayFromAgent::Output(RelayOutput::Stdout(vec![0; RELAY_CHUNK_BYTES + 1]));
     let error = RelayFromAgent::try_from(v1::RelayFromAgent::from(large)).expect_err("more than one message may hold");
     assert_eq!(error.path, "stdout");
 }
 
-fn open(purpose: RelayPurpose) -> OpenRelay {
-    OpenRelay { request: RequestId(7), instance: instance(), purpose }
+fn open(target: RelayTarget, purpose: RelayPurpose) -> OpenRelay {
+    OpenRelay { request: RequestId(7), wanted: RelayRequest { target, purpose } }
 }
 
-fn instance() -> InstanceId {
-    InstanceId::new("web-1").expect("a name")
+fn instance() -> RelayTarget {
+    RelayTarget::Instance(InstanceId::new("web-1").expect("a name"))
+}
+
+fn volume() -> RelayTarget {
+    let (workload, volume) = ("shop/db".parse().expect("a name"), Name::new("data").expect("a name"));
+    RelayTarget::Volume(VolumeSlot { workload, volume, slot: 3 })
 }

@@ -10,7 +10,7 @@ use api_types::{
     id::{InstanceId, Name, NodeId, WorkloadId},
     join::{JoinReply, JoinRequest, NodeTokenRequest},
     node::Availability,
-    relay::{RelayInput, RelayOutput, RelayRequest},
+    relay::{RelayInput, RelayOutput, RelayPurpose, RelayRequest, RelayTarget},
     site::{Across, Reach},
     time::Timestamp,
     view::{
@@ -355,12 +355,20 @@ impl ControlPlane for Port {
         request: RelayRequest,
         input: BoxStream<RelayInput>,
     ) -> Result<BoxStream<RelayOutput>, Problem> {
-        let placed = self.placed(Target::Instance(request.instance.clone())).await?;
-        let (instance, node) = placed.first().ok_or_else(|| problem::internal("the instance has no node"))?;
-        let (purpose, detail) = (request.purpose.word(), request.purpose.detail());
+        let node = match &request.target {
+            RelayTarget::Instance(instance) => {
+                let placed = self.placed(Target::Instance(instance.clone())).await?;
+                placed.into_iter().next().ok_or_else(|| problem::internal("the instance has no node"))?.1
+            }
+            RelayTarget::Volume(volume) => {
+                let (views, volume) = (self.look(|scheduler| Ok(scheduler.volume_views())).await?, volume.clone());
+                places::home(views, &volume, matches!(request.purpose, RelayPurpose::Restore {}))?
+            }
+        };
+        let (target, purpose, detail) = (&request.target, request.purpose.word(), request.purpose.detail());
         // Who, where, what: before it happens, whatever comes of it. Quoted, as a command may hold anything.
-        tracing::info!(token = subject.token, %node, %instance, purpose, detail = ?detail, "reached into an instance");
-        self.0.relays.open(node, request, input)
+        tracing::info!(token = subject.token, %node, %target, purpose, detail = ?detail, "reached into a node");
+        self.0.relays.open(&node, request, input)
     }
 
     async fn load_image(&self, archive: BoxStream<Bytes>) -> Result<BoxStream<ImageOutcome>, Problem> {

@@ -1,12 +1,14 @@
-//! Files of a running container as a tar archive, either way; it needs no program in the container.
+//! Files of a running container, or a volume, as a tar archive, either way; it needs no program in the container.
 //!
 //! All paths are resolved in the container's own view of files: through its mounts, with its root as the end of all links and
 //! of all `..`. Below the path that a person names, no link is followed at all.
 
 mod pack;
 mod unpack;
+mod volume;
 
 use std::{
+    ffi::OsStr,
     io::{self, Read, Write},
     os::fd::OwnedFd,
     path::Path,
@@ -26,11 +28,11 @@ use crate::{Containerd, error::CopyError, exec::Running, user::User};
 /// The size of a piece of an archive, in bytes.
 const PIECE_BYTES: usize = 32 << 10;
 
-/// The files of a running container.
+/// The files of a running container, or of a volume.
 struct Files {
     root: OwnedFd,
-    /// Who its process is: the owner of what is put there.
-    owner: User,
+    /// Who owns what is put there: the container's process; `None` = whom the archive says.
+    owner: Option<User>,
 }
 
 /// Writes pieces to a channel, and waits while it is full.
@@ -44,6 +46,14 @@ struct Receiving {
     pieces: mpsc::Receiver<Vec<u8>>,
     piece: Vec<u8>,
     read: usize,
+    /// Whether nothing comes any more.
+    is_over: bool,
+}
+
+impl Receiving {
+    fn new(pieces: mpsc::Receiver<Vec<u8>>) -> Self {
+        Self { pieces, piece: Vec::new(), read: 0, is_over: false }
+    }
 }
 
 impl Containerd {
@@ -60,7 +70,10 @@ impl Containerd {
     ) -> Result<(), CopyError> {
         let (files, path) = (self.files(instance).await?, path.to_owned());
         let sending = Sending { pieces, held: Vec::with_capacity(PIECE_BYTES) };
-        let packed = spawn_blocking(move || pack::pack(&files, Path::new(&path), sending));
+        let packed = spawn_blocking(move || {
+            let path = Path::new(&path);
+            pack::pack(&files, path, path.file_name().unwrap_or(OsStr::new("root")), sending)
+        });
         packed.await.expect("packing does not panic")
     }
 
@@ -77,7 +90,7 @@ impl Containerd {
         pieces: mpsc::Receiver<Vec<u8>>,
     ) -> Result<(), CopyError> {
         let (files, path) = (self.files(instance).await?, path.to_owned());
-        let receiving = Receiving { pieces, piece: Vec::new(), read: 0 };
+        let receiving = Receiving::new(pieces);
         let unpacked = spawn_blocking(move || unpack::unpack(&files, Path::new(&path), receiving));
         unpacked.await.expect("unpacking does not panic")
     }
@@ -97,7 +110,7 @@ impl Containerd {
             let number = spec["process"]["user"][name].as_u64().unwrap_or_default();
             u32::try_from(number).unwrap_or_default()
         };
-        Ok(Files { root, owner: User { uid: number("uid"), gid: number("gid"), groups: Vec::new() } })
+        Ok(Files { root, owner: Some(User { uid: number("uid"), gid: number("gid"), groups: Vec::new() }) })
     }
 }
 
@@ -142,7 +155,10 @@ impl Write for Sending {
 impl Read for Receiving {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         while self.read == self.piece.len() {
-            let Some(piece) = self.pieces.blocking_recv() else { return Ok(0) };
+            let Some(piece) = self.pieces.blocking_recv() else {
+                self.is_over = true;
+                return Ok(0);
+            };
             (self.piece, self.read) = (piece, 0);
         }
         let taken = into.len().min(self.piece.len() - self.read);

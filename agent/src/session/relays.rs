@@ -13,7 +13,8 @@ use std::{collections::BTreeMap, sync::Arc};
 use agent_containerd::{Containerd, ExecError};
 use api_types::{
     counter::RequestId,
-    relay::{NOT_EXECUTABLE, NOT_FOUND, RelayEnd, RelayInput, RelayOutput, RelayPurpose},
+    id::InstanceId,
+    relay::{NOT_EXECUTABLE, NOT_FOUND, RelayEnd, RelayInput, RelayOutput, RelayPurpose, RelayRequest, RelayTarget},
 };
 use proto::{
     limits::{RELAY_CHUNK_BYTES, RELAYS_PER_NODE_MAX},
@@ -61,7 +62,7 @@ impl Relays {
         self.open.retain(|_, relay| !relay.is_finished());
         // One that just ended may still hold its permit; the scheduler counts as well, and tells who is refused.
         let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() else {
-            tracing::warn!(instance = %wanted.instance, "too many open relays: one is refused");
+            tracing::warn!(target = %wanted.wanted.target, "too many open relays: one is refused");
             return;
         };
         let request = wanted.request;
@@ -89,33 +90,44 @@ impl Drop for Relays {
     }
 }
 
-async fn serve(mut dispatcher: Dispatcher, containerd: &Containerd, wanted: OpenRelay) -> Result<(), Gone> {
-    let OpenRelay { request, instance, purpose } = wanted;
+async fn serve(mut dispatcher: Dispatcher, containerd: &Containerd, open: OpenRelay) -> Result<(), Gone> {
+    let OpenRelay { request, wanted: RelayRequest { target, purpose } } = open;
     let (sender, messages) = mpsc::channel(PIECES_MAX);
-    let begun = RelayFromAgent::Begun { request, instance: instance.clone() };
+    let begun = RelayFromAgent::Begun { request, target: target.clone() };
     sender.send(begun.into()).await.map_err(|_| Gone)?;
     let called = dispatcher.relay(ReceiverStream::new(messages)).await;
     let called = called.inspect_err(|status| tracing::debug!(%status, "a relay was not taken"));
     let (mut inputs, outputs) = (Inputs(called.map_err(|_| Gone)?.into_inner()), Outputs(sender));
-    let end = match purpose {
-        RelayPurpose::Exec { command, stdin, terminal } => {
-            let request = agent_containerd::ExecRequest { instance: &instance, command: &command, stdin, terminal };
-            exec::serve(containerd, &request, &mut inputs, &outputs).await?
-        }
-        RelayPurpose::Attach {} => attach::serve(containerd, &instance, &mut inputs, &outputs).await?,
-        RelayPurpose::PortForward { port } => {
-            forward::serve(containerd, &instance, port, &mut inputs, &outputs).await?
-        }
-        RelayPurpose::CopyFrom { path } => {
-            copy::from_instance(containerd, &instance, &path, &mut inputs, &outputs).await?
-        }
-        RelayPurpose::CopyTo { path } => copy::to_instance(containerd, &instance, &path, &mut inputs, &outputs).await?,
+    let end = match &target {
+        RelayTarget::Instance(instance) => reach_into(containerd, instance, purpose, (&mut inputs, &outputs)).await?,
+        RelayTarget::Volume(volume) => copy::volume(containerd, volume, &purpose, (&mut inputs, &outputs)).await?,
     };
     outputs.send(RelayOutput::Ended(end)).await?;
     drop(outputs);
     // Whoever lets go of the call before the scheduler does takes back what is still on its way.
     while inputs.next().await.is_ok() {}
     Ok(())
+}
+
+async fn reach_into(
+    containerd: &Containerd,
+    instance: &InstanceId,
+    purpose: RelayPurpose,
+    (inputs, outputs): (&mut Inputs, &Outputs),
+) -> Result<RelayEnd, Gone> {
+    match purpose {
+        RelayPurpose::Exec { command, stdin, terminal } => {
+            let request = agent_containerd::ExecRequest { instance, command: &command, stdin, terminal };
+            exec::serve(containerd, &request, inputs, outputs).await
+        }
+        RelayPurpose::Attach {} => attach::serve(containerd, instance, inputs, outputs).await,
+        RelayPurpose::PortForward { port } => forward::serve(containerd, instance, port, inputs, outputs).await,
+        RelayPurpose::CopyFrom { path } => {
+            copy::out(|pieces| containerd.copy_from(instance, &path, pieces), inputs, outputs).await
+        }
+        RelayPurpose::CopyTo { path } => copy::into(|pieces| containerd.copy_to(instance, &path, pieces), inputs).await,
+        RelayPurpose::Backup {} | RelayPurpose::Restore {} => Ok(failed("an instance is no volume")),
+    }
 }
 
 impl Inputs {

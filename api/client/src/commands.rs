@@ -27,7 +27,7 @@ pub(crate) mod volume;
 pub(crate) mod what_if;
 pub(crate) mod why;
 
-use std::str::FromStr;
+use std::{io, path::Path, str::FromStr};
 
 use api_client::{Client, context::Overrides};
 use api_types::error::ValidationError;
@@ -60,6 +60,11 @@ impl Session<'_> {
             false => Err(Failure::Other("nothing was changed".to_owned())),
         }
     }
+}
+
+/// A file that cannot be used.
+pub(crate) fn cannot(path: &Path, error: &io::Error) -> Failure {
+    Failure::Other(format!("{}: {error}", path.display()))
 }
 
 /// Reads a name for clap.

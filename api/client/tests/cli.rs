@@ -260,6 +260,13 @@ async fn sites_rebalancing_and_volumes() {
         "volume forget prod/db data --slot 1",
         "volume forget prod/db data --slot 1 --yes",
         "volume forget prod/db logs --yes",
+        "volume backup prod/db data db.tar",
+        "volume backup prod/db data --slot 1 db.tar",
+        "volume backup prod/db data nowhere/db.tar",
+        "volume restore prod/db data db.tar",
+        "volume restore prod/db data db.tar --yes",
+        "volume restore prod/db data --slot 1 db.tar --yes",
+        "volume restore prod/db data nothing.tar --yes",
         "help rebalance",
         "site resume --help",
     ];
@@ -508,7 +515,7 @@ async fn instances_are_reached_into() {
     site.golden("relay.txt", &commands).await;
     assert_eq!(fs::read_to_string(site.directory.join("motd")).unwrap(), "hello\n");
     let calls = site.fake.state.lock().unwrap().calls.clone();
-    assert!(calls.contains(&"admin exec web-0a exit 3".to_owned()), "{calls:?}");
+    assert!(calls.contains(&"admin exec `web-0a` exit 3".to_owned()), "{calls:?}");
 }
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! The route that connects a person with an instance: frames both ways, each direction a stream of its own.
+//! The route that connects a person with an instance or a volume: frames both ways, each direction a stream of its own.
 
 use std::time::Duration;
 
@@ -49,7 +49,7 @@ pub(crate) async fn relay<C: ControlPlane>(
         return Err(Refused(bad_request("the first frame must say what is wanted")));
     };
     let wanted: RelayRequest = parsed(&bytes)?;
-    wanted.purpose.check().map_err(|error| invalid(error.to_string(), ""))?;
+    wanted.check().map_err(|error| invalid(error.to_string(), ""))?;
     let output = plane.relay(subject, wanted, sent.into_inputs()).await?;
     let frames = output.map(|output| Ok::<_, std::convert::Infallible>(encoded(output)));
     Ok(([(header::CONTENT_TYPE, FRAMES)], Body::from_stream(frames)).into_response())

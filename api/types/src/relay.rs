@@ -1,10 +1,16 @@
-//! A relay: two streams of bytes between a person and an instance, by way of the scheduler and the agent's own connection.
+//! A relay: two streams of bytes between a person and an instance or a volume, by way of the scheduler and the agent's own
+//! connection.
 
 pub mod frame;
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
-use crate::{error::ValidationError, id::InstanceId};
+use crate::{
+    error::ValidationError,
+    id::{InstanceId, Name, WorkloadId},
+};
 
 /// The most words of a command.
 pub const COMMAND_WORDS_MAX: usize = 1024;
@@ -17,14 +23,36 @@ pub const NOT_EXECUTABLE: i32 = 126;
 /// The exit code of a command that was not found, as shells have it.
 pub const NOT_FOUND: i32 = 127;
 
-/// Which relay a person wants, and to which instance.
+/// Which relay a person wants, and to what.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RelayRequest {
-    /// The instance.
-    pub instance: InstanceId,
+    /// The other end.
+    pub target: RelayTarget,
     /// What for.
     pub purpose: RelayPurpose,
+}
+
+/// The other end of a relay.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RelayTarget {
+    /// A running instance.
+    Instance(InstanceId),
+    /// Data that stays on its node, whether an instance uses it or not.
+    Volume(VolumeSlot),
+}
+
+/// One volume of one slot of a workload.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct VolumeSlot {
+    /// Whose it is; the workload may be deleted since.
+    pub workload: WorkloadId,
+    /// The volume's name in it.
+    pub volume: Name,
+    /// The slot.
+    pub slot: u32,
 }
 
 /// What a relay is for.
@@ -57,6 +85,43 @@ pub enum RelayPurpose {
         /// Absolute. An existing directory takes the archive's root under its own name; else the root gets this path.
         path: String,
     },
+    /// To get all that is in a volume as a tar archive with one root, named as the volume. Owners are numbers.
+    Backup {},
+    /// To put an archive's root in the place of a volume that nothing uses: whole, with its owners, or not at all.
+    Restore {},
+}
+
+impl RelayRequest {
+    /// Whether it can be had at all.
+    ///
+    /// # Errors
+    /// When a command is empty or too long, a path is not absolute, or the purpose is none for such a target.
+    pub fn check(&self) -> Result<(), ValidationError> {
+        self.purpose.check()?;
+        let of_volume = matches!(self.purpose, RelayPurpose::Backup {} | RelayPurpose::Restore {});
+        match (&self.target, of_volume) {
+            (RelayTarget::Instance(_), false) | (RelayTarget::Volume(_), true) => Ok(()),
+            (target, _) => Err(ValidationError::new(
+                "purpose",
+                format!("{} is nothing that {target} can be asked", self.purpose.word()),
+            )),
+        }
+    }
+}
+
+impl fmt::Display for RelayTarget {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Instance(instance) => write!(formatter, "`{instance}`"),
+            Self::Volume(volume) => volume.fmt(formatter),
+        }
+    }
+}
+
+impl fmt::Display for VolumeSlot {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "volume `{}` of slot {} of `{}`", self.volume, self.slot, self.workload)
+    }
 }
 
 /// Columns and rows of a terminal.
@@ -112,6 +177,8 @@ impl RelayPurpose {
             Self::PortForward { .. } => "port-forward",
             Self::CopyFrom { .. } => "copy-from",
             Self::CopyTo { .. } => "copy-to",
+            Self::Backup {} => "backup",
+            Self::Restore {} => "restore",
         }
     }
 
@@ -120,22 +187,18 @@ impl RelayPurpose {
     pub fn detail(&self) -> String {
         match self {
             Self::Exec { command, .. } => command.join(" "),
-            Self::Attach {} => String::new(),
+            Self::Attach {} | Self::Backup {} | Self::Restore {} => String::new(),
             Self::PortForward { port } => port.to_string(),
             Self::CopyFrom { path } | Self::CopyTo { path } => path.clone(),
         }
     }
 
-    /// Whether it can be had at all.
-    ///
-    /// # Errors
-    /// When a command is empty or too long, or a path is not absolute.
-    pub fn check(&self) -> Result<(), ValidationError> {
+    fn check(&self) -> Result<(), ValidationError> {
         match self {
             Self::Exec { command, .. } => check_command(command),
             Self::CopyFrom { path } | Self::CopyTo { path } => check_path(path),
             Self::PortForward { port: 0 } => Err(ValidationError::new("port", "0 is not a port")),
-            Self::PortForward { .. } | Self::Attach {} => Ok(()),
+            Self::PortForward { .. } | Self::Attach {} | Self::Backup {} | Self::Restore {} => Ok(()),
         }
     }
 }
@@ -189,5 +252,18 @@ mod tests {
         }
         assert!(RelayPurpose::CopyFrom { path: "/".to_owned() }.check().is_ok());
         assert!(RelayPurpose::PortForward { port: 0 }.check().is_err());
+    }
+
+    #[test]
+    fn what_is_asked_of_a_volume_is_not_asked_of_an_instance() {
+        let instance = RelayTarget::Instance(InstanceId::new("web-1").expect("a name"));
+        let workload = "web".parse().expect("a name");
+        let volume = RelayTarget::Volume(VolumeSlot { workload, volume: Name::new("data").expect("a name"), slot: 0 });
+        let check = |target: &RelayTarget, purpose| RelayRequest { target: target.clone(), purpose }.check();
+
+        assert!(check(&instance, RelayPurpose::Attach {}).is_ok() && check(&volume, RelayPurpose::Backup {}).is_ok());
+        assert!(check(&volume, RelayPurpose::Attach {}).is_err());
+        let error = check(&instance, RelayPurpose::Restore {}).expect_err("an instance is no volume");
+        assert_eq!(error.to_string(), "purpose: restore is nothing that `web-1` can be asked");
     }
 }

@@ -2,9 +2,12 @@
 
 use api_types::{
     counter::RequestId,
-    relay::{RelayEnd, RelayInput, RelayOutput, RelayPurpose, TerminalSize},
+    relay::{RelayEnd, RelayInput, RelayOutput, RelayPurpose, RelayRequest, RelayTarget, TerminalSize, VolumeSlot},
 };
-use v1::{open_relay::Purpose, relay_from_agent::Message as AgentMessage, relay_to_agent::Message as SchedulerMessage};
+use v1::{
+    open_relay::Purpose, relay_from_agent::Message as AgentMessage, relay_target::Target,
+    relay_to_agent::Message as SchedulerMessage,
+};
 
 use super::{bounded, parsed, port, shortened};
 use crate::{
@@ -16,7 +19,8 @@ use crate::{
 
 impl From<OpenRelay> for v1::OpenRelay {
     fn from(open: OpenRelay) -> Self {
-        let purpose = match open.purpose {
+        let RelayRequest { target, purpose } = open.wanted;
+        let purpose = match purpose {
             RelayPurpose::Exec { command, stdin, terminal } => {
                 Purpose::Exec(v1::RelayExec { command, stdin, terminal: terminal.map(Into::into) })
             }
@@ -24,8 +28,10 @@ impl From<OpenRelay> for v1::OpenRelay {
             RelayPurpose::PortForward { port } => Purpose::PortForward(port.into()),
             RelayPurpose::CopyFrom { path } => Purpose::CopyFrom(path),
             RelayPurpose::CopyTo { path } => Purpose::CopyTo(path),
+            RelayPurpose::Backup {} => Purpose::Backup(v1::RelayBackup {}),
+            RelayPurpose::Restore {} => Purpose::Restore(v1::RelayRestore {}),
         };
-        Self { request: open.request.0, instance: open.instance.to_string(), purpose: Some(purpose) }
+        Self { request: open.request.0, target: Some(target.into()), purpose: Some(purpose) }
     }
 }
 
@@ -43,10 +49,36 @@ impl TryFrom<v1::OpenRelay> for OpenRelay {
             Purpose::PortForward(number) => RelayPurpose::PortForward { port: port("port_forward", number)? },
             Purpose::CopyFrom(path) => RelayPurpose::CopyFrom { path },
             Purpose::CopyTo(path) => RelayPurpose::CopyTo { path },
+            Purpose::Backup(_) => RelayPurpose::Backup {},
+            Purpose::Restore(_) => RelayPurpose::Restore {},
         };
-        purpose.check().map_err(|error| ConvertError::new("purpose", error))?;
-        Ok(Self { request: RequestId(wire.request), instance: parsed("instance", &wire.instance)?, purpose })
+        let wanted = RelayRequest { target: target(wire.target)?, purpose };
+        wanted.check().map_err(|error| ConvertError::new("purpose", error))?;
+        Ok(Self { request: RequestId(wire.request), wanted })
     }
+}
+
+impl From<RelayTarget> for v1::RelayTarget {
+    fn from(target: RelayTarget) -> Self {
+        let target = match target {
+            RelayTarget::Instance(instance) => Target::Instance(instance.to_string()),
+            RelayTarget::Volume(VolumeSlot { workload, volume, slot }) => {
+                Target::Volume(v1::RelayVolume { workload: workload.to_string(), volume: volume.to_string(), slot })
+            }
+        };
+        Self { target: Some(target) }
+    }
+}
+
+fn target(wire: Option<v1::RelayTarget>) -> Result<RelayTarget, ConvertError> {
+    Ok(match wire.and_then(|wire| wire.target).ok_or_else(|| ConvertError::missing("target"))? {
+        Target::Instance(instance) => RelayTarget::Instance(parsed("target.instance", &instance)?),
+        Target::Volume(v1::RelayVolume { workload, volume, slot }) => RelayTarget::Volume(VolumeSlot {
+            workload: parsed("target.volume.workload", &workload)?,
+            volume: parsed("target.volume.volume", &volume)?,
+            slot,
+        }),
+    })
 }
 
 impl From<TerminalSize> for v1::TerminalSize {
@@ -69,8 +101,8 @@ impl TryFrom<v1::TerminalSize> for TerminalSize {
 impl From<RelayFromAgent> for v1::RelayFromAgent {
     fn from(message: RelayFromAgent) -> Self {
         let message = match message {
-            RelayFromAgent::Begun { request, instance } => {
-                AgentMessage::Begun(v1::RelayBegun { request: request.0, instance: instance.to_string() })
+            RelayFromAgent::Begun { request, target } => {
+                AgentMessage::Begun(v1::RelayBegun { request: request.0, target: Some(target.into()) })
             }
             RelayFromAgent::Output(RelayOutput::Stdout(bytes)) => AgentMessage::Stdout(bytes),
             RelayFromAgent::Output(RelayOutput::Stderr(bytes)) => AgentMessage::Stderr(bytes),
@@ -88,8 +120,8 @@ impl TryFrom<v1::RelayFromAgent> for RelayFromAgent {
     fn try_from(wire: v1::RelayFromAgent) -> Result<Self, Self::Error> {
         let output = match wire.message.ok_or_else(|| ConvertError::missing("message"))? {
             AgentMessage::Begun(begun) => {
-                let instance = parsed("begun.instance", &begun.instance)?;
-                return Ok(Self::Begun { request: RequestId(begun.request), instance });
+                let target = target(begun.target).map_err(|error| error.within("begun"))?;
+                return Ok(Self::Begun { request: RequestId(begun.request), target });
             }
             AgentMessage::Stdout(bytes) => RelayOutput::Stdout(chunk("stdout", bytes)?),
             AgentMessage::Stderr(bytes) => RelayOutput::Stderr(chunk("stderr", bytes)?),

@@ -1,10 +1,11 @@
-//! What a person means by an instance, a node, a service or an address.
+//! What a person means by an instance, a node, a service, a volume or an address.
 
 use std::net::Ipv4Addr;
 
 use api_types::{
     id::{InstanceId, NodeId, WorkloadId},
-    view::{Problem, TraceRequest},
+    relay::VolumeSlot,
+    view::{Problem, TraceRequest, VolumeView},
 };
 use proto::network::TraceQuestion;
 use scheduler_core::Scheduler;
@@ -33,6 +34,25 @@ pub(super) fn question(scheduler: &Scheduler, request: &TraceRequest) -> Result<
         protocol: request.protocol,
     };
     Ok((node, question))
+}
+
+/// Where the data of a volume is; who wants to change it whole is refused while an instance uses it.
+pub(super) fn home(views: Vec<VolumeView>, wanted: &VolumeSlot, alone: bool) -> Result<NodeId, Problem> {
+    let is_wanted = |view: &VolumeView| {
+        view.workload == wanted.workload && view.volume == wanted.volume && view.slot == wanted.slot
+    };
+    let Some(view) = views.into_iter().find(is_wanted) else {
+        let hint = "`wherry get volumes` shows all that have data; one has a node from its instance's first start on";
+        return Err(problem::problem(404, "not_found", &format!("{wanted} is not known"), hint));
+    };
+    match view.instance {
+        Some(instance) if alone => {
+            let hint =
+                format!("end it first: `wherry scale {} 0`, or delete the workload; its data stays", wanted.workload);
+            Err(problem::problem(409, "conflict", &format!("{wanted} is used by `{instance}`"), &hint))
+        }
+        Some(_) | None => Ok(view.node),
+    }
 }
 
 fn find(scheduler: &Scheduler, text: &str, services: bool) -> Result<Place, Problem> {

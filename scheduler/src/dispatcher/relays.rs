@@ -1,4 +1,4 @@
-//! Relays: who wants to reach into which instance, and the two streams between that person and the agent.
+//! Relays: who wants to reach into which instance or volume, and the two streams between that person and the agent.
 //!
 //! Nothing is held here but a few pieces of each direction. Who does not read makes the other end wait: a full channel stops
 //! the reading of the agent's stream, whose window then fills, and so on down to the command.
@@ -16,8 +16,8 @@ use std::{
 use api_server::control_plane::BoxStream;
 use api_types::{
     counter::RequestId,
-    id::{InstanceId, NodeId},
-    relay::{RelayInput, RelayOutput, RelayRequest},
+    id::NodeId,
+    relay::{RelayInput, RelayOutput, RelayRequest, RelayTarget},
     view::Problem,
 };
 use futures_util::{Stream, StreamExt};
@@ -54,7 +54,7 @@ pub(crate) struct Relays {
 
 struct Relay {
     node: NodeId,
-    instance: InstanceId,
+    target: RelayTarget,
     /// The person's ends, until the agent begins.
     waiting: Option<Ends>,
 }
@@ -80,10 +80,10 @@ impl Relays {
     pub(crate) fn open(
         self: &Arc<Self>,
         node: &NodeId,
-        request: RelayRequest,
+        wanted: RelayRequest,
         input: BoxStream<RelayInput>,
     ) -> Result<BoxStream<RelayOutput>, Problem> {
-        let RelayRequest { instance, purpose } = request;
+        let target = wanted.target.clone();
         let id = RequestId(self.last_request.fetch_add(1, Ordering::Relaxed) + 1);
         let (outputs, receiver) = mpsc::channel(OUTPUTS_WAITING_MAX);
         {
@@ -94,14 +94,11 @@ impl Relays {
                 return Err(problem::unavailable(&title, "end some of them and try again"));
             }
             let waiting = Some(Ends { input, outputs });
-            open.insert(id, Relay { node: node.clone(), instance: instance.clone(), waiting });
+            open.insert(id, Relay { node: node.clone(), target: target.clone(), waiting });
         }
         let guard = Guard { relays: Arc::clone(self), id };
-        if !self
-            .registry
-            .wish(node, FromScheduler::OpenRelay(OpenRelay { request: id, instance: instance.clone(), purpose }))
-        {
-            return Err(not_connected(&instance, node));
+        if !self.registry.wish(node, FromScheduler::OpenRelay(OpenRelay { request: id, wanted })) {
+            return Err(not_connected(&target, node));
         }
         tokio::spawn(Arc::clone(self).expire(id));
         Ok(Box::pin(ReceiverStream::new(receiver).map(move |output| {
@@ -118,10 +115,10 @@ impl Relays {
         mut incoming: Streaming<v1::RelayFromAgent>,
     ) -> Result<ToAgent, Status> {
         let first = incoming.message().await?.ok_or_else(|| Status::invalid_argument("nothing came"))?;
-        let RelayFromAgent::Begun { request, instance } = read(first)? else {
+        let RelayFromAgent::Begun { request, target } = read(first)? else {
             return Err(Status::invalid_argument("the first message must say which relay begins"));
         };
-        let Ends { input, outputs } = self.begin(node, request, &instance)?;
+        let Ends { input, outputs } = self.begin(node, request, &target)?;
         let ended = CancellationToken::new();
         let to_agent = input.map(|input| match input {
             Ok(input) => Ok(input.into()),
@@ -131,7 +128,7 @@ impl Relays {
         let relays = Arc::clone(self);
         tokio::spawn(async move {
             let _drop = over.drop_guard();
-            forward(incoming, &outputs, (&instance, relays.node_of(request))).await;
+            forward(incoming, &outputs, (&target, relays.node_of(request))).await;
             relays.lock().remove(&request);
         });
         // A person may have no more to send while the command still writes: the call ends when that does.
@@ -140,9 +137,9 @@ impl Relays {
     }
 
     /// Finds the person's ends; only the node that was asked may answer, only for what it was asked, once.
-    fn begin(&self, node: &NodeId, request: RequestId, instance: &InstanceId) -> Result<Ends, Status> {
+    fn begin(&self, node: &NodeId, request: RequestId, target: &RelayTarget) -> Result<Ends, Status> {
         let mut open = self.lock();
-        let asked = open.get_mut(&request).filter(|relay| relay.node == *node && relay.instance == *instance);
+        let asked = open.get_mut(&request).filter(|relay| relay.node == *node && relay.target == *target);
         let waiting = asked.and_then(|relay| relay.waiting.take());
         waiting.ok_or_else(|| Status::not_found("nobody asked for this relay, or not any more"))
     }
@@ -158,8 +155,8 @@ impl Relays {
             let mut open = self.lock();
             open.get(&id).is_some_and(|relay| relay.waiting.is_some()).then(|| open.remove(&id)).flatten()
         };
-        if let Some(Relay { node, instance, waiting: Some(ends) }) = silent {
-            let title = format!("node `{node}` did not answer for `{instance}` in time");
+        if let Some(Relay { node, target, waiting: Some(ends) }) = silent {
+            let title = format!("node `{node}` did not answer for {target} in time");
             // The person may be gone.
             ends.outputs.send(Err(problem::unavailable(&title, "try again"))).await.ok();
         }
@@ -182,7 +179,7 @@ impl Drop for Guard {
 async fn forward(
     mut incoming: Streaming<v1::RelayFromAgent>,
     outputs: &Outputs,
-    (instance, node): (&InstanceId, Option<NodeId>),
+    (target, node): (&RelayTarget, Option<NodeId>),
 ) {
     loop {
         // Both arms are cancel-safe: a message that was not taken stays in the stream.
@@ -198,7 +195,7 @@ async fn forward(
             }
             Ok(None) | Err(_) => {
                 let node = node.map_or_else(String::new, |node| format!(" `{node}`"));
-                let title = format!("the connection to `{instance}` on node{node} broke");
+                let title = format!("the connection to {target} on node{node} broke");
                 let hint = "what ran there for you is ended; `wherry get nodes` shows whether the node is there";
                 outputs.send(Err(problem::unavailable(&title, hint))).await.ok();
                 return;
@@ -215,7 +212,7 @@ fn read(message: v1::RelayFromAgent) -> Result<RelayFromAgent, Status> {
     RelayFromAgent::try_from(message).map_err(|error| Status::invalid_argument(error.to_string()))
 }
 
-fn not_connected(instance: &InstanceId, node: &NodeId) -> Problem {
-    let title = format!("node `{node}`, where `{instance}` is, is not connected");
-    problem::unavailable(&title, "`wherry get nodes` shows since when; the instance may run on there")
+fn not_connected(target: &RelayTarget, node: &NodeId) -> Problem {
+    let title = format!("node `{node}`, where {target} is, is not connected");
+    problem::unavailable(&title, "`wherry get nodes` shows since when; what runs there may run on")
 }

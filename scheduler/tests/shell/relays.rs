@@ -4,7 +4,7 @@ use api_types::{
     counter::RequestId,
     id::InstanceId,
     relay::{
-        RelayEnd, RelayInput, RelayOutput, RelayPurpose, RelayRequest,
+        RelayEnd, RelayInput, RelayOutput, RelayPurpose, RelayRequest, RelayTarget,
         frame::{Frame, Frames, Kind},
     },
 };
@@ -40,7 +40,7 @@ async fn what_a_person_sends_reaches_the_agent_and_its_answer_comes_back() {
         outputs.send(RelayFromAgent::Output(output).into()).await.expect("open");
     }
 
-    assert_eq!(open.purpose.word(), "exec");
+    assert_eq!(open.wanted.purpose.word(), "exec");
     assert_eq!(seen, [Some(RelayInput::Data(b"hello".to_vec())), Some(RelayInput::End)]);
     let mut frames = Frames::default();
     assert_eq!(next(&mut answer, &mut frames).await, Some((Kind::Stdout, b"out".to_vec())));
@@ -83,7 +83,8 @@ async fn nobody_may_answer_what_was_not_asked_for() {
     let (_answer, open) = tokio::join!(asked, opened(&mut agent));
 
     let unknown = OpenRelay { request: RequestId(open.request.0 + 1), ..open.clone() };
-    let other = OpenRelay { instance: InstanceId::new("other-1").expect("a name"), ..open.clone() };
+    let wanted = RelayRequest { target: named("other-1"), ..open.wanted.clone() };
+    let other = OpenRelay { wanted, ..open.clone() };
     for wrong in [unknown, other] {
         let refused = begin(&agent, &wrong).await.map(drop);
         assert_eq!(refused, Err(Code::NotFound));
@@ -100,7 +101,7 @@ async fn who_may_not_and_what_cannot_be_is_refused_before_a_node_hears_of_it() {
     let cluster = Cluster::start("refused").await;
     let (_agent, instance) = with_instance(&cluster).await;
     let frame = |purpose| {
-        let request = RelayRequest { instance: instance.clone(), purpose };
+        let request = RelayRequest { target: RelayTarget::Instance(instance.clone()), purpose };
         text(&Frame::encoded(Kind::Request, &serde_json::to_vec(&request).expect("JSON")))
     };
 
@@ -108,8 +109,7 @@ async fn who_may_not_and_what_cannot_be_is_refused_before_a_node_hears_of_it() {
     for (body, status) in [(relative, 422), ("{}".to_owned(), 400), (String::new(), 400)] {
         assert_eq!(cluster.ask(Method::POST, "/v1/relay", body).await.status, status);
     }
-    let nobody =
-        RelayRequest { instance: InstanceId::new("nobody").expect("a name"), purpose: RelayPurpose::Attach {} };
+    let nobody = RelayRequest { target: named("nobody"), purpose: RelayPurpose::Attach {} };
     let nobody = text(&Frame::encoded(Kind::Request, &serde_json::to_vec(&nobody).expect("JSON")));
     assert_eq!(cluster.ask(Method::POST, "/v1/relay", nobody).await.status, 404);
 }
@@ -126,10 +126,14 @@ async fn a_node_that_is_away_is_a_problem_at_once() {
         .await;
 }
 
+fn named(instance: &str) -> RelayTarget {
+    RelayTarget::Instance(InstanceId::new(instance).expect("a name"))
+}
+
 /// The body of somebody who sends everything at once: a command, its input, the end of it.
 fn body(instance: &InstanceId, data: &[&str]) -> String {
     let purpose = RelayPurpose::Exec { command: vec!["cat".to_owned()], stdin: true, terminal: None };
-    let request = RelayRequest { instance: instance.clone(), purpose };
+    let request = RelayRequest { target: RelayTarget::Instance(instance.clone()), purpose };
     let mut body = Frame::encoded(Kind::Request, &serde_json::to_vec(&request).expect("JSON"));
     for data in data {
         body.extend(Frame::encoded(Kind::Data, data.as_bytes()));
@@ -151,7 +155,7 @@ type Ends = (mpsc::Sender<v1::RelayFromAgent>, Streaming<v1::RelayToAgent>);
 /// Answers a wish as its agent.
 async fn begin(agent: &Agent, open: &OpenRelay) -> Result<Ends, Code> {
     let (outputs, messages) = mpsc::channel(4);
-    let begun = RelayFromAgent::Begun { request: open.request, instance: open.instance.clone() };
+    let begun = RelayFromAgent::Begun { request: open.request, target: open.wanted.target.clone() };
     outputs.send(begun.into()).await.expect("open");
     let called = agent.dispatcher.clone().relay(ReceiverStream::new(messages)).await;
     called.map(|inputs| (outputs, inputs.into_inner())).map_err(|status| status.code())

@@ -98,6 +98,7 @@ const STORIES: &[Story] = &[
     ("a_service_that_asks_for_it_crosses_sites_by_a_tunnel", tunnels::a_service_crosses_sites),
     ("workloads_that_shun_each_other_never_share_a_node", placement::workloads_that_shun_each_other),
     ("a_volume_keeps_its_data_and_its_replica_through_updates_and_reboots", placement::a_volume_stays),
+    ("a_volume_is_backed_up_and_put_back_while_nobody_uses_it", placement::a_volume_is_put_back),
     ("what_is_urgent_displaces_what_is_less_and_gives_the_room_back", moves::what_is_urgent_displaces),
     ("a_rebalancing_evens_out_what_a_node_that_returned_lacks", moves::a_rebalancing_evens_out),
     ("an_update_under_load_loses_no_request", requests::an_update_loses_no_request),

@@ -25,12 +25,12 @@ use crate::error::CopyError;
 /// Directories within each other: each is held open while what is below it is read.
 const DEPTH_MAX: usize = 128;
 
-/// Writes what is at a path to an archive.
-pub(super) fn pack(files: &Files, path: &Path, sending: Sending) -> Result<(), CopyError> {
+/// Writes what is at a path to an archive, whose root gets a name.
+pub(super) fn pack(files: &Files, path: &Path, name: &OsStr, sending: Sending) -> Result<(), CopyError> {
     let failed = |source: io::Error| CopyError::at(&path.display().to_string(), source);
     let named = files.open(path, OFlag::O_PATH).map_err(|errno| failed(errno.into()))?;
     let status = fstat(&named).map_err(|errno| failed(errno.into()))?;
-    let name = PathBuf::from(path.file_name().unwrap_or(OsStr::new("root")));
+    let name = PathBuf::from(name);
     let mut archive = Builder::new(sending);
     // A reader shall see holes as zeros: whoever unpacks may not know them.
     archive.sparse(false);

@@ -22,7 +22,7 @@ impl Folder {
         let flags = OFlag::O_PATH | OFlag::O_DIRECTORY;
         let root = open(&self.0.join("root"), flags, Mode::empty()).expect("it is there");
         let (uid, gid) = (nix::unistd::getuid().as_raw(), nix::unistd::getgid().as_raw());
-        Files { root, owner: User { uid, gid, groups: Vec::new() } }
+        Files { root, owner: Some(User { uid, gid, groups: Vec::new() }) }
     }
 
     fn path(&self, path: &str) -> PathBuf {
@@ -38,7 +38,10 @@ impl Folder {
     fn packed(&self, path: &str) -> Result<Vec<u8>, CopyError> {
         let (sender, mut pieces) = mpsc::channel(1);
         let (files, path) = (self.files(), PathBuf::from(path));
-        let packing = thread::spawn(move || pack::pack(&files, &path, Sending { pieces: sender, held: Vec::new() }));
+        let packing = thread::spawn(move || {
+            let name = path.file_name().unwrap_or(OsStr::new("root"));
+            pack::pack(&files, &path, name, Sending { pieces: sender, held: Vec::new() })
+        });
         let mut archive = Vec::new();
         while let Some(piece) = pieces.blocking_recv() {
             archive.extend(piece);
@@ -55,7 +58,7 @@ impl Folder {
                 }
             }
         });
-        let unpacked = unpack::unpack(&self.files(), Path::new(path), Receiving { pieces, piece: Vec::new(), read: 0 });
+        let unpacked = unpack::unpack(&self.files(), Path::new(path), Receiving::new(pieces));
         sending.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         unpacked
     }
@@ -158,4 +161,18 @@ fn renamed(archive: &[u8], name: &str) -> Vec<u8> {
         made.append(&header, bytes.as_slice()).expect("written");
     }
     made.into_inner().expect("an archive")
+}
+
+#[test]
+fn an_archive_that_lacks_its_end_is_refused_wherever_it_was_cut() {
+    let folder = Folder::new("cut");
+    folder.write("a/one", "1");
+    folder.write("a/two", &"2".repeat(5000));
+    let archive = folder.packed("/a").expect("packed");
+
+    for length in (0..archive.len() - 1024).step_by(256) {
+        let refused = folder.unpack(&format!("/cut-{length}"), archive[..length].to_vec());
+        assert!(refused.is_err(), "{length} of {} bytes", archive.len());
+    }
+    folder.unpack("/whole", archive).expect("it is whole");
 }

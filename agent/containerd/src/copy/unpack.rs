@@ -14,7 +14,7 @@ use nix::{
     sys::stat::{Mode, fchmod, mkdirat},
     unistd::{Gid, Uid, UnlinkatFlags, fchown, fchownat, symlinkat, unlinkat},
 };
-use tar::{Archive, Entry, EntryType};
+use tar::{Archive, Entry, EntryType, Header};
 
 use super::{Files, Receiving, again};
 use crate::{error::CopyError, user::User};
@@ -24,7 +24,14 @@ struct Place<'a> {
     directory: OwnedFd,
     /// The name that the archive's root gets; `None` = its own.
     name: Option<&'a OsStr>,
-    owner: &'a User,
+    /// Who owns what is written; `None` = whom the archive says, by numbers.
+    owner: Option<&'a User>,
+}
+
+/// Who an entry belongs to, and who may do what with it.
+struct Rights {
+    owner: (Uid, Gid),
+    mode: Mode,
 }
 
 /// Puts what an archive holds at a path.
@@ -37,20 +44,27 @@ pub(super) fn unpack(files: &Files, path: &Path, receiving: Receiving) -> Result
         place.put(entry.map_err(malformed)?)?;
         entries += 1;
     }
-    if entries == 0 { Err(CopyError::Refused("nothing came to be copied".to_owned())) } else { Ok(()) }
+    // An archive has an end of its own: whoever found that of what came instead has a part of one.
+    let is_cut = archive.into_inner().is_over;
+    let refused = |why: &str| Err(CopyError::Refused(why.to_owned()));
+    match (entries, is_cut) {
+        (0, _) => refused("nothing came to be copied"),
+        (_, true) => refused("the archive is cut: it lacks its end"),
+        (_, false) => Ok(()),
+    }
 }
 
 fn place<'a>(files: &'a Files, path: &'a Path) -> Result<Place<'a>, CopyError> {
     let failed = |path: &Path, errno: Errno| CopyError::at(&path.display().to_string(), errno.into());
     match files.open(path, OFlag::O_DIRECTORY) {
-        Ok(directory) => return Ok(Place { directory, name: None, owner: &files.owner }),
+        Ok(directory) => return Ok(Place { directory, name: None, owner: files.owner.as_ref() }),
         // A file is written anew; what is not there is made.
         Err(Errno::ENOENT | Errno::ENOTDIR) => {}
         Err(errno) => return Err(failed(path, errno)),
     }
     let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return Err(failed(path, Errno::ENOENT)) };
     let directory = files.open(parent, OFlag::O_DIRECTORY).map_err(|errno| failed(parent, errno))?;
-    Ok(Place { directory, name: Some(name), owner: &files.owner })
+    Ok(Place { directory, name: Some(name), owner: files.owner.as_ref() })
 }
 
 impl Place<'_> {
@@ -60,17 +74,17 @@ impl Place<'_> {
         let failed = |source: io::Error| CopyError::at(&shown, source);
         let refuse = |why: &str| Err(CopyError::Refused(format!("`{shown}` {why}")));
         let Some(path) = self.inside(&said) else { return refuse("leads out of the archive") };
-        let mode = Mode::from_bits_truncate(entry.header().mode().unwrap_or(0o644) & 0o777);
+        let rights = self.rights(entry.header());
         let kind = entry.header().entry_type();
         let done = if kind == EntryType::Directory {
-            self.directory_at(&path, mode)
+            self.directory_at(&path, &rights)
         } else if matches!(kind, EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse) {
-            let mut file = self.file_at(&path, mode).map_err(|errno| failed(errno.into()))?;
+            let mut file = self.file_at(&path, &rights).map_err(|errno| failed(errno.into()))?;
             return io::copy(&mut entry, &mut file).map(drop).map_err(failed);
         } else if kind == EntryType::Symlink {
             let target = entry.link_name().map_err(failed)?;
             let Some(target) = target else { return refuse("is a link to nothing") };
-            self.link_at(&path, &target)
+            self.link_at(&path, &target, &rights)
         } else {
             return refuse("is neither a file, a directory nor a symbolic link");
         };
@@ -106,14 +120,16 @@ impl Place<'_> {
         match again(|| openat2(&self.directory, path, OpenHow::new().flags(flags).resolve(resolve))) {
             // An archive may leave out the directories of its files.
             Err(Errno::ENOENT) if path != Path::new(".") => {
-                self.directory_at(path, Mode::from_bits_truncate(0o755))?;
+                let nobody = (Uid::from_raw(0), Gid::from_raw(0));
+                let owner = self.owner.map_or(nobody, numbers);
+                self.directory_at(path, &Rights { owner, mode: Mode::from_bits_truncate(0o755) })?;
                 again(|| openat2(&self.directory, path, OpenHow::new().flags(flags).resolve(resolve)))
             }
             done => done,
         }
     }
 
-    fn directory_at(&self, path: &Path, mode: Mode) -> nix::Result<()> {
+    fn directory_at(&self, path: &Path, rights: &Rights) -> nix::Result<()> {
         let (parent, name) = self.parent(path)?;
         match mkdirat(&parent, name.as_os_str(), Mode::S_IRWXU) {
             Ok(()) => {}
@@ -121,37 +137,53 @@ impl Place<'_> {
             Err(Errno::EEXIST) => return open_directory(&parent, &name).map(drop),
             Err(errno) => return Err(errno),
         }
-        self.own(&open_directory(&parent, &name)?, mode)
+        rights.give(&open_directory(&parent, &name)?)
     }
 
     /// A new file in place of whatever had the name: what others hold open, or share by another name, stays as it is.
-    fn file_at(&self, path: &Path, mode: Mode) -> nix::Result<File> {
+    fn file_at(&self, path: &Path, rights: &Rights) -> nix::Result<File> {
         let (parent, name) = self.parent(path)?;
         unlink(&parent, &name)?;
         let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         let file = openat(&parent, name.as_os_str(), flags, Mode::S_IRUSR | Mode::S_IWUSR)?;
-        self.own(&file, mode)?;
+        rights.give(&file)?;
         Ok(File::from(file))
     }
 
-    fn link_at(&self, path: &Path, target: &Path) -> nix::Result<()> {
+    fn link_at(&self, path: &Path, target: &Path, rights: &Rights) -> nix::Result<()> {
         let (parent, name) = self.parent(path)?;
         unlink(&parent, &name)?;
         symlinkat(target, &parent, name.as_os_str())?;
-        let (uid, gid) = self.owner();
+        let (uid, gid) = rights.owner;
         fchownat(&parent, name.as_os_str(), Some(uid), Some(gid), AtFlags::AT_SYMLINK_NOFOLLOW)
     }
 
-    /// The owner first: to change it takes away bits of the mode.
-    fn own(&self, new: &impl AsFd, mode: Mode) -> nix::Result<()> {
-        let (uid, gid) = self.owner();
-        fchown(new, Some(uid), Some(gid))?;
-        fchmod(new, mode)
+    /// The bits that make a program run as its owner are kept only where the owner is.
+    fn rights(&self, header: &Header) -> Rights {
+        let number = |number: io::Result<u64>| number.ok().and_then(|number| u32::try_from(number).ok());
+        let mode = header.mode().unwrap_or(0o644);
+        match self.owner {
+            Some(owner) => Rights { owner: numbers(owner), mode: Mode::from_bits_truncate(mode & 0o777) },
+            None => {
+                let owner = (number(header.uid()).unwrap_or_default(), number(header.gid()).unwrap_or_default());
+                let owner = (Uid::from_raw(owner.0), Gid::from_raw(owner.1));
+                Rights { owner, mode: Mode::from_bits_truncate(mode & 0o7777) }
+            }
+        }
     }
+}
 
-    fn owner(&self) -> (Uid, Gid) {
-        (Uid::from_raw(self.owner.uid), Gid::from_raw(self.owner.gid))
+impl Rights {
+    /// The owner first: to change it takes away bits of the mode.
+    fn give(&self, new: &impl AsFd) -> nix::Result<()> {
+        let (uid, gid) = self.owner;
+        fchown(new, Some(uid), Some(gid))?;
+        fchmod(new, self.mode)
     }
+}
+
+fn numbers(owner: &User) -> (Uid, Gid) {
+    (Uid::from_raw(owner.uid), Gid::from_raw(owner.gid))
 }
 
 fn open_directory(parent: &OwnedFd, name: &OsStr) -> nix::Result<OwnedFd> {

@@ -1,19 +1,32 @@
-//! Files of an instance as a tar archive, either way.
+//! Files of an instance, or a volume whole, as a tar archive, either way.
 
-use agent_containerd::Containerd;
-use api_types::{
-    id::InstanceId,
-    relay::{RelayEnd, RelayInput, RelayOutput},
-};
+use agent_containerd::{Containerd, CopyError};
+use api_types::relay::{RelayEnd, RelayInput, RelayOutput, RelayPurpose, VolumeSlot};
 use tokio::sync::mpsc;
 
 use super::{Gone, Inputs, Outputs, PIECES_MAX, failed};
 
-/// Sends what is at a path.
-pub(super) async fn from_instance(
+/// Serves what can be asked of a volume.
+pub(super) async fn volume(
     containerd: &Containerd,
-    instance: &InstanceId,
-    path: &str,
+    volume: &VolumeSlot,
+    purpose: &RelayPurpose,
+    (inputs, outputs): (&mut Inputs, &Outputs),
+) -> Result<RelayEnd, Gone> {
+    match purpose {
+        RelayPurpose::Backup {} => out(|pieces| containerd.back_up(volume, pieces), inputs, outputs).await,
+        RelayPurpose::Restore {} => into(|pieces| containerd.restore(volume, pieces), inputs).await,
+        RelayPurpose::Exec { .. }
+        | RelayPurpose::Attach {}
+        | RelayPurpose::PortForward { .. }
+        | RelayPurpose::CopyFrom { .. }
+        | RelayPurpose::CopyTo { .. } => Ok(failed("a volume is no instance")),
+    }
+}
+
+/// Sends the archive that `pack` makes.
+pub(super) async fn out<P: Future<Output = Result<(), CopyError>>>(
+    pack: impl FnOnce(mpsc::Sender<Vec<u8>>) -> P,
     inputs: &mut Inputs,
     outputs: &Outputs,
 ) -> Result<RelayEnd, Gone> {
@@ -24,20 +37,17 @@ pub(super) async fn from_instance(
         }
         Ok(())
     };
-    let copying = async { tokio::join!(containerd.copy_from(instance, path, sender), sending) };
+    let copying = async { tokio::join!(pack(sender), sending) };
     tokio::select! {
         (copied, sent) = copying => sent.map(|()| ended(copied)),
         gone = inputs.gone() => Err(gone),
     }
 }
 
-/// Takes an archive in.
-pub(super) async fn to_instance(
-    containerd: &Containerd,
-    instance: &InstanceId,
-    path: &str,
+/// Hands the archive that comes to `unpack`.
+pub(super) async fn into<U: Future<Output = Result<(), CopyError>>>(
+    unpack: impl FnOnce(mpsc::Receiver<Vec<u8>>) -> U,
     inputs: &mut Inputs,
-    _: &Outputs,
 ) -> Result<RelayEnd, Gone> {
     let (sender, pieces) = mpsc::channel::<Vec<u8>>(PIECES_MAX);
     let feeding = async {
@@ -59,11 +69,11 @@ pub(super) async fn to_instance(
         }
     };
     tokio::select! {
-        copied = containerd.copy_to(instance, path, pieces) => Ok(ended(copied)),
+        copied = unpack(pieces) => Ok(ended(copied)),
         gone = feeding => Err(gone),
     }
 }
 
-fn ended(copied: Result<(), agent_containerd::CopyError>) -> RelayEnd {
+fn ended(copied: Result<(), CopyError>) -> RelayEnd {
     copied.map_or_else(failed, |()| RelayEnd::default())
 }

@@ -4,26 +4,22 @@ use std::{
     fs,
     io::{self, Read, Write},
     path::{Component, Path, PathBuf},
-    thread,
 };
 
-use api_client::{RelayReader, RelayWriter};
 use api_types::{
     id::InstanceId,
-    relay::{RelayEnd, RelayInput, RelayOutput, RelayPurpose, RelayRequest},
+    relay::{RelayPurpose, RelayRequest, RelayTarget},
 };
 use clap::Args;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 
 use crate::{
-    commands::{Session, relay::ended},
+    commands::{Session, cannot, relay},
     failure::Failure,
 };
 
 /// The size of a piece of an archive, in bytes.
 const PIECE_BYTES: usize = 64 << 10;
-/// Pieces between the thread with the files and the relay.
-const PIECES_MAX: usize = 2;
 
 /// Copy files between here and an instance
 ///
@@ -65,62 +61,14 @@ async fn put(session: &Session<'_>, from: PathBuf, instance: InstanceId, path: S
     let name = name_of(&from)?;
     // What cannot be read is better known before anything is sent.
     fs::symlink_metadata(&from).map_err(|error| cannot(&from, &error))?;
-    let request = RelayRequest { instance, purpose: RelayPurpose::CopyTo { path } };
-    let (writer, mut reader) = session.client()?.relay(&request).await?;
-    let (pieces, waiting) = mpsc::channel(PIECES_MAX);
-    let (done, packed) = oneshot::channel();
-    thread::spawn(move || done.send(pack(&from, &name, pieces).map_err(|error| cannot(&from, &error))));
-    let (packed, end) = tokio::join!(send(waiting, &writer, packed), last(&mut reader));
-    // What the other end says is the cause when both failed.
-    ended(end?).and(packed)
+    let request = RelayRequest { target: RelayTarget::Instance(instance), purpose: RelayPurpose::CopyTo { path } };
+    relay::give(session, &request, move |pieces| pack(&from, &name, pieces).map_err(|error| cannot(&from, &error)))
+        .await
 }
 
 async fn get(session: &Session<'_>, instance: InstanceId, path: String, to: PathBuf) -> Result<(), Failure> {
-    let request = RelayRequest { instance, purpose: RelayPurpose::CopyFrom { path } };
-    let (_writer, mut reader) = session.client()?.relay(&request).await?;
-    let (pieces, waiting) = mpsc::channel(PIECES_MAX);
-    let (done, unpacked) = oneshot::channel();
-    thread::spawn(move || done.send(unpack(&to, waiting).map_err(|error| cannot(&to, &error))));
-    let end = loop {
-        match reader.next().await? {
-            RelayOutput::Stdout(piece) => {
-                if pieces.send(piece).await.is_err() {
-                    break RelayEnd::default();
-                }
-            }
-            RelayOutput::Stderr(_) => {}
-            RelayOutput::Ended(end) => break end,
-        }
-    };
-    drop(pieces);
-    let unpacked = unpacked.await.unwrap_or_else(|_| Err(Failure::Other("unpacking broke off".to_owned())));
-    ended(end).and(unpacked)
-}
-
-/// Sends an archive; its end is said only if it is whole.
-async fn send(
-    mut waiting: mpsc::Receiver<Vec<u8>>,
-    writer: &RelayWriter,
-    packed: oneshot::Receiver<Result<(), Failure>>,
-) -> Result<(), Failure> {
-    while let Some(piece) = waiting.recv().await {
-        if !writer.send(RelayInput::Data(piece)).await {
-            break;
-        }
-    }
-    drop(waiting);
-    let packed = packed.await.unwrap_or_else(|_| Err(Failure::Other("packing broke off".to_owned())));
-    // An archive that is cut is noticed there, too: it lacks its end.
-    writer.send(RelayInput::End).await;
-    packed
-}
-
-async fn last(reader: &mut RelayReader) -> Result<RelayEnd, Failure> {
-    loop {
-        if let RelayOutput::Ended(end) = reader.next().await? {
-            return Ok(end);
-        }
-    }
+    let request = RelayRequest { target: RelayTarget::Instance(instance), purpose: RelayPurpose::CopyFrom { path } };
+    relay::take(session, &request, move |pieces| unpack(&to, pieces).map_err(|error| cannot(&to, &error))).await
 }
 
 fn name_of(path: &Path) -> Result<PathBuf, Failure> {
@@ -213,8 +161,4 @@ impl Read for Receiving {
         self.read += taken;
         Ok(taken)
     }
-}
-
-fn cannot(path: &Path, error: &io::Error) -> Failure {
-    Failure::Other(format!("{}: {error}", path.display()))
 }

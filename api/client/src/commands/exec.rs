@@ -2,7 +2,7 @@
 
 use api_types::{
     id::InstanceId,
-    relay::{RelayPurpose, RelayRequest},
+    relay::{RelayPurpose, RelayRequest, RelayTarget},
 };
 use clap::Args;
 
@@ -53,7 +53,7 @@ pub(crate) async fn run(session: &Session<'_>, arguments: &Exec) -> Result<(), F
     }
     let (command, stdin) = (arguments.command.clone(), arguments.interactive);
     let purpose = RelayPurpose::Exec { command, stdin, terminal };
-    let request = RelayRequest { instance: arguments.instance.clone(), purpose };
+    let request = RelayRequest { target: RelayTarget::Instance(arguments.instance.clone()), purpose };
     let (writer, mut reader) = session.client()?.relay(&request).await?;
     let raw = (arguments.tty && stdin).then(RawTerminal::enter).transpose()?;
     if terminal.is_some() {
@@ -68,7 +68,8 @@ pub(crate) async fn run(session: &Session<'_>, arguments: &Exec) -> Result<(), F
 }
 
 pub(crate) async fn attach(session: &Session<'_>, arguments: &Attach) -> Result<(), Failure> {
-    let request = RelayRequest { instance: arguments.instance.clone(), purpose: RelayPurpose::Attach {} };
+    let request =
+        RelayRequest { target: RelayTarget::Instance(arguments.instance.clone()), purpose: RelayPurpose::Attach {} };
     let (_writer, mut reader) = session.client()?.relay(&request).await?;
     // Lines of a stranger, as `logs` shows them.
     let cleaned = |bytes: Vec<u8>| clean(&String::from_utf8_lossy(&bytes)).into_bytes();

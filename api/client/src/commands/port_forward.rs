@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use api_client::{Client, ClientError};
 use api_types::{
     id::InstanceId,
-    relay::{RelayInput, RelayOutput, RelayPurpose, RelayRequest},
+    relay::{RelayInput, RelayOutput, RelayPurpose, RelayRequest, RelayTarget},
 };
 use clap::Args;
 use tokio::{
@@ -52,7 +52,7 @@ pub(crate) async fn run(session: &Session<'_>, arguments: &PortForward) -> Resul
         let bound = listener.local_addr().map_err(refused)?;
         session.screen.data(&format!("{bound} leads to port {remote} of {}", arguments.instance));
         let purpose = RelayPurpose::PortForward { port: *remote };
-        let request = RelayRequest { instance: arguments.instance.clone(), purpose };
+        let request = RelayRequest { target: RelayTarget::Instance(arguments.instance.clone()), purpose };
         tokio::spawn(accept(listener, client.clone(), request, words.clone()));
     }
     drop(words);

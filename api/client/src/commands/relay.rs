@@ -1,4 +1,4 @@
-//! What `exec` and `attach` share: a person's input and output at the ends of a relay.
+//! What all that goes through a relay shares: a person's input and output, or files, at its ends.
 //!
 //! Input and output have threads of their own. Whoever does not read what comes stalls only the thread that writes it, and
 //! through the full channels the command at the other end; the connection itself goes on answering.
@@ -9,14 +9,17 @@ use std::{
 };
 
 use api_client::{RelayReader, RelayWriter};
-use api_types::relay::{RelayEnd, RelayInput, RelayOutput, TerminalSize};
+use api_types::relay::{RelayEnd, RelayInput, RelayOutput, RelayRequest, TerminalSize};
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr};
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::{mpsc, oneshot},
 };
 
-use crate::failure::{Failure, code};
+use crate::{
+    commands::Session,
+    failure::{Failure, code},
+};
 
 /// Bytes that are read from the input at once.
 const PIECE_BYTES: usize = 16 << 10;
@@ -110,6 +113,70 @@ pub(crate) async fn follow_size(writer: RelayWriter) {
             return;
         }
     }
+}
+
+/// Has a thread of its own take all that a relay brings; fine only if both ends say so.
+pub(crate) async fn take(
+    session: &Session<'_>,
+    request: &RelayRequest,
+    taker: impl FnOnce(mpsc::Receiver<Vec<u8>>) -> Result<(), Failure> + Send + 'static,
+) -> Result<(), Failure> {
+    let (_writer, mut reader) = session.client()?.relay(request).await?;
+    let (pieces, waiting) = mpsc::channel(PIECES_MAX);
+    let (done, taken) = oneshot::channel();
+    thread::spawn(move || done.send(taker(waiting)));
+    let end = loop {
+        match reader.next().await? {
+            RelayOutput::Stdout(piece) => {
+                if pieces.send(piece).await.is_err() {
+                    break RelayEnd::default();
+                }
+            }
+            RelayOutput::Stderr(_) => {}
+            RelayOutput::Ended(end) => break end,
+        }
+    };
+    drop(pieces);
+    ended(end).and(taken.await.unwrap_or_else(|_| Err(broken_off())))
+}
+
+/// Has a thread of its own give all that a relay shall bring to the other end; fine only if both ends say so.
+pub(crate) async fn give(
+    session: &Session<'_>,
+    request: &RelayRequest,
+    giver: impl FnOnce(mpsc::Sender<Vec<u8>>) -> Result<(), Failure> + Send + 'static,
+) -> Result<(), Failure> {
+    let (writer, mut reader) = session.client()?.relay(request).await?;
+    let (pieces, mut waiting) = mpsc::channel(PIECES_MAX);
+    let (done, given) = oneshot::channel();
+    thread::spawn(move || done.send(giver(pieces)));
+    let giving = async {
+        while let Some(piece) = waiting.recv().await {
+            if !writer.send(RelayInput::Data(piece)).await {
+                break;
+            }
+        }
+        drop(waiting);
+        let given = given.await.unwrap_or_else(|_| Err(broken_off()));
+        // An archive that is cut is noticed there, too: it lacks its end.
+        writer.send(RelayInput::End).await;
+        given
+    };
+    let (given, end) = tokio::join!(giving, last(&mut reader));
+    // What the other end says is the cause when both failed.
+    ended(end?).and(given)
+}
+
+async fn last(reader: &mut RelayReader) -> Result<RelayEnd, Failure> {
+    loop {
+        if let RelayOutput::Ended(end) = reader.next().await? {
+            return Ok(end);
+        }
+    }
+}
+
+fn broken_off() -> Failure {
+    Failure::Other("what reads and writes the files here broke off".to_owned())
 }
 
 /// The end of a relay as the end of this program: the command's own exit code is this program's.

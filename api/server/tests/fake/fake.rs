@@ -379,7 +379,7 @@ impl ControlPlane for Fake {
             "{} {} {} {}",
             subject.token,
             request.purpose.word(),
-            request.instance,
+            request.target,
             request.purpose.detail()
         ));
         relay::answer(request, input)

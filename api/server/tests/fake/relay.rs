@@ -2,7 +2,7 @@
 
 use api_server::control_plane::BoxStream;
 use api_types::{
-    relay::{NOT_FOUND, RelayEnd, RelayInput, RelayOutput, RelayPurpose, RelayRequest},
+    relay::{NOT_FOUND, RelayEnd, RelayInput, RelayOutput, RelayPurpose, RelayRequest, RelayTarget},
     view::Problem,
 };
 use futures_util::{StreamExt, stream};
@@ -10,9 +10,13 @@ use futures_util::{StreamExt, stream};
 use super::problem;
 
 pub(super) fn answer(request: RelayRequest, input: BoxStream<RelayInput>) -> Result<BoxStream<RelayOutput>, Problem> {
-    if request.instance.as_str() != "web-0a" {
-        let title = format!("there is no instance `{}`", request.instance);
-        return Err(problem(404, "not_found", &title, "`wherry get instances` shows what there is"));
+    let absent = match &request.target {
+        RelayTarget::Instance(instance) if instance.as_str() == "web-0a" => None,
+        RelayTarget::Instance(instance) => Some(format!("there is no instance `{instance}`")),
+        RelayTarget::Volume(volume) => (volume.slot > 0).then(|| format!("{volume} is not known")),
+    };
+    if let Some(title) = absent {
+        return Err(problem(404, "not_found", &title, "`wherry get` shows what there is"));
     }
     let command = match request.purpose {
         RelayPurpose::Exec { command, .. } => command,
@@ -25,6 +29,8 @@ pub(super) fn answer(request: RelayRequest, input: BoxStream<RelayInput>) -> Res
             return Ok(ended(1, "/no: No such file or directory (os error 2)"));
         }
         RelayPurpose::CopyFrom { .. } => return Ok(ended(0, "")),
+        RelayPurpose::Backup {} => return Ok(said(vec![archive("data", b"rows\n")], 0)),
+        RelayPurpose::Restore {} => return Ok(drained(input)),
         RelayPurpose::CopyTo { .. } => vec!["cat".to_owned()],
     };
     match command.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
@@ -46,6 +52,12 @@ fn echo(input: BoxStream<RelayInput>) -> BoxStream<RelayOutput> {
         Ok(RelayInput::Resize(_) | RelayInput::End) => None,
         Err(problem) => Some(Err(problem)),
     });
+    Box::pin(data.chain(ended(0, "")))
+}
+
+/// The end, when everything was sent.
+fn drained(input: BoxStream<RelayInput>) -> BoxStream<RelayOutput> {
+    let data = input.filter_map(async |input| input.err().map(Err));
     Box::pin(data.chain(ended(0, "")))
 }
 

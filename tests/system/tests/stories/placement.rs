@@ -49,7 +49,8 @@ pub(crate) fn a_volume_stays(stage: &mut Stage) -> Outcome {
     stage.apply(&manifest("second"))?;
     let successor = |views: &[InstanceView]| matches!(views, [view] if is_healthy(view) && view.name != first[0].name && node_of(view).as_ref() == Some(&home));
     until(&stage.bed, "keeper", LIMIT, successor)?;
-    stage.must(turns(stage, &home)? == "first\nsecond\n", || format!("{:?}", turns(stage, &home)))?;
+    stage
+        .must(turns(stage, &home, "keeper")? == "first\nsecond\n", || format!("{:?}", turns(stage, &home, "keeper")))?;
 
     stage.bed.cut_power(&home)?;
     until_node(&stage.bed, &home, Liveness::Lost, LIMIT)?;
@@ -67,12 +68,44 @@ pub(crate) fn a_volume_stays(stage: &mut Stage) -> Outcome {
     until(&stage.bed, "keeper", LIMIT, back)?;
     // What was known of it before the power cut may still be shown as healthy: what the disk holds is the proof.
     stage.until("the volume holds what the third process added", || {
-        turns(stage, &home).is_ok_and(|told| told.starts_with("first\nsecond\nsecond\n"))
+        turns(stage, &home, "keeper").is_ok_and(|told| told.starts_with("first\nsecond\nsecond\n"))
+    })
+}
+
+pub(crate) fn a_volume_is_put_back(stage: &mut Stage) -> Outcome {
+    let script = r#"echo "$(cat /data/turns 2>/dev/null)x" >/data/turns && exec /bin/hello"#;
+    stage.apply(&format!(
+        "name = \"ledger\"\n[service.ledger]\nimage = \"{}\"\ncommand = [\"/bin/sh\", \"-c\", '{script}']\n\
+         mounts = {{ \"/data\" = \"volume:notes\" }}\n",
+        stage.image
+    ))?;
+    let (views, _) = until_healthy(&stage.bed, "ledger", 1, LIMIT)?;
+    let node = views[0].node.as_ref().ok_or("a healthy instance has a node")?.to_string();
+    let archive = stage.bed.folder().join("notes.tar");
+    let archive = archive.to_str().ok_or("a plain path")?;
+
+    stage.wherry(&["volume", "backup", "ledger", "notes", archive])?;
+    let used = stage.bed.wherry(&["volume", "restore", "ledger", "notes", archive, "--yes"])?;
+    stage.must(used.code == Some(8) && used.stderr.contains("wherry scale ledger 0"), || format!("{used:?}"))?;
+    for count in [0, 1, 0] {
+        stage.wherry(&["scale", "ledger", &count.to_string()])?;
+        until(&stage.bed, "ledger", LIMIT, |views| views.len() == count && views.iter().all(is_healthy))?;
+    }
+    stage.must(turns(stage, &node, "ledger")? == "xx\n", || {
+        format!("two processes wrote {:?}", turns(stage, &node, "ledger"))
+    })?;
+    stage.wherry(&["volume", "restore", "ledger", "notes", archive, "--yes"])?;
+
+    stage.must(turns(stage, &node, "ledger")? == "x\n", || format!("restored: {:?}", turns(stage, &node, "ledger")))?;
+    stage.wherry(&["scale", "ledger", "1"])?;
+    until_healthy(&stage.bed, "ledger", 1, LIMIT)?;
+    stage.must(turns(stage, &node, "ledger")? == "xx\n", || {
+        format!("the next one goes on: {:?}", turns(stage, &node, "ledger"))
     })
 }
 
 /// What the volume of the first replica holds, on its node.
-fn turns(stage: &Stage, node: &str) -> io::Result<String> {
-    let volume: PathBuf = ["state", "volumes", "default", "keeper", "notes", "0", "turns"].iter().collect();
+fn turns(stage: &Stage, node: &str, workload: &str) -> io::Result<String> {
+    let volume: PathBuf = ["state", "volumes", "default", workload, "notes", "0", "turns"].iter().collect();
     fs::read_to_string(stage.bed.node(node).folder().join(volume))
 }

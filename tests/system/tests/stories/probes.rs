@@ -42,7 +42,7 @@ pub(crate) fn what_is_not_ready_is_left_running(stage: &mut Stage) -> Outcome {
     let manifest = format!(
         "name = \"busy\"\n[service.busy]\nimage = \"{}\"\nreplicas = 2\n\
          ports = {{ http = {{ container = 8080, publish = {PUBLISHED} }} }}\n\
-         health = {{ exec = [\"/bin/sh\", \"-c\", \"echo asked; test ! -e /tmp/busy\"], interval = \"2s\", timeout = \"2s\" }}\n",
+         health = {{ exec = [\"/bin/sh\", \"-c\", \"echo asked; test ! -e /tmp/busy\"], interval = \"2s\", timeout = \"2s\", grace = \"0s\" }}\n",
         stage.image
     );
     stage.apply(&manifest)?;

@@ -98,7 +98,7 @@ get() {
 
 # Built into some kernels, modules in others; the programs say so themselves if one is really missing.
 load_modules() {
-    for module in overlay veth nf_tables nf_nat nft_chain_nat nft_numgen nft_fib_ipv4 nft_masq; do
+    for module in overlay veth nf_tables nf_nat nft_chain_nat nft_numgen nft_fib_ipv4 nft_masq iptable_filter; do
         modprobe -q "$module" 2>/dev/null || true
     done
 }

@@ -54,8 +54,8 @@ pub(crate) enum Message {
     Input(Input),
     /// A session begins; the answer says whether the node is registered.
     Open { node: NodeId, session: SessionId, facts: NodeFacts, known: oneshot::Sender<bool> },
-    /// A person asks for a change. `with` is durable together with it, if it is accepted.
-    Change { change: Change, with: Vec<Write>, reply: oneshot::Sender<Outcome> },
+    /// A person, `by` name, asks for a change. `with` is durable together with it, if it is accepted.
+    Change { by: String, change: Change, with: Vec<Write>, reply: oneshot::Sender<Outcome> },
     /// Something beside the core's state shall be durable.
     Keep { writes: Vec<Write>, done: oneshot::Sender<()> },
     /// A node renews its certificate with this key; the answer says whether it is registered still.
@@ -114,9 +114,9 @@ impl LoopHandle {
         self.ask(|known| Message::Open { node, session, facts, known }).await
     }
 
-    /// Asks for a change; `with` is durable together with it, if it is accepted.
-    pub(crate) async fn change(&self, change: Change, with: Vec<Write>) -> Result<Outcome, Stopped> {
-        self.ask(|reply| Message::Change { change, with, reply }).await
+    /// Asks for a change; `by` is told in the history, `with` is durable together with it, if it is accepted.
+    pub(crate) async fn change(&self, by: String, change: Change, with: Vec<Write>) -> Result<Outcome, Stopped> {
+        self.ask(|reply| Message::Change { by, change, with, reply }).await
     }
 
     /// Makes something beside the core's state durable.
@@ -254,11 +254,11 @@ impl ControlLoop {
                 self.scheduler.step(now, Input::SessionOpened { node: node.clone(), session, facts }, effects);
                 batch.opened.push((node, known));
             }
-            Message::Change { change, with, reply } => {
+            Message::Change { by, change, with, reply } => {
                 let request = self.next_request;
                 self.next_request = request.next();
                 batch.waiting.insert(request, (with, reply));
-                self.scheduler.step(now, Input::Request { request, change }, effects);
+                self.scheduler.step(now, Input::Request { request, by, change }, effects);
             }
             Message::Keep { writes, done } => {
                 batch.durable.add(writes);

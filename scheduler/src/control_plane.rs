@@ -1,5 +1,6 @@
 //! The port of the HTTP API, as messages to the control loop.
 
+mod joining;
 mod places;
 
 use std::{sync::Arc, time::Duration};
@@ -11,12 +12,13 @@ use api_types::{
     join::{JoinReply, JoinRequest, NodeTokenRequest},
     node::Availability,
     relay::{RelayInput, RelayOutput, RelayPurpose, RelayRequest, RelayTarget},
+    rollout::RolloutAction,
     site::{Across, Reach},
     time::Timestamp,
     view::{
         ClusterView, Description, Done, Event, Explanation, Forecast, ImageOutcome, InstanceView, JoinTokenView, List,
-        LogLine, NetworkTrace, NetworkVerdict, NodeView, Plan, Problem, Question, RebalancePlan, SiteView,
-        TraceRequest, VolumeView, WorkloadChange, WorkloadView,
+        LogLine, NetworkTrace, NetworkVerdict, NodeView, Plan, Problem, Question, RebalancePlan, RolloutHistory,
+        RolloutView, SiteView, TraceRequest, VolumeView, WorkloadChange, WorkloadView,
     },
     workload::WorkloadSpec,
 };
@@ -32,11 +34,7 @@ use crate::{
     clock,
     control_loop::LoopHandle,
     dispatcher::{images::Images, logs::LogRequests, network::Inspections, relays::Relays},
-    identity::{
-        authority::{Authority, AuthorityError},
-        node_keys::NodeKeys,
-        tokens::{Entry, Known, Tokens},
-    },
+    identity::{authority::Authority, node_keys::NodeKeys, tokens::Tokens},
     problem,
 };
 
@@ -76,19 +74,28 @@ impl Port {
     }
 
     async fn change(&self, change: Change) -> Result<Accepted, Problem> {
-        let outcome = self.0.control.change(change, Vec::new()).await.map_err(problem::stopped)?;
+        self.change_by(String::new(), change).await
+    }
+
+    /// The same, with who asks for the history.
+    async fn change_by(&self, by: String, change: Change) -> Result<Accepted, Problem> {
+        let outcome = self.0.control.change(by, change, Vec::new()).await.map_err(problem::stopped)?;
         outcome.map_err(|refusal| problem::refused(&refusal))
     }
 
-    async fn workload_change(&self, change: Change) -> Result<Vec<WorkloadChange>, Problem> {
-        match self.change(change).await? {
+    async fn workload_change(&self, by: String, change: Change) -> Result<Vec<WorkloadChange>, Problem> {
+        match self.change_by(by, change).await? {
             Accepted::Workloads(changes) => Ok(changes),
             Accepted::Node(_) | Accepted::Done(_) => Err(problem::internal("the scheduler answered something else")),
         }
     }
 
     async fn done(&self, change: Change) -> Result<Done, Problem> {
-        match self.change(change).await? {
+        self.done_by(String::new(), change).await
+    }
+
+    async fn done_by(&self, by: String, change: Change) -> Result<Done, Problem> {
+        match self.change_by(by, change).await? {
             Accepted::Done(message) => Ok(Done { message }),
             Accepted::Workloads(_) | Accepted::Node(_) => {
                 Err(problem::internal("the scheduler answered something else"))
@@ -122,13 +129,16 @@ impl Port {
         after: After,
         look: impl FnOnce(&Scheduler) -> Vec<T> + Send + 'static,
     ) -> Result<List<T>, Problem> {
-        if let Some(after) = after {
-            let mut version = self.0.control.version();
-            // A version of an earlier run is answered at once, whether it is greater or less. After the limit the
-            // reader gets what there is; when the loop is gone, the question below says so.
-            timeout(WAIT_MAX, version.wait_for(|version| *version != after)).await.ok();
-        }
+        self.wait_for_newer(after).await;
         self.look(move |scheduler| Ok(List { version: scheduler.view_version(), items: look(scheduler) })).await
+    }
+
+    async fn wait_for_newer(&self, after: After) {
+        let Some(after) = after else { return };
+        let mut version = self.0.control.version();
+        // A version of an earlier run is answered at once, whether it is greater or less. After the limit the
+        // reader gets what there is; when the loop is gone, the question that follows says so.
+        timeout(WAIT_MAX, version.wait_for(|version| *version != after)).await.ok();
     }
 
     /// Which instances a person means, and on which nodes they are.
@@ -151,52 +161,6 @@ impl Port {
         }
         Ok(placed)
     }
-
-    async fn let_in(&self, request: JoinRequest) -> Result<JoinReply, Problem> {
-        let _one_by_one = self.0.joining.lock().await;
-        let known = |node: &NodeId, token: &str| self.known(node, token, &request.csr);
-        let taken = self.0.tokens.take(&request.token, &request.name, known, clock::wall_now());
-        let taken = taken.inspect_err(|refusal| tracing::warn!(%refusal, "a join was refused"));
-        let entry = taken.map_err(|refusal| problem::join_refused(&refusal))?;
-        let (token, counted) = (entry.token.clone(), entry.counted);
-        let admitted = self.admit(entry, &request).await;
-        if admitted.is_err() && counted {
-            self.0.tokens.give_back(&token);
-        }
-        admitted
-    }
-
-    async fn admit(&self, entry: Entry, request: &JoinRequest) -> Result<JoinReply, Problem> {
-        let parts = &self.0;
-        let issued = parts
-            .authority
-            .issue_node(&entry.node, &request.csr, clock::wall_now())
-            .map_err(|error| bad_request(&error))?;
-        let token = entry.token;
-        let (record, key_write) = parts.keys.joined(&entry.node, issued.pin, &token);
-        let change = Change::AdmitNode { node: entry.node.clone(), site: entry.site, labels: entry.labels };
-        let with = vec![entry.write, key_write];
-        let outcome = parts.control.change(change, with).await.map_err(problem::stopped)?;
-        outcome.map_err(|refusal| problem::refused(&refusal))?;
-        parts.keys.keep(entry.node.clone(), record);
-        tracing::info!(node = %entry.node, token, "node joined");
-        Ok(JoinReply {
-            node: entry.node,
-            certificate: issued.certificate,
-            ca: parts.authority.certificate().to_owned(),
-            session_address: parts.session_address.clone(),
-        })
-    }
-
-    /// Whether a name is taken; the pin of the request tells a lost answer from another machine.
-    fn known(&self, node: &NodeId, token: &str, csr: &str) -> Known {
-        let Some(record) = self.0.keys.of(node) else { return Known::No };
-        let same = || {
-            let issued = self.0.authority.issue_node(node, csr, clock::wall_now()).ok()?;
-            (record.joined_by == token && record.pins.contains(&issued.pin.to_string())).then_some(())
-        };
-        if same().is_some() { Known::SameNode } else { Known::Taken }
-    }
 }
 
 impl ControlPlane for Port {
@@ -204,20 +168,51 @@ impl ControlPlane for Port {
         self.0.tokens.subject(token, clock::wall_now()).map_err(|refusal| problem::token_refused(&refusal))
     }
 
-    async fn apply(&self, specs: Vec<WorkloadSpec>, expect: Option<Revision>) -> Result<Vec<WorkloadChange>, Problem> {
-        self.workload_change(Change::Apply { specs, expect }).await
+    async fn apply(
+        &self,
+        subject: Subject,
+        specs: Vec<WorkloadSpec>,
+        expect: Option<Revision>,
+    ) -> Result<Vec<WorkloadChange>, Problem> {
+        self.workload_change(subject.token, Change::Apply { specs, expect }).await
     }
 
     async fn plan(&self, specs: Vec<WorkloadSpec>) -> Result<Plan, Problem> {
         self.think(move |scheduler| scheduler.plan(&specs)).await
     }
 
-    async fn scale(&self, workload: WorkloadId, replicas: u32) -> Result<Vec<WorkloadChange>, Problem> {
-        self.workload_change(Change::Scale { workload, replicas }).await
+    async fn scale(
+        &self,
+        subject: Subject,
+        workload: WorkloadId,
+        replicas: u32,
+    ) -> Result<Vec<WorkloadChange>, Problem> {
+        self.workload_change(subject.token, Change::Scale { workload, replicas }).await
     }
 
     async fn delete(&self, workload: WorkloadId) -> Result<Vec<WorkloadChange>, Problem> {
-        self.workload_change(Change::Delete { workload }).await
+        self.workload_change(String::new(), Change::Delete { workload }).await
+    }
+
+    async fn act_on_rollout(
+        &self,
+        subject: Subject,
+        workload: WorkloadId,
+        action: RolloutAction,
+    ) -> Result<Done, Problem> {
+        self.done_by(subject.token, Change::Rollout { workload, action }).await
+    }
+
+    async fn rollout(&self, workload: WorkloadId, after: After) -> Result<List<RolloutView>, Problem> {
+        self.wait_for_newer(after).await;
+        self.look(move |scheduler| {
+            Ok(List { version: scheduler.view_version(), items: vec![scheduler.rollout_view(&workload)?] })
+        })
+        .await
+    }
+
+    async fn rollout_history(&self, workload: WorkloadId) -> Result<RolloutHistory, Problem> {
+        self.look(move |scheduler| scheduler.rollout_history(&workload)).await
     }
 
     async fn cluster(&self) -> Result<ClusterView, Problem> {
@@ -373,16 +368,5 @@ impl ControlPlane for Port {
 
     async fn load_image(&self, archive: BoxStream<Bytes>) -> Result<BoxStream<ImageOutcome>, Problem> {
         self.0.images.load(archive).await
-    }
-}
-
-fn bad_request(error: &AuthorityError) -> Problem {
-    match error {
-        AuthorityError::RequestTooLarge | AuthorityError::Request(_) => {
-            problem::invalid(&error.to_string(), "send a PKCS#10 request in PEM")
-        }
-        AuthorityError::Signing(_) | AuthorityError::Stored(_) | AuthorityError::Random => {
-            problem::internal(&error.to_string())
-        }
     }
 }

@@ -23,7 +23,7 @@ const FILE: &str = "scheduler.db";
 const DRAFT: &str = "scheduler.db.new";
 
 /// Version of the tables and of the records' meaning, in SQLite's `user_version`.
-const SCHEMA: i64 = 2;
+const SCHEMA: i64 = 3;
 
 /// The key under which the epoch is kept.
 const EPOCH_KEY: &str = "epoch";

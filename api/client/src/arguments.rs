@@ -7,7 +7,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::commands::{
     apply, availability, context, cp, delete, describe, exec, get, image, logs, net, node, plan, port_forward,
-    rebalance, scale, site, top, validate, volume, what_if, why,
+    rebalance, rollout, scale, site, top, validate, volume, what_if, why,
 };
 
 /// What somebody new types first.
@@ -21,7 +21,7 @@ const FIRST_STEPS: &str = "First steps:
 /// Runs containers on the nodes of an edge site.
 ///
 /// Exit codes: 0 well · 1 error · 2 wrong usage · 3 `plan --exit-code` found changes · 4 an instance finds no node ·
-/// 6 not ready within --wait · 7 not allowed · 8 conflict · 9 manifest invalid. `exec` and `attach`: as the process ended.
+/// 5 a change did not work · 6 not ready within --wait · 7 not allowed · 8 conflict · 9 manifest invalid. `exec` and `attach`: as the process ended.
 #[derive(Debug, Parser)]
 #[command(name = "wherry", version, arg_required_else_help = true, max_term_width = 110, after_help = FIRST_STEPS)]
 pub(crate) struct Arguments {
@@ -69,6 +69,9 @@ pub(crate) enum Command {
     WhatIf(what_if::WhatIf),
     /// Set the number of a service's replicas
     Scale(scale::Scale),
+    /// Show how a change goes; undo, pause or promote it
+    #[command(subcommand)]
+    Rollout(rollout::RolloutCommand),
     /// Remove a workload and its instances
     Delete(delete::Delete),
     /// Show what instances write

@@ -3,6 +3,7 @@
 mod explain;
 mod moves;
 mod relay;
+mod rollouts;
 
 pub use relay::{RelayReader, RelayWriter};
 

@@ -18,6 +18,7 @@ pub(crate) mod port_forward;
 pub(crate) mod progress;
 pub(crate) mod rebalance;
 pub(crate) mod relay;
+pub(crate) mod rollout;
 pub(crate) mod scale;
 pub(crate) mod site;
 pub(crate) mod top;

@@ -34,6 +34,7 @@ pub(crate) mod code {
     pub(crate) const USAGE: u8 = 2;
     pub(crate) const CHANGES: u8 = 3;
     pub(crate) const NOT_PLACED: u8 = 4;
+    pub(crate) const DID_NOT_WORK: u8 = 5;
     pub(crate) const TIMEOUT: u8 = 6;
     pub(crate) const NOT_ALLOWED: u8 = 7;
     pub(crate) const CONFLICT: u8 = 8;

@@ -165,6 +165,29 @@ async fn serve(listener: TcpListener, acceptor: TlsAcceptor, fake: Fake) {
 }
 
 #[tokio::test]
+async fn rollouts() {
+    let site = Site::new().await;
+    let commands = [
+        "rollout status web",
+        "rollout status web --wait 10s",
+        "rollout status prod/db",
+        "rollout status prod/db -o json",
+        "rollout status prod/api --wait 1s",
+        "rollout status nobody",
+        "rollout history prod/db",
+        "rollout history prod/db -o json",
+        "rollout undo web --to 1",
+        "rollout undo web --to 9",
+        "rollout pause web",
+        "rollout resume web",
+        "rollout promote web",
+        "rollout abort web",
+        "rollout undo",
+    ];
+    site.golden("rollout.txt", &commands).await;
+}
+
+#[tokio::test]
 async fn a_workload_from_plan_to_delete() {
     let site = Site::new().await;
     site.file("shop.toml", SHOP);

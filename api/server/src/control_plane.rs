@@ -8,11 +8,12 @@ use api_types::{
     join::{JoinReply, JoinRequest, NodeTokenRequest},
     node::Availability,
     relay::{RelayInput, RelayOutput, RelayRequest},
+    rollout::RolloutAction,
     site::{Across, Reach},
     view::{
         ClusterView, Description, Done, Event, Explanation, Forecast, ImageOutcome, InstanceView, JoinTokenView, List,
-        LogLine, NetworkTrace, NetworkVerdict, NodeView, Plan, Problem, Question, RebalancePlan, SiteView,
-        TraceRequest, VolumeView, WorkloadChange, WorkloadView,
+        LogLine, NetworkTrace, NetworkVerdict, NodeView, Plan, Problem, Question, RebalancePlan, RolloutHistory,
+        RolloutView, SiteView, TraceRequest, VolumeView, WorkloadChange, WorkloadView,
     },
     workload::WorkloadSpec,
 };
@@ -76,6 +77,7 @@ pub trait ControlPlane: Clone + Send + Sync + 'static {
     /// Creates or updates workloads, all or none.
     fn apply(
         &self,
+        subject: Subject,
         specs: Vec<WorkloadSpec>,
         expect: Option<Revision>,
     ) -> impl Future<Output = Result<Vec<WorkloadChange>, Problem>> + Send;
@@ -84,11 +86,27 @@ pub trait ControlPlane: Clone + Send + Sync + 'static {
     /// Sets the number of replicas.
     fn scale(
         &self,
+        subject: Subject,
         workload: WorkloadId,
         replicas: u32,
     ) -> impl Future<Output = Result<Vec<WorkloadChange>, Problem>> + Send;
     /// Removes a workload.
     fn delete(&self, workload: WorkloadId) -> impl Future<Output = Result<Vec<WorkloadChange>, Problem>> + Send;
+    /// Does something to the rollout of a workload.
+    fn act_on_rollout(
+        &self,
+        subject: Subject,
+        workload: WorkloadId,
+        action: RolloutAction,
+    ) -> impl Future<Output = Result<Done, Problem>> + Send;
+    /// How far the latest change of a workload is.
+    fn rollout(
+        &self,
+        workload: WorkloadId,
+        after: After,
+    ) -> impl Future<Output = Result<List<RolloutView>, Problem>> + Send;
+    /// The revisions of a workload that are kept.
+    fn rollout_history(&self, workload: WorkloadId) -> impl Future<Output = Result<RolloutHistory, Problem>> + Send;
     /// The cluster in a few numbers.
     fn cluster(&self) -> impl Future<Output = Result<ClusterView, Problem>> + Send;
     /// All nodes.

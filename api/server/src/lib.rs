@@ -10,6 +10,7 @@ mod moves;
 mod network;
 mod problem;
 mod relay;
+mod rollouts;
 mod routes;
 mod streams;
 mod write;

@@ -15,7 +15,7 @@ use crate::{
     control_plane::{ControlPlane, Role},
     explain, look, moves, network,
     problem::{Refused, problem},
-    relay, streams, write,
+    relay, rollouts, streams, write,
 };
 
 /// The longest body of a request, in bytes.
@@ -70,6 +70,9 @@ fn declared<C: ControlPlane>() -> Declared<C> {
         .route(Method::POST, "/v1/what-if/apply", manifest, post(explain::what_if_applied::<C>))
         .route(Method::POST, "/v1/apply", manifest, post(write::apply::<C>))
         .route(Method::POST, "/v1/scale", deploys, post(write::scale::<C>))
+        .route(Method::POST, "/v1/rollouts", deploys, post(rollouts::act::<C>))
+        .route(Method::GET, "/v1/rollouts/status/{*name}", looks, get(rollouts::status::<C>))
+        .route(Method::GET, "/v1/rollouts/history/{*name}", deploys, get(rollouts::history::<C>))
         .route(Method::DELETE, "/v1/workloads/{*name}", deploys, delete(write::delete::<C>))
         .route(Method::POST, "/v1/images", stream, post(streams::load_image::<C>))
         .route(Method::POST, "/v1/relay", reaches_in, post(relay::relay::<C>))

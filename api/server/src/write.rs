@@ -8,13 +8,13 @@ use api_types::{
     view::{JoinTokenView, Problem, WorkloadChange},
     workload::WorkloadSpec,
 };
-use axum::{Json, extract::State};
+use axum::{Extension, Json, extract::State};
 use http::StatusCode;
 use serde::Deserialize;
 
 use crate::{
     body::{Asked, ManifestText, Named, Payload},
-    control_plane::ControlPlane,
+    control_plane::{ControlPlane, Subject},
     look::Nothing,
     problem::{Refused, invalid},
 };
@@ -54,14 +54,19 @@ type Changes = Result<Json<Vec<WorkloadChange>>, Refused>;
 
 pub(crate) async fn apply<C: ControlPlane>(
     State(plane): State<C>,
+    Extension(subject): Extension<Subject>,
     asked: Asked<Expecting>,
     ManifestText(text): ManifestText,
 ) -> Changes {
-    Ok(Json(plane.apply(specs(&text)?, asked.0.expect).await?))
+    Ok(Json(plane.apply(subject, specs(&text)?, asked.0.expect).await?))
 }
 
-pub(crate) async fn scale<C: ControlPlane>(State(plane): State<C>, Payload(scale): Payload<Scale>) -> Changes {
-    Ok(Json(plane.scale(scale.workload, scale.replicas).await?))
+pub(crate) async fn scale<C: ControlPlane>(
+    State(plane): State<C>,
+    Extension(subject): Extension<Subject>,
+    Payload(scale): Payload<Scale>,
+) -> Changes {
+    Ok(Json(plane.scale(subject, scale.workload, scale.replicas).await?))
 }
 
 pub(crate) async fn delete<C: ControlPlane>(

@@ -68,6 +68,28 @@ async fn golden(name: &str, asked: &[Ask<'_>]) {
 }
 
 #[tokio::test]
+async fn rollouts() {
+    let json = "application/json";
+    golden(
+        "rollouts.http",
+        &[
+            ("GET /v1/rollouts/status/web", "WA1-view", "", ""),
+            ("GET /v1/rollouts/status/prod/db?after=4", "WA1-view", "", ""),
+            ("GET /v1/rollouts/status/nobody", "WA1-view", "", ""),
+            ("GET /v1/rollouts/history/prod/db", "WA1-deploy", "", ""),
+            ("GET /v1/rollouts/history/prod/db", "WA1-view", "", ""),
+            ("POST /v1/rollouts", "WA1-deploy", json, r#"{"workload":"web","what":{"action":"undo","to":1}}"#),
+            ("POST /v1/rollouts", "WA1-deploy", json, r#"{"workload":"web","what":{"action":"undo"}}"#),
+            ("POST /v1/rollouts", "WA1-deploy", json, r#"{"workload":"web","what":{"action":"pause"}}"#),
+            ("POST /v1/rollouts", "WA1-deploy", json, r#"{"workload":"web","what":{"action":"promote"}}"#),
+            ("POST /v1/rollouts", "WA1-deploy", json, r#"{"workload":"web","what":{"action":"unde"}}"#),
+            ("POST /v1/rollouts", "WA1-view", json, r#"{"workload":"web","what":{"action":"pause"}}"#),
+        ],
+    )
+    .await;
+}
+
+#[tokio::test]
 async fn changes_and_lists() {
     let toml = "application/toml";
     golden(

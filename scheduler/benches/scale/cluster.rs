@@ -97,7 +97,11 @@ impl Cluster {
     /// Applies workloads; an error is a refusal.
     pub(crate) fn apply(&mut self, specs: Vec<WorkloadSpec>) -> Result<()> {
         let change = Change::Apply { specs, expect: None };
-        self.scheduler.step(NOW, Input::Request { request: RequestId(1), change }, &mut self.effects);
+        self.scheduler.step(
+            NOW,
+            Input::Request { request: RequestId(1), by: String::new(), change },
+            &mut self.effects,
+        );
         let refused = self.effects.iter().find_map(|effect| match effect {
             Effect::Reply { outcome: Err(refusal), .. } => Some(refusal.to_string()),
             Effect::Reply { outcome: Ok(_), .. } | Effect::Persist(_) | Effect::Forget(_) => None,

@@ -3,6 +3,7 @@
 mod changes;
 mod network;
 mod rules;
+mod update;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -23,7 +24,7 @@ use crate::{
     settings::Settings,
 };
 
-pub(crate) use changes::change;
+pub(crate) use changes::{change, differences};
 pub(crate) use rules::{SPREADS_MAX, check_node};
 
 /// Who claims which ports of nodes, and where.

@@ -9,6 +9,7 @@ pub(crate) mod held;
 pub(crate) mod ids;
 pub(crate) mod instances;
 pub(crate) mod nodes;
+pub(crate) mod rollouts;
 pub(crate) mod rows;
 mod sites;
 pub(crate) mod volumes;
@@ -30,6 +31,7 @@ use crate::{
         awaited::Awaited,
         editions::Editions,
         nodes::Nodes,
+        rollouts::RolloutEntry,
         rows::Rows,
         volumes::Homes,
         workloads::{EarlierRun, WorkloadEntry},
@@ -53,6 +55,8 @@ pub(crate) struct Cluster {
     pub(crate) by_workload: BTreeMap<WorkloadId, Vec<u64>>,
     /// What instances run that were placed before their workload last changed.
     pub(crate) earlier_runs: BTreeMap<(WorkloadId, Revision), EarlierRun>,
+    /// How workloads change, and whom they try.
+    pub(crate) rollouts: BTreeMap<WorkloadId, RolloutEntry>,
     /// What placement knows of all this, kept in step.
     pub(crate) ledger: Ledger,
     /// What operators said of sites; the others are as [`SiteSpec::of`] makes them.

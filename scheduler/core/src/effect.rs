@@ -1,6 +1,7 @@
 //! Everything the scheduler can ask of the world.
 
 mod instance_page;
+mod rollout;
 
 use std::net::Ipv4Addr;
 
@@ -18,6 +19,7 @@ use thiserror::Error;
 
 pub(crate) use instance_page::PageEntry;
 pub use instance_page::{InstancePage, PAGE_NUMBERS, PageError};
+pub use rollout::{KeptRevision, Rollout};
 
 /// One wish, as plain data. Within a batch every [`Effect::Persist`] is performed before anything else leaves the process.
 #[derive(Clone, Debug, PartialEq)]
@@ -83,6 +85,8 @@ pub enum Record {
     Site(SiteSpec),
     /// A workload as it was at an earlier revision (`runs_since`) that some instance still runs.
     Revision(Box<Workload>),
+    /// How a workload changes: its last revisions, and how the latest goes.
+    Rollout(Box<Rollout>),
 }
 
 /// The key of a [`Record`].
@@ -107,6 +111,8 @@ pub enum RecordKey {
     Site(String),
     /// See [`Record::Revision`]; the revision is the one since which it runs.
     Revision(WorkloadId, Revision),
+    /// See [`Record::Rollout`].
+    Rollout(WorkloadId),
 }
 
 impl Record {
@@ -125,6 +131,7 @@ impl Record {
             }
             Self::Site(site) => RecordKey::Site(site.name.clone()),
             Self::Revision(workload) => RecordKey::Revision(workload.spec.id.clone(), workload.runs_since),
+            Self::Rollout(rollout) => RecordKey::Rollout(rollout.workload.clone()),
         }
     }
 }

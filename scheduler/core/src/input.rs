@@ -7,6 +7,7 @@ use api_types::{
     id::{InstanceId, Name, NodeId, WorkloadId},
     instance::{InstanceStatus, InstanceUsage},
     node::{Availability, Condition, NodeFacts, NodeUsage},
+    rollout::RolloutAction,
     site::{Across, Reach},
     workload::WorkloadSpec,
 };
@@ -20,6 +21,8 @@ pub enum Input {
     Request {
         /// Whose answer it will be.
         request: RequestId,
+        /// Who asks, for the history: a token's id; empty = not known.
+        by: String,
         /// What is asked.
         change: Change,
     },
@@ -108,6 +111,13 @@ pub enum Change {
     Delete {
         /// Which.
         workload: WorkloadId,
+    },
+    /// Do something to the rollout of a workload.
+    Rollout {
+        /// Which.
+        workload: WorkloadId,
+        /// What.
+        action: RolloutAction,
     },
     /// Register a node, or accept the return of a known one with a new key.
     AdmitNode {

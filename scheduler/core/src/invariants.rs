@@ -30,6 +30,7 @@ impl Scheduler {
         self.check_addresses()?;
         self.check_endpoints()?;
         self.check_barriers()?;
+        self.check_trials()?;
         self.cluster.check_ledger()
     }
 
@@ -113,6 +114,24 @@ impl Scheduler {
                         return Err(format!("{id}: {count} live instances on {node}"));
                     }
                 }
+            }
+        }
+        Ok(())
+    }
+
+    /// Who must still show that it works is looked at by its workload's rollout, and nobody else is.
+    fn check_trials(&self) -> Result<(), String> {
+        let tried = |id: &WorkloadId, number: u64| {
+            self.cluster.rollouts.get(id).is_some_and(|entry| entry.trials.contains_key(&number))
+        };
+        let mut wanted = self.cluster.instances().filter(|held| held.is_wanted());
+        if let Some(held) = wanted.find(|held| held.is_on_trial() != tried(held.workload(), held.number)) {
+            return Err(format!("{}: whether it is on trial is told in two ways", held.id()));
+        }
+        for (id, entry) in &self.cluster.rollouts {
+            let current = self.cluster.workloads.get(id).map(|entry| entry.spec());
+            if current != Some(&entry.rollout.current().spec) {
+                return Err(format!("{id}: what is kept as its current revision is not what is wanted"));
             }
         }
         Ok(())

@@ -40,6 +40,10 @@ pub struct Scheduler {
     pub(crate) began_at: Timestamp,
     /// The time of the latest step; it never goes back.
     pub(crate) now: Timestamp,
+    /// Whether this step is a tick: what waited in the queue was read before it.
+    pub(crate) is_tick: bool,
+    /// Who asks for what this step does.
+    pub(crate) asked_by: String,
     pub(crate) cluster: Cluster,
     pub(crate) balancing: Balancing,
     /// Who waits until all nodes know that it left the table, or came in.
@@ -86,6 +90,8 @@ impl Scheduler {
             epoch,
             began_at: now,
             now,
+            is_tick: false,
+            asked_by: String::new(),
             cluster,
             balancing: Balancing::default(),
             barriers: Barriers::default(),
@@ -113,9 +119,10 @@ impl Scheduler {
     /// Deadlines are looked at on [`Input::Tick`] only, so that heartbeats that wait in the same queue are read first.
     pub fn step(&mut self, now: Timestamp, input: Input, effects: &mut Effects) {
         self.now = self.now.max(now);
+        self.is_tick = matches!(input, Input::Tick);
         match input {
             Input::Tick => self.tick(),
-            Input::Request { request, change } => self.request(request, change),
+            Input::Request { request, by, change } => self.request(request, by, change),
             Input::SessionOpened { node, session, facts } => self.session_opened(&node, session, facts),
             // Silence counts from the last heartbeat: the end of a connection says nothing.
             Input::SessionClosed { .. } => {}

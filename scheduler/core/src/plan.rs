@@ -32,8 +32,10 @@ impl Scheduler {
         let mut order = Order { planned: changed.map(|change| change.workload.clone()).collect(), ..Order::default() };
         let mut end = End::Settled;
         if !self.is_warming_up() && !order.planned.is_empty() {
-            // Nothing keeps a rollout waiting whose instances get well.
-            end = rehearsal.play(Some(0), &mut |rehearsal, moment| order.see(&rehearsal.scheduler, moment));
+            // Nothing keeps a rollout waiting whose instances get well, but the time in which they must stay so.
+            let updates = specs.iter().filter_map(|spec| spec.update.as_ref());
+            let patience_ms = updates.map(|update| update.healthy_for_ms).max().unwrap_or_default();
+            end = rehearsal.play(Some(patience_ms), &mut |rehearsal, moment| order.see(&rehearsal.scheduler, moment));
         }
         for change in changes.iter_mut().filter(|change| change.action != "none") {
             change.placements = rehearsal.scheduler.placements_of(&change.workload, rehearsal.first_new);

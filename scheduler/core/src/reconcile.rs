@@ -7,6 +7,7 @@ mod order;
 pub(crate) mod preemption;
 pub(crate) mod rebalance;
 mod renewals;
+pub(crate) mod rollout;
 mod scale_down;
 mod service;
 pub(crate) mod slots;
@@ -149,6 +150,7 @@ impl Scheduler {
             entry.drained = false;
         }
         self.tell_placed(id, instance);
+        self.try_placed(id, instance);
         instance
     }
 

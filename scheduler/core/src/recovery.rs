@@ -1,6 +1,9 @@
 //! Gives the cluster back from all that is durable.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use api_types::{
     counter::{Epoch, Generation, Revision},
@@ -14,9 +17,10 @@ use crate::{
         Cluster,
         ids::{is_named_after, number_in},
         nodes::NodeEntry,
+        rollouts::RolloutEntry,
         workloads::{EarlierRun, Run, WorkloadEntry},
     },
-    effect::{InstancePage, PAGE_NUMBERS, PageEntry, Record, RecordKey},
+    effect::{InstancePage, PAGE_NUMBERS, PageEntry, Record, RecordKey, Rollout},
     machine::Scheduler,
     settings::Settings,
 };
@@ -31,7 +35,7 @@ impl Scheduler {
     #[must_use]
     pub fn recover(settings: Settings, epoch: Epoch, records: Vec<Record>, now: Timestamp) -> Self {
         let mut cluster = Cluster::default();
-        let (mut pages, mut singles) = (Vec::new(), Vec::new());
+        let (mut pages, mut singles, mut rollouts) = (Vec::new(), Vec::new(), Vec::new());
         for record in records {
             match record {
                 Record::Counters(counters) => cluster.counters = counters,
@@ -58,6 +62,7 @@ impl Scheduler {
                 Record::Site(site) => {
                     cluster.sites.insert(site.name.clone(), site);
                 }
+                Record::Rollout(rollout) => rollouts.push(*rollout),
                 Record::Instances(page) => pages.push(page),
                 Record::Instance(instance) => singles.push(instance),
             }
@@ -72,15 +77,11 @@ impl Scheduler {
         for instance in singles {
             restore_single(&mut cluster, instance);
         }
+        restore_rollouts(&mut cluster, rollouts);
         let homes = cluster.homes.values().flat_map(|homes| homes.values());
         let unknown: BTreeSet<NodeId> = homes.filter(|node| cluster.nodes.get(node).is_none()).cloned().collect();
         cluster.forget_volumes(|_, _, _, node| unknown.contains(node));
-        for (id, since) in cluster.earlier_runs.keys().cloned().collect::<Vec<_>>() {
-            if cluster.earlier_runs.get(&(id.clone(), since)).is_some_and(|earlier| earlier.instances == 0) {
-                cluster.earlier_runs.remove(&(id.clone(), since));
-                cluster.unpersist(RecordKey::Revision(id, since));
-            }
-        }
+        settle_runs(&mut cluster);
         cluster.touched.workloads.extend(cluster.workloads.keys().cloned());
         cluster.touched.workloads.extend(cluster.by_workload.keys().cloned());
         cluster.touched.services.extend(cluster.workloads.keys().cloned());
@@ -88,6 +89,7 @@ impl Scheduler {
 
         let mut scheduler = Self::around(settings, epoch, cluster, now);
         scheduler.provide_addresses();
+        scheduler.resume_trials();
         for node in scheduler.cluster.nodes.values_mut() {
             (node.set_generation, node.set_differs) = (Generation(1), false);
         }
@@ -100,6 +102,31 @@ impl Scheduler {
             scheduler.warm_up_until = Some(now + scheduler.settings.warm_up_ms);
         }
         scheduler
+    }
+}
+
+/// Forgets what nobody runs any more, and notes what is the same as what is wanted.
+fn settle_runs(cluster: &mut Cluster) {
+    for (id, since) in cluster.earlier_runs.keys().cloned().collect::<Vec<_>>() {
+        if cluster.earlier_runs.get(&(id.clone(), since)).is_some_and(|earlier| earlier.instances == 0) {
+            cluster.earlier_runs.remove(&(id.clone(), since));
+            cluster.unpersist(RecordKey::Revision(id, since));
+        }
+    }
+    for id in cluster.workloads.keys().cloned().collect::<Vec<_>>() {
+        cluster.note_alike(&id);
+    }
+}
+
+/// Puts back how workloads change; what belongs to none is forgotten.
+fn restore_rollouts(cluster: &mut Cluster, rollouts: Vec<Rollout>) {
+    for rollout in rollouts {
+        let id = rollout.workload.clone();
+        if !cluster.workloads.contains_key(&id) || rollout.revisions.is_empty() {
+            cluster.unpersist(RecordKey::Rollout(id));
+            continue;
+        }
+        cluster.rollouts.insert(id, RolloutEntry { rollout, trials: BTreeMap::new() });
     }
 }
 

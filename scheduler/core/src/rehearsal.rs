@@ -147,7 +147,10 @@ impl Rehearsal {
             for held in node.into_iter().flat_map(|node| self.scheduler.cluster.instances_on(node)) {
                 if held.desired() == Desired::Stop {
                     ending.push(held.number);
-                } else if held.is_wanted() && !held.is_well() && (held.number >= self.first_new || is_under_way(held)) {
+                } else if held.is_wanted()
+                    && !held.looks_well()
+                    && (held.number >= self.first_new || is_under_way(held))
+                {
                     moment.started.push(held.number);
                 }
             }

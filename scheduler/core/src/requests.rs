@@ -1,5 +1,7 @@
 //! What people ask for: accepted whole or refused whole, then answered.
 
+mod rollouts;
+
 use std::collections::BTreeMap;
 
 use api_types::{
@@ -20,13 +22,17 @@ use crate::{
     machine::Scheduler,
 };
 
+pub(crate) use rollouts::Origin;
+
 impl Scheduler {
     /// Does what a person asks for and answers.
-    pub(crate) fn request(&mut self, request: RequestId, change: Change) {
+    pub(crate) fn request(&mut self, request: RequestId, by: String, change: Change) {
+        self.asked_by = by;
         let outcome = match change {
             Change::Apply { specs, expect } => self.apply(specs, expect).map(Accepted::Workloads),
             Change::Scale { workload, replicas } => self.scale(&workload, replicas).map(Accepted::Workloads),
             Change::Delete { workload } => self.delete(&workload).map(Accepted::Workloads),
+            Change::Rollout { workload, action } => self.act_on_rollout(&workload, action).map(Accepted::Done),
             Change::AdmitNode { node, site, labels } => self.admit_node(node, site, labels).map(Accepted::Node),
             Change::SetAvailability { node, availability } => {
                 self.set_availability(&node, availability).map(Accepted::Node)
@@ -49,7 +55,8 @@ impl Scheduler {
         expect: Option<Revision>,
     ) -> Result<Vec<WorkloadChange>, Refusal> {
         admission::admit(&self.cluster, &self.settings, &specs, expect)?;
-        Ok(specs.into_iter().map(|spec| self.take_over(spec)).collect())
+        let origin = Origin { by: self.asked_by.clone(), reason: "applied".to_owned(), is_good: false };
+        Ok(specs.into_iter().map(|spec| self.take_over(spec, &origin)).collect())
     }
 
     /// Gives every service its virtual address, and takes back what is not needed.
@@ -67,7 +74,8 @@ impl Scheduler {
         }
     }
 
-    fn take_over(&mut self, spec: WorkloadSpec) -> WorkloadChange {
+    /// Makes an admitted spec what is wanted.
+    pub(crate) fn take_over(&mut self, spec: WorkloadSpec, origin: &Origin) -> WorkloadChange {
         let id = spec.id.clone();
         let existing = self.cluster.workloads.get(&id).map(|entry| &entry.workload);
         let change = admission::change(existing, &spec);
@@ -83,6 +91,7 @@ impl Scheduler {
             WorkloadKind::Service { replicas } => format!("{replicas} replicas of {}", spec.container.image),
             WorkloadKind::Daemon => format!("on every node that fits, {}", spec.container.image),
         };
+        self.note_revision(&spec, (revision, runs_since), &change.action, origin);
         self.cluster.put_workload(Workload { spec, revision, runs_since, applied_at: self.now });
         self.history.add(self.now, Subject::Workload(&id), kind, format!("revision {revision}: {count}"));
         if !with_address {

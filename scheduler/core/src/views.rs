@@ -4,6 +4,7 @@ mod explanation;
 mod instances;
 mod nodes;
 mod remedies;
+mod rollouts;
 mod sites;
 mod volumes;
 mod workloads;

@@ -1,5 +1,6 @@
 //! What holds for any story: random walks from fixed seeds, with the invariants checked after every step.
 
+use api_types::rollout::RolloutState;
 use scheduler_core::{Scheduler, effect::Effects};
 
 #[path = "support/fleet.rs"]
@@ -24,6 +25,20 @@ fn any_walk_ends_as_wanted_and_then_nothing_moves() {
         walk::heal(&mut fleet);
 
         is_as_wanted(&fleet, seed);
+        recovers_to_the_same_sets(&mut fleet);
+        nothing_is_left_to_do(&mut fleet, seed);
+    }
+}
+
+#[test]
+fn any_walk_with_rollouts_ends_with_a_revision_that_works() {
+    for seed in 2_000..2_000 + WALKS / 4 {
+        let mut fleet = walk::walk_with_rollouts(seed, STEPS, recovers_to_the_same_sets);
+
+        walk::heal(&mut fleet);
+
+        is_as_wanted(&fleet, seed);
+        no_rollout_is_open(&fleet, seed);
         recovers_to_the_same_sets(&mut fleet);
         nothing_is_left_to_do(&mut fleet, seed);
     }
@@ -70,6 +85,15 @@ fn is_as_wanted(fleet: &Fleet, seed: u64) {
     let known =
         |instance: &&api_types::view::InstanceView| fleet.scheduler.describe_workload(&instance.workload).is_ok();
     assert!(instances.iter().all(|instance| known(&instance)), "seed {seed}: instances without a workload");
+}
+
+/// What fits somewhere and works everywhere comes to its end.
+fn no_rollout_is_open(fleet: &Fleet, seed: u64) {
+    for workload in fleet.scheduler.workload_views().iter().filter(|workload| workload.reason.is_empty()) {
+        let view = fleet.scheduler.rollout_view(&workload.name).expect("a known workload");
+        let is_over = matches!(view.state, RolloutState::Complete | RolloutState::RolledBack);
+        assert!(is_over, "seed {seed}: {view:#?}");
+    }
 }
 
 fn nothing_is_left_to_do(fleet: &mut Fleet, seed: u64) {

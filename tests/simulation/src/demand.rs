@@ -252,7 +252,7 @@ impl World {
         };
         self.demand.asked = Some((request, wish));
         self.after(PATIENCE_MS, Event::DemandTimeout { request: request.0 });
-        self.step_scheduler(Input::Request { request, change });
+        self.step_scheduler(Input::Request { request, by: "demand".to_owned(), change });
     }
 }
 

@@ -111,6 +111,15 @@ impl Disk {
         if let Record::Node(node) = record { Some(node) } else { None }
     }
 
+    /// Whether an instance runs what its workload is now: it was placed for that, or for an earlier revision that is the same.
+    #[must_use]
+    pub fn is_current(&self, instance: &Instance) -> bool {
+        self.workload(&instance.workload).is_some_and(|wanted| {
+            let is_same = |run: &Workload| run.spec.runs_the_same_as(&wanted.spec);
+            instance.revision >= wanted.runs_since || self.run_of(instance).is_some_and(is_same)
+        })
+    }
+
     /// The workload that an instance was placed with: the newest that runs since its revision or before.
     #[must_use]
     pub fn run_of(&self, instance: &Instance) -> Option<&Workload> {

@@ -26,7 +26,7 @@ pub(crate) struct Apply {
 pub(crate) async fn run(session: &Session<'_>, arguments: &Apply) -> Result<(), Failure> {
     let manifests = arguments.files.read()?;
     let client = session.client()?;
-    let (mut applied, mut created): (Vec<WorkloadId>, Vec<WorkloadId>) = (Vec::new(), Vec::new());
+    let (mut applied, mut created, mut changed) = (Vec::new(), Vec::<WorkloadId>::new(), Vec::new());
     for manifest in &manifests {
         let changes = client.apply(&manifest.text, arguments.check.map(Revision)).await;
         let changes = changes.inspect_err(|_| {
@@ -42,6 +42,9 @@ pub(crate) async fn run(session: &Session<'_>, arguments: &Apply) -> Result<(), 
             if change.action == "create" {
                 created.push(change.workload.clone());
             }
+            if change.action != "none" {
+                changed.push(change.workload.clone());
+            }
             applied.push(change.workload);
         }
     }
@@ -49,7 +52,7 @@ pub(crate) async fn run(session: &Session<'_>, arguments: &Apply) -> Result<(), 
         return Ok(());
     }
     tokio::select! {
-        waited = progress::wait_until_ready(&client, session.screen, &applied, arguments.wait_ms) => waited,
+        waited = progress::wait_until_ready(&client, session.screen, (&applied, &changed), arguments.wait_ms) => waited,
         _ = tokio::signal::ctrl_c() => {
             session.screen.say("\ndetached; the cluster goes on by itself");
             session.screen.say("  watch:  wherry get instances -w");

@@ -11,7 +11,7 @@ use api_types::{
 use clap::{Args, ValueEnum};
 
 use crate::{
-    commands::{Session, name},
+    commands::{Session, name, rollout},
     failure::Failure,
     output::{
         amounts::{age, bytes, cpus, now, seconds},
@@ -133,6 +133,7 @@ fn workload(view: &WorkloadView, now: Timestamp) -> String {
         ("running", view.running.to_string()),
         ("pending", if view.pending > 0 { view.pending.to_string() } else { String::new() }),
         ("reason", view.reason.clone()),
+        ("rollout", rollout::in_one_line(view.rollout.as_ref())),
         ("image", view.image.clone()),
         ("command", container.command.as_deref().map(words).unwrap_or_default()),
         ("args", container.args.as_deref().map(words).unwrap_or_default()),

@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use api_client::{Client, ClientError};
 use api_types::{
     id::WorkloadId,
+    rollout::RolloutState,
     view::{InstanceView, WorkloadView},
 };
 use tokio::time::{Instant, sleep, timeout_at};
@@ -20,14 +21,14 @@ const PAUSE: Duration = Duration::from_millis(250);
 /// After a failed look, the next one: a scheduler that restarts is back within seconds.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// Waits until each workload runs as wanted.
+/// Waits until each workload runs as wanted; those in `changed` were just changed, and it counts how that goes.
 ///
 /// # Errors
-/// Exit code 4 when the time is over and some instance found no node, 6 when it is over for another reason.
+/// Exit code 5 when a change did not work, 4 when the time is over and some instance found no node, 6 when it is over for another reason.
 pub(crate) async fn wait_until_ready(
     client: &Client,
     screen: &Screen,
-    workloads: &[WorkloadId],
+    (workloads, changed): (&[WorkloadId], &[WorkloadId]),
     wait_ms: u64,
 ) -> Result<(), Failure> {
     let deadline = Instant::now() + Duration::from_millis(wait_ms);
@@ -42,6 +43,7 @@ pub(crate) async fn wait_until_ready(
             Ok(Ok(seen)) => {
                 version = Some(seen.version);
                 view.show(screen, &seen);
+                seen.check_rollouts(screen, &mut view.live, changed)?;
                 if seen.is_done(workloads) {
                     view.end(screen, &seen);
                     return Ok(());
@@ -84,10 +86,33 @@ async fn look(client: &Client, wanted: &[WorkloadId], after: Option<u64>) -> Res
 }
 
 fn is_ready(workload: &WorkloadView) -> bool {
+    // The rest follows when a person says so.
+    if rollout_state(workload) == Some(RolloutState::AwaitingPromotion) {
+        return true;
+    }
     workload.ready == workload.wanted && workload.running == workload.wanted && workload.pending == 0
 }
 
+fn rollout_state(workload: &WorkloadView) -> Option<RolloutState> {
+    workload.rollout.as_ref().map(|rollout| rollout.state)
+}
+
 impl Seen {
+    /// Fails when one of these changes did not work.
+    fn check_rollouts(&self, screen: &Screen, live: &mut Live, changed: &[WorkloadId]) -> Result<(), Failure> {
+        let rollouts = self.workloads.iter().filter(|workload| changed.contains(&workload.name));
+        let failed =
+            rollouts.filter_map(|workload| workload.rollout.as_ref()).find(|rollout| rollout.state.has_failed());
+        let Some(failed) = failed else { return Ok(()) };
+        if screen.talk_terminal {
+            live.clear(screen);
+        }
+        let revision = failed.failed.unwrap_or(failed.revision);
+        let message = format!("revision {revision} of {} did not work: {}", failed.workload, failed.cause);
+        screen.error(&message, &format!("wherry rollout status {}", failed.workload));
+        Err(Failure::Said(code::DID_NOT_WORK))
+    }
+
     fn is_done(&self, wanted: &[WorkloadId]) -> bool {
         // One that somebody deleted meanwhile is not waited for.
         self.workloads.iter().filter(|workload| wanted.contains(&workload.name)).all(is_ready)
@@ -161,6 +186,12 @@ impl View {
 
     /// Leaves one line for each workload behind.
     fn end(&mut self, screen: &Screen, seen: &Seen) {
+        for workload in &seen.workloads {
+            if rollout_state(workload) == Some(RolloutState::AwaitingPromotion) {
+                let name = &workload.name;
+                screen.say(&format!("{name}: its canary is well: `wherry rollout promote {name}` or `abort`"));
+            }
+        }
         if screen.talk_terminal {
             self.live.clear(screen);
             for workload in &seen.workloads {

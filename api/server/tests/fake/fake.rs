@@ -7,6 +7,7 @@ mod explain;
 mod moves;
 mod network;
 mod relay;
+mod rollouts;
 mod views;
 
 use std::{
@@ -21,12 +22,13 @@ use api_types::{
     join::{JoinReply, JoinRequest, NodeTokenRequest},
     node::{Availability, Liveness},
     relay::{RelayInput, RelayOutput, RelayRequest},
+    rollout::RolloutAction,
     site::{Across, Reach},
     time::Timestamp,
     view::{
         ClusterView, Description, Done, Event, Explanation, FieldChange, Forecast, ImageOutcome, InstanceView,
         JoinTokenView, List, LogLine, NetworkTrace, NetworkVerdict, NodeView, Plan, Problem, Question, RebalancePlan,
-        SiteView, TraceRequest, VolumeView, WorkloadChange, WorkloadView,
+        RolloutHistory, RolloutView, SiteView, TraceRequest, VolumeView, WorkloadChange, WorkloadView,
     },
     workload::{WorkloadKind, WorkloadSpec},
 };
@@ -141,7 +143,12 @@ impl ControlPlane for Fake {
         Ok(Subject { token: token.trim_start_matches("WA1-").into(), role: *role })
     }
 
-    async fn apply(&self, specs: Vec<WorkloadSpec>, expect: Option<Revision>) -> Result<Vec<WorkloadChange>, Problem> {
+    async fn apply(
+        &self,
+        _: Subject,
+        specs: Vec<WorkloadSpec>,
+        expect: Option<Revision>,
+    ) -> Result<Vec<WorkloadChange>, Problem> {
         self.called(format!("apply {} expect {expect:?}", specs.len()));
         let changes = self.changes(&specs)?;
         let mut state = self.state.lock().unwrap();
@@ -161,7 +168,24 @@ impl ControlPlane for Fake {
         Ok(explain::plan(self.changes(&specs)?, &specs))
     }
 
-    async fn scale(&self, workload: WorkloadId, replicas: u32) -> Result<Vec<WorkloadChange>, Problem> {
+    async fn act_on_rollout(
+        &self,
+        subject: Subject,
+        workload: WorkloadId,
+        action: RolloutAction,
+    ) -> Result<Done, Problem> {
+        rollouts::act(&subject.token, &workload, action)
+    }
+
+    async fn rollout(&self, workload: WorkloadId, _: After) -> Result<List<RolloutView>, Problem> {
+        rollouts::status(&workload)
+    }
+
+    async fn rollout_history(&self, workload: WorkloadId) -> Result<RolloutHistory, Problem> {
+        rollouts::history(&workload)
+    }
+
+    async fn scale(&self, _: Subject, workload: WorkloadId, replicas: u32) -> Result<Vec<WorkloadChange>, Problem> {
         self.called(format!("scale {workload} {replicas}"));
         let mut state = self.state.lock().unwrap();
         let kept = state.workloads.get_mut(&workload);

@@ -48,7 +48,8 @@ fn warnings(existing: Option<&Workload>, spec: &WorkloadSpec) -> Vec<String> {
     warnings
 }
 
-fn differences(before: &WorkloadSpec, after: &WorkloadSpec) -> Vec<FieldChange> {
+/// What differs between two specs, field by field.
+pub(crate) fn differences(before: &WorkloadSpec, after: &WorkloadSpec) -> Vec<FieldChange> {
     let (before, after) = (fields(before), fields(after));
     let value = |fields: &[(String, String)], path: &str| {
         fields.iter().find(|(other, _)| other == path).map(|(_, value)| value.clone()).unwrap_or_default()

@@ -14,7 +14,7 @@ use api_types::{
     workload::{REPLICAS_MAX, WorkloadKind, WorkloadSpec},
 };
 
-use super::network;
+use super::{network, update};
 use crate::effect::Refusal;
 
 const PORTS_MAX: usize = 64;
@@ -51,6 +51,7 @@ pub(super) fn check(spec: &WorkloadSpec) -> Result<(), ValidationError> {
     check_balance(spec)?;
     check_probes(spec)?;
     check_devices(spec)?;
+    update::check(spec)?;
     check_placement(spec)
 }
 

@@ -16,7 +16,7 @@ use crate::cluster::{
     editions::Edition,
     ids::{instance_id, is_named_after, number_in},
     nodes::NodeEntry,
-    rows::{COUNTED, ENDED, LEAVING, Observation, Observed, Row, STOPPING},
+    rows::{COUNTED, ENDED, LEAVING, Observation, Observed, Row, STOPPING, TRIAL},
 };
 
 /// A placed instance and all that is known of it: a view that is made when somebody looks.
@@ -156,8 +156,18 @@ impl<'c> Held<'c> {
         self.spec().ports.iter().filter_map(|port| Some((port.host?, port.protocol)))
     }
 
-    /// Whether it runs and its probes, if any, are content.
+    /// Whether it must show that it works before it counts.
+    pub(crate) fn is_on_trial(&self) -> bool {
+        self.row.flags & TRIAL != 0
+    }
+
+    /// Whether it runs, its probes, if any, are content, and it is not on trial.
     pub(crate) fn is_well(&self) -> bool {
+        !self.is_on_trial() && self.looks_well()
+    }
+
+    /// Whether it runs and its probes, if any, are content.
+    pub(crate) fn looks_well(&self) -> bool {
         self.observed.is_some_and(|observed| {
             observed.state() == InstanceState::Running && (!self.is_asked() || observed.health() == Health::Healthy)
         })

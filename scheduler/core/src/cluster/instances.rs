@@ -150,6 +150,9 @@ impl Cluster {
                 self.by_workload.remove(workload);
             }
         }
+        if let Some(entry) = self.rollouts.get_mut(workload) {
+            entry.trials.remove(&number);
+        }
         self.editions.release(row.edition);
         self.release_run(workload, since);
         self.pages.insert(number / PAGE_NUMBERS);
@@ -185,7 +188,11 @@ impl Cluster {
             self.touched.workloads.insert(workload);
         }
         let after = self.held(number)?;
-        if is != was {
+        if after.is_on_trial() {
+            let workload = after.workload().clone();
+            self.touched.workloads.insert(workload.clone());
+            self.touch_endpoint(workload, number);
+        } else if is != was {
             let workload = after.workload().clone();
             let steady = self.workloads.get(&workload).is_some_and(|entry| entry.is_steady);
             if !steady || was.1 != is.1 {

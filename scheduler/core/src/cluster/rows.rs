@@ -19,6 +19,8 @@ pub(crate) const LEAVING: u8 = 2;
 pub(crate) const ENDED: u8 = 4;
 /// Counts for its workload's evenness, as was looked at last.
 pub(crate) const COUNTED: u8 = 8;
+/// Must show that it works before it counts.
+pub(crate) const TRIAL: u8 = 16;
 
 /// What was decided of an instance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,7 +33,7 @@ pub(crate) struct Row {
     pub(crate) node: u32,
     /// Its slot.
     pub(crate) slot: u32,
-    /// [`STOPPING`], [`LEAVING`], [`ENDED`], [`COUNTED`].
+    /// [`STOPPING`], [`LEAVING`], [`ENDED`], [`COUNTED`], [`TRIAL`].
     pub(crate) flags: u8,
 }
 

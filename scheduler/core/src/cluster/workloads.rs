@@ -1,6 +1,6 @@
 //! The table of workloads, and what instances placed before their last change run.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use api_types::{
     container::{NetworkMode, PortSpec},
@@ -30,6 +30,8 @@ pub(crate) struct WorkloadEntry {
     pub(crate) workload: Workload,
     /// What instances placed now run.
     pub(crate) run: Run,
+    /// Since when earlier runs run that are the same as what is wanted now: their instances stay.
+    pub(crate) alike: BTreeSet<Revision>,
     /// Why not all instances have a node: one line for people; `None` = they have.
     pub(crate) parked: Option<String>,
     /// Who displaced one of its instances since they all had a node.
@@ -53,7 +55,8 @@ impl WorkloadEntry {
     /// Makes an entry.
     pub(crate) fn new(workload: Workload) -> Self {
         let run = Run { since: workload.runs_since, spec: Arc::new(workload.spec.clone()) };
-        Self { workload, run, parked: None, displaced_by: None, is_steady: false }
+        let alike = BTreeSet::new();
+        Self { workload, run, alike, parked: None, displaced_by: None, is_steady: false }
     }
 
     /// What was asked for.
@@ -102,6 +105,7 @@ impl Cluster {
                 if let Some(earlier) = earlier {
                     self.keep_run(earlier);
                 }
+                self.note_alike(&id);
             }
         }
         self.enter_workload(&id);
@@ -114,6 +118,7 @@ impl Cluster {
         self.leave_workload(id);
         self.keep_run(entry);
         self.unpersist(RecordKey::Workload(id.clone()));
+        self.delete_rollout(id);
         self.touch_workload(id);
     }
 
@@ -125,7 +130,19 @@ impl Cluster {
         if earlier.instances == 0 {
             self.earlier_runs.remove(&key);
             self.unpersist(RecordKey::Revision(id.clone(), since));
+            if let Some(entry) = self.workloads.get_mut(id) {
+                entry.alike.remove(&since);
+            }
         }
+    }
+
+    /// Notes which earlier runs are the same as what is wanted now.
+    pub(crate) fn note_alike(&mut self, id: &WorkloadId) {
+        let Some(entry) = self.workloads.get_mut(id) else { return };
+        let all = (id.clone(), Revision(0))..=(id.clone(), Revision(u64::MAX));
+        let earlier = self.earlier_runs.range(all).map(|((_, since), earlier)| (*since, &earlier.run.spec));
+        let alike = earlier.filter(|(_, spec)| spec.runs_the_same_as(&entry.workload.spec));
+        entry.alike = alike.map(|(since, _)| since).collect();
     }
 
     fn keep_run(&mut self, entry: WorkloadEntry) {

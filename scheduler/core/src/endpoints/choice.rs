@@ -31,13 +31,14 @@ pub(super) fn ready(held: Held<'_>, spec: &WorkloadSpec) -> Option<Endpoint> {
     is_endpoint(held).then(|| endpoint(held, spec))?
 }
 
-/// An instance that runs and shall go on, but fails its probe, as an endpoint for when nobody is ready.
+/// An instance that runs and shall go on, but fails its probe or is well and on trial, as an endpoint for when nobody is ready.
 pub(super) fn last_resort(held: Held<'_>, spec: &WorkloadSpec) -> Option<Endpoint> {
-    let is_used = held.fails_its_probe()
+    let keeps = spec.balance.policy.when_none_ready == WhenNoneReady::Keep;
+    let is_tried = held.is_on_trial() && held.looks_well();
+    let is_used = (held.fails_its_probe() && keeps || is_tried)
         && held.is_wanted()
         && held.node().is_ready()
-        && held.node().synced
-        && spec.balance.policy.when_none_ready == WhenNoneReady::Keep;
+        && held.node().synced;
     Some(Endpoint { last_resort: true, ..is_used.then(|| endpoint(held, spec))?? })
 }
 

@@ -16,7 +16,7 @@ use crate::{
         self, explain,
         filters::{Miss, is_meant},
     },
-    reconcile::{ENDED_RETRY_MS, rollout_share, slots::is_current},
+    reconcile::{ENDED_RETRY_MS, rollout::Remainder, slots::is_current},
     timers::Timer,
 };
 
@@ -29,14 +29,22 @@ struct Found {
     under_way: usize,
     /// On how many nodes it runs or shall run.
     nodes: usize,
+    /// On how many of them it is as wanted now.
+    updated: usize,
+    /// Whether some node that is heard of has an earlier revision.
+    outdated: bool,
     misses: Vec<String>,
 }
 
 impl Scheduler {
     /// Brings a daemon up to date.
     pub(crate) fn reconcile_daemon(&mut self, id: &WorkloadId) {
+        if self.judge_rollout(id) {
+            return;
+        }
         let found = self.look_at_nodes(id);
-        let is_steady = found.to_end.is_empty() && found.to_place.is_empty() && found.to_renew.is_empty();
+        let is_calm = found.to_end.is_empty() && found.to_place.is_empty() && found.to_renew.is_empty();
+        let is_steady = is_calm && !self.is_rolling_out(id);
         if let Some(entry) = self.cluster.workloads.get_mut(id) {
             entry.is_steady = is_steady;
         }
@@ -62,9 +70,12 @@ impl Scheduler {
         let mut to_renew = found.to_renew;
         to_renew.sort_by_key(|old| self.serves(*old));
         let under_way = found.under_way + found.to_place.len();
-        for old in to_renew.iter().take(rollout_share(found.nodes).saturating_sub(under_way)) {
+        let width = self.rollout_width(id, found.nodes, found.updated);
+        for old in to_renew.iter().take(width.saturating_sub(under_way)) {
             self.retire(*old);
         }
+        let left = Remainder { outdated: found.outdated, under_way: under_way > 0, updated: found.updated };
+        self.note_progress(id, found.nodes, left);
         if !found.misses.is_empty() {
             self.displace(id, found.misses.len(), None);
         }
@@ -115,15 +126,19 @@ impl Scheduler {
                 Some(at) if self.now >= at + ENDED_RETRY_MS => found.to_end.push(instance),
                 Some(at) => looks.push(at + ENDED_RETRY_MS),
                 None if !node.is_ready() => {}
-                None if !is_current(held, entry.workload.runs_since) => {
+                None if !is_current(held, entry) => {
+                    found.outdated |= node.is_ready();
                     // What works is not stopped for a successor that its node would not take.
                     match placement::check_instead_of(&self.cluster, held, entry.spec()) {
                         Ok(()) => found.to_renew.push(instance),
                         Err(miss) => found.misses.extend(daemon_miss(&self.cluster, node, &miss)),
                     }
                 }
-                None if !held.is_serving() => found.under_way += 1,
-                None => {}
+                None if !held.is_serving() => {
+                    found.updated += 1;
+                    found.under_way += 1;
+                }
+                None => found.updated += 1,
             }
         }
         for at in looks {

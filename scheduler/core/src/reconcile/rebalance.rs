@@ -243,7 +243,7 @@ impl Scheduler {
 /// Whether an instance runs what its workload is now.
 fn is_current_now(scheduler: &Scheduler, held: Held<'_>) -> bool {
     let entry = scheduler.cluster.workloads.get(held.workload());
-    entry.is_some_and(|entry| is_current(held, entry.workload.runs_since))
+    entry.is_some_and(|entry| is_current(held, entry))
 }
 
 fn instances(count: usize) -> String {

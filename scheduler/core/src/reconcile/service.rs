@@ -11,7 +11,9 @@ use crate::{
     machine::Scheduler,
     placement::Seat,
     reconcile::{
-        ENDED_RETRY_MS, rollout_share,
+        ENDED_RETRY_MS,
+        rollout::Remainder,
+        rollout_share,
         slots::{LIVE_PER_SLOT_MAX, Slot, Why, is_stop_first},
         volumes::Home,
     },
@@ -54,6 +56,9 @@ struct Needs {
 impl Scheduler {
     /// Brings a service up to date.
     pub(crate) fn reconcile_service(&mut self, id: &WorkloadId, replicas: u32) {
+        if self.judge_rollout(id) {
+            return;
+        }
         self.placements_left = self.placements_left.max(self.cluster.numbers_of(id).len() / GROWTH_PART);
         self.ask_turns(id);
         self.count_for_spread(id);
@@ -63,7 +68,8 @@ impl Scheduler {
         if let Some(at) = self.next_look(id) {
             self.timers.set(at, Timer::Look(id.clone()));
         }
-        let is_steady = slots.len() == replicas as usize && slots.values().all(Slot::is_steady);
+        let is_calm = slots.len() == replicas as usize && slots.values().all(Slot::is_steady);
+        let is_steady = is_calm && !self.is_rolling_out(id);
         if let Some(entry) = self.cluster.workloads.get_mut(id) {
             entry.is_steady = is_steady;
         }
@@ -74,12 +80,18 @@ impl Scheduler {
         let makes_room = |number: &&u32| slots.get(number).is_some_and(|slot| slot.is_ending && !slot.is_held());
         let making_room = needs.now.iter().filter(makes_room).count();
         let under_way = needs.under_way + making_room.max(before - self.placements_left);
-        let count = rollout_share(replicas as usize).saturating_sub(under_way);
+        let updated = slots.values().filter(|slot| !slot.targets.is_empty()).count();
+        let count = self.rollout_width(id, replicas as usize, updated).saturating_sub(under_way);
         if count > 0 {
             room &= self.renew(id, &needs.renewals, count);
         }
         let count = rollout_share(replicas as usize).saturating_sub(needs.escaping);
         self.replace_elsewhere(id, &needs.escapes, count);
+        if self.is_rolling_out(id) {
+            let outdated = needs.renewals.iter().any(|(_, old)| self.is_heard(*old));
+            let missing = !needs.now.is_empty() || under_way > 0;
+            self.note_progress(id, replicas as usize, Remainder { outdated, under_way: missing, updated });
+        }
         if room {
             self.unpark(id);
         } else {

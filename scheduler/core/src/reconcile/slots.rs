@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use api_types::{
-    counter::Revision,
     id::WorkloadId,
     node::{Availability, Liveness},
+    rollout::UpdateOrder,
     time::Timestamp,
 };
 
@@ -62,14 +62,15 @@ impl Slot {
     }
 }
 
-/// Whether an instance runs what its workload is since this revision.
-pub(crate) fn is_current(held: Held<'_>, runs_since: Revision) -> bool {
-    held.revision() >= runs_since
+/// Whether an instance runs what its workload is now: it was placed for that, or for an earlier revision that runs the same.
+pub(crate) fn is_current(held: Held<'_>, entry: &WorkloadEntry) -> bool {
+    held.revision() >= entry.workload.runs_since || entry.alike.contains(&held.runs_since())
 }
 
 /// Whether an instance must be gone before its successor can be placed anywhere.
 pub(crate) fn is_stop_first(entry: &WorkloadEntry) -> bool {
-    has_host_ports(entry.spec()) || !volumes(entry.spec()).is_empty()
+    let order = entry.spec().update.as_ref().and_then(|update| update.order);
+    has_host_ports(entry.spec()) || !volumes(entry.spec()).is_empty() || order == Some(UpdateOrder::StopFirst)
 }
 
 impl Scheduler {
@@ -84,7 +85,7 @@ impl Scheduler {
                 continue;
             }
             let silence = self.silence_of(held, entry.spec().disconnect.replace_after_ms);
-            match self.why_stale(held, silence, entry.workload.runs_since) {
+            match self.why_stale(held, silence, entry) {
                 Some(why) => slot.stale.push((held.number, why)),
                 None => slot.targets.push(held.number),
             }
@@ -111,7 +112,7 @@ impl Scheduler {
     /// The same for an instance of this workload.
     pub(crate) fn counts_as_one_of(&self, entry: &WorkloadEntry, held: Held<'_>) -> bool {
         let silence = self.silence_of(held, entry.spec().disconnect.replace_after_ms);
-        held.is_wanted() && self.why_stale(held, silence, entry.workload.runs_since).is_none()
+        held.is_wanted() && self.why_stale(held, silence, entry).is_none()
     }
 
     /// When silence makes a difference to a workload next.
@@ -125,7 +126,7 @@ impl Scheduler {
     }
 
     /// Why an instance is to be replaced; `None` = it is as wanted.
-    fn why_stale(&self, held: Held<'_>, silence: Silence, runs_since: Revision) -> Option<Why> {
+    fn why_stale(&self, held: Held<'_>, silence: Silence, entry: &WorkloadEntry) -> Option<Why> {
         if let Some(at) = held.ended_at() {
             return Some(Why::Ended(at));
         }
@@ -135,7 +136,7 @@ impl Scheduler {
         if held.node().spec.availability == Availability::Draining {
             return Some(Why::Draining);
         }
-        if !is_current(held, runs_since) {
+        if !is_current(held, entry) {
             return Some(Why::Earlier);
         }
         if self.is_moving(held.number) {

@@ -150,7 +150,7 @@ impl Scheduler {
             };
         }
         match self.cluster.workloads.get(held.workload()) {
-            Some(entry) if !is_current(held, entry.workload.runs_since) => {
+            Some(entry) if !is_current(held, entry) => {
                 format!("runs revision {}, is to be replaced", held.revision())
             }
             Some(_) | None => String::new(),

@@ -21,7 +21,7 @@ impl Scheduler {
         for held in self.cluster.instances_of(&spec.id).filter(|held| held.is_wanted()) {
             let runs = held.observed().is_some_and(|observed| observed.state() == InstanceState::Running);
             running += usize::from(runs && held.node().is_ready());
-            let current = is_current(held, workload.runs_since);
+            let current = is_current(held, entry);
             ready += usize::from(current && held.is_serving());
             old += usize::from(!current);
         }
@@ -50,7 +50,7 @@ impl Scheduler {
             ports: endpoints::ports(spec),
             endpoints: number(if is_balanced(spec) { endpoints } else { 0 }),
             reason: self.workload_reason(entry, wanted, pending, ready, old),
-            rollout: None,
+            rollout: self.rollout_news(&spec.id, number(ready), number(wanted)),
             applied_at: workload.applied_at,
             spec: spec.clone(),
         }
@@ -97,7 +97,7 @@ impl Scheduler {
             .cluster
             .instances_of(&entry.spec().id)
             .filter(|held| held.is_wanted())
-            .find(|held| !held.is_serving() && (old == 0 || is_current(*held, entry.workload.runs_since)));
+            .find(|held| !held.is_serving() && (old == 0 || is_current(*held, entry)));
         if let Some(held) = troubled {
             let view = self.instance_view(held);
             let said = if view.reason.is_empty() { view.state.as_str().to_owned() } else { view.reason };

@@ -143,12 +143,20 @@ fn what_is_durable_comes_before_what_is_visible() {
     let mut effects = Effects::new();
     let change = Change::Apply { specs: vec![service(4)], expect: None };
 
-    fleet.scheduler.step(fleet.now, Input::Request { request: Default::default(), change }, &mut effects);
+    fleet.scheduler.step(
+        fleet.now,
+        Input::Request { request: Default::default(), by: String::new(), change },
+        &mut effects,
+    );
 
     let durable = |effect: &Effect| matches!(effect, Effect::Persist(_) | Effect::Forget(_));
     let first_visible = effects.iter().position(|effect| !durable(effect)).unwrap();
     assert!(effects[first_visible..].iter().all(|effect| !durable(effect)), "{effects:#?}");
-    assert_eq!(effects[..first_visible].len(), 4, "counters, workload, address, a page of instances: {effects:#?}");
+    assert_eq!(
+        effects[..first_visible].len(),
+        5,
+        "counters, workload, its rollout, address, a page of instances: {effects:#?}"
+    );
 }
 
 #[test]

@@ -42,6 +42,9 @@ pub(crate) struct Fleet {
     pub(crate) mute: BTreeSet<NodeId>,
     /// A table that nobody was told of yet.
     untold_table: Option<Generation>,
+    /// Whether a walk's workloads judge their rollouts.
+    #[allow(dead_code, reason = "each test program uses a part of it")]
+    pub(crate) judges: bool,
 }
 
 /// One node's agent.
@@ -74,6 +77,7 @@ impl Fleet {
             reply: None,
             mute: BTreeSet::new(),
             untold_table: None,
+            judges: false,
         }
     }
 
@@ -113,7 +117,7 @@ impl Fleet {
 
     pub(crate) fn request(&mut self, change: Change) -> Result<Accepted, Refusal> {
         self.requests += 1;
-        self.step(Input::Request { request: RequestId(self.requests), change });
+        self.step(Input::Request { request: RequestId(self.requests), by: "tester".to_owned(), change });
         self.reply.take().expect("every request is answered in its step")
     }
 

@@ -8,6 +8,8 @@ mod company;
 mod explain;
 #[path = "moves.rs"]
 mod moves;
+#[path = "rollouts.rs"]
+mod rollouts;
 
 use std::{collections::BTreeMap, fmt::Write as _};
 
@@ -65,6 +67,8 @@ fn command(fleet: &mut Fleet, line: &str) -> String {
             answer(fleet.request(change))
         }
         "delete" => answer(fleet.request(Change::Delete { workload: id(rest[0]) })),
+        // `rollout web undo 2`, `rollout web pause`.
+        "rollout" => answer(fleet.request(rollouts::change(rest))),
         "cordon" => availability(fleet, rest[0], Availability::Cordoned),
         "uncordon" => availability(fleet, rest[0], Availability::Active),
         "drain" => availability(fleet, rest[0], Availability::Draining),
@@ -227,6 +231,7 @@ fn spec(words: &[&str]) -> WorkloadSpec {
             max_restarts: get("max_restarts").map(|n| n.parse().expect("a number")),
             ..spec.restart
         },
+        update: rollouts::spec(&options),
         disconnect: DisconnectPolicy {
             replace_after_ms: match get("replace_after") {
                 None => Some(10_000),
@@ -355,6 +360,8 @@ fn show(fleet: &Fleet, words: &[&str]) -> String {
             Ok(explanations) => explanations.into_iter().for_each(|one| text += &explain::why(Ok(one))),
             Err(refusal) => text += &explain::why(Err(refusal)),
         },
+        ["rollout", workload] => text += &rollouts::show(scheduler, &id(workload)),
+        ["history", workload] => text += &rollouts::history(scheduler, &id(workload)),
         ["rebalance"] => text += &moves::show_rebalance(scheduler),
         ["volumes"] => text += &moves::show_volumes(scheduler),
         ["why", workload] => text += &explain::why(scheduler.explain(&id(workload), false)),

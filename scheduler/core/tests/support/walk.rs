@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 
 use api_types::{
     container::{Mount, PortSpec, Protocol},
-    counter::SessionId,
+    counter::{Revision, SessionId},
     id::{InstanceId, Name, NodeId, WorkloadId},
     instance::{Desired, Findings, Health, InstanceState, InstanceStatus},
     node::{Availability, NodeUsage},
     placement::{Constraint, ConstraintKey, Operator, PlacementSpec, Priority},
     probe::{ProbeCheck, ProbeSpec},
     resources::{ResourceSpec, Resources},
+    rollout::{OnFailure, RolloutAction, Share, UpdateOrder, UpdateSpec},
     site::{Across, Reach},
     workload::{DisconnectPolicy, WorkloadSpec},
 };
@@ -66,8 +67,19 @@ pub(crate) fn plain_service(name: &str) -> WorkloadSpec {
 
 /// Walks so many steps from a seed.
 pub(crate) fn walk(seed: u64, steps: usize, check: impl Fn(&mut Fleet)) -> Fleet {
-    let mut random = Random(seed);
+    walk_with(Fleet::new(Settings { placements_per_step_max: 7, ..Settings::default() }), seed, steps, check)
+}
+
+/// The same with workloads that judge their rollouts, and people who pause, undo, promote and abort them.
+#[allow(dead_code, reason = "each test program uses a part of it")]
+pub(crate) fn walk_with_rollouts(seed: u64, steps: usize, check: impl Fn(&mut Fleet)) -> Fleet {
     let mut fleet = Fleet::new(Settings { placements_per_step_max: 7, ..Settings::default() });
+    fleet.judges = true;
+    walk_with(fleet, seed, steps, check)
+}
+
+fn walk_with(mut fleet: Fleet, seed: u64, steps: usize, check: impl Fn(&mut Fleet)) -> Fleet {
+    let mut random = Random(seed);
     for number in 0..4 + random.below(6) {
         add_node(&mut fleet, &mut random, number);
     }
@@ -89,13 +101,58 @@ pub(crate) fn heal(fleet: &mut Fleet) {
         }
     }
     fleet.advance(15_000);
-    for _ in 0..6 {
+    // Their instances are tried one after the other.
+    let rounds = if fleet.judges { 60 } else { 6 };
+    for _ in 0..rounds {
+        if fleet.judges {
+            let_go_on(fleet);
+        }
         assert!(fleet.settle(), "the agents never get done");
         fleet.advance(7_000);
     }
 }
 
+/// People let every rollout go on.
+fn let_go_on(fleet: &mut Fleet) {
+    for workload in fleet.scheduler.workload_views() {
+        for action in [RolloutAction::Resume, RolloutAction::Promote] {
+            let _ = fleet.request(Change::Rollout { workload: workload.name.clone(), action });
+        }
+    }
+}
+
+/// A person does something to a rollout.
+fn act_on_rollout(fleet: &mut Fleet, random: &mut Random) {
+    let actions = [
+        RolloutAction::Undo { to: None },
+        RolloutAction::Undo { to: Some(Revision(1 + random.below(6))) },
+        RolloutAction::Pause,
+        RolloutAction::Resume,
+        RolloutAction::Promote,
+        RolloutAction::Abort,
+    ];
+    if let Some(action) = random.pick(&actions) {
+        let _ = fleet.request(Change::Rollout { workload: workload(random), action });
+    }
+}
+
+fn update(random: &mut Random) -> Option<UpdateSpec> {
+    let share = |random: &mut Random| random.pick(&[None, Some(Share::Count(2)), Some(Share::Percent(50))]).flatten();
+    let default = UpdateSpec::default();
+    (!random.one_in(5)).then(|| UpdateSpec {
+        order: random.pick(&[None, None, Some(UpdateOrder::StopFirst)]).flatten(),
+        parallel: share(random),
+        healthy_for_ms: random.pick(&[0, 1_000, 5_000]).unwrap_or_default(),
+        deadline_ms: random.pick(&[10_000, 60_000]).unwrap_or(default.deadline_ms),
+        on_failure: if random.one_in(4) { OnFailure::Pause } else { OnFailure::Rollback },
+        canary: share(random).filter(|_| random.one_in(2)),
+    })
+}
+
 fn one_step(fleet: &mut Fleet, random: &mut Random) {
+    if fleet.judges && random.one_in(12) {
+        act_on_rollout(fleet, random);
+    }
     match random.below(32) {
         0..=3 => {
             let milliseconds = 50 + random.below(4_000);
@@ -281,7 +338,10 @@ fn workload(random: &mut Random) -> WorkloadId {
 }
 
 fn apply(fleet: &mut Fleet, random: &mut Random) {
-    let specs = (0..=random.below(2)).map(|_| spec(random)).collect();
+    let mut specs: Vec<WorkloadSpec> = (0..=random.below(2)).map(|_| spec(random)).collect();
+    if fleet.judges {
+        specs.iter_mut().for_each(|spec| spec.update = update(random));
+    }
     let _ = fleet.request(Change::Apply { specs, expect: None });
 }
 

@@ -6,10 +6,11 @@ use agent_core::effect::Effect as AgentEffect;
 use api_types::{
     id::{InstanceId, NodeId, WorkloadId},
     instance::{Desired, Instance},
+    rollout::RolloutState,
     service::Service,
     time::Timestamp,
 };
-use scheduler_core::effect::Effect;
+use scheduler_core::effect::{Effect, Record};
 
 use crate::{
     event::{Key, NodeIndex, Wish},
@@ -69,6 +70,18 @@ impl Causes {
         }
     }
 
+    /// The scheduler takes a revision back that did not work.
+    fn note_rollbacks(&mut self, now: Timestamp, effects: &[Effect]) {
+        for effect in effects {
+            if let Effect::Persist(record) = effect
+                && let Record::Rollout(rollout) = record.as_ref()
+                && rollout.state == RolloutState::RollingBack
+            {
+                self.workloads.insert(rollout.workload.clone(), now);
+            }
+        }
+    }
+
     /// Something happened to nodes that may move their instances.
     fn on_nodes(&mut self, now: Timestamp, nodes: &BTreeSet<&NodeId>, scheduler: &SimScheduler) {
         for held in nodes.iter().flat_map(|node| scheduler.disk.on(node)) {
@@ -113,12 +126,13 @@ impl World {
 
     /// The scheduler stops or forgets an instance: only with a cause.
     pub fn check_causes(&mut self, effects: &[Effect]) {
+        self.causes.note_rollbacks(self.now, effects);
         let disk = &self.scheduler.decided;
         let (mut displaced, mut others) = (Vec::new(), 0_usize);
         for held in effects.iter().flat_map(|effect| disk.ended_by(effect)) {
             // A rollout may take long, and explains the end of what it replaces as long as it takes.
-            let is_outdated = disk.workload(&held.workload).is_none_or(|wanted| held.revision < wanted.runs_since);
-            let is_caused = is_outdated || self.causes.explain(self.now, &held.workload, held.slot);
+            // So does a rollback what it takes back; what runs the same as the revision that comes back stays.
+            let is_caused = !disk.is_current(held) || self.causes.explain(self.now, &held.workload, held.slot);
             if is_caused || self.is_moved(held) {
                 others += 1;
             } else if self.is_displaced(held, effects) {

@@ -183,9 +183,8 @@ impl World {
     /// How many instances that shall run, and run what is wanted now, are in each place.
     fn counts(&self, spec: &WorkloadSpec, over: &Domain, counts: impl Fn(&Instance) -> bool) -> BTreeMap<Place, u32> {
         let mut by_place = BTreeMap::new();
-        let since = self.scheduler.decided.workload(&spec.id).map(|workload| workload.runs_since);
         let wanted = self.scheduler.decided.of(&spec.id).filter(|held| held.desired == Desired::Run);
-        for held in wanted.filter(|held| Some(held.revision) >= since && counts(held)) {
+        for held in wanted.filter(|held| self.scheduler.decided.is_current(held) && counts(held)) {
             if let Some(node) = self.node_of(&held.node) {
                 *by_place.entry(place_of(node, over)).or_default() += 1;
             }

@@ -1,0 +1,23 @@
+//! What the way of rolling out a change must be.
+
+use api_types::{error::ValidationError, rollout::Share, workload::WorkloadSpec};
+
+use super::rules::fault;
+
+const DEADLINE_MS_MAX: u64 = 86_400_000;
+
+/// Checks how changes are rolled out.
+pub(super) fn check(spec: &WorkloadSpec) -> Result<(), ValidationError> {
+    let Some(update) = &spec.update else { return Ok(()) };
+    if update.deadline_ms > DEADLINE_MS_MAX || update.healthy_for_ms >= update.deadline_ms {
+        return fault("update.healthy_for_ms", "shorter than the deadline, and that not longer than a day");
+    }
+    let is_share = |share: &Share| match share {
+        Share::Count(count) => *count > 0,
+        Share::Percent(percent) => (1..=100).contains(percent),
+    };
+    if !update.parallel.iter().chain(&update.canary).all(is_share) {
+        return fault("update.parallel", "at least 1, or 1% to 100%");
+    }
+    Ok(())
+}

@@ -5,7 +5,7 @@ use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use agent_core::{effect::Balancing, input::Input};
 use agent_network::{ClosedInstance, HostPort, Network, Plan, Programmed};
-use api_types::balance::Bind;
+use api_types::{balance::Bind, node::TakenPort};
 use tokio::{
     sync::{mpsc, watch},
     time::{Instant, MissedTickBehavior, interval},
@@ -114,7 +114,12 @@ impl Balancer {
     }
 
     fn tell_missing(&self, programmed: &Programmed) {
-        self.outbox.condition("ports", ports(programmed));
+        let taken = programmed.port_conflicts.iter().map(|conflict| TakenPort {
+            port: conflict.port,
+            protocol: conflict.protocol,
+            owner: conflict.owner.clone(),
+        });
+        self.outbox.condition_of_ports("ports", ports(programmed), taken.collect());
         let peers: Vec<_> =
             programmed.unreachable_peers.iter().map(|peer| format!("{}: {}", peer.node, peer.reason)).collect();
         let ipv6 = programmed.ipv6_missing.clone();
@@ -161,7 +166,7 @@ fn plan(wanted: &Balancing) -> Plan {
     let closed = wanted
         .closed
         .iter()
-        .map(|instance| ClosedInstance { address: instance.address, published: instance.published.clone() });
+        .map(|instance| ClosedInstance { address: instance.address, workload: instance.workload.clone() });
     Plan {
         cluster_range: wanted.cluster_range,
         service_range: wanted.service_range,

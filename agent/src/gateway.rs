@@ -13,6 +13,8 @@ use agent_core::effect::Balancing;
 use agent_gateway::{Front, Gateway, Refused, Upstream};
 use api_types::{
     balance::WhenNoneReady,
+    container::Protocol,
+    node::TakenPort,
     service::{Endpoint, Service, ServicePort},
 };
 use tokio::{
@@ -56,17 +58,28 @@ impl HttpPorts {
     }
 
     fn tell(&self, refused: &[Refused]) {
-        let lines: Vec<String> = refused.iter().map(line).collect();
+        let owners: Vec<Option<String>> = refused.iter().map(owner).collect();
+        let lines: Vec<String> =
+            refused.iter().zip(&owners).map(|(refused, owner)| line(refused, owner.as_deref())).collect();
         let outcome = if lines.is_empty() { Ok("all listened on".to_owned()) } else { Err(lines.join("; ")) };
-        self.outbox.condition("http_ports", outcome);
+        let taken = refused.iter().zip(owners).filter_map(|(refused, owner)| {
+            Some(TakenPort { port: refused.port, protocol: Protocol::Tcp, owner: owner? })
+        });
+        self.outbox.condition_of_ports("http_ports", outcome, taken.collect());
     }
 }
 
-fn line(refused: &Refused) -> String {
+/// Who listens where we would, if that is why we do not.
+fn owner(refused: &Refused) -> Option<String> {
+    let is_taken = refused.error.kind() == io::ErrorKind::AddrInUse;
+    is_taken.then(|| agent_network::listener_of(Protocol::Tcp, refused.port))
+}
+
+fn line(refused: &Refused, owner: Option<&str>) -> String {
     let Refused { port, bind, service, error } = refused;
     let place = bind.as_ref().map(|bind| format!(" at {bind}")).unwrap_or_default();
-    let reason = if error.kind() == io::ErrorKind::AddrInUse {
-        "another program listens there".to_owned()
+    let reason = if let Some(owner) = owner {
+        format!("{owner} listens there")
     } else if error.kind() == io::ErrorKind::AddrNotAvailable {
         "this node has no such address".to_owned()
     } else {
@@ -117,7 +130,7 @@ mod tests {
     use std::net::Ipv4Addr;
 
     use agent_core::tunnels::Tunnels;
-    use api_types::{balance::BalancePolicy, container::Protocol};
+    use api_types::balance::BalancePolicy;
 
     use super::*;
 

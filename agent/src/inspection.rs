@@ -41,6 +41,8 @@ pub(crate) struct Inspector {
     pub(crate) questions: mpsc::Receiver<Question>,
     pub(crate) outbox: Arc<Outbox>,
     pub(crate) node: NodeId,
+    /// Where this node is reached.
+    pub(crate) address: Ipv4Addr,
     pub(crate) network: Arc<Network>,
     /// By what this node balances.
     pub(crate) table: watch::Receiver<Option<(u64, Arc<Balancing>)>>,
@@ -81,7 +83,7 @@ impl Inspector {
         };
         match (wish.trace, balancing) {
             (Some(question), Some(balancing)) => {
-                found.steps = trace::follow(&self.network, &balancing, &self.node, &question).await;
+                found.steps = trace::follow(&self.network, &balancing, self.address, &question).await;
             }
             (Some(_), None) => found.steps = vec![trace::stopped("rule", "this node has no service table yet")],
             (None, Some(balancing)) => found.checks = self.verify(&balancing).await,
@@ -99,8 +101,7 @@ impl Inspector {
         checks.extend(self.tunnels(balancing));
         let detours = &balancing.tunnels.detours;
         let mut planned = self.nodes(balancing);
-        let own = balancing.peers.iter().find(|peer| peer.node == self.node).map(|peer| peer.address);
-        planned.extend(balancing.services.iter().flat_map(|service| services(service, own, detours)));
+        planned.extend(balancing.services.iter().flat_map(|service| services(service, self.address, detours)));
         planned.truncate(TRIES_MAX);
         let answers = self.network.reach(planned.iter().map(|one| one.wanted.clone()).collect()).await;
         checks.extend(planned.into_iter().zip(answers).map(|(one, answer)| match answer {
@@ -181,7 +182,7 @@ impl Inspector {
 
 /// Each port of a service that somebody answers, as an instance asks it, and each endpoint, as the node asks it. What has no
 /// virtual address is asked by its published ports, at this node's `own` address.
-fn services(service: &Service, own: Option<Ipv4Addr>, detours: &BTreeMap<SocketAddrV4, SocketAddrV4>) -> Vec<Planned> {
+fn services(service: &Service, own: Ipv4Addr, detours: &BTreeMap<SocketAddrV4, SocketAddrV4>) -> Vec<Planned> {
     let mut planned = Vec::new();
     let asked = service.ports.iter().filter(|port| port.protocol == Protocol::Tcp && !service.endpoints.is_empty());
     for port in asked {
@@ -217,13 +218,13 @@ fn services(service: &Service, own: Option<Ipv4Addr>, detours: &BTreeMap<SocketA
 }
 
 /// Who asks a port of a service, and where; `None`: it answers at no address of this node that is known here.
-fn front(service: &Service, port: &ServicePort, own: Option<Ipv4Addr>) -> Option<(Asker, SocketAddrV4)> {
+fn front(service: &Service, port: &ServicePort, own: Ipv4Addr) -> Option<(Asker, SocketAddrV4)> {
     if !service.is_published_only() {
         return Some((Asker::Scratch, SocketAddrV4::new(service.address, port.service)));
     }
     // As the node: the port may be kept for some clients, and instances of this node need not be among them.
     match port.bind {
-        None => Some((Asker::Node, SocketAddrV4::new(own?, port.publish?))),
+        None => Some((Asker::Node, SocketAddrV4::new(own, port.publish?))),
         Some(_) => None,
     }
 }

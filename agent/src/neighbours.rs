@@ -1,6 +1,8 @@
 //! Signs of life between neighbours: a datagram each, signed with the cluster's key. `proto/README.md` shows its bytes; who is
 //! believed to be out of reach decides [`agent_core::watch`].
 
+mod keys;
+
 use std::{
     collections::BTreeSet,
     convert::Infallible,
@@ -26,6 +28,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
+use self::keys::Keys;
 use crate::{clock::Clock, control_loop::Message, session::outbox::Outbox};
 
 /// The UDP port of signs of life, on the node's address.
@@ -73,10 +76,10 @@ impl Neighbours {
     /// Works until the token is cancelled.
     pub(crate) async fn run(mut self, token: CancellationToken) -> Result<(), Infallible> {
         let mut watch = Watch::new(self.node.clone(), run_number(), self.clock.now());
-        let mut told = Told::default();
+        let (mut keys, mut told) = (Keys::default(), Told::default());
         while !token.is_cancelled() {
             let ended = tokio::select! {
-                ended = self.exchange(&mut watch, &mut told) => ended,
+                ended = self.exchange(&mut watch, &mut keys, &mut told) => ended,
                 () = token.cancelled() => break,
             };
             let Err(error) = ended else { break };
@@ -91,22 +94,21 @@ impl Neighbours {
     }
 
     /// Exchanges signs until the socket fails, or nobody gives tables any more.
-    async fn exchange(&mut self, watch: &mut Watch, told: &mut Told) -> io::Result<()> {
+    async fn exchange(&mut self, watch: &mut Watch, keys: &mut Keys, told: &mut Told) -> io::Result<()> {
         let socket = UdpSocket::bind((self.address, PORT)).await?;
         let mut table = self.table.borrow_and_update().clone();
-        watch.follow(table.as_deref().map_or(&[], |table| &table.peers));
+        self.follow(watch, keys, table.as_deref());
         let mut bytes = [0; BYTES_MAX];
         loop {
             self.tell(watch, told).await;
-            let key = table.as_ref().and_then(|table| table.watch_key);
-            let due = watch.deadline().filter(|_| key.is_some()).map(|at| self.clock.instant(at));
+            let due = watch.deadline().filter(|_| keys.any()).map(|at| self.clock.instant(at));
             // All arms are cancel-safe: a datagram stays with the kernel until it is taken.
             tokio::select! {
                 received = socket.recv_from(&mut bytes) => {
                     // An answer that some port is closed is no end of ours.
                     let Ok((length, from)) = received else { continue };
-                    if let (Some(key), Some(table)) = (key, &table) {
-                        self.receive(watch, table, key, (&bytes[..length], from));
+                    if let Some(table) = &table {
+                        self.receive(watch, table, keys, (&bytes[..length], from));
                     }
                 }
                 changed = self.table.changed() => {
@@ -114,31 +116,41 @@ impl Neighbours {
                         return Ok(());
                     }
                     table = self.table.borrow_and_update().clone();
-                    watch.follow(table.as_deref().map_or(&[], |table| &table.peers));
+                    self.follow(watch, keys, table.as_deref());
                 }
                 () = self.leaving.cancelled(), if !watch.leaves() => watch.leave(self.clock.now()),
                 () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {
-                    if let (Some(key), Some(table)) = (key, &table) {
-                        self.send(watch, table, key, &socket).await;
+                    if let Some(table) = &table {
+                        self.send(watch, table, keys, &socket).await;
                     }
                 }
             }
         }
     }
 
-    fn receive(&self, watch: &mut Watch, table: &ServiceTable, key: WatchKey, (bytes, from): (&[u8], SocketAddr)) {
-        let Some((sender, sign)) = read(bytes, key, &self.node) else { return };
+    /// Takes over who the neighbours are, and with what they sign.
+    fn follow(&self, watch: &mut Watch, keys: &mut Keys, table: Option<&ServiceTable>) {
+        watch.follow(table.map_or(&[], |table| &table.peers));
+        keys.follow(table.and_then(|table| table.watch_key), self.clock.now());
+    }
+
+    fn receive(&self, watch: &mut Watch, table: &ServiceTable, keys: &mut Keys, (bytes, from): (&[u8], SocketAddr)) {
+        let read = |key| read(bytes, key, &self.node).map(|(sender, sign)| (sender, sign, key));
+        let Some((sender, sign, key)) = keys.believed(self.clock.now()).find_map(read) else { return };
         let address = table.peers.iter().find(|peer| peer.node == sender).map(|peer| IpAddr::V4(peer.address));
         if address == Some(from.ip()) {
+            keys.heard(&sender, key);
             watch.heard(&sender, sign, self.clock.now());
         }
     }
 
-    async fn send(&self, watch: &mut Watch, table: &ServiceTable, key: WatchKey, socket: &UdpSocket) {
+    async fn send(&self, watch: &mut Watch, table: &ServiceTable, keys: &Keys, socket: &UdpSocket) {
         for (receiver, sign) in watch.tick(self.clock.now()) {
             let Some(peer) = table.peers.iter().find(|peer| peer.node == receiver) else { continue };
-            // What cannot be sent is missed by the other side: nothing else follows from it.
-            socket.send_to(&write(sign, key, (&self.node, &receiver)), (peer.address, PORT)).await.ok();
+            for key in keys.towards(&receiver, self.clock.now()) {
+                // What cannot be sent is missed by the other side: nothing else follows from it.
+                socket.send_to(&write(sign, key, (&self.node, &receiver)), (peer.address, PORT)).await.ok();
+            }
         }
     }
 

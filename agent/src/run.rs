@@ -98,6 +98,8 @@ struct Node {
 /// The parts that follow how the node shall balance, before they start.
 struct Followers {
     node: NodeId,
+    /// Where other nodes reach this one.
+    address: Ipv4Addr,
     network: Arc<Network>,
     outbox: Arc<Outbox>,
     messages: mpsc::Sender<Message>,
@@ -110,7 +112,7 @@ struct Followers {
 
 impl Followers {
     fn start(self, parts: &mut Supervisor, token: &CancellationToken) {
-        let Self { node, network, outbox, messages, balancing, questions, certificate, tunnel_port } = self;
+        let Self { node, address, network, outbox, messages, balancing, questions, certificate, tunnel_port } = self;
         let (membership, floor) = certificate;
         let tunnels = Tunnels {
             wanted: balancing.clone(),
@@ -125,7 +127,7 @@ impl Followers {
             Balancer { network: network.clone(), wanted: balancing.clone(), messages, outbox: outbox.clone() };
         let http_ports = HttpPorts { wanted: balancing.clone(), outbox: outbox.clone() };
         let tunnelled = tunnels.reached.subscribe();
-        let inspector = Inspector { questions, outbox, node, network, table: balancing, tunnelled };
+        let inspector = Inspector { questions, outbox, node, address, network, table: balancing, tunnelled };
         parts.spawn_once("balancer", balancer.run(token.clone()));
         parts.spawn_once("http ports", http_ports.run(token.clone()));
         parts.spawn_once("tunnels", tunnels.run(token.clone()));
@@ -233,6 +235,7 @@ fn parts(
     let certificate = (renewed.subscribe(), floor.clone());
     let followers = Followers {
         node: membership.node.clone(),
+        address,
         network: network.clone(),
         outbox: outbox.clone(),
         messages: messages.clone(),

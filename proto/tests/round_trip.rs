@@ -12,7 +12,7 @@ use api_types::{
     device::{Device, DeviceGrant, WHOLE_DEVICE_MILLIS},
     id::{InstanceId, Name, NodeId, SecretId},
     instance::{Desired, Exit, Findings, Health, InstanceState, InstanceStatus, InstanceUsage},
-    node::{Condition, NodeFacts, NodeUsage},
+    node::{Condition, NodeFacts, NodeUsage, TakenPort},
     probe::{ProbeCheck, ProbeFinding, ProbeKind, ProbeSpec},
     resources::{ResourceSpec, Resources},
     restart::RestartSpec,
@@ -45,7 +45,12 @@ fn what_an_agent_says_survives_the_wire() {
         .to_vec();
     let report = Report { statuses, gone: vec![instance("web-0")], complete: true };
     let node_report = NodeReport {
-        conditions: Some(vec![Condition { name: "runtime".to_owned(), ok: false, reason: "away".to_owned() }]),
+        conditions: Some(vec![Condition {
+            name: "runtime".to_owned(),
+            ok: false,
+            reason: "away".to_owned(),
+            taken: vec![TakenPort { port: 8080, protocol: Protocol::Udp, owner: "named (pid 812)".to_owned() }],
+        }]),
         facts: Some(facts()),
         usage: NodeUsage { cpu_millis: 1, memory_bytes: 2, disk_free_bytes: 3 },
         instances: BTreeMap::from([(instance("web-1"), InstanceUsage { cpu_millis: 4, memory_bytes: 5, pids: 6 })]),

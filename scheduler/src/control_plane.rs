@@ -34,7 +34,11 @@ use crate::{
     clock,
     control_loop::LoopHandle,
     dispatcher::{images::Images, logs::LogRequests, network::Inspections, relays::Relays},
-    identity::{authority::Authority, node_keys::NodeKeys, tokens::Tokens},
+    identity::{
+        authority::{Authority, fresh_watch_key},
+        node_keys::NodeKeys,
+        tokens::Tokens,
+    },
     problem,
 };
 
@@ -328,7 +332,9 @@ impl ControlPlane for Port {
     }
 
     async fn remove_node(&self, node: NodeId, force: bool) -> Result<(), Problem> {
-        self.change(Change::RemoveNode { node, force }).await.map(drop)
+        let key = fresh_watch_key();
+        let watch_key = Some(key.map_err(|error| problem::internal(&error.to_string()))?);
+        self.change(Change::RemoveNode { node, force, watch_key }).await.map(drop)
     }
 
     async fn join(&self, request: JoinRequest) -> Result<JoinReply, Problem> {

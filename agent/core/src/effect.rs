@@ -6,7 +6,7 @@ use api_types::{
     assignment::{Assignment, AssignmentSet},
     balance::Bind,
     container::{NetworkMode, PortSpec, Protocol},
-    id::InstanceId,
+    id::{InstanceId, WorkloadId},
     instance::InstanceStatus,
     net::{Cidr, Ipv6Prefix},
     probe::{ProbeKind, ProbeSpec},
@@ -148,8 +148,8 @@ pub struct Balancing {
 pub struct ClosedInstance {
     /// Its address, which lets nobody else in.
     pub address: Ipv4Addr,
-    /// Its ports that every node publishes, sorted: other nodes lead connections there.
-    pub published: Vec<(Protocol, u16)>,
+    /// Its workload: to the ports that every node publishes for it, other nodes lead connections.
+    pub workload: WorkloadId,
 }
 
 /// A port of this node that leads to one instance.
@@ -183,13 +183,8 @@ pub struct Report {
 impl ClosedInstance {
     /// The instance of this assignment at this address, if only ports of the nodes lead to it.
     pub(crate) fn of(assignment: &Assignment, address: Ipv4Addr) -> Option<Self> {
-        if assignment.container.network != NetworkMode::Published {
-            return None;
-        }
-        let published = assignment.ports.iter().filter(|port| port.publish.is_some());
-        let mut published: Vec<_> = published.map(|port| (port.protocol, port.container)).collect();
-        published.sort();
-        Some(Self { address, published })
+        let is_closed = assignment.container.network == NetworkMode::Published;
+        is_closed.then(|| Self { address, workload: assignment.workload.clone() })
     }
 }
 

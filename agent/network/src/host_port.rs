@@ -62,6 +62,14 @@ pub(crate) fn owner(inode: u64) -> String {
     "a process that cannot be seen".to_owned()
 }
 
+/// Who listens on a port of this node, for people: `nginx (pid 812)`.
+#[must_use]
+pub fn listener_of(protocol: Protocol, port: u16) -> String {
+    let sockets = listeners(protocol, port);
+    let listener = sockets.iter().find(|listener| !listener.on_loopback).or_else(|| sockets.first());
+    listener.map_or_else(|| "another program".to_owned(), |listener| owner(listener.inode))
+}
+
 fn reserve(protocol: Protocol, port: u16, opening: Opening) -> nix::Result<OwnedFd> {
     let kind = match protocol {
         Protocol::Tcp => SockType::Stream,

@@ -39,6 +39,7 @@ mod vxlan;
 mod wanted;
 
 pub use error::Error;
+pub use host_port::listener_of;
 pub use loopback::connect_inside;
 pub use network::Network;
 pub use plan::{

@@ -8,7 +8,7 @@ use std::{
 use api_types::{
     access::Access,
     container::Protocol,
-    service::{Peer, Service},
+    service::{Peer, Service, ServicePort},
 };
 
 use crate::{
@@ -107,8 +107,10 @@ fn addresses(plan: &Plan, peer: &Peer, version: Version) -> impl Iterator<Item =
 /// What only ports of the nodes lead to.
 fn closed(plan: &Plan) -> impl Iterator<Item = Pass> {
     let here = plan.closed.iter().flat_map(|instance| {
-        let entrance = |(protocol, port): &(Protocol, u16)| Pass::Entrance(instance.address, *protocol, *port);
-        instance.published.iter().map(entrance).chain([Pass::Closed(instance.address)])
+        let services = plan.services.iter().filter(|service| service.id == instance.workload);
+        let published = services.flat_map(|service| &service.ports).filter(|port| port.publish.is_some());
+        let entrance = |port: &ServicePort| Pass::Entrance(instance.address, port.protocol, port.container);
+        published.map(entrance).chain([Pass::Closed(instance.address)])
     });
     let services = plan.services.iter().filter(|service| service.is_published_only());
     let endpoints = services.flat_map(|service| &service.endpoints).map(|endpoint| endpoint.address);

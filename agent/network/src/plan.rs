@@ -9,7 +9,7 @@ use std::{
 use api_types::{
     balance::Bind,
     container::Protocol,
-    id::NodeId,
+    id::{NodeId, WorkloadId},
     net::{Cidr, Ipv6Prefix},
     service::{Peer, Service},
 };
@@ -118,8 +118,8 @@ pub struct HostPort {
 pub struct ClosedInstance {
     /// Its address, which lets nobody else in.
     pub address: Ipv4Addr,
-    /// Its ports that every node publishes: other nodes lead connections there.
-    pub published: Vec<(Protocol, u16)>,
+    /// Its workload: to the ports that every node publishes for it, other nodes lead connections.
+    pub workload: WorkloadId,
 }
 
 /// What of the plan could not be had; all the rest is in the kernel.

@@ -9,7 +9,6 @@ use agent_core::effect::Balancing;
 use agent_network::{Asker, Network, Try};
 use api_types::{
     container::Protocol,
-    id::NodeId,
     service::{Service, ServicePort},
     view::TraceStep,
 };
@@ -18,15 +17,15 @@ use proto::network::TraceQuestion;
 /// The most endpoints that are listed.
 const ENDPOINTS_MAX: usize = 64;
 
-/// What happens to the packet, in order.
+/// What happens to the packet on the node with this address of its own, in order.
 pub(super) async fn follow(
     network: &Network,
     balancing: &Balancing,
-    node: &NodeId,
+    own: Ipv4Addr,
     question: &TraceQuestion,
 ) -> Vec<TraceStep> {
     let mut steps = Vec::new();
-    let found = matched(balancing, node, question, &mut steps);
+    let found = matched(balancing, own, question, &mut steps);
     let is_direct = found.is_none();
     let targets = match found {
         Some((service, port)) => {
@@ -41,7 +40,7 @@ pub(super) async fn follow(
         steps.extend(closed(balancing, question.source, *target.ip()).filter(|_| is_direct));
         steps.extend(access(balancing, question.source, *target.ip()));
     }
-    steps.push(connection(network, balancing, node, question).await);
+    steps.push(connection(network, balancing, own, question).await);
     steps
 }
 
@@ -57,14 +56,14 @@ fn passed(at: &str, what: impl Into<String>) -> TraceStep {
 /// The service whose rule translates the packet; `None`: no rule does, or it ends here.
 fn matched<'a>(
     balancing: &'a Balancing,
-    node: &NodeId,
+    own: Ipv4Addr,
     question: &TraceQuestion,
     steps: &mut Vec<TraceStep>,
 ) -> Option<(&'a Service, &'a ServicePort)> {
     let TraceQuestion { destination, port, protocol, .. } = question;
     let asked = format!("{destination} {}/{port}", protocol.as_str());
     let virtual_address = balancing.service_range.contains(*destination);
-    let here = is_node(balancing, node, *destination);
+    let here = is_node(balancing, own, *destination);
     let all = || balancing.services.iter().flat_map(|service| service.ports.iter().map(move |port| (service, port)));
     let found = all().find(|(service, candidate)| {
         let same = candidate.protocol == *protocol;
@@ -149,11 +148,11 @@ fn access(balancing: &Balancing, source: Ipv4Addr, to: Ipv4Addr) -> Option<Trace
 }
 
 /// A real connection, where one can be made from here.
-async fn connection(network: &Network, balancing: &Balancing, node: &NodeId, question: &TraceQuestion) -> TraceStep {
+async fn connection(network: &Network, balancing: &Balancing, own: Ipv4Addr, question: &TraceQuestion) -> TraceStep {
     let to = SocketAddrV4::new(question.destination, question.port);
     let from = match &question.instance {
         Some(instance) => Asker::Instance(instance.clone()),
-        None if is_node(balancing, node, question.source) => Asker::Node,
+        None if is_node(balancing, own, question.source) => Asker::Node,
         None => return passed("connection", "not tried: whoever asks is not on this node"),
     };
     if question.protocol == Protocol::Udp {
@@ -166,8 +165,7 @@ async fn connection(network: &Network, balancing: &Balancing, node: &NodeId, que
     }
 }
 
-/// Whether the address is one of this node's.
-fn is_node(balancing: &Balancing, node: &NodeId, address: Ipv4Addr) -> bool {
-    balancing.subnet.nth(1) == Some(address)
-        || balancing.peers.iter().any(|peer| peer.node == *node && peer.address == address)
+/// Whether the address is one of this node's: its `own`, or the first of its range that may be asked.
+fn is_node(balancing: &Balancing, own: Ipv4Addr, address: Ipv4Addr) -> bool {
+    address == own || balancing.subnet.nth(1) == Some(address)
 }

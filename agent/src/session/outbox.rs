@@ -11,7 +11,7 @@ use api_types::{
     device::Device,
     id::InstanceId,
     instance::{InstanceStatus, InstanceUsage},
-    node::{Condition, NodeFacts, NodeUsage},
+    node::{Condition, NodeFacts, NodeUsage, TAKEN_PORTS_MAX, TakenPort},
 };
 use proto::{
     network::NetworkInspected,
@@ -107,11 +107,22 @@ impl Outbox {
 
     /// Says how one thing stands that the node checks about itself; logs what changed.
     pub(crate) fn condition(&self, name: &'static str, outcome: Result<String, String>) {
+        self.condition_of_ports(name, outcome, Vec::new());
+    }
+
+    /// The same, with the ports of the node that somebody else holds.
+    pub(crate) fn condition_of_ports(
+        &self,
+        name: &'static str,
+        outcome: Result<String, String>,
+        mut taken: Vec<TakenPort>,
+    ) {
+        taken.truncate(TAKEN_PORTS_MAX);
         let (ok, reason) = match outcome {
             Ok(reason) => (true, reason),
             Err(reason) => (false, reason),
         };
-        let condition = Condition { name: name.to_owned(), ok, reason };
+        let condition = Condition { name: name.to_owned(), ok, reason, taken };
         let mut waiting = self.lock();
         if waiting.conditions.get(name) == Some(&condition) {
             return;

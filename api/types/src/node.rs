@@ -7,7 +7,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use crate::{device::Device, id::NodeId, net::Cidr, resources::Resources, time::Timestamp};
+use crate::{container::Protocol, device::Device, id::NodeId, net::Cidr, resources::Resources, time::Timestamp};
 
 /// A node as the scheduler registered it. Labels and site come from the join token or an operator, never from the node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -93,6 +93,23 @@ pub struct Condition {
     pub ok: bool,
     /// What was seen, in one line for people.
     pub reason: String,
+    /// Ports of the node that somebody else holds, where that is what is wrong.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub taken: Vec<TakenPort>,
+}
+
+/// The most ports that a condition names.
+pub const TAKEN_PORTS_MAX: usize = 64;
+
+/// A port of a node that somebody else holds.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct TakenPort {
+    /// The port.
+    pub port: u16,
+    /// The transport.
+    pub protocol: Protocol,
+    /// Who holds it, for people: `nginx (pid 812)`.
+    pub owner: String,
 }
 
 /// What a node uses in all.

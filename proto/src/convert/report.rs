@@ -3,15 +3,16 @@
 use api_types::{
     device::{DEVICE_COUNT_MAX, DEVICES_PER_NODE_MAX, Device, is_device_word},
     instance::{Exit, Findings, Health, InstanceState, InstanceStatus, InstanceUsage},
-    node::{Condition, NodeFacts, NodeUsage},
+    node::{Condition, NodeFacts, NodeUsage, TakenPort},
     probe::{ProbeFinding, ProbeKind},
     time::Timestamp,
 };
 
 use super::{
-    bounded, ipv6_address, known, list, optional, parsed, parsed_list,
+    bounded, ipv6_address, known, list, optional, parsed, parsed_list, port,
     service::{tunnel, wire_tunnel},
     shortened, unknown, wire_ipv6_address,
+    workload::{protocol, wire_protocol},
 };
 use crate::{
     error::ConvertError,
@@ -285,7 +286,12 @@ impl TryFrom<v1::Device> for Device {
 
 impl From<Condition> for v1::Condition {
     fn from(condition: Condition) -> Self {
-        Self { name: shortened(condition.name), ok: condition.ok, reason: shortened(condition.reason) }
+        Self {
+            name: shortened(condition.name),
+            ok: condition.ok,
+            reason: shortened(condition.reason),
+            taken: condition.taken.into_iter().map(Into::into).collect(),
+        }
     }
 }
 
@@ -293,7 +299,30 @@ impl TryFrom<v1::Condition> for Condition {
     type Error = ConvertError;
 
     fn try_from(wire: v1::Condition) -> Result<Self, Self::Error> {
-        Ok(Self { name: bounded("name", wire.name)?, ok: wire.ok, reason: bounded("reason", wire.reason)? })
+        Ok(Self {
+            name: bounded("name", wire.name)?,
+            ok: wire.ok,
+            reason: bounded("reason", wire.reason)?,
+            taken: list("taken", wire.taken)?,
+        })
+    }
+}
+
+impl From<TakenPort> for v1::TakenPort {
+    fn from(taken: TakenPort) -> Self {
+        Self { port: taken.port.into(), protocol: wire_protocol(taken.protocol), owner: shortened(taken.owner) }
+    }
+}
+
+impl TryFrom<v1::TakenPort> for TakenPort {
+    type Error = ConvertError;
+
+    fn try_from(wire: v1::TakenPort) -> Result<Self, Self::Error> {
+        Ok(Self {
+            port: port("port", wire.port)?,
+            protocol: protocol("protocol", wire.protocol)?,
+            owner: bounded("owner", wire.owner)?,
+        })
     }
 }
 

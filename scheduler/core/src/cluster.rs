@@ -23,6 +23,7 @@ use std::{
 use api_types::{
     counter::Revision,
     id::{NodeId, WorkloadId},
+    service::WatchKey,
     site::SiteSpec,
 };
 
@@ -79,6 +80,8 @@ pub(crate) struct Cluster {
     pub(crate) pages: BTreeSet<u64>,
     /// Whom the changes concern.
     pub(crate) touched: Touched,
+    /// With what nodes sign what they tell each other of being alive, since a node was removed.
+    pub(crate) watch_key: Option<WatchKey>,
     /// Whether the service table names all instances, not only those that are balanced to.
     pub(crate) follows_all: bool,
 }

@@ -10,6 +10,7 @@ use api_types::{
     id::{InstanceId, Name, NodeId, WorkloadId},
     instance::Instance,
     node::NodeSpec,
+    service::WatchKey,
     site::SiteSpec,
     view::WorkloadChange,
     workload::Workload,
@@ -83,6 +84,8 @@ pub enum Record {
     },
     /// What an operator said of a site.
     Site(SiteSpec),
+    /// With what nodes sign what they tell each other of being alive, since a node was removed.
+    WatchKey(WatchKey),
     /// A workload as it was at an earlier revision (`runs_since`) that some instance still runs.
     Revision(Box<Workload>),
     /// How a workload changes: its last revisions, and how the latest goes.
@@ -109,6 +112,8 @@ pub enum RecordKey {
     VolumeHome(WorkloadId, u32, Name),
     /// See [`Record::Site`].
     Site(String),
+    /// See [`Record::WatchKey`].
+    WatchKey,
     /// See [`Record::Revision`]; the revision is the one since which it runs.
     Revision(WorkloadId, Revision),
     /// See [`Record::Rollout`].
@@ -130,6 +135,7 @@ impl Record {
                 RecordKey::VolumeHome(workload.clone(), *slot, volume.clone())
             }
             Self::Site(site) => RecordKey::Site(site.name.clone()),
+            Self::WatchKey(_) => RecordKey::WatchKey,
             Self::Revision(workload) => RecordKey::Revision(workload.spec.id.clone(), workload.runs_since),
             Self::Rollout(rollout) => RecordKey::Rollout(rollout.workload.clone()),
         }

@@ -15,7 +15,7 @@ use api_types::{
     counter::{Epoch, Generation},
     id::{InstanceId, WorkloadId},
     node::NodeSpec,
-    service::{Endpoint, Peer, Service, ServicePort, ServiceTable},
+    service::{Endpoint, Peer, Service, ServicePort, ServiceTable, WatchKey},
     workload::WorkloadSpec,
 };
 
@@ -35,6 +35,8 @@ use crate::{
 pub(crate) struct Balancing {
     services: BTreeMap<WorkloadId, Arc<Service>>,
     peers: Arc<[Peer]>,
+    /// With what nodes sign what they tell each other of being alive.
+    watch_key: Option<WatchKey>,
     /// Workloads that say who may ask them.
     restricted: BTreeSet<WorkloadId>,
     /// Whether some workload admits only some others.
@@ -57,7 +59,7 @@ impl Balancing {
                 ipv6_prefix: settings.ipv6_prefix,
                 services: self.services.values().cloned().collect(),
                 peers: self.peers.clone(),
-                watch_key: settings.watch_key,
+                watch_key: self.watch_key,
             })
         };
         (self.generation > Generation(0)).then(|| self.table.get_or_init(make).clone())
@@ -115,6 +117,8 @@ impl Balancing {
                 differs = true;
                 self.peers = peers.into();
             }
+            let watch_key = cluster.watch_key.or(settings.watch_key);
+            differs |= std::mem::replace(&mut self.watch_key, watch_key) != watch_key;
         }
         if differs {
             self.generation = self.generation.next();

@@ -8,6 +8,7 @@ use api_types::{
     instance::{InstanceStatus, InstanceUsage},
     node::{Availability, Condition, NodeFacts, NodeUsage},
     rollout::RolloutAction,
+    service::WatchKey,
     site::{Across, Reach},
     workload::WorkloadSpec,
 };
@@ -141,6 +142,9 @@ pub enum Change {
         node: NodeId,
         /// Even if it is ready.
         force: bool,
+        /// With what the nodes sign from now on what they tell each other of being alive: the removed one does not know it.
+        /// `None` = with what they sign now.
+        watch_key: Option<WatchKey>,
     },
     /// Begin to move instances to where they would be better.
     Rebalance,

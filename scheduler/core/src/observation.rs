@@ -7,7 +7,7 @@ use api_types::{
     counter::SessionId,
     id::{InstanceId, NodeId},
     instance::{Desired, Exit, Health, InstanceState, InstanceStatus, InstanceUsage},
-    node::{Condition, NodeFacts, NodeUsage},
+    node::{Condition, NodeFacts, NodeUsage, TAKEN_PORTS_MAX},
 };
 
 use crate::{cluster::rows::Observation, history::Subject, machine::Scheduler};
@@ -104,7 +104,11 @@ impl Scheduler {
         }
         if let Some(mut conditions) = conditions {
             conditions.truncate(CONDITIONS_MAX);
-            conditions.iter_mut().for_each(|condition| cut(&mut condition.reason));
+            for condition in &mut conditions {
+                cut(&mut condition.reason);
+                condition.taken.truncate(TAKEN_PORTS_MAX);
+                condition.taken.iter_mut().for_each(|taken| cut(&mut taken.owner));
+            }
             self.tell_conditions(node, &conditions);
             self.cluster.set_conditions(node, conditions);
         }

@@ -63,6 +63,7 @@ impl Scheduler {
                     cluster.sites.insert(site.name.clone(), site);
                 }
                 Record::Rollout(rollout) => rollouts.push(*rollout),
+                Record::WatchKey(key) => cluster.watch_key = Some(key),
                 Record::Instances(page) => pages.push(page),
                 Record::Instance(instance) => singles.push(instance),
             }

@@ -8,6 +8,7 @@ use api_types::{
     counter::{RequestId, Revision},
     id::{NodeId, WorkloadId},
     node::{Availability, NodeSpec},
+    service::WatchKey,
     site::{Across, Reach, SiteSpec},
     view::WorkloadChange,
     workload::{Workload, WorkloadKind, WorkloadSpec},
@@ -37,7 +38,9 @@ impl Scheduler {
             Change::SetAvailability { node, availability } => {
                 self.set_availability(&node, availability).map(Accepted::Node)
             }
-            Change::RemoveNode { node, force } => self.remove_node(&node, force).map(Accepted::Node),
+            Change::RemoveNode { node, force, watch_key } => {
+                self.remove_node(&node, force, watch_key).map(Accepted::Node)
+            }
             Change::Rebalance => self.begin_rebalance().map(Accepted::Done),
             Change::ForgetVolume { workload, volume, slot } => {
                 self.forget_volume(&workload, &volume, slot).map(Accepted::Done)
@@ -195,7 +198,7 @@ impl Scheduler {
         Ok(format!("site {name}: {message}"))
     }
 
-    fn remove_node(&mut self, id: &NodeId, force: bool) -> Result<NodeSpec, Refusal> {
+    fn remove_node(&mut self, id: &NodeId, force: bool, watch_key: Option<WatchKey>) -> Result<NodeSpec, Refusal> {
         let entry = self.cluster.nodes.get(id).ok_or_else(|| Refusal::UnknownNode(id.clone()))?;
         if entry.is_ready() && !force {
             return Err(Refusal::Conflict(format!(
@@ -208,6 +211,11 @@ impl Scheduler {
         }
         let given_up = self.cluster.forget_volumes(|_, _, _, home| home == id);
         self.cluster.remove_node(id);
+        if let Some(key) = watch_key {
+            self.cluster.watch_key = Some(key);
+            self.cluster.persist(Record::WatchKey(key));
+            self.cluster.touched.peers = true;
+        }
         self.outbox.push(Effect::NodeRemoved(id.clone()));
         self.history.add(
             self.now,

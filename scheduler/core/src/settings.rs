@@ -54,7 +54,7 @@ pub struct Settings {
     pub rebalance_use_max_per_mille: u32,
     /// Most instances on their way from one draining node to others at once.
     pub drain_moves_max: usize,
-    /// With what nodes sign what they tell each other of being alive; `None` = they tell nothing.
+    /// With what nodes sign what they tell each other of being alive until a node is removed; `None` = they tell nothing.
     pub watch_key: Option<WatchKey>,
 }
 

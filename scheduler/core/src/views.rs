@@ -3,6 +3,7 @@
 mod explanation;
 mod instances;
 mod nodes;
+mod ports;
 mod remedies;
 mod rollouts;
 mod sites;
@@ -14,7 +15,7 @@ use api_types::{
     view::{Description, Event, InstanceView, NodeView, WorkloadView},
 };
 
-use crate::{effect::Refusal, machine::Scheduler};
+use crate::{effect::Refusal, machine::Scheduler, views::ports::TakenPorts};
 
 pub use nodes::LivenessCounts;
 pub(crate) use workloads::WARMING_UP;
@@ -29,7 +30,8 @@ impl Scheduler {
     /// All workloads, sorted by name.
     #[must_use]
     pub fn workload_views(&self) -> Vec<WorkloadView> {
-        self.cluster.workloads.values().map(|entry| self.workload_view(entry)).collect()
+        let taken = TakenPorts::of(&self.cluster);
+        self.cluster.workloads.values().map(|entry| self.workload_view(entry, &taken)).collect()
     }
 
     /// All instances, sorted by name, with those that have no node yet.
@@ -74,7 +76,7 @@ impl Scheduler {
         instances.sort_by(|a, b| (a.slot, &a.name).cmp(&(b.slot, &b.name)));
         Ok(Description {
             node: None,
-            workload: Some(self.workload_view(entry)),
+            workload: Some(self.workload_view(entry, &TakenPorts::of(&self.cluster))),
             instances,
             events: self.history.of_workload(workload),
         })

@@ -93,7 +93,7 @@ impl Authority {
         Ok(Self { cluster: cluster.to_owned(), certificate: record.certificate.clone(), pin, issuer, watch_key })
     }
 
-    /// With what nodes sign what they tell each other of being alive.
+    /// With what nodes sign what they tell each other of being alive, until one is removed.
     pub(crate) fn watch_key(&self) -> WatchKey {
         self.watch_key
     }
@@ -171,6 +171,11 @@ fn parameters(
     serial[0] &= 0x7f;
     params.serial_number = Some(SerialNumber::from_slice(&serial));
     Ok(params)
+}
+
+/// A new key for what nodes tell each other of being alive.
+pub(crate) fn fresh_watch_key() -> Result<WatchKey, AuthorityError> {
+    random().map(WatchKey)
 }
 
 fn random<const BYTES: usize>() -> Result<[u8; BYTES], AuthorityError> {

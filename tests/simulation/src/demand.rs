@@ -244,7 +244,7 @@ impl World {
             Wish::Apply(shape) => Change::Apply { specs: vec![shape.spec()], expect: None },
             Wish::Scale(workload, replicas) => Change::Scale { workload, replicas },
             Wish::Delete(workload) => Change::Delete { workload },
-            Wish::Remove(node) => Change::RemoveNode { node: node_id(node), force: true },
+            Wish::Remove(node) => Change::RemoveNode { node: node_id(node), force: true, watch_key: None },
             Wish::Availability(node, availability) => Change::SetAvailability { node: node_id(node), availability },
             Wish::ForgetVolume(workload, slot) => Change::ForgetVolume { workload, volume: volume(), slot },
             Wish::Resume(site) => Change::ResumeSite { site: format!("site-{site}") },

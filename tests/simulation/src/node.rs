@@ -320,7 +320,7 @@ impl World {
         self.send_up(id, Up::Heartbeat);
         if self.nodes[index].random.per_mille(200) {
             let (name, reason) = ("runtime".to_owned(), "connection refused".to_owned());
-            self.send_up(id, Up::NodeReport(vec![Condition { name, ok: !away, reason }]));
+            self.send_up(id, Up::NodeReport(vec![Condition { name, ok: !away, reason, taken: Vec::new() }]));
         }
         let interval = self.nodes[index].random.between(900, 1100);
         self.after(interval, Event::Heartbeat(id));

@@ -29,6 +29,8 @@ mod operation;
 mod placement;
 #[path = "stories/probes.rs"]
 mod probes;
+#[path = "stories/published.rs"]
+mod published;
 #[path = "stories/reach.rs"]
 mod reach;
 #[path = "stories/relays.rs"]
@@ -65,6 +67,8 @@ const STORIES: &[Story] = &[
     ("a_name_server_of_the_node_keeps_its_port", names::a_name_server_of_the_node_keeps_its_port),
     ("a_service_that_asks_for_it_is_reached_by_ipv6", ipv6::a_service_is_reached_by_ipv6),
     ("a_published_http_port_outlives_its_processes", http_ports::a_published_http_port_outlives_its_processes),
+    ("only_ports_of_the_nodes_lead_to_a_workload_that_wants_it", published::only_ports_lead_to_a_workload),
+    ("who_has_a_port_that_is_published_is_named", published::who_has_a_port_is_named),
     ("a_workload_admits_only_whom_it_names", network::a_workload_admits_whom_it_names),
     ("the_network_is_verified_and_what_is_broken_is_named", network::the_network_is_verified),
     ("a_drained_node_gives_everything_away", operation::a_drained_node_gives_everything_away),

@@ -175,11 +175,9 @@ fn an_instance_in_the_node_s_network_is_an_endpoint_at_the_node_s_address() {
 fn an_instance_that_only_ports_lead_to_is_closed_until_its_network_is_gone() {
     let mut web = assignment("web-1");
     web.container.network = NetworkMode::Published;
-    web.ports[0].publish = Some(30_080);
     let mut node = Node::running(std::slice::from_ref(&web));
     let closed = |node: &Node| node.balancing.as_ref().expect("balancing").closed.clone();
-    let port = (web.ports[0].protocol, web.ports[0].container);
-    let expected = [ClosedInstance { address: address(2), published: vec![port] }];
+    let expected = [ClosedInstance { address: address(2), workload: web.workload.clone() }];
     assert_eq!(closed(&node), expected);
 
     node.exit("web-1", Exit::Code(1));

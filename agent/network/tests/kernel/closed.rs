@@ -71,7 +71,6 @@ fn a_port_of_its_own_node_leads_to_it() {
     let far_client = far.start("client-2", 3);
     let mut plan = closed(&near, &server, &[&far]);
     plan.services.clear();
-    plan.closed[0].published.clear();
     plan.host_ports = vec![HostPort {
         protocol: Protocol::Tcp,
         host: HOST_PORT,
@@ -120,7 +119,7 @@ fn closed(node: &Node, server: &Instance, peers: &[&Node]) -> Plan {
     service.address = Ipv4Addr::UNSPECIFIED;
     service.ports.retain(|port| port.publish.is_some());
     let is_here = plan.subnet.contains(server.address);
-    let closed = ClosedInstance { address: server.address, published: vec![(Protocol::Tcp, PORT)] };
+    let closed = ClosedInstance { address: server.address, workload: plan.services[0].id.clone() };
     plan.closed = is_here.then_some(closed).into_iter().collect();
     plan
 }

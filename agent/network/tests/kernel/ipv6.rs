@@ -9,7 +9,7 @@ use std::{
 };
 
 use agent_network::{ClosedInstance, Plan, TableGuard};
-use api_types::{container::Protocol, net::Ipv6Prefix};
+use api_types::net::Ipv6Prefix;
 use tests_support::netns::{inside, ip};
 
 use crate::{
@@ -67,7 +67,7 @@ fn only_published_ports_lead_to_a_closed_instance_by_ipv6() {
     for (node, other) in [(&near, &far), (&far, &near)] {
         let mut plan = plan(node, &[&server], &[other]);
         plan.services[0].address = Ipv4Addr::UNSPECIFIED;
-        let closed = ClosedInstance { address: server.address, published: vec![(Protocol::Tcp, PORT)] };
+        let closed = ClosedInstance { address: server.address, workload: plan.services[0].id.clone() };
         plan.closed = if node.number == near.number { vec![closed] } else { Vec::new() };
         node.wait(node.network.program(&plan)).expect("programmed");
     }

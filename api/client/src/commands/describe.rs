@@ -2,6 +2,7 @@
 
 use api_client::Client;
 use api_types::{
+    container::NetworkMode,
     instance::Findings,
     probe::ProbeFinding,
     time::Timestamp,
@@ -138,6 +139,7 @@ fn workload(view: &WorkloadView, now: Timestamp) -> String {
         ("command", container.command.as_deref().map(words).unwrap_or_default()),
         ("args", container.args.as_deref().map(words).unwrap_or_default()),
         ("env", container.env.keys().cloned().collect::<Vec<_>>().join(", ")),
+        ("network", network(container.network).to_owned()),
         ("address", view.address.map(|address| address.to_string()).unwrap_or_default()),
         ("ports", ports(view)),
         ("endpoints", if view.ports.is_empty() { String::new() } else { view.endpoints.to_string() }),
@@ -149,6 +151,15 @@ fn workload(view: &WorkloadView, now: Timestamp) -> String {
             replace.map_or_else(|| "never".to_owned(), |ms| format!("after {} of silence", seconds(ms / 1000))),
         ),
     ])
+}
+
+/// Whose network its instances are in, where that is not their own, which all may ask.
+fn network(mode: NetworkMode) -> &'static str {
+    match mode {
+        NetworkMode::Own => "",
+        NetworkMode::Published => "published: only ports of the nodes lead in",
+        NetworkMode::Host => "host: the node's own",
+    }
 }
 
 fn words(words: &[String]) -> String {

@@ -1,6 +1,7 @@
 //! What of each kind of thing stands in which column.
 
 use api_types::{
+    container::NetworkMode,
     instance::{Exit, Health, InstanceState},
     node::{Availability, Liveness},
     time::Timestamp,
@@ -155,9 +156,13 @@ impl Listed for WorkloadView {
     }
 }
 
-/// `80->8080/tcp,*:80`: the address's port, the container's where it differs, and the published one.
+/// `80->8080/tcp,*:80`: the address's port, the container's where it differs, and the published one; `*:80->8080/tcp` where the
+/// service has no address.
 pub(crate) fn ports(workload: &WorkloadView) -> String {
     let port = |port: &api_types::service::ServicePort| {
+        if let (NetworkMode::Published, Some(publish)) = (workload.spec.container.network, port.publish) {
+            return format!("*:{publish}->{}/{}", port.container, port.protocol.as_str());
+        }
         let to = if port.service == port.container { String::new() } else { format!("->{}", port.container) };
         let publish = port.publish.map(|publish| format!(",*:{publish}")).unwrap_or_default();
         format!("{}{to}/{}{publish}", port.service, port.protocol.as_str())

@@ -110,11 +110,17 @@ pub(crate) fn node(name: &str, last: u8, liveness: Liveness, availability: Avail
             cgroup_version: 2,
         },
         conditions: vec![
-            Condition { name: "runtime".into(), ok: true, reason: "containerd 1.6.20 answers".into() },
+            Condition {
+                name: "runtime".into(),
+                ok: true,
+                reason: "containerd 1.6.20 answers".into(),
+                taken: Vec::new(),
+            },
             Condition {
                 name: "balancing".into(),
                 ok: liveness == Liveness::Ready,
                 reason: "no answer through the table".into(),
+                taken: Vec::new(),
             },
         ],
         usage: NodeUsage { cpu_millis: 350, memory_bytes: 1 << 30, disk_free_bytes: 9 << 30 },

@@ -18,6 +18,7 @@ use crate::{
     placement::{self, explain, filters::Miss, rank},
     rehearsal::Rehearsal,
     views::{
+        ports::TakenPorts,
         remedies::{self, Trials},
         workloads::WARMING_UP,
     },
@@ -131,7 +132,7 @@ impl<'s> Inquiry<'s> {
     }
 
     fn summary(self) -> String {
-        let view = self.scheduler.workload_view(self.entry);
+        let view = self.scheduler.workload_view(self.entry, &TakenPorts::default());
         let placed = view.wanted.saturating_sub(view.pending);
         let summary = format!("{placed} of {} placed", view.wanted);
         match self.scheduler.parked_reason(self.entry) {

@@ -13,6 +13,7 @@ use crate::{
     effect::{Refusal, Rollout},
     machine::Scheduler,
     reconcile::slots::is_current,
+    views::ports::TakenPorts,
 };
 
 /// How many lines say what a rollout waits for.
@@ -27,7 +28,7 @@ impl Scheduler {
         let unknown = || Refusal::UnknownWorkload(id.clone());
         let entry = self.cluster.workloads.get(id).ok_or_else(unknown)?;
         let rollout = self.rollout_so_far(id).ok_or_else(unknown)?;
-        let view = self.workload_view(entry);
+        let view = self.workload_view(entry, &TakenPorts::default());
         let old = self.outdated(entry).count();
         let is_done = view.ready >= view.wanted && old == 0 && entry.parked.is_none();
         // What nobody judges is as far as what runs.

@@ -1,6 +1,11 @@
 //! Workloads, seen from outside.
 
-use api_types::{instance::InstanceState, view::WorkloadView, workload::WorkloadKind};
+use api_types::{
+    id::NodeId,
+    instance::InstanceState,
+    view::WorkloadView,
+    workload::{WorkloadKind, WorkloadSpec},
+};
 
 use crate::{
     admission::kind_name,
@@ -8,13 +13,14 @@ use crate::{
     endpoints,
     machine::Scheduler,
     reconcile::{slots::is_current, volumes::WAITING_FOR_DATA},
+    views::ports::{TakenPorts, together},
 };
 
 /// Why nothing is placed just after a restart.
 pub(crate) const WARMING_UP: &str = "the scheduler has just started and waits for the nodes to report";
 
 impl Scheduler {
-    pub(crate) fn workload_view(&self, entry: &WorkloadEntry) -> WorkloadView {
+    pub(crate) fn workload_view(&self, entry: &WorkloadEntry, taken: &TakenPorts<'_>) -> WorkloadView {
         let (spec, workload) = (entry.spec(), &entry.workload);
         let number = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
         let (mut running, mut ready, mut old) = (0, 0, 0);
@@ -49,11 +55,23 @@ impl Scheduler {
             address: self.cluster.addresses.get(&spec.id).copied(),
             ports: endpoints::ports(spec),
             endpoints: number(if is_balanced(spec) { endpoints } else { 0 }),
-            reason: self.workload_reason(entry, wanted, pending, ready, old),
+            reason: together(self.workload_reason(entry, wanted, pending, ready, old), self.closed_ports(spec, taken)),
             rollout: self.rollout_news(&spec.id, number(ready), number(wanted)),
             applied_at: workload.applied_at,
             spec: spec.clone(),
         }
+    }
+
+    /// Ports of the nodes that do not lead to a workload, as somebody else holds them; empty when there are none.
+    fn closed_ports(&self, spec: &WorkloadSpec, taken: &TakenPorts<'_>) -> String {
+        let on_node_of_an_instance =
+            |node: &NodeId| self.cluster.instances_of(&spec.id).any(|held| held.is_wanted() && held.node_id() == node);
+        let ports = spec.ports.iter().flat_map(|port| {
+            let published = port.publish.and_then(|number| taken.told((port.protocol, number), |_| true));
+            let own = port.host.and_then(|number| taken.told((port.protocol, number), on_node_of_an_instance));
+            [published, own]
+        });
+        ports.flatten().collect::<Vec<_>>().join("; ")
     }
 
     /// Why not all instances have the node they should; `None` = they have.

@@ -6,6 +6,7 @@ use api_types::{
     container::Mount,
     id::Name,
     placement::{Domain, Priority, Spread},
+    service::WatchKey,
     site::{Across, Reach},
 };
 use scheduler_core::{Scheduler, Settings, input::Change};
@@ -72,6 +73,22 @@ pub(crate) fn show_sites(scheduler: &Scheduler) -> String {
 /// Settings with which the scheduler rebalances by itself, so often.
 pub(crate) fn automatic(pause_ms: u64) -> Settings {
     Settings { rebalance_automatic: true, rebalance_pause_ms: pause_ms, ..Settings::default() }
+}
+
+/// `remove NODE [force] [key=NUMBER]`: the key of which each byte is that number is the nodes' from then on.
+pub(crate) fn remove(words: &[&str]) -> Change {
+    let key = words.iter().find_map(|word| word.strip_prefix("key="));
+    Change::RemoveNode {
+        node: words[0].parse().expect("a name"),
+        force: words.contains(&"force"),
+        watch_key: key.map(|number| WatchKey([number.parse().expect("a byte"); 32])),
+    }
+}
+
+/// The first byte of the key in the service table.
+pub(crate) fn key(scheduler: &Scheduler) -> String {
+    let key = scheduler.service_table().and_then(|table| table.watch_key);
+    key.map_or_else(|| "none\n".to_owned(), |WatchKey(bytes)| format!("{}\n", bytes[0]))
 }
 
 pub(crate) fn show_volumes(scheduler: &Scheduler) -> String {

@@ -18,7 +18,7 @@ use api_types::{
     counter::Revision,
     id::{InstanceId, Name, NodeId, WorkloadId},
     instance::{Desired, Health, InstanceState},
-    node::{Availability, Condition, NodeUsage},
+    node::{Availability, Condition, NodeUsage, TakenPort},
     placement::{Constraint, ConstraintKey, Operator, PlacementSpec},
     probe::{ProbeCheck, ProbeSpec},
     resources::{ResourceSpec, Resources},
@@ -72,9 +72,7 @@ fn command(fleet: &mut Fleet, line: &str) -> String {
         "cordon" => availability(fleet, rest[0], Availability::Cordoned),
         "uncordon" => availability(fleet, rest[0], Availability::Active),
         "drain" => availability(fleet, rest[0], Availability::Draining),
-        "remove" => {
-            answer(fleet.request(Change::RemoveNode { node: name(rest[0]), force: rest.get(1) == Some(&"force") }))
-        }
+        "remove" => answer(fleet.request(moves::remove(rest))),
         "forget" => forget(fleet, rest),
         // What an operator configures; only before everything else.
         "automatic" => {
@@ -286,7 +284,18 @@ fn say(fleet: &mut Fleet, verb: &str, words: &[&str]) -> String {
 fn condition(fleet: &mut Fleet, words: &[&str]) -> String {
     let node = name(words[0]);
     let session = fleet.agents[&node].session;
-    let condition = Condition { name: words[1].to_owned(), ok: words[2] == "ok", reason: words[3..].join(" ") };
+    let taken = words[3..].iter().filter_map(|word| word.strip_prefix("taken=")?.split_once(':'));
+    let taken = taken.map(|(port, owner)| TakenPort {
+        port: port.parse().expect("a port"),
+        protocol: Protocol::Tcp,
+        owner: owner.to_owned(),
+    });
+    let condition = Condition {
+        name: words[1].to_owned(),
+        ok: words[2] == "ok",
+        reason: words[3..].join(" "),
+        taken: taken.collect(),
+    };
     fleet.step(Input::NodeReported {
         node,
         session,
@@ -322,6 +331,7 @@ fn show(fleet: &Fleet, words: &[&str]) -> String {
             }
         }
         ["sites"] => text.push_str(&moves::show_sites(scheduler)),
+        ["key"] => text.push_str(&moves::key(&fleet.scheduler)),
         ["devices"] => text.push_str(&company::show_devices(fleet)),
         ["workloads"] => {
             for view in scheduler.workload_views() {

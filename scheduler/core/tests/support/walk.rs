@@ -184,7 +184,7 @@ fn one_step(fleet: &mut Fleet, random: &mut Random) {
         12 | 13 => return_node(fleet, random),
         14 if random.one_in(4) => {
             if let Some(node) = node(fleet, random) {
-                let _ = fleet.request(Change::RemoveNode { node, force: random.one_in(2) });
+                let _ = fleet.request(Change::RemoveNode { node, force: random.one_in(2), watch_key: None });
             }
         }
         15 if fleet.agents.len() < 12 => {

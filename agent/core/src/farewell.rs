@@ -19,7 +19,7 @@ pub(crate) struct Farewell {
     /// The kernel has done at least this number of [`Effect::ProgramServices`]: then nobody here balances to it. `None` while
     /// it may still be asked.
     number: Option<u64>,
-    /// The end of waiting for that, whatever the kernel does.
+    /// The end of being asked, then of waiting for that, whatever the kernel does.
     until: Timestamp,
     /// Since when nobody here balances to it.
     quiet_since: Option<Timestamp>,
@@ -54,12 +54,18 @@ impl Farewell {
         if self.number.is_none() && !may_be_asked {
             // A kernel that was not asked yet may balance to it since an earlier run of this program.
             self.number = Some(kernel.asked.max(1));
+            self.until = now + settings.farewell_ms;
         }
         let has_left = self.number.is_some_and(|number| kernel.programmed >= number);
         if self.quiet_since.is_none() && (has_left || now >= self.until) {
             self.quiet_since = Some(now);
         }
         self.deadline(settings).is_some_and(|at| now < at)
+    }
+
+    /// Whether it may still be asked: for so long a table that names its successor is waited for.
+    pub(crate) fn may_be_asked(&self, now: Timestamp) -> bool {
+        self.number.is_none() && now < self.until
     }
 
     /// Until when the signal waits at most in this stage; `None` = it does not.

@@ -244,9 +244,9 @@ impl Instance {
     }
 
     /// Whether one that shall leave is asked for want of others: it was taken over, and the table that names its successor
-    /// may not have come to disk, as the order to end it did. A table that was `heard` settles that.
-    pub(crate) fn may_be_asked(&self, heard: bool) -> bool {
-        self.probes.adopted && !heard
+    /// may not have come to disk, as the order to end it did. A table that was `heard` settles that, and so does time.
+    pub(crate) fn may_be_asked(&self, heard: bool, now: Timestamp) -> bool {
+        self.probes.adopted && !heard && self.farewell.is_none_or(|farewell| farewell.may_be_asked(now))
     }
 
     /// Whether it is to end and leave nothing.

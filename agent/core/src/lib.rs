@@ -6,7 +6,8 @@
 //! 2. **Effects are wishes.** Each is plain data; its outcome returns as an input. Success is never assumed.
 //! 3. **Time is given.** No clock, no sleep: back-off and grace are deadlines in the state.
 //! 4. **Order is defined.** Sorted maps only.
-//! 5. **Fenced.** A set of an older epoch or generation than the one held is ignored.
+//! 5. **Fenced.** A set or table of an older epoch or generation than the one held is ignored, and one of an older epoch than the
+//!    other one held: either may be lost.
 //! 6. **Level-triggered.** When nothing is left to do, a full reconcile emits nothing.
 //! 7. **Adopts.** What runs as assigned is taken over, never restarted; only what carries our labels is ever removed.
 

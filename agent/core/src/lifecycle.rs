@@ -282,7 +282,7 @@ impl Instance {
         let (kernel, settings, now) = (surroundings.balancing, surroundings.settings, surroundings.now);
         let assignment = self.assignment().filter(|assignment| !assignment.ports.is_empty());
         let drain_ms = assignment.map(|assignment| assignment.container.drain_ms);
-        let may_be_asked = drain_ms.is_some() && self.may_be_asked(kernel.heard);
+        let may_be_asked = drain_ms.is_some() && self.may_be_asked(kernel.heard, now);
         let farewell = self.farewell.get_or_insert_with(|| Farewell::begin(drain_ms, settings, now));
         let waits = farewell.waits((kernel, may_be_asked), settings, now);
         let (signal, grace_ms) = match self.assignment() {

@@ -291,7 +291,7 @@ impl Agent {
 
     fn assigned(&mut self, now: Timestamp, set: AssignmentSet, effects: &mut Effects) {
         let is_newer = self.set.as_ref().is_none_or(|held| (set.epoch, set.generation) > held.version);
-        if set.node != self.settings.node || !is_newer {
+        if set.node != self.settings.node || !is_newer || self.is_over(set.epoch) {
             return;
         }
         self.accept(&set, now);
@@ -305,9 +305,18 @@ impl Agent {
         if self.table.as_ref().is_some_and(|held| version <= (held.epoch, held.generation)) {
             return;
         }
+        if self.is_over(table.epoch) {
+            return;
+        }
         self.table = Some(table.clone());
         self.follow_table(now);
         effects.push(Effect::KeepServices(table));
+    }
+
+    /// Whether a later run of the scheduler than this one is known, by its set or by its table: one of both may be lost.
+    fn is_over(&self, epoch: Epoch) -> bool {
+        let (set, table) = self.held();
+        [set, table].into_iter().flatten().any(|(known, _)| known > epoch)
     }
 
     /// The end of a process that is not on the books yet: a list that is on its way may still show it alive.

@@ -166,7 +166,7 @@ impl Agent {
         }
         let (subnet, table) = (set.subnet, table.clone());
         self.forget_listings();
-        let local = self.local();
+        let local = self.local(now);
         let rises = self.balancing.rise_at.is_some_and(|at| at <= now);
         let same = |basis: &Basis| {
             Arc::ptr_eq(&basis.table, &table)
@@ -289,7 +289,7 @@ impl Agent {
     }
 
     /// What is true of this node's own instances.
-    fn local(&self) -> Local {
+    fn local(&self, now: Timestamp) -> Local {
         let mut local = Local::default();
         for (id, instance) in &self.instances {
             let (Some(assignment), Some(address)) = (instance.assignment(), instance.reached_at(&self.settings)) else {
@@ -300,7 +300,7 @@ impl Agent {
                 continue;
             }
             if !instance.shall_run() {
-                if instance.may_be_asked(self.balancing.heard) && !assignment.ports.is_empty() {
+                if instance.may_be_asked(self.balancing.heard, now) && !assignment.ports.is_empty() {
                     local.unready.push((assignment.workload.clone(), id.clone(), address));
                 }
                 continue;

@@ -233,11 +233,18 @@ impl World {
     fn haunt(&mut self, node: NodeIndex) {
         let (set, table) = self.scheduler.ghosts.get(&node).cloned().unwrap_or_default();
         let sim = &self.nodes[node];
-        // A session that ended still delivers to whom it spoke with; an agent that forgot everything had none yet.
-        let was_told = sim.agent.as_ref().is_some_and(|agent| agent.held() != (None, None));
-        if sim.frozen.is_some() || !was_told {
-            return;
-        }
+        let Some(agent) = sim.agent.as_ref().filter(|_| sim.frozen.is_none()) else { return };
+        let (held_set, held_table) = agent.held();
+        // Nobody can tell what is earlier who remembers neither that kind nor a later run of the scheduler: an agent that lost it
+        // from its disk has a new session first, and an earlier run has nothing to send on that one.
+        let remembers = |kind: Option<_>, epoch| {
+            let later = [held_set, held_table].into_iter().flatten().any(|(known, _)| known > epoch);
+            kind.is_some() || later
+        };
+        let (set, table) = (
+            set.filter(|set| remembers(held_set, set.epoch)),
+            table.filter(|table| remembers(held_table, table.epoch)),
+        );
         if let Some(set) = set {
             self.step_agent(node, AgentInput::Assigned((*set).clone()));
         }

@@ -6,11 +6,13 @@ use std::{
 };
 
 use api_types::id::{InstanceId, WorkloadId};
+use scheduler_core::effect::Effect;
 use tests_simulation::{
     Options, Outcome,
     event::Wish,
     run,
     scenario::Scenario,
+    shape::{Shape, Urgency},
     world::{START, World},
 };
 
@@ -196,4 +198,36 @@ fn an_agent_that_ends_what_is_wanted_is_seen() {
     world.begin(node, stop);
 
     assert!(world.failure.expect("it is wanted").contains("which runs and is wanted"));
+}
+
+#[test]
+fn an_end_without_a_cause_is_seen_unless_somebody_more_urgent_is_missed() {
+    let mut world = calm_cluster();
+    let plain = Shape::new("plain", Some(130));
+    let urgent = Shape { priority: Some(Urgency::Critical), cpu_millis: 900_000, ..Shape::new("urgent", Some(1)) };
+    world.demand.queue.push_back(Wish::Apply(Box::new(plain.clone())));
+    world.ask();
+    // Until what people wanted explains nothing any more.
+    world.run_until(START + 500_000);
+    let records = world.scheduler.decided.records.keys().cloned().map(Effect::Forget);
+    let is_plain = |end: &Effect| {
+        let ended = world.scheduler.decided.ended_by(end);
+        !ended.is_empty() && ended.iter().all(|held| held.workload == plain.id())
+    };
+    let ends: Vec<Effect> = records.filter(is_plain).collect();
+    assert!(!ends.is_empty(), "130 in a row fill a page of 64");
+
+    // No node is so large, and nobody's end would help it.
+    world.demand.queue.push_back(Wish::Apply(Box::new(urgent.clone())));
+    world.ask();
+    world.run_until(START + 510_000);
+    world.check_causes(&ends);
+    assert_eq!(world.failure, None);
+    world.demand.queue.push_back(Wish::Delete(urgent.id()));
+    world.ask();
+    world.run_until(START + 600_000);
+    world.check_causes(&ends);
+
+    let wrong = world.failure.expect("nobody is missed");
+    assert!(wrong.contains("of plain) on ") && wrong.ends_with("without a cause"), "{wrong}");
 }

@@ -1,5 +1,7 @@
 //! Stories of one instance: it starts, dies, is restarted, cannot start, ends.
 
+use std::sync::Arc;
+
 use agent_core::{effect::Effect, input::Input};
 use api_types::{
     counter::{Epoch, Generation},
@@ -274,6 +276,37 @@ fn an_older_equal_or_foreign_set_is_ignored() {
 
     assert_eq!(node.log.len(), before);
     assert_eq!(node.agent.held().0, Some((Epoch(1), Generation(5))));
+}
+
+#[test]
+fn a_set_of_an_earlier_scheduler_is_ignored_where_only_its_successors_table_was_kept() {
+    let mut node = Node::new();
+    node.observe();
+    let mut of_successor = table(1, &["web"], &[]);
+    Arc::make_mut(&mut of_successor).epoch = Epoch(2);
+    node.give(Input::Services(of_successor));
+
+    node.give(Input::Assigned(set(9, &[assignment("web-1")])));
+    let held = node.agent.held().0;
+    let mut later = set(1, &[]);
+    later.epoch = Epoch(2);
+    node.give(Input::Assigned(later));
+
+    assert_eq!(held, None);
+    assert_eq!(node.agent.held().0, Some((Epoch(2), Generation(1))));
+}
+
+#[test]
+fn a_table_of_an_earlier_scheduler_is_ignored_where_only_its_successors_set_was_kept() {
+    let mut node = Node::new();
+    node.observe();
+    let mut of_successor = set(1, &[]);
+    of_successor.epoch = Epoch(2);
+    node.give(Input::Assigned(of_successor));
+
+    node.give(Input::Services(table(9, &["web"], &[("web-7", "edge-2", 9)])));
+
+    assert_eq!(node.agent.held().1, None);
 }
 
 #[test]

@@ -181,6 +181,22 @@ fn who_was_told_to_end_ends_also_while_no_table_comes() {
     assert!(asked(&node).is_empty());
 }
 
+#[test]
+fn who_was_told_to_end_leaves_balancing_before_its_end_also_while_no_table_comes() {
+    let web = drained(probed("web-1"), 6000);
+    let mut node = Node::running(std::slice::from_ref(&web));
+    node.disk = (Some(set(2, &[stopped(web)])), Some(table(2, &["web"], &[("web-1", "edge-1", 2)])));
+    node.restart_agent();
+    node.observe();
+
+    while stops(&node) == 0 {
+        assert!(node.process("web-1").is_some());
+        node.pass(100);
+    }
+
+    assert!(asked(&node).is_empty(), "nobody new comes before the signal");
+}
+
 fn stops(node: &Node) -> usize {
     node.count(|effect| matches!(effect, Effect::Stop { .. }))
 }

@@ -94,12 +94,6 @@ impl Causes {
         self.workloads.get(workload).is_some_and(|at| now.since(*at) <= EXPLAINS_MS)
     }
 
-    /// Whether something happened to nodes of a workload so lately that its instances may still be on their way elsewhere.
-    pub fn is_disturbed(&self, now: Timestamp, workload: &WorkloadId) -> bool {
-        let mut slots = self.slots.range((workload.clone(), 0)..=(workload.clone(), u32::MAX));
-        slots.any(|(_, at)| now.since(*at) <= EXPLAINS_MS)
-    }
-
     fn explain(&self, now: Timestamp, workload: &WorkloadId, slot: u32) -> bool {
         let recent = |at: Option<&Timestamp>| at.is_some_and(|at| now.since(*at) <= EXPLAINS_MS);
         recent(self.workloads.get(workload)) || recent(self.slots.get(&(workload.clone(), slot)))
@@ -161,8 +155,7 @@ impl World {
         }
     }
 
-    /// Whether an instance is ended after a move: another one of its slot goes on, which has a
-    /// process, or had one a moment ago; where starts fail by chance it may have none for longer.
+    /// Whether an instance is ended after a move: another one of its slot goes on, which has a process, or had one a moment ago.
     fn is_moved(&self, held: &Instance) -> bool {
         let lately = self.causes.rebalanced_at.is_some_and(|at| self.now.since(at) <= MOVES_MS);
         let goes_on = |other: &Instance| {

@@ -2,17 +2,24 @@
 //! address; two generations each. An agent that is started again on a node that ran on has a newer copy in its run directory,
 //! which costs no flash and is therefore never behind.
 //!
+//! Secrets are sealed with a key that lies in a file of its own beside them, for root alone: a copy of these files without that one
+//! tells nothing. Whoever reads all of the disk as root reads the secrets, as the node must without its scheduler.
+//!
 //! A file is one line `wherry NAME 1 CRC32` and JSON. A file that cannot be read is set aside as `*.bad`, never a reason to
 //! stop; the generation before is used then.
+
+mod sealed;
 
 use std::{
     collections::BTreeMap,
     fs, io,
     net::Ipv4Addr,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
-use api_types::{assignment::AssignmentSet, id::InstanceId, service::ServiceTable};
+use api_daemon::sealing::SealingKey;
+use api_types::{assignment::AssignmentSet, counter::Generation, id::InstanceId, service::ServiceTable};
 use serde::{Serialize, de::DeserializeOwned};
 use thiserror::Error;
 
@@ -20,14 +27,23 @@ use crate::durable_file;
 
 const FORMAT: &str = "1";
 
+/// The key's file in the state directory.
+const KEY: &str = "secrets.key";
+
 /// What is kept under a name.
 pub(crate) trait Kept: Serialize + DeserializeOwned + Send + Sync + 'static {
     /// The file's name, without its generation.
     const NAME: &'static str;
-}
 
-impl Kept for AssignmentSet {
-    const NAME: &'static str = "assignments";
+    /// What a file holds of it.
+    fn written(&self, _: &SealingKey) -> io::Result<Vec<u8>> {
+        Ok(serde_json::to_vec(self)?)
+    }
+
+    /// Reads what [`Kept::written`] gave.
+    fn read(body: &[u8], _: &SealingKey) -> serde_json::Result<Self> {
+        serde_json::from_slice(body)
+    }
 }
 
 impl Kept for ServiceTable {
@@ -45,6 +61,8 @@ pub(crate) struct LastAssignments {
     disk: PathBuf,
     /// Outlives the agent alone.
     memory: PathBuf,
+    /// Seals the secrets in both.
+    key: Arc<SealingKey>,
 }
 
 /// What the disk gave back.
@@ -77,7 +95,9 @@ enum ReadError {
 impl LastAssignments {
     /// Opens, and makes if need be, `last` in both directories.
     pub(crate) fn open(state_dir: &Path, run_dir: &Path) -> io::Result<Self> {
-        let last = Self { disk: state_dir.join("last"), memory: run_dir.join("last") };
+        fs::create_dir_all(state_dir)?;
+        let key = Arc::new(SealingKey::open_or_make(&state_dir.join(KEY)).map_err(io::Error::other)?);
+        let last = Self { disk: state_dir.join("last"), memory: run_dir.join("last"), key };
         fs::create_dir_all(&last.disk)?;
         fs::create_dir_all(&last.memory)?;
         Ok(last)
@@ -86,7 +106,16 @@ impl LastAssignments {
     /// Reads the newest generation of each that can be read.
     pub(crate) fn recover(&self) -> Recovered {
         let mut faults = Vec::new();
-        let assignments = self.newest(&mut faults);
+        let mut assignments: Option<AssignmentSet> = self.newest(&mut faults);
+        if let Some(set) = &mut assignments {
+            let missing: Vec<String> = set.missing_secrets().map(|secret| secret.to_string()).collect();
+            if !missing.is_empty() {
+                let names = missing.join(", ");
+                faults.push(format!("secrets that do not open with the key in {KEY}, or are not there: {names}"));
+                // Older than any that the scheduler has, so that it sends all of it.
+                set.generation = Generation(0);
+            }
+        }
         let services = self.newest(&mut faults);
         let addresses = self.newest(&mut faults).unwrap_or_default();
         Recovered { assignments, services, addresses, faults }
@@ -95,7 +124,7 @@ impl LastAssignments {
     /// Keeps it through a reboot.
     pub(crate) fn keep<T: Kept>(&self, value: &T) -> io::Result<()> {
         let current = self.current::<T>();
-        let draft = durable_file::draft(&current, &content(value)?)?;
+        let draft = durable_file::draft(&current, &self.content(value)?)?;
         // Between the two renames only the previous generation is there: it is whole, and is used.
         match fs::rename(&current, self.previous::<T>()) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -107,7 +136,7 @@ impl LastAssignments {
 
     /// Keeps it through a restart of the agent.
     pub(crate) fn remember<T: Kept>(&self, value: &T) -> io::Result<()> {
-        durable_file::replace(&self.remembered::<T>(), &content(value)?)
+        durable_file::replace(&self.remembered::<T>(), &self.content(value)?)
     }
 
     /// Forgets everything: the node belongs to another cluster, or to none.
@@ -141,7 +170,7 @@ impl LastAssignments {
 
     fn newest<T: Kept>(&self, faults: &mut Vec<String>) -> Option<T> {
         for path in [self.remembered::<T>(), self.current::<T>(), self.previous::<T>()] {
-            match read(&path) {
+            match self.read(&path) {
                 Ok(value) => return Some(value),
                 Err(ReadError::Absent) => {}
                 Err(error) => {
@@ -156,28 +185,28 @@ impl LastAssignments {
         }
         None
     }
-}
 
-/// What a file holds.
-fn content<T: Kept>(value: &T) -> io::Result<Vec<u8>> {
-    let body = serde_json::to_vec(value)?;
-    let mut content = format!("{}{:08x}\n", header::<T>(), crc32fast::hash(&body)).into_bytes();
-    content.extend(body);
-    Ok(content)
-}
-
-fn read<T: Kept>(path: &Path) -> Result<T, ReadError> {
-    let is_absent = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
-    let content =
-        fs::read(path).map_err(|error| if is_absent(&error) { ReadError::Absent } else { ReadError::Io(error) })?;
-    let end = content.iter().position(|byte| *byte == b'\n').ok_or(ReadError::Header)?;
-    let (line, body) = (&content[..end], &content[end + 1..]);
-    let checksum = std::str::from_utf8(line).ok().and_then(|line| line.strip_prefix(&header::<T>()));
-    let checksum = checksum.and_then(|text| u32::from_str_radix(text, 16).ok()).ok_or(ReadError::Header)?;
-    if crc32fast::hash(body) != checksum {
-        return Err(ReadError::Checksum);
+    /// What a file holds.
+    fn content<T: Kept>(&self, value: &T) -> io::Result<Vec<u8>> {
+        let body = value.written(&self.key)?;
+        let mut content = format!("{}{:08x}\n", header::<T>(), crc32fast::hash(&body)).into_bytes();
+        content.extend(body);
+        Ok(content)
     }
-    serde_json::from_slice(body).map_err(ReadError::Content)
+
+    fn read<T: Kept>(&self, path: &Path) -> Result<T, ReadError> {
+        let is_absent = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
+        let content =
+            fs::read(path).map_err(|error| if is_absent(&error) { ReadError::Absent } else { ReadError::Io(error) })?;
+        let end = content.iter().position(|byte| *byte == b'\n').ok_or(ReadError::Header)?;
+        let (line, body) = (&content[..end], &content[end + 1..]);
+        let checksum = std::str::from_utf8(line).ok().and_then(|line| line.strip_prefix(&header::<T>()));
+        let checksum = checksum.and_then(|text| u32::from_str_radix(text, 16).ok()).ok_or(ReadError::Header)?;
+        if crc32fast::hash(body) != checksum {
+            return Err(ReadError::Checksum);
+        }
+        T::read(body, &self.key).map_err(ReadError::Content)
+    }
 }
 
 /// Where a file goes that cannot be read.
@@ -194,8 +223,9 @@ fn header<T: Kept>() -> String {
 #[cfg(test)]
 mod tests {
     use api_types::{
-        counter::{Epoch, Generation},
+        counter::Epoch,
         id::NodeId,
+        secret::{Secret, SecretValue},
     };
 
     use super::*;
@@ -239,6 +269,49 @@ mod tests {
             assert!(aside(&current).exists() && !current.exists());
         }
         fs::remove_dir_all(directory).expect("ours");
+    }
+
+    #[test]
+    fn secrets_come_back_and_lie_nowhere_as_they_are() {
+        let (last, directory) = open("secrets");
+        let set = with_secret(2);
+
+        last.keep(&set).expect("writable");
+        last.remember(&set).expect("writable");
+        let recovered = last.recover();
+
+        assert_eq!((recovered.assignments, recovered.faults), (Some(set), Vec::new()));
+        for path in [last.current::<AssignmentSet>(), last.remembered::<AssignmentSet>()] {
+            let text = fs::read_to_string(path).expect("readable");
+            assert!(text.contains("shop/db") && !text.contains("canary") && !text.contains("Y2FuYXJ5"), "{text}");
+        }
+        fs::remove_dir_all(directory).expect("ours");
+    }
+
+    #[test]
+    fn a_set_whose_secrets_do_not_open_is_asked_for_again() {
+        let (last, directory) = open("other-key");
+        last.keep(&with_secret(2)).expect("writable");
+        fs::remove_file(directory.join(KEY)).expect("there");
+
+        let (last, _) = open("other-key");
+        let recovered = last.recover();
+
+        let set = recovered.assignments.expect("all else is readable");
+        assert_eq!((set.generation, set.assignments.len(), set.secrets.len()), (Generation(0), 1, 0));
+        assert!(recovered.faults[0].contains("shop/db"), "{:?}", recovered.faults);
+        fs::remove_dir_all(directory).expect("ours");
+    }
+
+    fn with_secret(generation: u64) -> AssignmentSet {
+        let mut assignments: AssignmentSet = set(generation);
+        let assignment = r#"{"instance": "web-1", "workload": "shop/web", "slot": 0, "revision": 1, "desired": "run",
+            "container": {"image": "web:1", "stop_grace_ms": 1000}, "ports": [], "probe": null, "secrets": {"db": 3},
+            "resources": {"reserve": {"cpu_millis": 1, "memory_bytes": 1}, "memory_bytes_max": 1, "pids_max": 1}}"#;
+        assignments.assignments.push(serde_json::from_str(assignment).expect("an assignment"));
+        let value = SecretValue { version: 3, value: Secret::new(b"canary".to_vec()) };
+        assignments.secrets.insert("shop/db".parse().expect("a name"), value);
+        assignments
     }
 
     #[test]

@@ -61,6 +61,7 @@ pub(crate) async fn leave(config: &Config, purge: bool) -> Result<(), LeaveError
             first = first.and(removed);
         }
         first?;
+        containerd.forget_shown();
     }
     // No plan is programmed, so the node's own address does not matter.
     Network::new(config.network_settings(Ipv4Addr::LOCALHOST))?.remove_all().await?;

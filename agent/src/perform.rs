@@ -6,13 +6,13 @@ mod networks;
 
 use std::{path::PathBuf, sync::Arc};
 
-use agent_containerd::Containerd;
+use agent_containerd::{Containerd, Secrets};
 use agent_core::{
     effect::{Balancing, Effect},
     input::Input,
 };
 use agent_network::Network;
-use api_types::service::ServiceTable;
+use api_types::{assignment::AssignmentSet, service::ServiceTable};
 use proto::session::Marker;
 use tokio::sync::{Notify, Semaphore, mpsc, watch};
 
@@ -56,6 +56,8 @@ pub(crate) struct Performer {
     shelf: Shelf,
     outbox: Arc<Outbox>,
     probes: ProbeRunner,
+    /// The secrets of the latest set.
+    secrets: Secrets,
 }
 
 impl Tools {
@@ -82,9 +84,17 @@ impl Latest {
 }
 
 impl Performer {
-    pub(crate) fn new(tools: Tools, latest: Latest, shelf: Shelf, outbox: Arc<Outbox>) -> Self {
+    /// Makes one that holds the secrets of the set from disk.
+    pub(crate) fn new(
+        tools: Tools,
+        latest: Latest,
+        shelf: Shelf,
+        outbox: Arc<Outbox>,
+        last: Option<&AssignmentSet>,
+    ) -> Self {
+        let secrets = last.map(|set| set.secrets.clone()).unwrap_or_default();
         let probes = ProbeRunner::new(Some(tools.containerd.clone()), tools.messages.clone());
-        Self { tools, latest, shelf, outbox, probes }
+        Self { tools, latest, shelf, outbox, probes, secrets }
     }
 
     /// Begins to make one wish so. A set that is to be kept is durable before its first wish, unless the disk is slow.
@@ -93,6 +103,7 @@ impl Performer {
         match effect {
             Effect::KeepAssignments(set) => {
                 self.tools.names.follow(set.subnet);
+                self.secrets = set.secrets.clone();
                 self.shelf.assignments.keep(set).await;
             }
             Effect::KeepServices(table) => {
@@ -107,7 +118,12 @@ impl Performer {
             }
             Effect::RemoveNetwork { instance } => drop(tokio::spawn(networks::remove(tools, instance))),
             Effect::Start { assignment, attempt, address } => {
-                drop(tokio::spawn(containers::start(tools, assignment, attempt, address)));
+                let secrets = self.secrets.clone();
+                drop(tokio::spawn(containers::start(tools, assignment, (attempt, address), secrets)));
+            }
+            // In the order of the wishes: of two versions the later one stays.
+            Effect::Refresh { assignment, attempt } => {
+                containers::refresh(&tools, &assignment, attempt, &self.secrets);
             }
             Effect::Stop { instance, attempt, signal, grace_ms } => {
                 drop(tokio::spawn(containers::stop(tools, instance, attempt, signal, grace_ms)));

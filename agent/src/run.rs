@@ -266,7 +266,7 @@ fn parts(
     };
     let (to_loop, table) = (messages.clone(), latest.table.subscribe());
     latest.table.send_replace(services.clone());
-    let performer = Performer::new(tools, latest, shelf, outbox.clone());
+    let performer = Performer::new(tools, latest, shelf, outbox.clone(), assignments.as_ref());
     let control_loop = ControlLoop { core, clock, messages: inbox, performer, outbox: outbox.clone() };
     let (boot_id, held) = (facts::boot_id(), Held::new(assignments, services));
     let trust = Trust { floor, renewed };

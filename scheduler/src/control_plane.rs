@@ -2,23 +2,25 @@
 
 mod joining;
 mod places;
+mod secrets;
 
 use std::{sync::Arc, time::Duration};
 
 use api_server::control_plane::{After, BoxStream, ControlPlane, LogQuery, Subject, Target};
 use api_types::{
     counter::Revision,
-    id::{InstanceId, Name, NodeId, WorkloadId},
+    id::{InstanceId, Name, NodeId, SecretId, WorkloadId},
     join::{JoinReply, JoinRequest, NodeTokenRequest},
     node::Availability,
     relay::{RelayInput, RelayOutput, RelayPurpose, RelayRequest, RelayTarget},
     rollout::RolloutAction,
+    secret::Secret,
     site::{Across, Reach},
     time::Timestamp,
     view::{
         ClusterView, Description, Done, Event, Explanation, Forecast, ImageOutcome, InstanceView, JoinTokenView, List,
         LogLine, NetworkTrace, NetworkVerdict, NodeView, Plan, Problem, Question, RebalancePlan, RolloutHistory,
-        RolloutView, SiteView, TraceRequest, VolumeView, WorkloadChange, WorkloadView,
+        RolloutView, SecretView, SiteView, TraceRequest, VolumeView, WorkloadChange, WorkloadView,
     },
     workload::WorkloadSpec,
 };
@@ -40,6 +42,7 @@ use crate::{
         tokens::Tokens,
     },
     problem,
+    vault::Vault,
 };
 
 /// How long a reader may wait for a newer version.
@@ -60,6 +63,7 @@ pub(crate) struct Parts {
     pub(crate) control: LoopHandle,
     pub(crate) tokens: Arc<Tokens>,
     pub(crate) keys: Arc<NodeKeys>,
+    pub(crate) vault: Arc<Vault>,
     pub(crate) authority: Arc<Authority>,
     pub(crate) logs: Arc<LogRequests>,
     pub(crate) relays: Arc<Relays>,
@@ -307,6 +311,18 @@ impl ControlPlane for Port {
 
     async fn forget_volume(&self, workload: WorkloadId, volume: Name, slot: Option<u32>) -> Result<Done, Problem> {
         self.done(Change::ForgetVolume { workload, volume, slot }).await
+    }
+
+    async fn secrets(&self, after: After) -> Result<List<SecretView>, Problem> {
+        self.list(after, Scheduler::secret_views).await
+    }
+
+    async fn set_secret(&self, subject: Subject, secret: SecretId, value: Secret) -> Result<Done, Problem> {
+        self.seal_and_set(subject, secret, &value).await
+    }
+
+    async fn delete_secret(&self, secret: SecretId) -> Result<Done, Problem> {
+        self.done(Change::DeleteSecret { secret }).await
     }
 
     async fn verify_network(&self) -> Result<NetworkVerdict, Problem> {

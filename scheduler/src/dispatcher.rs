@@ -29,6 +29,7 @@ use crate::{
     clock,
     control_loop::LoopHandle,
     identity::{authority::Authority, node_keys::NodeKeys},
+    vault::Vault,
 };
 
 /// Messages on their way to one agent. Few: changes are made when there is room, so that they are of that moment.
@@ -55,6 +56,7 @@ pub(crate) struct Dispatcher {
     pub(crate) inspections: Arc<network::Inspections>,
     pub(crate) authority: Arc<Authority>,
     pub(crate) keys: Arc<NodeKeys>,
+    pub(crate) vault: Arc<Vault>,
     pub(crate) stop: CancellationToken,
 }
 

@@ -14,6 +14,7 @@ pub mod replay;
 pub mod serve;
 mod shares;
 pub mod store;
+mod vault;
 
 use std::io::{self, Write};
 

@@ -35,6 +35,7 @@ pub(crate) fn refused(refusal: &Refusal) -> Problem {
             problem(404, "not_found", &format!("there is no node `{asked}`"), &format!("did you mean `{nearest}`?"))
         }
         Refusal::UnknownVolume(_) => problem(404, "not_found", &title, "`wherry get volumes` shows what there is"),
+        Refusal::UnknownSecret(_) => problem(404, "not_found", &title, ""),
         Refusal::UnknownSite(_) => problem(404, "not_found", &title, "`wherry get sites` shows the sites"),
         Refusal::UnknownInstance(_) => problem(404, "not_found", &title, "`wherry get instances` shows what there is"),
         Refusal::Conflict(_) => problem(409, "conflict", &title, ""),

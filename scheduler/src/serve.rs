@@ -12,6 +12,7 @@ use std::{io, net::SocketAddr, sync::Arc, thread, time::Duration};
 use api_daemon::{
     identity::tls::{self, Credentials, DenyCheck, NodeIdentity, TlsError},
     notify,
+    sealing::SealingError,
     supervisor::{PartFailed, Supervisor},
 };
 use api_types::{counter::Epoch, id::NodeId, net::Ipv6Prefix, service::WatchKey};
@@ -45,6 +46,7 @@ use crate::{
     },
     listener,
     store::{CORE_PREFIX, Loaded, Store, StoreError, Write},
+    vault::Vault,
 };
 
 /// How often the age of the scheduler's own certificate is looked at.
@@ -90,6 +92,9 @@ pub enum ServeError {
         #[source]
         source: io::Error,
     },
+    /// The key of the secrets is of no use.
+    #[error(transparent)]
+    Sealing(#[from] SealingError),
     /// A part failed.
     #[error(transparent)]
     Part(#[from] PartFailed),
@@ -135,6 +140,8 @@ pub async fn serve(config: Config, listeners: Listeners, stop: CancellationToken
     let tokens =
         Arc::new(Tokens::new(authority.pin(), loaded.below(API_TOKEN_PREFIX)?, loaded.below(JOIN_TOKEN_PREFIX)?));
 
+    let vault = Arc::new(Vault::open(&config.state.dir, &cluster.id)?);
+
     let clock = Clock::start();
     let epoch = store.next_epoch(&loaded)?;
     let records = loaded.below::<Record>(CORE_PREFIX)?.into_values().collect();
@@ -166,6 +173,7 @@ pub async fn serve(config: Config, listeners: Listeners, stop: CancellationToken
         inspections: Arc::clone(&inspections),
         authority: Arc::clone(&authority),
         keys: Arc::clone(&keys),
+        vault: Arc::clone(&vault),
         stop: stop.clone(),
     });
     let port = Port::new(Parts {
@@ -176,6 +184,7 @@ pub async fn serve(config: Config, listeners: Listeners, stop: CancellationToken
         control: control.clone(),
         tokens,
         keys,
+        vault,
         authority,
         logs,
         relays,

@@ -54,6 +54,7 @@ mod reference;
 mod registry;
 mod seccomp;
 mod settings;
+mod shown;
 mod signal;
 mod start;
 mod transport;
@@ -66,6 +67,7 @@ pub use crate::{
     error::{CopyError, Error, ExecError, ImageError, LogError, StartError},
     exec::{Exec, ExecRequest, Running},
     settings::{Registry, Settings},
+    shown::Secrets,
 };
 
 /// Containers that are started at the same time: more only wait for each other in the runtime.
@@ -135,6 +137,8 @@ pub struct StartRequest<'a> {
     pub address: Ipv4Addr,
     /// Where it asks for names; `None` = the node's own name servers.
     pub name_server: Option<Ipv4Addr>,
+    /// The secrets of this node.
+    pub secrets: &'a Secrets,
 }
 
 /// One reading of what an attempt uses.

@@ -8,7 +8,10 @@ use std::{
 use api_types::{container::Mount, id::Name};
 use serde_json::{Value, json};
 
-use crate::error::{Error, StartError};
+use crate::{
+    error::{Error, StartError},
+    shown::ShownFile,
+};
 
 /// Where mounts of users may not go: the kernel's own file systems.
 const RESERVED: [&str; 3] = ["/proc", "/sys", "/dev"];
@@ -22,41 +25,55 @@ pub(crate) struct OwnFile {
     pub(crate) source: PathBuf,
 }
 
-/// Gives all mounts in their order: the kernel's, ours, then the user's, which may cover ours. `volume` has the directory
+/// Gives all mounts in their order: the kernel's, ours, then the user's and what is shown, which may cover ours. `volume` has the directory
 /// of a volume.
 pub(crate) fn all(
     own: &[OwnFile],
+    shown: &[ShownFile],
     mounts: &BTreeMap<String, Mount>,
     prefixes: &[PathBuf],
     volume: &dyn Fn(&Name) -> Result<PathBuf, Error>,
 ) -> Result<Vec<Value>, StartError> {
     let mut list = kernel_mounts();
     for file in own.iter().filter(|file| !mounts.contains_key(file.inside)) {
-        list.push(json!({
-            "destination": file.inside, "type": "bind", "source": file.source,
-            "options": ["bind", "ro", "nosuid", "nodev", "noexec"],
-        }));
+        list.push(read_only_file(file.inside, &file.source));
     }
     // A path sorts before those below it, so that each is mounted into what is there already.
+    let mut wanted: BTreeMap<&str, Value> = BTreeMap::new();
+    for ShownFile { inside, source } in shown {
+        check_destination(inside).map_err(StartError::Forbidden)?;
+        wanted.insert(inside, read_only_file(inside, source));
+    }
     for (inside, mount) in mounts {
         check_destination(inside).map_err(StartError::Forbidden)?;
-        list.push(match mount {
-            Mount::Tmpfs { bytes_max } => json!({
-                "destination": inside, "type": "tmpfs", "source": "tmpfs",
-                "options": ["nosuid", "nodev", "noexec", "mode=1777", format!("size={bytes_max}")],
-            }),
-            Mount::Host { path, read_only } => json!({
-                "destination": inside, "type": "bind",
-                "source": resolve_host_path(path, prefixes).map_err(StartError::Forbidden)?,
-                "options": ["rbind", "rprivate", "nosuid", "nodev", if *read_only { "ro" } else { "rw" }],
-            }),
-            Mount::Volume { name, read_only } => json!({
-                "destination": inside, "type": "bind", "source": volume(name)?,
-                "options": ["bind", "rprivate", "nosuid", "nodev", if *read_only { "ro" } else { "rw" }],
-            }),
-        });
+        wanted.insert(
+            inside,
+            match mount {
+                Mount::Tmpfs { bytes_max } => json!({
+                    "destination": inside, "type": "tmpfs", "source": "tmpfs",
+                    "options": ["nosuid", "nodev", "noexec", "mode=1777", format!("size={bytes_max}")],
+                }),
+                Mount::Host { path, read_only } => json!({
+                    "destination": inside, "type": "bind",
+                    "source": resolve_host_path(path, prefixes).map_err(StartError::Forbidden)?,
+                    "options": ["rbind", "rprivate", "nosuid", "nodev", if *read_only { "ro" } else { "rw" }],
+                }),
+                Mount::Volume { name, read_only } => json!({
+                    "destination": inside, "type": "bind", "source": volume(name)?,
+                    "options": ["bind", "rprivate", "nosuid", "nodev", if *read_only { "ro" } else { "rw" }],
+                }),
+            },
+        );
     }
+    list.extend(wanted.into_values());
     Ok(list)
+}
+
+fn read_only_file(inside: &str, source: &Path) -> Value {
+    json!({
+        "destination": inside, "type": "bind", "source": source,
+        "options": ["bind", "ro", "nosuid", "nodev", "noexec"],
+    })
 }
 
 /// Gives an absolute path without `.` and `..`, or `None` where it is relative or climbs.

@@ -47,9 +47,10 @@ const CPU_PERIOD_US: u64 = 100_000;
 const CPU_QUOTA_US_MIN: u64 = 1_000;
 
 /// Everything that a specification is made of.
-#[derive(Debug)]
 pub(crate) struct SpecInput<'a> {
     pub(crate) container: &'a ContainerSpec,
+    /// Variables that hold secrets. They become a part of the record that containerd keeps on disk.
+    pub(crate) secret_env: Vec<(String, String)>,
     pub(crate) resources: &'a ResourceSpec,
     pub(crate) image: &'a RunConfig,
     pub(crate) user: User,
@@ -172,6 +173,7 @@ fn environment(input: &SpecInput<'_>) -> Vec<String> {
     let name = |entry: &str| entry.split('=').next().unwrap_or_default().to_owned();
     let mut said = input.devices.variables.clone();
     said.extend(input.container.env.clone());
+    said.extend(input.secret_env.iter().cloned());
     let image_own = input.image.env.iter().flatten().filter(|entry| !said.contains_key(&name(entry)));
     let mut all: Vec<String> = image_own.cloned().collect();
     all.extend(said.iter().map(|(name, value)| format!("{name}={value}")));
@@ -310,6 +312,7 @@ mod tests {
         });
         SpecInput {
             container,
+            secret_env: Vec::new(),
             resources: &RESOURCES,
             image: &IMAGE,
             user,

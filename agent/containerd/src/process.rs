@@ -14,7 +14,7 @@ use crate::{
     connection::{LONG, SHORT, is_absent},
     error::Error,
     identity::{STOP_SIGNAL, container_id},
-    signal,
+    shown, signal,
 };
 
 /// The exit status of a process that SIGKILL ended.
@@ -86,6 +86,7 @@ impl Containerd {
         }
         // While the record is there, whatever fails here is found again.
         self.clear_cgroup(id).await?;
+        shown::remove(&self.inner.settings.run_dir, id)?;
         let connection = &self.inner.connection;
         let request = connection.request(DeleteContainerRequest { id: id.to_owned() }, SHORT);
         match connection.containers().delete(request).await {
@@ -137,7 +138,7 @@ impl Containerd {
     }
 
     /// Sends a signal; `false` when there is no process.
-    async fn kill(&self, id: &str, signal: u32, all: All) -> Result<bool, Error> {
+    pub(crate) async fn kill(&self, id: &str, signal: u32, all: All) -> Result<bool, Error> {
         let connection = &self.inner.connection;
         let all = matches!(all, All::Yes);
         let request = KillRequest { container_id: id.to_owned(), exec_id: String::new(), signal, all };
@@ -174,7 +175,7 @@ impl Containerd {
 
 /// Whether a signal goes to every process of a container.
 #[derive(Clone, Copy, Debug)]
-enum All {
+pub(crate) enum All {
     Yes,
     No,
 }

@@ -25,7 +25,7 @@ use crate::{
     images::ImageFacts,
     mounts,
     oci::{self, NodeLimits, SpecInput},
-    own_files, percent, problem, signal, user,
+    own_files, percent, problem, shown, signal, user,
     volumes::{self, Volume},
 };
 
@@ -108,10 +108,13 @@ impl Containerd {
             let volume = Volume { workload: &assignment.workload, name, slot: assignment.slot };
             volumes::ensure(&settings.volumes_dir, &volume, &user)
         };
-        let mounts = mounts::all(&own, wanted_mounts, &settings.host_path_prefixes, &volume)?;
+        let files = shown::write(&settings.run_dir, id, assignment, request.secrets, &user)?;
+        let secret_env = shown::variables(assignment, request.secrets).map_err(StartError::Spec)?;
+        let mounts = mounts::all(&own, &files, wanted_mounts, &settings.host_path_prefixes, &volume)?;
         let devices = devices::resolve(&assignment.devices, &settings.devices).map_err(StartError::Forbidden)?;
         let input = SpecInput {
             container,
+            secret_env,
             resources: &assignment.resources,
             image: &facts.config,
             user,

@@ -55,6 +55,14 @@ pub enum Effect {
         /// The instance's address.
         address: Ipv4Addr,
     },
+    /// Write the files of a process that runs anew where they differ from what it shall be shown, then tell it, if its
+    /// assignment says so. No answer: what fails is told to the operator, and the next start shows what is right.
+    Refresh {
+        /// What it shall be shown.
+        assignment: Arc<Assignment>,
+        /// Which attempt.
+        attempt: u32,
+    },
     /// Ask the process to end, then kill it. Answer: `Exited`.
     Stop {
         /// Whose.

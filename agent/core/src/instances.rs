@@ -117,6 +117,8 @@ pub(crate) struct Instance {
     pub(crate) network_failures: u32,
     /// Its address, from the first moment it is wanted until the network is gone.
     pub(crate) address: Option<Ipv4Addr>,
+    /// Whether what its process is shown may be another thing than it shall be.
+    pub(crate) shown_in_doubt: bool,
     /// Whether image and network were ready once: from then on it starts, it does not prepare.
     pub(crate) prepared: bool,
     /// Why no free address was found; empty otherwise.
@@ -169,6 +171,7 @@ impl Instance {
             network: Network::Absent,
             network_failures: 0,
             address: None,
+            shown_in_doubt: false,
             prepared: false,
             address_trouble: String::new(),
             restart: Restart::default(),

@@ -45,6 +45,8 @@ impl Instance {
                 self.attempts.insert(number, Attempt::Running { pid, started_at, known_at: now });
                 self.restart.running();
                 self.probes.reset(true);
+                // Nobody knows what it was shown before this program started.
+                self.shown_in_doubt = true;
                 self.prepared = true;
             }
             None => {
@@ -195,6 +197,7 @@ impl Instance {
             Claim::Run(assignment) => {
                 let assignment = assignment.clone();
                 self.end_the_unwell(id, &assignment, surroundings);
+                self.show(&assignment, surroundings.effects);
                 if let Some(address) = self.address
                     && self.has_no_process()
                     && self.restart.take_due(surroundings.now)
@@ -268,11 +271,24 @@ impl Instance {
         image_ready && matches!(self.network, Network::Ready { .. })
     }
 
+    /// Shows a process that runs what it shall be shown, unless it keeps what it has until it is replaced.
+    fn show(&mut self, assignment: &Arc<Assignment>, effects: &mut Effects) {
+        if self.shown_in_doubt
+            && let Some((attempt, _)) = self.running()
+        {
+            self.shown_in_doubt = false;
+            if !assignment.container.content.on_change.is_restart() {
+                effects.push(Effect::Refresh { assignment: assignment.clone(), attempt });
+            }
+        }
+    }
+
     fn start(&mut self, assignment: Arc<Assignment>, address: Ipv4Addr, effects: &mut Effects) {
         let attempt = self.next_attempt;
         self.attempts.insert(attempt, Attempt::Starting);
         self.next_attempt = attempt.saturating_add(1);
         self.prepared = true;
+        self.shown_in_doubt = false;
         effects.push(Effect::Start { assignment, attempt, address });
     }
 

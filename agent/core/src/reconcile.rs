@@ -2,7 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use api_types::{assignment::AssignmentSet, instance::Desired, time::Timestamp};
+use api_types::{
+    assignment::{Assignment, AssignmentSet},
+    instance::Desired,
+    time::Timestamp,
+};
 
 use crate::{
     addresses::is_for_instances,
@@ -11,6 +15,11 @@ use crate::{
     lifecycle::Surroundings,
     machine::{Agent, Runtime, SetHeader},
 };
+
+/// Whether an instance is shown something else from now on.
+fn is_shown_else(held: &Assignment, now: &Assignment) -> bool {
+    held.secrets != now.secrets || held.container.content != now.container.content
+}
 
 impl Agent {
     /// Takes over an assignment set: whom it names shall run or end, whom it leaves out shall end.
@@ -29,7 +38,11 @@ impl Agent {
                 Claim::Unclaimed if stop => instance.claim = Claim::Leave(Some(assignment.clone().into())),
                 Claim::Unclaimed => instance.claim = Claim::Run(assignment.clone().into()),
                 Claim::Run(held) if stop => instance.claim = Claim::Leave(Some(held.clone())),
-                // Nothing but `desired` ever differs under one id, and an end is for good.
+                // Nothing else but what it is shown ever differs under one id, and an end is for good.
+                Claim::Run(held) if is_shown_else(held, assignment) => {
+                    instance.claim = Claim::Run(assignment.clone().into());
+                    instance.shown_in_doubt = true;
+                }
                 Claim::Run(_) | Claim::Leave(_) => {}
             }
         }

@@ -2,7 +2,7 @@
 
 use std::{net::Ipv4Addr, sync::Arc, time::Duration};
 
-use agent_containerd::StartRequest;
+use agent_containerd::{Secrets, StartRequest};
 use agent_core::input::Input;
 use api_types::{
     assignment::Assignment, id::InstanceId, instance::LAST_LINES_BYTES_MAX, time::Timestamp, view::LogLine,
@@ -18,9 +18,15 @@ const LOGGER_DELAY: Duration = Duration::from_millis(200);
 /// A process may have written this long before the agent knew that it runs, in milliseconds.
 const KNOWN_AFTER_MS: u64 = 10_000;
 
-pub(super) async fn start(tools: Tools, assignment: Arc<Assignment>, attempt: u32, address: Ipv4Addr) {
+pub(super) async fn start(
+    tools: Tools,
+    assignment: Arc<Assignment>,
+    (attempt, address): (u32, Ipv4Addr),
+    secrets: Secrets,
+) {
     let netns = tools.network.netns_path(&assignment.instance);
-    let request = StartRequest { assignment: &assignment, attempt, netns, address, name_server: tools.names.server() };
+    let name_server = tools.names.server();
+    let request = StartRequest { assignment: &assignment, attempt, netns, address, name_server, secrets: &secrets };
     let outcome = tools.containerd.start(&request).await;
     let instance = assignment.instance.clone();
     tools
@@ -35,6 +41,26 @@ pub(super) async fn start(tools: Tools, assignment: Arc<Assignment>, attempt: u3
             }
         })
         .await;
+}
+
+/// Shows a process what it shall be shown now.
+pub(super) fn refresh(tools: &Tools, assignment: &Assignment, attempt: u32, secrets: &Secrets) {
+    let instance = assignment.instance.clone();
+    let signal = match tools.containerd.rewrite(assignment, attempt, secrets) {
+        Ok(signal) => signal.map(str::to_owned),
+        Err(error) => {
+            tracing::error!(%instance, attempt, %error, "its files are not those of now: restart it");
+            return;
+        }
+    };
+    let Some(signal) = signal else { return };
+    let containerd = tools.containerd.clone();
+    tokio::spawn(async move {
+        match containerd.tell(&instance, attempt, &signal).await {
+            Ok(()) => tracing::info!(%instance, attempt, signal, "its files were written anew, and it was told"),
+            Err(error) => tracing::error!(%instance, attempt, %error, "its files were written anew: it cannot be told"),
+        }
+    });
 }
 
 pub(super) async fn stop(tools: Tools, instance: InstanceId, attempt: u32, signal: Option<String>, grace_ms: u64) {

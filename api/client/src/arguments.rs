@@ -7,7 +7,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::commands::{
     apply, availability, context, cp, delete, describe, exec, get, image, logs, net, node, plan, port_forward,
-    rebalance, rollout, scale, site, top, validate, volume, what_if, why,
+    rebalance, rollout, scale, secret, site, top, validate, volume, what_if, why,
 };
 
 /// What somebody new types first.
@@ -61,7 +61,7 @@ pub(crate) enum Command {
     Plan(plan::Plan),
     /// Check manifests without asking the scheduler
     Validate(validate::Validate),
-    /// List nodes, services, daemons, instances, events or volumes
+    /// List nodes, services, daemons, instances, events, volumes, sites or secrets
     Get(get::Get),
     /// Show one thing with its instances and history
     Describe(describe::Describe),
@@ -99,6 +99,9 @@ pub(crate) enum Command {
     /// Give up data that stays on its node
     #[command(subcommand)]
     Volume(volume::VolumeCommand),
+    /// Set and list secrets
+    #[command(subcommand)]
+    Secret(secret::SecretCommand),
     /// Add and remove nodes
     #[command(subcommand)]
     Node(node::NodeCommand),

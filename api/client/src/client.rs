@@ -4,6 +4,7 @@ mod explain;
 mod moves;
 mod relay;
 mod rollouts;
+mod secrets;
 
 pub use relay::{RelayReader, RelayWriter};
 

@@ -20,6 +20,7 @@ pub(crate) mod rebalance;
 pub(crate) mod relay;
 pub(crate) mod rollout;
 pub(crate) mod scale;
+pub(crate) mod secret;
 pub(crate) mod site;
 pub(crate) mod top;
 pub(crate) mod validate;

@@ -59,6 +59,7 @@ async fn run(arguments: Arguments, screen: &Screen) -> Result<(), Failure> {
         Command::Site(command) => commands::site::run(&session, &command).await,
         Command::Net(command) => commands::net::run(&session, &command).await,
         Command::Volume(command) => commands::volume::run(&session, &command).await,
+        Command::Secret(command) => commands::secret::run(&session, command).await,
         Command::Node(command) => commands::node::run(&session, &command).await,
         Command::Image(command) => commands::image::run(&session, &command).await,
         Command::Context(command) => commands::context::run(&session, &command),

@@ -4,5 +4,6 @@ pub mod config_file;
 pub mod identity;
 pub mod logging;
 pub mod notify;
+pub mod sealing;
 pub mod shutdown;
 pub mod supervisor;

@@ -50,7 +50,10 @@ fn manifests_in_the_papers_are_accepted() {
         let Ok(text) = fs::read_to_string(here(paper)) else { continue };
         let blocks = text.split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next());
         for block in blocks.filter(|block| block.contains("[service.") || block.contains("[daemon.")) {
-            api_manifest::parse(block).unwrap_or_else(|faults| panic!("{paper}:\n{block}\n{}", render(&faults)));
+            // What lies beside it is not in a paper.
+            let beside = api_manifest::files(block).into_iter().map(|file| (file, String::new()));
+            let whole = api_manifest::with_files(block, &beside.collect::<Vec<_>>());
+            api_manifest::parse(&whole).unwrap_or_else(|faults| panic!("{paper}:\n{block}\n{}", render(&faults)));
             seen += 1;
         }
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use api_types::view::Problem;
+use api_types::{secret::Secret, view::Problem};
 use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode, header, request::Parts};
@@ -22,6 +22,9 @@ pub(crate) struct Payload<T>(pub(crate) T);
 
 /// The text of a manifest.
 pub(crate) struct ManifestText(pub(crate) String);
+
+/// Bytes that nobody may see, as they are.
+pub(crate) struct Sealable(pub(crate) Secret);
 
 /// The query string; unknown names are refused.
 pub(crate) struct Asked<T>(pub(crate) T);
@@ -48,6 +51,15 @@ impl<S: Send + Sync> FromRequest<S> for ManifestText {
         let bytes = read(request).await?;
         let wrong = |_| Refused(invalid("the manifest is not UTF-8", "save the file as UTF-8"));
         String::from_utf8(bytes.to_vec()).map(Self).map_err(wrong)
+    }
+}
+
+impl<S: Send + Sync> FromRequest<S> for Sealable {
+    type Rejection = Refused;
+
+    async fn from_request(request: Request, _: &S) -> Result<Self, Refused> {
+        expect_type(request.headers(), "application/octet-stream")?;
+        Ok(Self(Secret::new(read(request).await?.into())))
     }
 }
 

@@ -4,16 +4,17 @@ use std::{future::Future, pin::Pin};
 
 use api_types::{
     counter::Revision,
-    id::{InstanceId, Name, NodeId, WorkloadId},
+    id::{InstanceId, Name, NodeId, SecretId, WorkloadId},
     join::{JoinReply, JoinRequest, NodeTokenRequest},
     node::Availability,
     relay::{RelayInput, RelayOutput, RelayRequest},
     rollout::RolloutAction,
+    secret::Secret,
     site::{Across, Reach},
     view::{
         ClusterView, Description, Done, Event, Explanation, Forecast, ImageOutcome, InstanceView, JoinTokenView, List,
         LogLine, NetworkTrace, NetworkVerdict, NodeView, Plan, Problem, Question, RebalancePlan, RolloutHistory,
-        RolloutView, SiteView, TraceRequest, VolumeView, WorkloadChange, WorkloadView,
+        RolloutView, SecretView, SiteView, TraceRequest, VolumeView, WorkloadChange, WorkloadView,
     },
     workload::WorkloadSpec,
 };
@@ -159,6 +160,17 @@ pub trait ControlPlane: Clone + Send + Sync + 'static {
         volume: Name,
         slot: Option<u32>,
     ) -> impl Future<Output = Result<Done, Problem>> + Send;
+    /// All secrets, but for what they are.
+    fn secrets(&self, after: After) -> impl Future<Output = Result<List<SecretView>, Problem>> + Send;
+    /// Sets a secret; who uses it follows. It is sealed before anything is decided or kept.
+    fn set_secret(
+        &self,
+        subject: Subject,
+        secret: SecretId,
+        value: Secret,
+    ) -> impl Future<Output = Result<Done, Problem>> + Send;
+    /// Forgets a secret that nothing uses.
+    fn delete_secret(&self, secret: SecretId) -> impl Future<Output = Result<Done, Problem>> + Send;
     /// Has every node try its network.
     fn verify_network(&self) -> impl Future<Output = Result<NetworkVerdict, Problem>> + Send;
     /// Follows one packet.

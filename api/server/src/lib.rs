@@ -12,6 +12,7 @@ mod problem;
 mod relay;
 mod rollouts;
 mod routes;
+mod secrets;
 mod streams;
 mod write;
 

@@ -1,6 +1,7 @@
 //! Routes that only look.
 
 use api_types::{
+    content::FileContent,
     id::{InstanceId, NodeId, WorkloadId},
     view::{ClusterView, Description, Event, InstanceView, List, NodeView, WorkloadView},
 };
@@ -28,7 +29,7 @@ pub(crate) struct Newer {
 #[serde(deny_unknown_fields)]
 pub(crate) struct Nothing {}
 
-type Answer<T> = Result<Json<T>, Refused>;
+pub(crate) type Answer<T> = Result<Json<T>, Refused>;
 
 pub(crate) async fn cluster<C: ControlPlane>(State(plane): State<C>, _: Asked<Nothing>) -> Answer<ClusterView> {
     Ok(Json(plane.cluster().await?))
@@ -120,5 +121,10 @@ async fn describe<C: ControlPlane>(
 fn hide(subject: &Subject, view: &mut WorkloadView) {
     if subject.role < Role::Deployer {
         view.spec.container.env.values_mut().for_each(|value| HIDDEN.clone_into(value));
+        for file in view.spec.container.content.files.values_mut() {
+            if let FileContent::Text(text) = &mut file.content {
+                HIDDEN.clone_into(text);
+            }
+        }
     }
 }

@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use api_types::view::Problem;
+use api_types::{secret::SECRET_BYTES_MAX, view::Problem};
 use axum::{
     Router, middleware,
     response::IntoResponse,
-    routing::{delete, get, post},
+    routing::{delete, get, post, put},
 };
 use http::{Method, StatusCode, Uri};
 
@@ -15,7 +15,7 @@ use crate::{
     control_plane::{ControlPlane, Role},
     explain, look, moves, network,
     problem::{Refused, problem},
-    relay, rollouts, streams, write,
+    relay, rollouts, secrets, streams, write,
 };
 
 /// The longest body of a request, in bytes.
@@ -44,6 +44,7 @@ fn declared<C: ControlPlane>() -> Declared<C> {
     let open = Rule { access: Access::Open, body_bytes_max: Some(BODY_BYTES_MAX) };
     let least = |role| Rule { access: Access::Least(role), ..open };
     let manifest = Rule { body_bytes_max: Some(MANIFEST_BYTES_MAX), ..least(Role::Deployer) };
+    let secret = Rule { body_bytes_max: Some(SECRET_BYTES_MAX), ..least(Role::Deployer) };
     let stream = Rule { body_bytes_max: None, ..least(Role::Deployer) };
     let reaches_in = Rule { body_bytes_max: None, ..least(Role::Operator) };
     let (looks, deploys) = (least(Role::Viewer), least(Role::Deployer));
@@ -82,6 +83,9 @@ fn declared<C: ControlPlane>() -> Declared<C> {
         .route(Method::POST, "/v1/sites/resume", operates, post(moves::resume_site::<C>))
         .route(Method::GET, "/v1/rebalance", looks, get(moves::rebalance_plan::<C>))
         .route(Method::POST, "/v1/rebalance", operates, post(moves::rebalance::<C>))
+        .route(Method::GET, "/v1/secrets", looks, get(secrets::secrets::<C>))
+        .route(Method::PUT, "/v1/secrets/{*name}", secret, put(secrets::set_secret::<C>))
+        .route(Method::DELETE, "/v1/secrets/{*name}", deploys, delete(secrets::delete_secret::<C>))
         .route(Method::POST, "/v1/network/verify", operates, post(network::verify::<C>))
         .route(Method::POST, "/v1/network/trace", operates, post(network::trace::<C>))
         .route(Method::GET, "/v1/volumes", looks, get(moves::volumes::<C>))

@@ -21,6 +21,7 @@ use api_types::{
 use crate::{
     cluster::{Cluster, workloads::has_address},
     effect::Refusal,
+    secrets,
     settings::Settings,
 };
 
@@ -80,6 +81,7 @@ pub(crate) fn admit(
             return Err(Refusal::Invalid(format!("`{id}` is there twice: give each workload its own name")));
         }
         rules::check(spec).map_err(|fault| Refusal::Invalid(format!("{} `{id}`: {fault}", kind_name(&spec.kind))))?;
+        secrets::check(cluster, spec)?;
         let Some(existing) = cluster.workloads.get(id) else { continue };
         if kind_name(&existing.spec().kind) != kind_name(&spec.kind) {
             return Err(Refusal::Conflict(format!(

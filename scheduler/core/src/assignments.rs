@@ -1,9 +1,10 @@
 //! What each node must do: its assignment set, made when somebody asks for it.
 //!
-//! An instance never changes but for what is desired of it, so a set differs exactly when an instance came, went or was told
-//! to stop, or the subnet is another: the tables note that, and the set's generation counts it.
+//! An instance never changes but for what is desired of it and what it is shown, so a set differs exactly when an instance
+//! came, went, was told to stop or is shown something else, or the subnet is another: the tables note that, and the set's
+//! generation counts it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use api_types::{
     assignment::{Assignment, AssignmentSet},
@@ -13,7 +14,10 @@ use api_types::{
     net::Cidr,
 };
 
-use crate::cluster::{Cluster, held::Held, nodes::NodeEntry};
+use crate::{
+    cluster::{Cluster, content, held::Held, nodes::NodeEntry},
+    effect::SecretRecord,
+};
 
 /// What somebody holds of a node's set: a line per instance, enough to make the next change from.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -28,6 +32,8 @@ struct Line {
     number: u64,
     instance: InstanceId,
     desired: Desired,
+    /// See [`Cluster::content_version`].
+    content: u64,
 }
 
 /// What leads from one version of a node's set to another.
@@ -43,6 +49,8 @@ pub struct SetChange {
     pub upserts: Vec<Assignment>,
     /// Assignments that are no longer there, sorted.
     pub removals: Vec<InstanceId>,
+    /// The secrets of the assignments that are new or differ, sealed, each once.
+    pub secrets: Vec<SecretRecord>,
 }
 
 impl SetOutline {
@@ -57,29 +65,32 @@ impl SetOutline {
 pub(crate) fn change(cluster: &Cluster, node: &NodeEntry, outline: &mut SetOutline) -> SetChange {
     let base = outline.generation.replace(node.set_generation);
     let mut before = std::mem::take(&mut outline.lines).into_iter().peekable();
-    let (mut upserts, mut removals) = (Vec::new(), Vec::new());
+    let (mut upserts, mut removals, mut secrets) = (Vec::new(), Vec::new(), BTreeSet::new());
     outline.lines.reserve_exact(node.instances.len());
     for held in cluster.instances_on(node) {
         while let Some(gone) = before.next_if(|line| line.number < held.number) {
             removals.push(gone.instance);
         }
         let known = before.next_if(|line| line.number == held.number);
-        // It never changes but for this.
-        if known.as_ref().is_none_or(|line| line.desired != held.desired()) {
-            upserts.push(assignment(held));
+        let (desired, content) = (held.desired(), cluster.content_version(held));
+        // It never changes but for these.
+        if known.as_ref().is_none_or(|line| (line.desired, line.content) != (desired, content)) {
+            secrets.extend(content::secrets(held.spec()).map(|(_, id)| id));
+            upserts.push(assignment(cluster, held));
         }
         let instance = known.map_or_else(|| held.id(), |line| line.instance);
-        outline.lines.push(Line { number: held.number, instance, desired: held.desired() });
+        outline.lines.push(Line { number: held.number, instance, desired, content });
     }
     removals.extend(before.map(|line| line.instance));
     upserts.sort_unstable_by(|a, b| a.instance.cmp(&b.instance));
     removals.sort_unstable();
-    SetChange { base, generation: node.set_generation, subnet: node.spec.subnet, upserts, removals }
+    let secrets = secrets.iter().filter_map(|id| cluster.secrets.get(id)).cloned().collect();
+    SetChange { base, generation: node.set_generation, subnet: node.spec.subnet, upserts, removals, secrets }
 }
 
 /// A node's set.
 pub(crate) fn make(cluster: &Cluster, epoch: Epoch, node: &NodeEntry) -> AssignmentSet {
-    let mut assignments: Vec<Assignment> = cluster.instances_on(node).map(assignment).collect();
+    let mut assignments: Vec<Assignment> = cluster.instances_on(node).map(|held| assignment(cluster, held)).collect();
     assignments.sort_unstable_by(|a, b| a.instance.cmp(&b.instance));
     AssignmentSet {
         epoch,
@@ -87,11 +98,12 @@ pub(crate) fn make(cluster: &Cluster, epoch: Epoch, node: &NodeEntry) -> Assignm
         node: node.spec.id.clone(),
         subnet: node.spec.subnet,
         assignments,
+        // Who reads is a node: only it is told what they are.
         secrets: BTreeMap::new(),
     }
 }
 
-fn assignment(held: Held<'_>) -> Assignment {
+fn assignment(cluster: &Cluster, held: Held<'_>) -> Assignment {
     let spec = held.spec();
     let mut ports = spec.ports.clone();
     for port in &mut ports {
@@ -115,6 +127,8 @@ fn assignment(held: Held<'_>) -> Assignment {
         ports,
         probe: spec.probe.clone(),
         restart: spec.restart.clone(),
-        secrets: BTreeMap::new(),
+        secrets: content::secrets(spec)
+            .filter_map(|(name, id)| Some((name.clone(), cluster.secrets.get(&id)?.version)))
+            .collect(),
     }
 }

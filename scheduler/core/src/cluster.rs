@@ -4,6 +4,7 @@
 
 pub(crate) mod addresses;
 pub(crate) mod awaited;
+pub(crate) mod content;
 pub(crate) mod editions;
 pub(crate) mod held;
 pub(crate) mod ids;
@@ -22,7 +23,7 @@ use std::{
 
 use api_types::{
     counter::Revision,
-    id::{NodeId, WorkloadId},
+    id::{NodeId, SecretId, WorkloadId},
     service::WatchKey,
     site::SiteSpec,
 };
@@ -37,7 +38,7 @@ use crate::{
         volumes::Homes,
         workloads::{EarlierRun, WorkloadEntry},
     },
-    effect::{Counters, Effect, Effects, Record, RecordKey},
+    effect::{Counters, Effect, Effects, Record, RecordKey, SecretRecord},
     placement::ledger::Ledger,
 };
 
@@ -70,6 +71,8 @@ pub(crate) struct Cluster {
     pub(crate) slots_given_up: BTreeSet<(WorkloadId, u32)>,
     /// Index: which tables the kernels of those nodes hold that are waited for.
     pub(crate) awaited: Awaited,
+    /// The newest version of each secret, sealed.
+    pub(crate) secrets: BTreeMap<SecretId, SecretRecord>,
     /// Counters that must not repeat.
     pub(crate) counters: Counters,
     /// Whether the counters moved since they were last made durable.

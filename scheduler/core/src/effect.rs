@@ -7,11 +7,12 @@ use std::net::Ipv4Addr;
 
 use api_types::{
     counter::{RequestId, Revision},
-    id::{InstanceId, Name, NodeId, WorkloadId},
+    id::{InstanceId, Name, NodeId, SecretId, WorkloadId},
     instance::Instance,
     node::NodeSpec,
     service::WatchKey,
     site::SiteSpec,
+    time::Timestamp,
     view::WorkloadChange,
     workload::Workload,
 };
@@ -90,6 +91,8 @@ pub enum Record {
     Revision(Box<Workload>),
     /// How a workload changes: its last revisions, and how the latest goes.
     Rollout(Box<Rollout>),
+    /// A secret.
+    Secret(Box<SecretRecord>),
 }
 
 /// The key of a [`Record`].
@@ -118,6 +121,8 @@ pub enum RecordKey {
     Revision(WorkloadId, Revision),
     /// See [`Record::Rollout`].
     Rollout(WorkloadId),
+    /// See [`Record::Secret`].
+    Secret(SecretId),
 }
 
 impl Record {
@@ -138,8 +143,26 @@ impl Record {
             Self::WatchKey(_) => RecordKey::WatchKey,
             Self::Revision(workload) => RecordKey::Revision(workload.spec.id.clone(), workload.runs_since),
             Self::Rollout(rollout) => RecordKey::Rollout(rollout.workload.clone()),
+            Self::Secret(secret) => RecordKey::Secret(secret.secret.clone()),
         }
     }
+}
+
+/// The newest version of a secret. What it is was sealed before it came here: nothing in this crate can read it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SecretRecord {
+    /// Its name.
+    pub secret: SecretId,
+    /// From 1, one more each time it is set.
+    pub version: u64,
+    /// How long it is.
+    pub bytes: u64,
+    /// Who set it: the id of a token.
+    pub set_by: String,
+    /// When.
+    pub set_at: Timestamp,
+    /// What it is, sealed, as text.
+    pub sealed: String,
 }
 
 /// Counters that must not repeat, whatever crashes.
@@ -180,6 +203,9 @@ pub enum Refusal {
     /// There is no such data.
     #[error("{0}")]
     UnknownVolume(String),
+    /// There is no such secret.
+    #[error("{0}")]
+    UnknownSecret(String),
     /// There is no such site.
     #[error("there is no site `{0}`")]
     UnknownSite(String),

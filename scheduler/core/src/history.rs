@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use api_types::{
-    id::{InstanceId, NodeId, WorkloadId},
+    id::{InstanceId, NodeId, SecretId, WorkloadId},
     instance::Instance,
     time::Timestamp,
     view::Event,
@@ -39,6 +39,8 @@ pub(crate) enum Subject<'a> {
     Instance(&'a Instance),
     /// A site.
     Site(&'a str),
+    /// A secret.
+    Secret(&'a SecretId),
     /// All of it.
     Cluster,
 }
@@ -51,6 +53,7 @@ impl History {
             Subject::Node(node) => (node.to_string(), None, None, Some(node.clone())),
             Subject::Workload(workload) => (workload.to_string(), None, Some(workload.clone()), None),
             Subject::Cluster => ("cluster".to_owned(), None, None, None),
+            Subject::Secret(secret) => (secret.to_string(), None, None, None),
             Subject::Site(site) => (site.to_owned(), None, None, None),
             Subject::Instance(instance) => (
                 instance.id.to_string(),

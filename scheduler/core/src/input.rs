@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use api_types::{
     counter::{Epoch, Generation, RequestId, Revision, SessionId},
-    id::{InstanceId, Name, NodeId, WorkloadId},
+    id::{InstanceId, Name, NodeId, SecretId, WorkloadId},
     instance::{InstanceStatus, InstanceUsage},
     node::{Availability, Condition, NodeFacts, NodeUsage},
     rollout::RolloutAction,
@@ -156,6 +156,24 @@ pub enum Change {
         volume: Name,
         /// Of this slot; `None` = of all.
         slot: Option<u32>,
+    },
+    /// Set a secret: the first version, or the one after the newest.
+    SetSecret {
+        /// Which.
+        secret: SecretId,
+        /// Which version this is. Refused if it is not the next one: it was sealed for this one.
+        version: u64,
+        /// How long it is.
+        bytes: u64,
+        /// Who sets it.
+        set_by: String,
+        /// What it is, sealed.
+        sealed: String,
+    },
+    /// Forget a secret that nothing uses.
+    DeleteSecret {
+        /// Which.
+        secret: SecretId,
     },
     /// Say how instances of a site are reached. What is `None` stays as it is.
     SetSite {

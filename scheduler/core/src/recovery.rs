@@ -1,9 +1,6 @@
 //! Gives the cluster back from all that is durable.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-};
+use std::collections::{BTreeMap, BTreeSet};
 
 use api_types::{
     counter::{Epoch, Generation, Revision},
@@ -46,7 +43,7 @@ impl Scheduler {
                     cluster.workloads.insert(workload.spec.id.clone(), WorkloadEntry::new(*workload));
                 }
                 Record::Revision(workload) => {
-                    let run = Run { since: workload.runs_since, spec: Arc::new(workload.spec.clone()) };
+                    let run = Run::of(&workload);
                     let key = (workload.spec.id.clone(), workload.runs_since);
                     cluster.earlier_runs.insert(key, EarlierRun { workload: *workload, run, instances: 0 });
                 }
@@ -64,6 +61,9 @@ impl Scheduler {
                 }
                 Record::Rollout(rollout) => rollouts.push(*rollout),
                 Record::WatchKey(key) => cluster.watch_key = Some(key),
+                Record::Secret(secret) => {
+                    cluster.secrets.insert(secret.secret.clone(), *secret);
+                }
                 Record::Instances(page) => pages.push(page),
                 Record::Instance(instance) => singles.push(instance),
             }

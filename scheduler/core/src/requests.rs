@@ -45,6 +45,10 @@ impl Scheduler {
             Change::ForgetVolume { workload, volume, slot } => {
                 self.forget_volume(&workload, &volume, slot).map(Accepted::Done)
             }
+            Change::SetSecret { secret, version, bytes, set_by, sealed } => {
+                self.set_secret(secret, version, bytes, (set_by, sealed)).map(Accepted::Done)
+            }
+            Change::DeleteSecret { secret } => self.delete_secret(&secret).map(Accepted::Done),
             Change::SetSite { site, reach, across } => self.set_site(&site, reach, across).map(Accepted::Done),
             Change::ResumeSite { site } => self.resume_site(&site).map(Accepted::Done),
         };

@@ -3,7 +3,7 @@
 //! What was last sent is the only state. A change is made when it is sent, from what was sent to what is so now; versions in
 //! between are skipped, and nothing queues up behind a slow agent.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
 use api_types::{counter::Generation, id::NodeId, service::ServiceTable};
 use proto::{
@@ -217,7 +217,7 @@ impl Session<'_> {
             subnet: change.subnet,
             upserts: change.upserts,
             removals: change.removals,
-            secrets: BTreeMap::new(),
+            secrets: self.dispatcher.vault.reveal(change.secrets).collect(),
         }
     }
 

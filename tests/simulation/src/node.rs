@@ -366,7 +366,7 @@ impl World {
             Effect::StopProbe { instance, kind } => {
                 self.nodes[index].probes.retain(|((probed, _), known), _| *probed != instance || *known != kind);
             }
-            Effect::ReadLastLines { .. } => {}
+            Effect::ReadLastLines { .. } | Effect::Refresh { .. } => {}
             Effect::EnsureImage { .. } | Effect::EnsureNetwork { .. } | Effect::RemoveNetwork { .. } => {
                 self.begin(index, effect);
             }

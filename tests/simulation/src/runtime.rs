@@ -98,7 +98,7 @@ impl World {
             | Effect::ReadLastLines { .. }
             | Effect::ProgramServices { .. }
             | Effect::Report(_) => 0,
-            Effect::ConfirmTable(_) | Effect::CountConnections(_) => 0,
+            Effect::ConfirmTable(_) | Effect::CountConnections(_) | Effect::Refresh { .. } => 0,
         };
         let hangs = matches!(effect, Effect::Start { .. } | Effect::Stop { .. } | Effect::Remove { .. });
         let takes = if hangs { takes + self.nodes[index].runtime.hangs_until.since(self.now) } else { takes };
@@ -264,7 +264,7 @@ impl World {
             | Effect::StopProbe { .. }
             | Effect::ReadLastLines { .. }
             | Effect::ProgramServices { .. } => None,
-            Effect::ConfirmTable(_) | Effect::CountConnections(_) => None,
+            Effect::ConfirmTable(_) | Effect::CountConnections(_) | Effect::Refresh { .. } => None,
         }
     }
 
@@ -315,6 +315,7 @@ fn describe(effect: &Effect) -> String {
         Effect::RemoveNetwork { instance } => format!("removes network of {instance}"),
         Effect::Start { assignment, attempt, .. } => format!("starts {} attempt {attempt}", assignment.instance),
         Effect::Stop { instance, attempt, .. } => format!("stops {instance} attempt {attempt}"),
+        Effect::Refresh { assignment, attempt } => format!("refreshes {} attempt {attempt}", assignment.instance),
         Effect::Remove { instance, attempt } => format!("removes {instance} attempt {attempt}"),
         Effect::KeepAssignments(_) => "keeps assignments".to_owned(),
         Effect::KeepServices(_) => "keeps services".to_owned(),

@@ -3,6 +3,8 @@
 //! `cargo test -p tests-system --test system -- NAME` tells only those with `NAME` in their name.
 #![expect(clippy::print_stdout, reason = "each story says how it ended, as the usual test runner does")]
 
+#[path = "stories/content.rs"]
+mod content;
 #[path = "stories/control_plane.rs"]
 mod control_plane;
 #[path = "stories/docker.rs"]
@@ -87,6 +89,8 @@ const STORIES: &[Story] = &[
     ("a_scheduler_killed_during_applies_loses_nothing_it_acknowledged", control_plane::nothing_acknowledged_is_lost),
     ("a_process_dies_while_the_scheduler_is_away", control_plane::a_process_dies_without_a_scheduler),
     ("a_node_reboots_while_the_scheduler_is_away", control_plane::a_node_reboots_without_a_scheduler),
+    ("a_secret_is_shown_where_it_is_used_and_nowhere_else", content::a_secret_is_shown_where_it_is_used),
+    ("what_instances_are_shown_changes_by_replacement_or_signal", content::what_is_shown_is_replaced_or_signalled),
     ("an_image_that_does_not_exist_is_named_until_it_does", faults::a_missing_image),
     ("a_command_that_does_not_exist_is_named_until_it_is_mended", faults::a_missing_command),
     ("a_memory_limit_that_is_hit_is_named_until_it_is_raised", faults::a_memory_limit),

@@ -164,6 +164,7 @@ pub const IMPORTS: &[Row] = &[
             "bytes",
             "clap",
             "crc32fast",
+            "data-encoding",
             "futures-util",
             "http",
             "http-body-util",

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use agent_containerd::{Containerd, Event, Registry, Settings, StartError, StartRequest};
+use agent_containerd::{Containerd, Event, Registry, Secrets, Settings, StartError, StartRequest};
 use api_types::{
     assignment::Assignment,
     container::ContainerSpec,
@@ -125,9 +125,18 @@ impl Bed {
     }
 
     pub(crate) async fn start(&self, assignment: &Assignment, attempt: u32) -> Result<u32, StartError> {
+        self.start_with(assignment, attempt, &Secrets::new()).await
+    }
+
+    pub(crate) async fn start_with(
+        &self,
+        assignment: &Assignment,
+        attempt: u32,
+        secrets: &Secrets,
+    ) -> Result<u32, StartError> {
         let netns = netns::path(&self.name);
         let address = Ipv4Addr::new(10, 42, 0, 7);
-        self.adapter.start(&StartRequest { assignment, attempt, netns, address, name_server: None }).await
+        self.adapter.start(&StartRequest { assignment, attempt, netns, address, name_server: None, secrets }).await
     }
 
     /// Runs a shell script to its end and gives how it ended and what it said.

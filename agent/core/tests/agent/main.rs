@@ -4,6 +4,7 @@ mod node;
 mod properties;
 mod stories;
 mod stories_balancing;
+mod stories_content;
 mod stories_devices;
 mod stories_ending;
 mod stories_probes;

@@ -268,7 +268,7 @@ impl Node {
                 self.answer(COUNT_MS, Input::ConnectionsCounted { open });
             }
             Effect::ConfirmTable(table) => self.confirmed = Some(table),
-            Effect::StartProbe { .. } | Effect::StopProbe { .. } => {}
+            Effect::StartProbe { .. } | Effect::StopProbe { .. } | Effect::Refresh { .. } => {}
             Effect::ReadLastLines { instance, attempt, .. } => {
                 let lines = format!("the last words of attempt {attempt}");
                 self.answer(END_MS, Input::LastLines { instance, attempt, lines });

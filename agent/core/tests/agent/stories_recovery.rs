@@ -14,7 +14,7 @@ use crate::node::{Node, address, assignment, id, probed, set, stopped, table};
 /// Wishes that touch containers or networks.
 fn touching(effects: &[Effect]) -> Vec<&Effect> {
     let touches = |effect: &&Effect| match effect {
-        Effect::Start { .. } | Effect::Stop { .. } | Effect::Remove { .. } => true,
+        Effect::Start { .. } | Effect::Stop { .. } | Effect::Remove { .. } | Effect::Refresh { .. } => true,
         Effect::EnsureImage { .. } | Effect::EnsureNetwork { .. } | Effect::RemoveNetwork { .. } => true,
         Effect::KeepAssignments(_) | Effect::KeepServices(_) | Effect::KeepAddresses(_) => false,
         Effect::Observe | Effect::Report(_) => false,

@@ -47,10 +47,12 @@ enum Kind {
     Volumes,
     #[value(alias = "site")]
     Sites,
+    #[value(alias = "secret")]
+    Secrets,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Format {
+pub(crate) enum Format {
     /// The most important columns
     Table,
     /// All columns
@@ -59,6 +61,13 @@ enum Format {
     Json,
     /// Names only
     Name,
+}
+
+impl Get {
+    /// Lists secrets, once.
+    pub(crate) fn secrets(names: Vec<String>, output: Format) -> Self {
+        Self { kind: Kind::Secrets, names, output, watch: false }
+    }
 }
 
 impl Kind {
@@ -73,6 +82,7 @@ impl Kind {
             Self::Events => "events",
             Self::Volumes => "volumes",
             Self::Sites => "sites",
+            Self::Secrets => "secrets",
         }
     }
 }
@@ -88,6 +98,7 @@ pub(crate) async fn run(session: &Session<'_>, arguments: &Get) -> Result<(), Fa
         Kind::Instances => list(screen, asked, async |after| client.instances(after).await).await,
         Kind::Events => list(screen, asked, async |after| client.events(after).await).await,
         Kind::Volumes => list(screen, asked, async |after| client.volumes(after).await).await,
+        Kind::Secrets => list(screen, asked, async |after| client.secrets(after).await).await,
         Kind::Sites => list(screen, asked, async |after| client.sites(after).await).await,
     }
 }

@@ -5,7 +5,7 @@ use api_types::{
     instance::{Exit, Health, InstanceState},
     node::{Availability, Liveness},
     time::Timestamp,
-    view::{Event, InstanceView, NodeView, SiteView, VolumeView, WorkloadView},
+    view::{Event, InstanceView, NodeView, SecretView, SiteView, VolumeView, WorkloadView},
 };
 
 use crate::output::amounts::{age, bytes, cpus};
@@ -94,6 +94,28 @@ impl Listed for VolumeView {
             self.node.to_string(),
             self.instance.as_ref().map(ToString::to_string).unwrap_or_default(),
             self.reason.clone(),
+        ]
+    }
+}
+
+impl Listed for SecretView {
+    fn name(&self) -> String {
+        self.secret.to_string()
+    }
+
+    fn headers(_: bool) -> Vec<&'static str> {
+        vec!["NAME", "VERSION", "BYTES", "SET BY", "AGE", "USED BY"]
+    }
+
+    fn row(&self, _: bool, now: Timestamp) -> Vec<String> {
+        let used_by: Vec<String> = self.used_by.iter().map(ToString::to_string).collect();
+        vec![
+            self.name(),
+            self.version.to_string(),
+            self.bytes.to_string(),
+            self.set_by.clone(),
+            age(self.set_at, now),
+            used_by.join(", "),
         ]
     }
 }

@@ -8,6 +8,7 @@ mod moves;
 mod network;
 mod relay;
 mod rollouts;
+mod secrets;
 mod views;
 
 use std::{
@@ -18,17 +19,18 @@ use std::{
 use api_server::control_plane::{After, BoxStream, ControlPlane, LogQuery, Role, Subject, Target};
 use api_types::{
     counter::Revision,
-    id::{InstanceId, Name, NodeId, WorkloadId},
+    id::{InstanceId, Name, NodeId, SecretId, WorkloadId},
     join::{JoinReply, JoinRequest, NodeTokenRequest},
     node::{Availability, Liveness},
     relay::{RelayInput, RelayOutput, RelayRequest},
     rollout::RolloutAction,
+    secret::Secret,
     site::{Across, Reach},
     time::Timestamp,
     view::{
         ClusterView, Description, Done, Event, Explanation, FieldChange, Forecast, ImageOutcome, InstanceView,
         JoinTokenView, List, LogLine, NetworkTrace, NetworkVerdict, NodeView, Plan, Problem, Question, RebalancePlan,
-        RolloutHistory, RolloutView, SiteView, TraceRequest, VolumeView, WorkloadChange, WorkloadView,
+        RolloutHistory, RolloutView, SecretView, SiteView, TraceRequest, VolumeView, WorkloadChange, WorkloadView,
     },
     workload::{WorkloadKind, WorkloadSpec},
 };
@@ -341,6 +343,20 @@ impl ControlPlane for Fake {
     async fn forget_volume(&self, workload: WorkloadId, volume: Name, slot: Option<u32>) -> Result<Done, Problem> {
         self.called(format!("forget {workload} {volume} {slot:?}"));
         moves::forget_volume(&workload, &volume, slot)
+    }
+
+    async fn secrets(&self, _: After) -> Result<List<SecretView>, Problem> {
+        Ok(secrets::secrets())
+    }
+
+    async fn set_secret(&self, subject: Subject, secret: SecretId, value: Secret) -> Result<Done, Problem> {
+        self.called(format!("set secret {secret} by {}: {}", subject.token, value.reveal().escape_ascii()));
+        Ok(Done { message: format!("{secret} is at version 1; nothing uses it yet") })
+    }
+
+    async fn delete_secret(&self, secret: SecretId) -> Result<Done, Problem> {
+        self.called(format!("delete secret {secret}"));
+        secrets::delete_secret(&secret)
     }
 
     async fn node_token(&self, request: NodeTokenRequest) -> Result<JoinTokenView, Problem> {

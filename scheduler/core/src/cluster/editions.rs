@@ -64,6 +64,18 @@ impl Editions {
         editions.filter(|edition| edition.run.since == since).map(|edition| edition.instances).sum()
     }
 
+    /// Lets the instances that run what a workload runs since a revision run this from now on.
+    pub(crate) fn renew(&mut self, workload: &WorkloadId, run: &Run) {
+        let all = (workload.clone(), Revision(0))..=(workload.clone(), Revision(u64::MAX));
+        for index in self.by_key.range(all).map(|(_, index)| *index) {
+            if let Some(edition) = &mut self.slots[index as usize]
+                && edition.run.since == run.since
+            {
+                edition.run = run.clone();
+            }
+        }
+    }
+
     fn index_of(&mut self, workload: &WorkloadId, revision: Revision, run: &Run) -> u32 {
         let key = (workload.clone(), revision);
         if let Some(index) = self.by_key.get(&key) {

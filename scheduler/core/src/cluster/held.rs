@@ -71,6 +71,11 @@ impl<'c> Held<'c> {
         &self.edition.run.spec
     }
 
+    /// How often the texts of its files changed.
+    pub(crate) fn texts(&self) -> u64 {
+        self.edition.run.texts
+    }
+
     /// Its slot.
     pub(crate) fn slot(&self) -> u32 {
         self.row.slot

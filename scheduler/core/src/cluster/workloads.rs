@@ -14,13 +14,22 @@ use crate::{
     effect::{Record, RecordKey},
 };
 
-/// What an instance runs: it stays the same as long as the instance lives.
+/// What an instance runs: it stays the same as long as the instance lives, but for texts that may change under it.
 #[derive(Clone, Debug)]
 pub(crate) struct Run {
     /// The revision at which this began.
     pub(crate) since: Revision,
     /// The spec as it was then.
     pub(crate) spec: Arc<WorkloadSpec>,
+    /// How often the texts of its files changed since this program started.
+    pub(crate) texts: u64,
+}
+
+impl Run {
+    /// What instances run that are placed now.
+    pub(crate) fn of(workload: &Workload) -> Self {
+        Self { since: workload.runs_since, spec: Arc::new(workload.spec.clone()), texts: 0 }
+    }
 }
 
 /// A workload and what is known of it.
@@ -54,7 +63,7 @@ pub(crate) struct EarlierRun {
 impl WorkloadEntry {
     /// Makes an entry.
     pub(crate) fn new(workload: Workload) -> Self {
-        let run = Run { since: workload.runs_since, spec: Arc::new(workload.spec.clone()) };
+        let run = Run::of(&workload);
         let alike = BTreeSet::new();
         Self { workload, run, alike, parked: None, displaced_by: None, is_steady: false }
     }
@@ -99,7 +108,10 @@ impl Cluster {
         let id = workload.spec.id.clone();
         self.persist(Record::Workload(Box::new(workload.clone())));
         match self.workloads.get_mut(&id) {
-            Some(entry) if entry.workload.runs_since == workload.runs_since => entry.workload = workload,
+            Some(entry) if entry.workload.runs_since == workload.runs_since => {
+                entry.workload = workload;
+                self.renew_content(&id);
+            }
             Some(_) | None => {
                 let earlier = self.workloads.insert(id.clone(), WorkloadEntry::new(workload));
                 if let Some(earlier) = earlier {
@@ -141,7 +153,13 @@ impl Cluster {
         let Some(entry) = self.workloads.get_mut(id) else { return };
         let all = (id.clone(), Revision(0))..=(id.clone(), Revision(u64::MAX));
         let earlier = self.earlier_runs.range(all).map(|((_, since), earlier)| (*since, &earlier.run.spec));
-        let alike = earlier.filter(|(_, spec)| spec.runs_the_same_as(&entry.workload.spec));
+        let wanted = &entry.workload.spec;
+        let shown = &wanted.container.content;
+        // The same spec may show another version of a secret, which only a replacement is shown; and an earlier run keeps
+        // the texts that it had.
+        let keeps_secrets = shown.on_change.is_restart() && !shown.secrets().is_empty();
+        let is_same = |spec: &WorkloadSpec| spec.runs_the_same_as(wanted) && spec.container.content == *shown;
+        let alike = earlier.filter(|(_, spec)| !keeps_secrets && is_same(spec));
         entry.alike = alike.map(|(since, _)| since).collect();
     }
 

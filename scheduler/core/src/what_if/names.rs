@@ -2,7 +2,7 @@
 
 use api_types::id::NodeId;
 
-use crate::{effect::Refusal, machine::Scheduler};
+use crate::{effect::Refusal, machine::Scheduler, spelling::distance};
 
 /// Says that there is no such node, and which one was probably meant.
 pub(super) fn unknown_node(scheduler: &Scheduler, asked: &NodeId) -> Refusal {
@@ -13,33 +13,5 @@ pub(super) fn unknown_node(scheduler: &Scheduler, asked: &NodeId) -> Refusal {
             Refusal::MisspeltNode { asked: asked.clone(), nearest: nearest.clone() }
         }
         Some(_) | None => Refusal::UnknownNode(asked.clone()),
-    }
-}
-
-/// How many letters must be added, left out or changed to make one text of the other (Levenshtein 1966; the matrix of
-/// Wagner and Fischer 1974, a row at a time).
-fn distance(a: &str, b: &str) -> usize {
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (index, letter) in a.bytes().enumerate() {
-        let mut diagonal = std::mem::replace(&mut row[0], index + 1);
-        for (column, other) in b.bytes().enumerate() {
-            let changed = diagonal + usize::from(letter != other);
-            diagonal = row[column + 1];
-            row[column + 1] = changed.min(diagonal + 1).min(row[column] + 1);
-        }
-    }
-    row[b.len()]
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_distance_is_the_least_number_of_changes() {
-        assert_eq!(distance("n1", "n1"), 0);
-        assert_eq!(distance("edge-01", "edge-10"), 2);
-        assert_eq!(distance("kitten", "sitting"), 3);
-        assert_eq!(distance("", "abc"), 3);
     }
 }

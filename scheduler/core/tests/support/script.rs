@@ -4,6 +4,8 @@
 mod balance;
 #[path = "company.rs"]
 mod company;
+#[path = "content.rs"]
+mod content;
 #[path = "explain.rs"]
 mod explain;
 #[path = "moves.rs"]
@@ -62,6 +64,10 @@ fn command(fleet: &mut Fleet, line: &str) -> String {
             explain::plan(fleet.scheduler.plan(&specs))
         }
         "what-if" => explain::what_if(&fleet.scheduler, rest),
+        "secret" | "delete-secret" => {
+            let change = content::change(&fleet.scheduler, &words);
+            answer(fleet.request(change))
+        }
         "scale" => {
             let change = Change::Scale { workload: id(rest[0]), replicas: rest[1].parse().expect("a number") };
             answer(fleet.request(change))
@@ -213,6 +219,7 @@ fn spec(words: &[&str]) -> WorkloadSpec {
         container: ContainerSpec {
             mounts: get("volume").into_iter().flat_map(moves::volumes).collect(),
             network: if options.contains_key("published") { NetworkMode::Published } else { NetworkMode::Own },
+            content: content::spec(&options),
             ..spec.container
         },
         devices: get("devices").map(company::requests).unwrap_or_default(),
@@ -330,6 +337,7 @@ fn show(fleet: &Fleet, words: &[&str]) -> String {
                 line(&mut text, &[view.name.as_str(), &liveness, &wish, &view.subnet.to_string(), &count]);
             }
         }
+        ["content"] => text.push_str(&content::show(fleet)),
         ["sites"] => text.push_str(&moves::show_sites(scheduler)),
         ["key"] => text.push_str(&moves::key(&fleet.scheduler)),
         ["devices"] => text.push_str(&company::show_devices(fleet)),

@@ -37,6 +37,8 @@ mod published;
 mod reach;
 #[path = "stories/relays.rs"]
 mod relays;
+#[path = "stories/releases.rs"]
+mod releases;
 #[path = "stories/requests.rs"]
 mod requests;
 #[path = "stories/stage.rs"]
@@ -111,6 +113,11 @@ const STORIES: &[Story] = &[
     ("a_rebalancing_evens_out_what_a_node_that_returned_lacks", moves::a_rebalancing_evens_out),
     ("an_update_under_load_loses_no_request", requests::an_update_loses_no_request),
     ("drains_and_scaling_under_load_lose_no_request", requests::drains_and_scaling_lose_no_request),
+    ("a_bad_release_is_taken_back_and_loses_no_request", releases::a_bad_release_is_taken_back_and_loses_no_request),
+    (
+        "a_canary_waits_for_a_person_and_its_history_is_kept",
+        releases::a_canary_waits_for_a_person_and_its_history_is_kept,
+    ),
     ("a_machine_that_is_shut_down_loses_no_request", requests::a_machine_that_is_shut_down_loses_no_request),
     ("a_silent_agent_holds_no_update_up", requests::a_silent_agent_holds_no_update_up),
     ("a_careless_end_loses_requests", requests::a_careless_end_loses_requests),

@@ -27,18 +27,18 @@ fn manifest(stage: &Stage, version: u32) -> String {
 }
 
 /// Traffic from a visitor, half of it on connections that are kept.
-fn traffic(stage: &Stage) -> [Load; 2] {
+pub(crate) fn traffic(stage: &Stage) -> [Load; 2] {
     let (netns, server) = (stage.bed.netns("visitor"), published(&stage.bed, "edge-1", shop::PUBLISHED));
     [Load::start(&netns, server, CLIENTS), Load::start_kept(&netns, server, CLIENTS)]
 }
 
-fn finish(load: [Load; 2]) -> std::io::Result<[Tally; 2]> {
+pub(crate) fn finish(load: [Load; 2]) -> std::io::Result<[Tally; 2]> {
     let [new, kept] = load.map(Load::finish);
     Ok([new?, kept?])
 }
 
 /// Nothing failed, and both kinds asked.
-fn must_be_whole(stage: &Stage, tallies: &[Tally; 2]) -> Outcome {
+pub(crate) fn must_be_whole(stage: &Stage, tallies: &[Tally; 2]) -> Outcome {
     for (kind, tally) in ["a connection each", "kept connections"].into_iter().zip(tallies) {
         let count = tally.answered();
         stage.must(count > 100, || format!("{kind}: only {count} answers"))?;

@@ -53,7 +53,8 @@ pub(crate) fn a_bad_release_is_taken_back_and_loses_no_request(stage: &mut Stage
     let load = traffic(stage);
     let crashes = until_taken_back(stage, &with_command(&patient, "exit 3"))?;
     let dies_young = until_taken_back(stage, &with_command(&patient, "sleep 3; exit 7"))?;
-    let never_healthy = until_taken_back(stage, &short.replacen("http/health", "http/nowhere", 1))?;
+    let never_healthy =
+        until_taken_back(stage, &short.replacen("http     = \"http/health\"", "exec     = [\"/bin/false\"]", 1))?;
     let without_image = until_taken_back(stage, &missing)?;
     let tallies = finish(load)?;
 

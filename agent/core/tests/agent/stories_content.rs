@@ -23,12 +23,10 @@ fn shown(text: &str, version: u64, on_change: OnChange) -> Assignment {
 
 /// What was shown anew, by text, version and attempt.
 fn refreshed(node: &Node) -> Vec<(String, u64, u32)> {
-    let refresh = |effect: &Effect| match effect {
-        Effect::Refresh { assignment, attempt } => {
-            let FileContent::Text(text) = &assignment.container.content.files["/etc/app"].content else { return None };
-            Some((text.clone(), assignment.secrets.values().sum(), *attempt))
-        }
-        _ => None,
+    let refresh = |effect: &Effect| {
+        let Effect::Refresh { assignment, attempt } = effect else { return None };
+        let FileContent::Text(text) = &assignment.container.content.files["/etc/app"].content else { return None };
+        Some((text.clone(), assignment.secrets.values().sum(), *attempt))
     };
     node.log.iter().filter_map(refresh).collect()
 }

@@ -83,7 +83,7 @@ pub(crate) async fn run(session: &Session<'_>, command: SecretCommand) -> Result
 /// Never an argument: everybody on the machine sees those, and shells remember them.
 fn value(session: &Session<'_>, file: Option<&Path>) -> Result<Secret, Failure> {
     let (what, read) = match file {
-        Some(path) => (path.display().to_string(), File::open(path).and_then(|file| bounded(file))),
+        Some(path) => (path.display().to_string(), File::open(path).and_then(bounded)),
         None => {
             if io::stdin().is_terminal() {
                 session

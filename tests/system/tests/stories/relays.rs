@@ -43,7 +43,7 @@ pub(crate) fn commands_run_in_an_instance(stage: &mut Stage) -> Outcome {
     let nobody = stage.bed.wherry(&["exec", "nobody", "--", "ls"])?;
     stage.must(nobody.code == Some(1) && nobody.stderr.contains("get instances"), || nobody.stderr.clone())?;
     let log = stage.bed.scheduler_log();
-    let told = log.lines().any(|line| line.contains("reached into an instance") && line.contains("exit 3"));
+    let told = log.lines().any(|line| line.contains("reached into a node") && line.contains("exit 3"));
     stage.must(told, || "the scheduler's log does not say who ran what".to_owned())
 }
 

@@ -403,6 +403,7 @@ fn assignment(name: &str) -> Assignment {
             liveness: Some(probe(ProbeCheck::Grpc { port: 9090, service: "shop.Web".to_owned() })),
             max_restarts: Some(5),
         },
+        is_judged: true,
         secrets: BTreeMap::from([(db(), 3)]),
     }
 }

@@ -1,6 +1,7 @@
 //! How this node balances: the scheduler's table, overlaid with what this node knows better about its own instances.
 
 use std::{
+    cell::OnceCell,
     collections::{BTreeMap, BTreeSet},
     net::{Ipv4Addr, SocketAddrV4},
     sync::Arc,
@@ -77,7 +78,7 @@ pub(crate) struct Basis {
 pub(crate) struct Local {
     /// Instances that run and are well; sorted by instance.
     pub(crate) endpoints: Vec<OwnEndpoint>,
-    /// Those that are well, too, but that the scheduler takes out: only used where there is nobody else.
+    /// Those that are well, too, but that the scheduler takes out, or has not let in yet: only used where there is nobody else.
     pub(crate) withdrawn: Vec<OwnEndpoint>,
     /// Those that run but fail their probes, were taken over and not probed yet, or shall leave by assignments that may be
     /// later than the table: only used where nobody is ready.
@@ -291,6 +292,8 @@ impl Agent {
     /// What is true of this node's own instances.
     fn local(&self, now: Timestamp) -> Local {
         let mut local = Local::default();
+        // A large table is gone through only if somebody is judged, and then once.
+        let listed = OnceCell::new();
         for (id, instance) in &self.instances {
             let (Some(assignment), Some(address)) = (instance.assignment(), instance.reached_at(&self.settings)) else {
                 continue;
@@ -311,7 +314,11 @@ impl Agent {
             if assignment.ports.is_empty() {
                 continue;
             }
+            // One that is judged may be on trial: its process may end as soon as it began.
+            let is_tried = assignment.is_judged
+                && !listed.get_or_init(|| self.listed_here().collect::<BTreeSet<_>>()).contains(id);
             let endpoints = match (self.health(id, instance), instance.listing) {
+                (Health::Healthy, Listing::Unlisted | Listing::Listed) if is_tried => &mut local.withdrawn,
                 (Health::Healthy, Listing::Unlisted | Listing::Listed) => &mut local.endpoints,
                 (Health::Healthy, Listing::Withdrawn) => &mut local.withdrawn,
                 (Health::Unhealthy, _) => &mut local.unready,

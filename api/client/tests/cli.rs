@@ -204,7 +204,6 @@ async fn secrets_go_in_and_never_come_back() {
         "secret delete spare",
         "secret delete spare --yes",
         "secret delete prod/db-password --yes",
-        "secret set --help",
     ];
     site.golden("secret.txt", &commands).await;
 }

@@ -62,6 +62,9 @@ pub struct Assignment {
     /// When its process is started again though it runs, and when another node shall try.
     #[serde(default, skip_serializing_if = "RestartSpec::is_default")]
     pub restart: RestartSpec,
+    /// Whether its node, too, balances to it only once the service table names it: it may be on trial.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_judged: bool,
     /// The versions of the secrets of its namespace that it is shown.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub secrets: BTreeMap<Name, u64>,

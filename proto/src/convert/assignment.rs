@@ -42,6 +42,7 @@ impl From<Assignment> for v1::Assignment {
             probe: assignment.probe.map(Into::into),
             devices: assignment.devices.into_iter().map(Into::into).collect(),
             restart: (!assignment.restart.is_default()).then(|| assignment.restart.into()),
+            is_judged: assignment.is_judged,
             secrets: assignment.secrets.into_iter().map(|(name, version)| (name.into(), version)).collect(),
         }
     }
@@ -69,6 +70,7 @@ impl TryFrom<v1::Assignment> for Assignment {
             probe: optional("probe", wire.probe)?,
             devices: list("devices", wire.devices)?,
             restart: optional("restart", wire.restart)?.unwrap_or_default(),
+            is_judged: wire.is_judged,
             secrets: wire.secrets.into_iter().map(version).collect::<Result<_, _>>()?,
         })
     }

@@ -127,6 +127,7 @@ fn assignment(cluster: &Cluster, held: Held<'_>) -> Assignment {
         ports,
         probe: spec.probe.clone(),
         restart: spec.restart.clone(),
+        is_judged: spec.update.is_some(),
         secrets: content::secrets(spec)
             .filter_map(|(name, id)| Some((name.clone(), cluster.secrets.get(&id)?.version)))
             .collect(),

@@ -250,6 +250,7 @@ pub(crate) fn assignment(name: &str, command: &[&str]) -> Assignment {
         ports: Vec::new(),
         probe: None,
         restart: RestartSpec::default(),
+        is_judged: false,
         secrets: BTreeMap::new(),
     }
 }

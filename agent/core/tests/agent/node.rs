@@ -336,6 +336,7 @@ pub(crate) fn assignment(instance: &str) -> Assignment {
         }],
         probe: None,
         restart: RestartSpec::default(),
+        is_judged: false,
         secrets: BTreeMap::new(),
     }
 }

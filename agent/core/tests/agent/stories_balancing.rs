@@ -7,6 +7,7 @@ use agent_core::{
     input::Input,
 };
 use api_types::{
+    assignment::Assignment,
     balance::{Preference, WhenNoneReady},
     container::{NetworkMode, PortSpec},
     counter::Epoch,
@@ -44,6 +45,25 @@ fn a_local_endpoint_comes_and_goes_with_its_process_whatever_the_table_says() {
     assert_eq!(node.endpoints(), ["web-7"], "the table still lists it");
     node.pass(1000);
     assert_eq!(node.endpoints(), ["web-1", "web-7"]);
+}
+
+#[test]
+fn one_that_is_judged_is_asked_here_too_only_once_the_table_names_it() {
+    let judged = |name: &str| Assignment { is_judged: true, ..assignment(name) };
+    let mut node = Node::running(&[judged("web-1"), assignment("web-2")]);
+    node.give(Input::Services(table(2, &["web"], &[("web-7", "edge-2", 9)])));
+    assert_eq!(node.endpoints(), ["web-2", "web-7"], "its process may end as soon as it began");
+
+    node.give(Input::Services(table(3, &["web"], &[("web-1", "edge-1", 2), ("web-7", "edge-2", 9)])));
+    assert_eq!(node.endpoints(), ["web-1", "web-2", "web-7"]);
+    node.exit("web-1", Exit::Code(1));
+    assert_eq!(node.endpoints(), ["web-2", "web-7"]);
+    node.pass(1000);
+    assert_eq!(node.endpoints(), ["web-1", "web-2", "web-7"], "the table names it still");
+
+    let mut alone = Node::running(&[judged("web-1")]);
+    alone.give(Input::Services(table(2, &["web"], &[])));
+    assert_eq!(alone.endpoints(), ["web-1"], "one on trial is better than nobody");
 }
 
 #[test]

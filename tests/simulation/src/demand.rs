@@ -5,9 +5,14 @@ use std::{
     sync::Arc,
 };
 
-use api_types::{counter::RequestId, id::WorkloadId, node::Availability};
+use api_types::{
+    counter::RequestId,
+    id::WorkloadId,
+    node::Availability,
+    rollout::{RolloutAction, RolloutState},
+};
 use scheduler_core::{
-    effect::Refusal,
+    effect::{Refusal, Rollout},
     input::{Change, Input},
 };
 
@@ -23,6 +28,9 @@ use crate::{
 
 /// Milliseconds after which a person asks again.
 const PATIENCE_MS: u64 = 4000;
+
+/// Milliseconds between two looks whether a change has to be tried again.
+const AGAIN_MS: u64 = 10_000;
 
 /// How many workloads people want at most.
 const WORKLOADS_MAX: usize = 40;
@@ -75,6 +83,7 @@ impl World {
     /// A person wants something new.
     pub fn want(&mut self) {
         if self.calm {
+            self.let_rollouts_go_on();
             return;
         }
         if let Some(until) = self.rests_until() {
@@ -102,6 +111,19 @@ impl World {
             self.grant(deed);
             self.ask();
         }
+    }
+
+    /// When nothing is broken any more, people try again what did not work, as long as something does not.
+    fn let_rollouts_go_on(&mut self) {
+        let state = |id: &WorkloadId| self.scheduler.disk.rollout(id).map(|rollout| rollout.state);
+        let failed = |id: &&WorkloadId| state(id) == Some(RolloutState::Failed);
+        let is_open = self.demand.wanted.keys().any(|id| self.scheduler.disk.rollout(id).is_some_and(Rollout::is_open));
+        let again: Vec<Wish> = self.demand.wanted.keys().filter(failed).cloned().map(Wish::TryAgain).collect();
+        if is_open || !again.is_empty() {
+            self.after(AGAIN_MS, Event::Demand);
+        }
+        self.demand.queue.extend(again);
+        self.ask();
     }
 
     /// Queues what a deed of a person wants.
@@ -179,7 +201,7 @@ impl World {
                     self.demand.wanted.remove(workload);
                 }
                 Wish::Admit(_) | Wish::Remove(_) | Wish::Availability(..) => {}
-                Wish::ForgetVolume(..) | Wish::Resume(_) | Wish::Rebalance => {}
+                Wish::ForgetVolume(..) | Wish::Resume(_) | Wish::Rebalance | Wish::TryAgain(_) => {}
             }
             self.utter(wish);
         }
@@ -200,6 +222,8 @@ impl World {
             (Err(Refusal::Conflict(_)), Wish::Resume(_)) => true,
             // The scheduler has just started, or one goes on.
             (Err(Refusal::Conflict(_)), Wish::Rebalance) => true,
+            // It was tried again already, and the answer lost.
+            (Err(Refusal::Conflict(_)), Wish::TryAgain(_)) => true,
             (Err(_), _) => false,
         };
         if !in_order {
@@ -249,6 +273,7 @@ impl World {
             Wish::ForgetVolume(workload, slot) => Change::ForgetVolume { workload, volume: volume(), slot },
             Wish::Resume(site) => Change::ResumeSite { site: format!("site-{site}") },
             Wish::Rebalance => Change::Rebalance,
+            Wish::TryAgain(workload) => Change::Rollout { workload, action: RolloutAction::Resume },
         };
         self.demand.asked = Some((request, wish));
         self.after(PATIENCE_MS, Event::DemandTimeout { request: request.0 });
@@ -299,6 +324,7 @@ fn service(random: &mut Random, number_of: u64, nodes: usize) -> Shape {
     shape.volume = random.per_mille(80);
     shape.never_replaced = random.per_mille(100);
     shape.flaps = random.per_mille(30);
+    shape.judged = number_of % 3 == 2;
     if random.per_mille(150) {
         shape.host_port = Some(20_000 + u16::try_from(number_of % 40_000).expect("below the highest port"));
     }
@@ -375,5 +401,6 @@ fn describe(wish: &Wish) -> String {
         Wish::ForgetVolume(workload, slot) => format!("forget the data of {workload}, slot {slot:?}"),
         Wish::Resume(site) => format!("what is silent of site-{site} is dead"),
         Wish::Rebalance => "rebalance".to_owned(),
+        Wish::TryAgain(workload) => format!("try {workload} again"),
     }
 }

@@ -7,9 +7,10 @@ use api_types::{
     id::{InstanceId, NodeId, WorkloadId},
     instance::{Desired, Instance},
     node::NodeSpec,
-    workload::Workload,
+    rollout::RolloutState,
+    workload::{Workload, WorkloadSpec},
 };
-use scheduler_core::effect::{Effect, Record, RecordKey};
+use scheduler_core::effect::{Effect, KeptRevision, Record, RecordKey, Rollout};
 
 /// All that is durable, with the instances that the records name.
 #[derive(Clone, Debug, Default)]
@@ -102,6 +103,28 @@ impl Disk {
     pub fn workload(&self, id: &WorkloadId) -> Option<&Workload> {
         let record = self.records.get(&RecordKey::Workload(id.clone()))?;
         if let Record::Workload(workload) = record { Some(workload) } else { None }
+    }
+
+    /// How a workload changes.
+    #[must_use]
+    pub fn rollout(&self, id: &WorkloadId) -> Option<&Rollout> {
+        let record = self.records.get(&RecordKey::Rollout(id.clone()))?;
+        if let Record::Rollout(rollout) = record { Some(rollout) } else { None }
+    }
+
+    /// What is wanted of a workload for which a person asked this: that, or what came back when it did not work.
+    #[must_use]
+    pub fn wanted(&self, asked: WorkloadSpec) -> WorkloadSpec {
+        let is_back = |rollout: &&Rollout| {
+            let (state, failed) = (rollout.state, rollout.failed);
+            let of_asked = |kept: &KeptRevision| Some(kept.revision) == failed && kept.spec.runs_the_same_as(&asked);
+            matches!(state, RolloutState::RollingBack | RolloutState::RolledBack)
+                && rollout.revisions.iter().any(of_asked)
+        };
+        match self.rollout(&asked.id).filter(is_back) {
+            Some(rollout) => WorkloadSpec { kind: asked.kind, ..rollout.current().spec.clone() },
+            None => asked,
+        }
     }
 
     /// A node, as it is registered.

@@ -235,4 +235,6 @@ pub enum Wish {
     Resume(usize),
     /// What would be better elsewhere shall go there.
     Rebalance,
+    /// A change that did not work is tried again.
+    TryAgain(WorkloadId),
 }

@@ -9,6 +9,7 @@ use api_types::{
     placement::{Affinity, Constraint, ConstraintKey, Domain, Operator, Priority, Relation, Spread},
     probe::{ProbeCheck, ProbeSpec},
     resources::{ResourceSpec, Resources},
+    rollout::{Share, UpdateSpec},
     workload::{WorkloadKind, WorkloadSpec},
 };
 
@@ -61,6 +62,8 @@ pub struct Shape {
     pub never_replaced: bool,
     /// Whether its processes end at once.
     pub flaps: bool,
+    /// Whether its changes are judged, and taken back if they do not work.
+    pub judged: bool,
 }
 
 /// What an instance has of a device.
@@ -139,6 +142,7 @@ impl Shape {
             probe: false,
             never_replaced: false,
             flaps: false,
+            judged: false,
         }
     }
 
@@ -185,6 +189,12 @@ impl Shape {
             timeout_ms: 1000,
             failures: 2,
             grace_ms: 5000,
+        });
+        spec.update = self.judged.then(|| UpdateSpec {
+            healthy_for_ms: 5_000,
+            deadline_ms: 120_000,
+            parallel: Some(Share::Percent(25)),
+            ..UpdateSpec::default()
         });
         if self.never_replaced {
             spec.disconnect.replace_after_ms = None;

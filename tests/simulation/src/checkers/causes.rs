@@ -65,6 +65,10 @@ impl Causes {
             Wish::Availability(node, _) | Wish::Remove(node) => {
                 self.on_nodes(now, &BTreeSet::from([&nodes[*node].id]), scheduler);
             }
+            // What is on trial is tried anew.
+            Wish::TryAgain(workload) => {
+                self.workloads.insert(workload.clone(), now);
+            }
             Wish::Rebalance => self.rebalanced_at = Some(now),
             Wish::Admit(_) | Wish::ForgetVolume(..) | Wish::Resume(_) => {}
         }

@@ -81,7 +81,7 @@ impl World {
     }
 
     fn check_workload(&self, shape: &Shape, running: &[Running<'_>]) -> Result<(), String> {
-        let spec = &shape.spec();
+        let spec = &self.scheduler.disk.wanted(shape.spec());
         // What works is not ended for a successor that has no room, not even in its place.
         let must_go = |old: &&Running<'_>| {
             let in_its_place = self.check_room(old.node, spec, More::InsteadOf(old.instance));

@@ -44,9 +44,11 @@ impl World {
             Some((_, Wish::Apply(shape))) => Some(shape.id()),
             Some((_, Wish::Scale(workload, _) | Wish::Delete(workload))) => Some(workload.clone()),
             Some((_, Wish::Admit(_) | Wish::Remove(_) | Wish::Availability(..))) => None,
-            Some((_, Wish::ForgetVolume(..) | Wish::Resume(_) | Wish::Rebalance)) | None => None,
+            Some((_, Wish::ForgetVolume(..) | Wish::Resume(_) | Wish::Rebalance | Wish::TryAgain(_))) | None => None,
         };
         let wanted: Vec<WorkloadSpec> = self.demand.wanted.values().map(Shape::spec).collect();
+        // What did not work may have been taken back since.
+        let wanted: Vec<WorkloadSpec> = wanted.into_iter().map(|spec| self.scheduler.disk.wanted(spec)).collect();
         for spec in wanted.into_iter().filter(|spec| Some(&spec.id) != in_flight.as_ref()) {
             if self.scheduler.disk.workload(&spec.id).is_none_or(|held| held.spec != spec) {
                 self.fail(format!("{} was acknowledged, and a restart forgot it", spec.id));

@@ -33,6 +33,7 @@ impl Shape {
             probe: words.flag("probe"),
             never_replaced: words.flag("never-replaced"),
             flaps: words.flag("flaps"),
+            judged: words.flag("judged"),
             ..Self::new(&words.required::<String>("workload")?, None)
         })
     }
@@ -59,6 +60,7 @@ impl fmt::Display for Shape {
             ("probe", self.probe),
             ("never-replaced", self.never_replaced),
             ("flaps", self.flaps),
+            ("judged", self.judged),
         ];
         flags.iter().filter(|(_, is_set)| *is_set).try_for_each(|(name, _)| write!(f, " {name}"))
     }

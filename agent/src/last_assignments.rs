@@ -18,7 +18,7 @@ use std::{
     sync::Arc,
 };
 
-use api_daemon::sealing::SealingKey;
+use api_daemon::sealing::{SealingError, SealingKey};
 use api_types::{assignment::AssignmentSet, counter::Generation, id::InstanceId, service::ServiceTable};
 use serde::{Serialize, de::DeserializeOwned};
 use thiserror::Error;
@@ -63,6 +63,8 @@ pub(crate) struct LastAssignments {
     memory: PathBuf,
     /// Seals the secrets in both.
     key: Arc<SealingKey>,
+    /// Why the key is a new one, if the one before was none.
+    key_fault: Option<String>,
 }
 
 /// What the disk gave back.
@@ -96,8 +98,8 @@ impl LastAssignments {
     /// Opens, and makes if need be, `last` in both directories.
     pub(crate) fn open(state_dir: &Path, run_dir: &Path) -> io::Result<Self> {
         fs::create_dir_all(state_dir)?;
-        let key = Arc::new(SealingKey::open_or_make(&state_dir.join(KEY)).map_err(io::Error::other)?);
-        let last = Self { disk: state_dir.join("last"), memory: run_dir.join("last"), key };
+        let (key, key_fault) = key(&state_dir.join(KEY))?;
+        let last = Self { disk: state_dir.join("last"), memory: run_dir.join("last"), key: Arc::new(key), key_fault };
         fs::create_dir_all(&last.disk)?;
         fs::create_dir_all(&last.memory)?;
         Ok(last)
@@ -105,7 +107,7 @@ impl LastAssignments {
 
     /// Reads the newest generation of each that can be read.
     pub(crate) fn recover(&self) -> Recovered {
-        let mut faults = Vec::new();
+        let mut faults: Vec<String> = self.key_fault.iter().cloned().collect();
         let mut assignments: Option<AssignmentSet> = self.newest(&mut faults);
         if let Some(set) = &mut assignments {
             let missing: Vec<String> = set.missing_secrets().map(|secret| secret.to_string()).collect();
@@ -209,6 +211,19 @@ impl LastAssignments {
     }
 }
 
+/// The node's key. One that is none is set aside: what it sealed is asked for anew, and the node goes on.
+fn key(path: &Path) -> io::Result<(SealingKey, Option<String>)> {
+    match SealingKey::open_or_make(path) {
+        Err(error @ SealingError::Form(_)) => {
+            let bad = aside(path);
+            fs::rename(path, &bad)?;
+            let fault = format!("{error}; set aside as {}", bad.display());
+            Ok((SealingKey::open_or_make(path).map_err(io::Error::other)?, Some(fault)))
+        }
+        opened => Ok((opened.map_err(io::Error::other)?, None)),
+    }
+}
+
 /// Where a file goes that cannot be read.
 fn aside(path: &Path) -> PathBuf {
     let mut name = path.file_name().unwrap_or_default().to_owned();
@@ -290,17 +305,22 @@ mod tests {
 
     #[test]
     fn a_set_whose_secrets_do_not_open_is_asked_for_again() {
-        let (last, directory) = open("other-key");
-        last.keep(&with_secret(2)).expect("writable");
-        fs::remove_file(directory.join(KEY)).expect("there");
+        let spoils: [fn(&Path) -> io::Result<()>; 2] = [|key| fs::remove_file(key), |key| fs::write(key, "short")];
+        for (spoil, bad) in spoils.into_iter().zip([false, true]) {
+            let (last, directory) = open("other-key");
+            last.keep(&with_secret(2)).expect("writable");
+            spoil(&directory.join(KEY)).expect("there");
 
-        let (last, _) = open("other-key");
-        let recovered = last.recover();
+            let (last, _) = open("other-key");
+            let recovered = last.recover();
 
-        let set = recovered.assignments.expect("all else is readable");
-        assert_eq!((set.generation, set.assignments.len(), set.secrets.len()), (Generation(0), 1, 0));
-        assert!(recovered.faults[0].contains("shop/db"), "{:?}", recovered.faults);
-        fs::remove_dir_all(directory).expect("ours");
+            let set = recovered.assignments.expect("all else is readable");
+            assert_eq!((set.generation, set.assignments.len(), set.secrets.len()), (Generation(0), 1, 0));
+            let faults = recovered.faults.join("; ");
+            assert!(faults.contains("shop/db") && faults.contains("set aside") == bad, "{faults}");
+            assert_eq!(aside(&directory.join(KEY)).exists(), bad);
+            fs::remove_dir_all(directory).expect("ours");
+        }
     }
 
     fn with_secret(generation: u64) -> AssignmentSet {

@@ -90,7 +90,7 @@ pub(crate) fn a_node_reboots_without_a_scheduler(stage: &mut Stage) -> Outcome {
     stage.run_lasting_web(6)?;
     // First by name, and last to come: a node that forgot who was where would give it another's address.
     stage.apply(&format!("name = \"late\"\n[daemon.a-late-one]\nimage = \"{}\"\n", stage.image))?;
-    until_healthy(&stage.bed, "a-late-one", NODES.len(), LIMIT)?;
+    let late = until_healthy(&stage.bed, "a-late-one", NODES.len(), LIMIT)?.0;
     let on_node = |views: &[InstanceView]| -> Vec<String> {
         views.iter().filter(|view| on(view, "edge-3")).map(|view| view.name.clone()).collect()
     };
@@ -104,8 +104,9 @@ pub(crate) fn a_node_reboots_without_a_scheduler(stage: &mut Stage) -> Outcome {
         let text = fs::read_to_string(disk.join(file)).unwrap_or_default();
         names.iter().all(|name| text.contains(&format!("\"{name}\"")))
     };
+    let here: Vec<String> = before.iter().cloned().chain(on_node(&late)).collect();
     stage.until("set, table and addresses are on the node's disk", || {
-        ["assignments.current", "addresses.current"].iter().all(|file| holds(file, &before))
+        ["assignments.current", "addresses.current"].iter().all(|file| holds(file, &here))
             && holds("services.current", &names)
     })?;
 

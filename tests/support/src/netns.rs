@@ -88,7 +88,11 @@ impl Lan {
     pub fn attach(&self, member: &str, address: Ipv4Addr) -> io::Result<()> {
         let (own, port, lan) = (self.namespace(member), port(member), self.namespace("lan"));
         ip(&["netns", "add", &own])?;
-        ip(&["-n", &lan, "link", "add", &port, "type", "veth", "peer", "name", "eth0", "netns", &own])?;
+        // A machine that was off comes back with the hardware address that the others know.
+        let [a, b, c, d] = address.octets();
+        let hardware = format!("02:57:{a:02x}:{b:02x}:{c:02x}:{d:02x}");
+        let peer = ["peer", "name", "eth0", "address", &hardware, "netns", &own];
+        ip(&[&["-n", &lan, "link", "add", &port, "type", "veth"], peer.as_slice()].concat())?;
         ip(&["-n", &lan, "link", "set", &port, "master", BRIDGE, "up"])?;
         ip(&["-n", &own, "addr", "add", &format!("{address}/24"), "dev", "eth0"])?;
         // Most of what is told on a bed needs no IPv6; what does says so itself.

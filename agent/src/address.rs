@@ -7,12 +7,11 @@ use std::{
     time::Duration,
 };
 
+use api_daemon::durable_file;
 use tokio::{
     net::{UdpSocket, lookup_host},
     time::{sleep, timeout},
 };
-
-use crate::durable_file;
 
 /// How many times to look before the last known address is taken: after a boot the network may be late.
 const LOOKS: u32 = 10;

@@ -18,12 +18,13 @@ use std::{
     sync::Arc,
 };
 
-use api_daemon::sealing::{SealingError, SealingKey};
+use api_daemon::{
+    durable_file,
+    sealing::{SealingError, SealingKey},
+};
 use api_types::{assignment::AssignmentSet, counter::Generation, id::InstanceId, service::ServiceTable};
 use serde::{Serialize, de::DeserializeOwned};
 use thiserror::Error;
-
-use crate::durable_file;
 
 const FORMAT: &str = "1";
 

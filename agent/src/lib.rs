@@ -7,7 +7,6 @@ mod clock;
 pub mod config;
 mod control_loop;
 pub mod devices;
-mod durable_file;
 mod facts;
 mod gateway;
 mod inspection;

@@ -7,13 +7,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use api_daemon::identity::tls::TlsError;
+use api_daemon::{durable_file, identity::tls::TlsError};
 use api_types::{id::NodeId, join::JoinReply};
 use rcgen::{CertificateParams, KeyPair};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
-
-use crate::durable_file;
 
 const KEY: &str = "node.key";
 const CERTIFICATE: &str = "node.crt";

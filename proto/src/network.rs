@@ -5,6 +5,7 @@ use std::net::Ipv4Addr;
 use api_types::{
     container::Protocol,
     counter::RequestId,
+    fnv,
     id::InstanceId,
     service::ServiceTable,
     view::{NetworkCheck, TraceStep},
@@ -60,11 +61,5 @@ pub fn table_sum(table: &ServiceTable) -> u64 {
     let services = table.services.iter().map(|service| crate::v1::Service::from((**service).clone()).encode_to_vec());
     let peers = table.peers.iter().map(|peer| crate::v1::Peer::from(peer.clone()).encode_to_vec());
     let length = |bytes: &Vec<u8>| u64::try_from(bytes.len()).unwrap_or(u64::MAX).to_be_bytes();
-    services.chain(peers).fold(FNV_OFFSET, |sum, bytes| {
-        let all = length(&bytes).into_iter().chain(bytes);
-        all.fold(sum, |sum, byte| (sum ^ u64::from(byte)).wrapping_mul(FNV_PRIME))
-    })
+    services.chain(peers).fold(fnv::EMPTY, |sum, bytes| fnv::sum_after(sum, length(&bytes).into_iter().chain(bytes)))
 }
-
-const FNV_OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
-const FNV_PRIME: u64 = 0x0100_0000_01b3;

@@ -1,13 +1,12 @@
 //! `wherry-scheduler init`: makes a cluster, all or nothing, and says what to do next.
 
 use std::{
-    fs::{self, OpenOptions},
-    io::{self, Write as _},
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    fs, io,
+    os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
 };
 
-use api_daemon::identity::token::TokenError;
+use api_daemon::{durable_file, identity::token::TokenError};
 use api_server::control_plane::Role;
 use thiserror::Error;
 
@@ -106,14 +105,7 @@ fn write_draft(context: &Path, text: &str) -> io::Result<PathBuf> {
     if let Some(directory) = context.parent().filter(|directory| !directory.as_os_str().is_empty()) {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
     }
-    let draft = context.with_extension("toml.new");
-    if draft.exists() {
-        fs::remove_file(&draft)?;
-    }
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft)?;
-    file.write_all(text.as_bytes())?;
-    file.sync_all()?;
-    Ok(draft)
+    durable_file::draft(context, text.as_bytes())
 }
 
 fn next_steps(cluster: &str, config: &Config, context: &Path) -> String {

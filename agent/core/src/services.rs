@@ -318,9 +318,8 @@ impl Agent {
             let is_tried = assignment.is_judged
                 && !listed.get_or_init(|| self.listed_here().collect::<BTreeSet<_>>()).contains(id);
             let endpoints = match (self.health(id, instance), instance.listing) {
-                (Health::Healthy, Listing::Unlisted | Listing::Listed) if is_tried => &mut local.withdrawn,
-                (Health::Healthy, Listing::Unlisted | Listing::Listed) => &mut local.endpoints,
-                (Health::Healthy, Listing::Withdrawn) => &mut local.withdrawn,
+                (Health::Healthy, listing) if is_tried || listing == Listing::Withdrawn => &mut local.withdrawn,
+                (Health::Healthy, _) => &mut local.endpoints,
                 (Health::Unhealthy, _) => &mut local.unready,
                 // It may have become ready after the table was kept that an earlier run of this program left.
                 (Health::Unknown, _) if instance.probes.adopted => &mut local.unready,

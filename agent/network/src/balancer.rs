@@ -1,12 +1,12 @@
 //! Holds our nftables table equal to what is wanted: loads it whole once, changes elements afterwards, restores it.
 
-use api_types::net::Cidr;
+use api_types::{fnv, net::Cidr};
 use nix::sys::socket::SockProtocol;
 
 use crate::{
     Error,
     collection::Collection,
-    element::{self, Sum, hash},
+    element::{self, Sum},
     family::Family,
     foreign::{self, Surroundings},
     memory,
@@ -263,7 +263,7 @@ impl Balancer {
         })
     }
 
-    /// A hash over our chains and rules as the kernel lists them.
+    /// A sum over our chains and rules as the kernel lists them.
     fn structure(&self) -> Result<u64, Error> {
         let mut all = Vec::new();
         for (kind, what, varying) in
@@ -272,17 +272,17 @@ impl Balancer {
             let mut requests = Requests::default();
             requests
                 .push(what, (kind, flag::DUMP), &self.family.header(), |attributes| attributes.text(1, &self.table));
-            let hashes = self.socket.dump(&requests, |message| {
+            let sums = self.socket.dump(&requests, |message| {
                 let payload = message.payload.get(FAMILY_HEADER_BYTES..)?;
                 // Older kernels list the chains of every table.
                 (attribute(payload, 1).map(text) == Some(&self.table)).then(|| {
                     let stable = attributes(payload).filter(|(kind, _)| !varying.contains(kind));
-                    hash(stable.flat_map(|(_, value)| value.iter().copied()))
+                    fnv::sum(stable.flat_map(|(_, value)| value.iter().copied()))
                 })
             })?;
-            all.extend(hashes.into_iter().flat_map(u64::to_ne_bytes));
+            all.extend(sums.into_iter().flat_map(u64::to_ne_bytes));
         }
-        Ok(hash(all))
+        Ok(fnv::sum(all))
     }
 
     /// The sum over all elements that the kernel has.

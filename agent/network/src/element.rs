@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddrV4};
 
-use api_types::{container::Protocol, net::Cidr};
+use api_types::{container::Protocol, fnv, net::Cidr};
 
 use crate::{
     collection::Collection,
@@ -120,13 +120,8 @@ impl Sum {
     fn add(&mut self, from: Collection, key: &[u8], data: &[u8]) {
         self.count += 1;
         let parts = [from.name().as_bytes(), key, data];
-        self.hashes = self.hashes.wrapping_add(hash(parts.into_iter().flatten().copied()));
+        self.hashes = self.hashes.wrapping_add(fnv::sum(parts.into_iter().flatten().copied()));
     }
-}
-
-/// FNV-1a: small, the same everywhere, and nobody attacks it here.
-pub(crate) fn hash(bytes: impl IntoIterator<Item = u8>) -> u64 {
-    bytes.into_iter().fold(0xcbf2_9ce4_8422_2325, |sum, byte| (sum ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
 /// The number of a transport in an IP header.

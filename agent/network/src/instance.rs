@@ -7,12 +7,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use api_types::{id::InstanceId, net::Cidr};
+use api_types::{fnv, id::InstanceId, net::Cidr};
 
 use crate::{
-    Error, Settings,
-    element::hash,
-    namespace,
+    Error, Settings, namespace,
     route::{Mac, Pair, Route, Routing, Way, found},
     sysctl,
 };
@@ -137,7 +135,7 @@ pub(crate) fn leads_to_instance(route: &Route, subnet: Cidr) -> bool {
 
 /// The name of the instance's link on the node's side: short enough for the kernel, always the same.
 pub(crate) fn link_name(settings: &Settings, instance: &str) -> String {
-    format!("{}{:010x}", settings.interface_prefix, hash(instance.bytes()) >> 24)
+    format!("{}{:010x}", settings.interface_prefix, fnv::sum(instance.bytes()) >> 24)
 }
 
 /// Everything inside: loopback, address, the way out. Gives the link's index.
@@ -190,6 +188,6 @@ fn host(address: Ipv4Addr) -> Cidr {
 
 /// Fixed hardware addresses, outside and inside: with addresses that the kernel drew, udev would set others.
 pub(crate) fn macs(instance: &str) -> [Mac; 2] {
-    let [_, _, _, a, b, c, d, e] = hash(instance.bytes()).to_be_bytes();
+    let [_, _, _, a, b, c, d, e] = fnv::sum(instance.bytes()).to_be_bytes();
     [[MAC_LOCAL, a, b, c, d, e], [MAC_LOCAL | MAC_INSIDE, a, b, c, d, e]]
 }

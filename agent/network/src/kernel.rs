@@ -14,6 +14,7 @@ use std::{
 };
 
 use api_types::{
+    fnv,
     id::InstanceId,
     net::{Cidr, Ipv6Prefix},
     service::Peer,
@@ -23,7 +24,6 @@ use crate::{
     Error, Firewall, Plan, PortConflict, Programmed, Settings, Verified,
     balancer::Balancer,
     conntrack,
-    element::hash,
     family::Family,
     foreign::Surroundings,
     in_node, instance,
@@ -125,7 +125,7 @@ impl Current {
 impl Kernel {
     /// Opens the sockets.
     pub(crate) fn open(settings: Settings) -> Result<Self, Error> {
-        let rotation = hash(settings.node_address.octets());
+        let rotation = fnv::sum(settings.node_address.octets());
         Ok(Self {
             balancer: Balancer::open(settings.table.clone(), Family::V4, settings.table_guard, rotation)?,
             routing: Routing::open()?,

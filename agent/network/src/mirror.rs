@@ -13,6 +13,7 @@ use std::{
 
 use api_types::{
     container::Protocol,
+    fnv,
     id::InstanceId,
     net::{Cidr, Ipv6Prefix},
 };
@@ -21,7 +22,6 @@ use crate::{
     Error, Firewall, Plan, Settings,
     balancer::Balancer,
     conntrack,
-    element::hash,
     family::Family,
     instance,
     kernel::{Kernel, lock},
@@ -101,7 +101,7 @@ impl Mirrored {
 impl Mirror {
     /// Opens the way to the second table.
     fn open(settings: &Settings, prefix: Ipv6Prefix) -> Result<Self, Error> {
-        let (family, rotation) = (Family::V6(prefix), hash(settings.node_address.octets()));
+        let (family, rotation) = (Family::V6(prefix), fnv::sum(settings.node_address.octets()));
         let balancer = Balancer::open(settings.table.clone(), family, settings.table_guard, rotation)?;
         Ok(Self { prefix, balancer, applied: None, links: BTreeMap::new(), changes: Changes::open()? })
     }

@@ -2,7 +2,9 @@
 
 use std::net::SocketAddrV4;
 
-use crate::{element::hash, table::SLOTS_MAX, wanted::Behind};
+use api_types::fnv;
+
+use crate::{table::SLOTS_MAX, wanted::Behind};
 
 /// An endpoint and how many slots it gets.
 pub(crate) type Share = (SocketAddrV4, usize);
@@ -92,7 +94,7 @@ pub(crate) fn permute(shares: &[Share]) -> Vec<SocketAddrV4> {
 fn preferences(endpoint: SocketAddrV4, slots: usize) -> impl Iterator<Item = usize> {
     let [high, low] = endpoint.port().to_be_bytes();
     // FNV's last bytes hardly reach the upper bits: one round of mixing (MurmurHash3's finalizer).
-    let mut mixed = hash(endpoint.ip().octets().into_iter().chain([high, low]));
+    let mut mixed = fnv::sum(endpoint.ip().octets().into_iter().chain([high, low]));
     mixed = (mixed ^ (mixed >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
     mixed ^= mixed >> 33;
     let part = |bits: u64| usize::try_from(bits & 0xffff_ffff).expect("32 bits");

@@ -6,11 +6,10 @@ use std::{
     net::Ipv4Addr,
 };
 
-use api_types::net::Cidr;
+use api_types::{fnv, net::Cidr};
 
 use crate::{
     Error,
-    element::hash,
     message::{Requests, attribute, flag, text, u32_at},
     route::{
         FAMILY, GET_LINK, LINK_ADDRESS, LINK_DETAILS, LINK_HEADER_BYTES, LINK_NAME, Mac, NEIGHBOUR_PERMANENT, NEW_LINK,
@@ -125,7 +124,7 @@ pub(crate) fn ensure(routing: &Routing, overlay: &Overlay) -> Result<(u32, bool)
 
 /// The same on every node, so that none has to ask.
 fn mac(subnet: Cidr) -> Mac {
-    let [.., a, b, c, d, e] = hash(subnet.address.octets()).to_be_bytes();
+    let [.., a, b, c, d, e] = fnv::sum(subnet.address.octets()).to_be_bytes();
     [0x02, a, b, c, d, e]
 }
 

@@ -13,7 +13,6 @@ use std::{collections::BTreeMap, sync::Arc};
 use agent_containerd::{Containerd, ExecError};
 use api_types::{
     counter::RequestId,
-    id::InstanceId,
     relay::{NOT_EXECUTABLE, NOT_FOUND, RelayEnd, RelayInput, RelayOutput, RelayPurpose, RelayRequest, RelayTarget},
 };
 use proto::{
@@ -98,10 +97,7 @@ async fn serve(mut dispatcher: Dispatcher, containerd: &Containerd, open: OpenRe
     let called = dispatcher.relay(ReceiverStream::new(messages)).await;
     let called = called.inspect_err(|status| tracing::debug!(%status, "a relay was not taken"));
     let (mut inputs, outputs) = (Inputs(called.map_err(|_| Gone)?.into_inner()), Outputs(sender));
-    let end = match &target {
-        RelayTarget::Instance(instance) => reach_into(containerd, instance, purpose, (&mut inputs, &outputs)).await?,
-        RelayTarget::Volume(volume) => copy::volume(containerd, volume, &purpose, (&mut inputs, &outputs)).await?,
-    };
+    let end = serve_purpose(containerd, &target, purpose, (&mut inputs, &outputs)).await?;
     outputs.send(RelayOutput::Ended(end)).await?;
     drop(outputs);
     // Whoever lets go of the call before the scheduler does takes back what is still on its way.
@@ -109,24 +105,36 @@ async fn serve(mut dispatcher: Dispatcher, containerd: &Containerd, open: OpenRe
     Ok(())
 }
 
-async fn reach_into(
+async fn serve_purpose(
     containerd: &Containerd,
-    instance: &InstanceId,
+    target: &RelayTarget,
     purpose: RelayPurpose,
     (inputs, outputs): (&mut Inputs, &Outputs),
 ) -> Result<RelayEnd, Gone> {
-    match purpose {
-        RelayPurpose::Exec { command, stdin, terminal } => {
+    match (target, purpose) {
+        (RelayTarget::Instance(instance), RelayPurpose::Exec { command, stdin, terminal }) => {
             let request = agent_containerd::ExecRequest { instance, command: &command, stdin, terminal };
             exec::serve(containerd, &request, inputs, outputs).await
         }
-        RelayPurpose::Attach {} => attach::serve(containerd, instance, inputs, outputs).await,
-        RelayPurpose::PortForward { port } => forward::serve(containerd, instance, port, inputs, outputs).await,
-        RelayPurpose::CopyFrom { path } => {
+        (RelayTarget::Instance(instance), RelayPurpose::Attach {}) => {
+            attach::serve(containerd, instance, inputs, outputs).await
+        }
+        (RelayTarget::Instance(instance), RelayPurpose::PortForward { port }) => {
+            forward::serve(containerd, instance, port, inputs, outputs).await
+        }
+        (RelayTarget::Instance(instance), RelayPurpose::CopyFrom { path }) => {
             copy::out(|pieces| containerd.copy_from(instance, &path, pieces), inputs, outputs).await
         }
-        RelayPurpose::CopyTo { path } => copy::into(|pieces| containerd.copy_to(instance, &path, pieces), inputs).await,
-        RelayPurpose::Backup {} | RelayPurpose::Restore {} => Ok(failed("an instance is no volume")),
+        (RelayTarget::Instance(instance), RelayPurpose::CopyTo { path }) => {
+            copy::into(|pieces| containerd.copy_to(instance, &path, pieces), inputs).await
+        }
+        (RelayTarget::Volume(volume), RelayPurpose::Backup {}) => {
+            copy::out(|pieces| containerd.back_up(volume, pieces), inputs, outputs).await
+        }
+        (RelayTarget::Volume(volume), RelayPurpose::Restore {}) => {
+            copy::into(|pieces| containerd.restore(volume, pieces), inputs).await
+        }
+        (target, _) => Ok(failed(format!("{target} cannot be asked for that"))),
     }
 }
 

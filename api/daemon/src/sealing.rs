@@ -5,9 +5,8 @@
 //! machine without the key: a copy of a database, a backup, a report. It does not protect from who reads all files as root.
 
 use std::{
-    fs::{self, File, OpenOptions},
-    io::{self, Read, Write},
-    os::unix::fs::OpenOptionsExt,
+    fs::File,
+    io::{self, Read},
     path::{Path, PathBuf},
 };
 
@@ -16,6 +15,8 @@ use ring::{
     rand::{SecureRandom, SystemRandom},
 };
 use thiserror::Error;
+
+use crate::durable_file;
 
 const KEY_BYTES: usize = 32;
 const TAG_BYTES: usize = 16;
@@ -70,7 +71,7 @@ impl SealingKey {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 bytes = vec![0; KEY_BYTES];
                 SystemRandom::new().fill(&mut bytes).map_err(|_| SealingError::Random)?;
-                make(path, &bytes).map_err(failed)?;
+                durable_file::write(path, &bytes).map_err(failed)?;
             }
             Err(error) => return Err(failed(error)),
         }
@@ -134,19 +135,9 @@ fn opened_with(key: &LessSafeKey, nonce: [u8; NONCE_LEN], context: &str, sealed:
     Some(bytes)
 }
 
-/// Writes a new file, whole or not at all.
-fn make(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let draft = path.with_extension("new");
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&draft)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    fs::rename(&draft, path)?;
-    File::open(path.parent().unwrap_or(Path::new("/")))?.sync_all()
-}
-
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt;
+    use std::{fs, os::unix::fs::PermissionsExt};
 
     use super::*;
 

@@ -50,6 +50,7 @@ pub mod content;
 pub mod counter;
 pub mod device;
 pub mod error;
+pub mod fnv;
 pub mod id;
 pub mod instance;
 pub mod join;

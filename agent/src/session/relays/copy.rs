@@ -1,28 +1,10 @@
 //! Files of an instance, or a volume whole, as a tar archive, either way.
 
-use agent_containerd::{Containerd, CopyError};
-use api_types::relay::{RelayEnd, RelayInput, RelayOutput, RelayPurpose, VolumeSlot};
+use agent_containerd::CopyError;
+use api_types::relay::{RelayEnd, RelayInput, RelayOutput};
 use tokio::sync::mpsc;
 
 use super::{Gone, Inputs, Outputs, PIECES_MAX, failed};
-
-/// Serves what can be asked of a volume.
-pub(super) async fn volume(
-    containerd: &Containerd,
-    volume: &VolumeSlot,
-    purpose: &RelayPurpose,
-    (inputs, outputs): (&mut Inputs, &Outputs),
-) -> Result<RelayEnd, Gone> {
-    match purpose {
-        RelayPurpose::Backup {} => out(|pieces| containerd.back_up(volume, pieces), inputs, outputs).await,
-        RelayPurpose::Restore {} => into(|pieces| containerd.restore(volume, pieces), inputs).await,
-        RelayPurpose::Exec { .. }
-        | RelayPurpose::Attach {}
-        | RelayPurpose::PortForward { .. }
-        | RelayPurpose::CopyFrom { .. }
-        | RelayPurpose::CopyTo { .. } => Ok(failed("a volume is no instance")),
-    }
-}
 
 /// Sends the archive that `pack` makes.
 pub(super) async fn out<P: Future<Output = Result<(), CopyError>>>(

@@ -5,6 +5,7 @@ use api_types::{
     balance::{BalancePolicy, BalanceSpec},
     container::{ContainerSpec, Mount, PortSpec},
     content::{ContentSpec, FileContent, FileSpec, OnChange, Owner},
+    fnv,
     placement::PlacementSpec,
     probe::{ProbeCheck, ProbeSpec},
     resources::ResourceSpec,
@@ -267,7 +268,7 @@ fn file_json(file: &FileSpec) -> String {
     let content = match content {
         FileContent::Text(shown) if shown.len() <= SHOWN_BYTES_MAX => vec![("text", text(shown))],
         FileContent::Text(long) => {
-            vec![("bytes", long.len().to_string()), ("sum", text(&format!("{:016x}", sum(long))))]
+            vec![("bytes", long.len().to_string()), ("sum", text(&format!("{:016x}", fnv::sum(long.bytes()))))]
         }
         FileContent::Secret(name) => vec![("secret", text(name.as_str()))],
     };
@@ -282,11 +283,6 @@ fn on_change_json(on_change: &OnChange) -> String {
         OnChange::Signal(name) => text(&format!("signal:{}", name.trim_start_matches("SIG"))),
         OnChange::Nothing => text("none"),
     }
-}
-
-/// Tells two long texts apart for people (FNV-1a, 64 bits).
-fn sum(text: &str) -> u64 {
-    text.bytes().fold(0xcbf2_9ce4_8422_2325, |sum, byte| (sum ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3))
 }
 
 fn null() -> String {

@@ -1,5 +1,7 @@
 //! Follows the table with the listeners of published HTTP ports.
 
+mod counter;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     convert::Infallible,
@@ -19,11 +21,11 @@ use api_types::{
 };
 use tokio::{
     sync::watch,
-    time::{MissedTickBehavior, interval},
+    time::{Instant, MissedTickBehavior, interval, sleep_until},
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::session::outbox::Outbox;
+use crate::{gateway::counter::Counter, session::outbox::Outbox};
 
 /// How often a port that could not be had is tried again.
 const TRY_EVERY: Duration = Duration::from_secs(5);
@@ -39,7 +41,7 @@ pub(crate) struct HttpPorts {
 impl HttpPorts {
     /// Works until the token is cancelled; then nothing listens any more.
     pub(crate) async fn run(mut self, token: CancellationToken) -> Result<(), Infallible> {
-        let gateway = Gateway::default();
+        let (gateway, mut counter) = (Gateway::default(), Counter::default());
         let mut ticks = interval(TRY_EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut missing = false;
@@ -49,9 +51,18 @@ impl HttpPorts {
                 () = token.cancelled() => return Ok(()),
                 changed = self.wanted.changed() => if changed.is_err() { return Ok(()) },
                 _ = ticks.tick(), if missing => {}
+                () = sleep_until(counter.due().unwrap_or_else(Instant::now)), if counter.due().is_some() => {
+                    self.outbox.requests(counter.rates(&gateway.take_requests()));
+                    continue;
+                }
             }
-            let fronts = self.wanted.borrow_and_update().as_ref().map(|(_, wanted)| fronts(wanted));
-            let refused = gateway.follow(fronts.unwrap_or_default());
+            let wanted = self.wanted.borrow_and_update().as_ref().map(|(_, wanted)| wanted.clone());
+            let refused = gateway.follow(wanted.as_deref().map(fronts).unwrap_or_default());
+            if counter.follow(wanted.as_deref()) {
+                // What came before somebody asked is not counted, and what nobody asks for is not told.
+                gateway.take_requests();
+                self.outbox.requests(BTreeMap::new());
+            }
             missing = !refused.is_empty();
             self.tell(&refused);
         }
@@ -118,11 +129,14 @@ fn upstreams(service: &Service, port: &ServicePort, detours: &BTreeMap<SocketAdd
         WhenNoneReady::Keep if ready.is_empty() => unready,
         WhenNoneReady::Keep | WhenNoneReady::Refuse => ready,
     };
-    let upstream = |endpoint: &Endpoint| {
-        let place = SocketAddrV4::new(endpoint.address, port.container);
-        Upstream { address: detours.get(&place).copied().unwrap_or(place), weight: endpoint.weight }
-    };
+    let upstream = |endpoint: &Endpoint| Upstream { address: place(endpoint, port, detours), weight: endpoint.weight };
     usable.into_iter().map(upstream).collect()
+}
+
+/// Where an endpoint is asked: in sites that are reached by a tunnel, at this end of it.
+fn place(endpoint: &Endpoint, port: &ServicePort, detours: &BTreeMap<SocketAddrV4, SocketAddrV4>) -> SocketAddrV4 {
+    let place = SocketAddrV4::new(endpoint.address, port.container);
+    detours.get(&place).copied().unwrap_or(place)
 }
 
 #[cfg(test)]
@@ -159,6 +173,7 @@ mod tests {
             endpoints: vec![endpoint("web-1", 2), unready],
             ipv6: false,
             across_sites: false,
+            counts_requests: false,
             access: None,
         };
         let balancing = |service: &Service| Balancing {

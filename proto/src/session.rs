@@ -109,6 +109,9 @@ pub struct NodeReport {
     pub usage: NodeUsage,
     /// What its instances use.
     pub instances: BTreeMap<InstanceId, InstanceUsage>,
+    /// The requests that its listeners shared out to instances, wherever they are, in thousandths of a request each second; only
+    /// of services whose requests are counted. Who is not named got none.
+    pub requests: BTreeMap<InstanceId, u64>,
 }
 
 /// What came of a [`LoadImage`].

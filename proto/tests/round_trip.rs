@@ -54,6 +54,7 @@ fn what_an_agent_says_survives_the_wire() {
         facts: Some(facts()),
         usage: NodeUsage { cpu_millis: 1, memory_bytes: 2, disk_free_bytes: 3 },
         instances: BTreeMap::from([(instance("web-1"), InstanceUsage { cpu_millis: 4, memory_bytes: 5, pids: 6 })]),
+        requests: BTreeMap::from([(instance("web-2"), 1_500)]),
     };
     let messages = [
         FromAgent::Hello(Box::new(hello())),
@@ -499,6 +500,7 @@ fn table(generation: u64, services: &[&str], peers: u8) -> ServiceTable {
         ],
         ipv6: true,
         across_sites: true,
+        counts_requests: true,
         access: Some(Access {
             allow_from: Some(vec!["*".parse().expect("a source"), "namespace:shop".parse().expect("a source")]),
             instances: vec![[10, 42, 1, 2].into(), [10, 42, 2, 2].into()],

@@ -32,6 +32,8 @@ const CONNECT_LIMIT: Duration = Duration::from_secs(1);
 pub(crate) struct Endpoint {
     upstream: Upstream,
     open: AtomicU64,
+    /// Requests that began since somebody asked last.
+    begun: AtomicU64,
     retired: AtomicBool,
     idle: Mutex<Vec<Connection>>,
 }
@@ -42,7 +44,8 @@ pub(crate) struct OpenRequest(Arc<Endpoint>);
 
 impl Endpoint {
     pub(crate) fn new(upstream: Upstream) -> Self {
-        Self { upstream, open: AtomicU64::new(0), retired: AtomicBool::new(false), idle: Mutex::default() }
+        let (open, begun) = (AtomicU64::new(0), AtomicU64::new(0));
+        Self { upstream, open, begun, retired: AtomicBool::new(false), idle: Mutex::default() }
     }
 
     pub(crate) fn upstream(&self) -> Upstream {
@@ -57,7 +60,13 @@ impl Endpoint {
     /// Counts a request that begins.
     pub(crate) fn open(self: Arc<Self>) -> OpenRequest {
         self.open.fetch_add(1, Ordering::Relaxed);
+        self.begun.fetch_add(1, Ordering::Relaxed);
         OpenRequest(self)
+    }
+
+    /// How many requests began since this was asked last.
+    pub(crate) fn take_begun(&self) -> u64 {
+        self.begun.swap(0, Ordering::Relaxed)
     }
 
     /// It leaves: nobody waits for it any more, so that it sees no open connection but those in use.

@@ -75,6 +75,11 @@ impl Live {
         }
     }
 
+    /// Who answers.
+    pub(crate) fn endpoints(&self) -> Vec<Arc<Endpoint>> {
+        self.lock().endpoints.clone()
+    }
+
     /// Whether somebody at this address may connect.
     pub(crate) fn admits(&self, client: IpAddr) -> bool {
         let state = self.lock();

@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     io,
+    net::SocketAddrV4,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -84,6 +85,16 @@ impl Gateway {
             }
         }
         refused
+    }
+
+    /// How many requests each endpoint was asked since the last call, by all fronts together. What one was asked that left since
+    /// then is not told.
+    pub fn take_requests(&self) -> BTreeMap<SocketAddrV4, u64> {
+        let mut requests = BTreeMap::new();
+        for endpoint in self.lock().values().flat_map(|listening| listening.front.endpoints()) {
+            *requests.entry(endpoint.upstream().address).or_default() += endpoint.take_begun();
+        }
+        requests
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<Place, Listening>> {

@@ -55,6 +55,22 @@ fn requests_of_one_connection_are_shared_out() {
 }
 
 #[test]
+fn requests_are_counted_where_they_were_asked_and_once() {
+    let servers = [Server::start("one", Manner::Answers), Server::start("two", Manner::Answers)];
+    let bed = Bed::new(&servers);
+    let mut client = bed.connect();
+    for _ in 0..6 {
+        client.ask("GET / HTTP/1.1\r\nhost: shop\r\n\r\n");
+    }
+
+    let (first, then) = (bed.gateway.take_requests(), bed.gateway.take_requests());
+
+    let both = servers.map(|server| server.address);
+    assert_eq!(first, both.map(|address| (address, 3)).into());
+    assert_eq!(then, both.map(|address| (address, 0)).into());
+}
+
+#[test]
 fn who_leaves_gets_no_request_more_and_the_clients_connection_stays() {
     let [first, second] = [Server::start("one", Manner::Answers), Server::start("two", Manner::Answers)];
     let mut bed = Bed::new(&[first, second]);

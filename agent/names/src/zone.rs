@@ -269,6 +269,7 @@ mod tests {
                 endpoints,
                 ipv6: false,
                 across_sites: false,
+                counts_requests: false,
                 access: None,
             })
         };

@@ -185,6 +185,7 @@ fn plan(instances: &[u8]) -> Result<Plan> {
             endpoints: endpoints.clone(),
             ipv6: false,
             across_sites: false,
+            counts_requests: false,
             access: None,
         })
     };

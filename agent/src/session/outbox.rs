@@ -43,6 +43,7 @@ struct Waiting {
     facts: NodeFacts,
     usage: NodeUsage,
     instances: BTreeMap<InstanceId, InstanceUsage>,
+    requests: BTreeMap<InstanceId, u64>,
     conditions_changed: bool,
     facts_changed: bool,
     usage_changed: bool,
@@ -189,6 +190,12 @@ impl Outbox {
         self.changed.notify_one();
     }
 
+    /// Notes the requests each second that this node's listeners shared out, in thousandths. They are told with what the node
+    /// uses, so that nothing more is sent for them.
+    pub(crate) fn requests(&self, requests: BTreeMap<InstanceId, u64>) {
+        self.lock().requests = requests;
+    }
+
     /// Adds what came of an archive.
     pub(crate) fn image_loaded(&self, loaded: ImageLoaded) {
         let mut waiting = self.lock();
@@ -270,8 +277,8 @@ impl Waiting {
         let conditions = self.conditions_changed.then(|| self.conditions.values().cloned().collect());
         let facts = self.facts_changed.then(|| self.facts.clone());
         (self.conditions_changed, self.facts_changed, self.usage_changed) = (false, false, false);
-        let (usage, instances) = (self.usage.clone(), self.instances.clone());
-        Some(FromAgent::NodeReport(Box::new(NodeReport { conditions, facts, usage, instances })))
+        let (usage, instances, requests) = (self.usage.clone(), self.instances.clone(), self.requests.clone());
+        Some(FromAgent::NodeReport(Box::new(NodeReport { conditions, facts, usage, instances, requests })))
     }
 }
 

@@ -4,6 +4,7 @@ pub(crate) mod amounts;
 pub(crate) mod columns;
 pub(crate) mod faults;
 pub(crate) mod live;
+pub(crate) mod scale;
 pub(crate) mod table;
 
 use std::io::{self, BufRead, IsTerminal, Write};

@@ -12,6 +12,7 @@ mod mount;
 mod placement;
 mod ports;
 mod probe;
+mod scale;
 mod section;
 mod units;
 mod update;

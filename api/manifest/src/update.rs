@@ -76,7 +76,7 @@ fn order(entry: &Entry<'_>, kind: Kind, ports: &[PortSpec], container: Option<&C
 }
 
 /// Reads `2` or `"25%"`.
-fn share(entry: &Entry<'_>) -> Option<Share> {
+pub(crate) fn share(entry: &Entry<'_>) -> Option<Share> {
     if !entry.is_text() {
         let count = entry.integer(1, REPLICAS_MAX.into())?;
         return u32::try_from(count).ok().map(Share::Count);

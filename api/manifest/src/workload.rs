@@ -16,7 +16,7 @@ use crate::{
     config::Configs,
     container, device,
     fault::{Place, suggestion},
-    placement, ports, probe,
+    placement, ports, probe, scale,
     section::{Entry, Section},
     update,
 };
@@ -28,8 +28,6 @@ const MEMORY_BYTES_MAX: u64 = 64 << 40;
 const PIDS_MAX: u64 = 4 << 20;
 const SECOND_MS: u64 = 1_000;
 const DAY_MS: u64 = 86_400_000;
-/// Keys of the format that this version does not know yet.
-const LATER: &[&str] = &["scale"];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -49,8 +47,10 @@ pub(crate) struct Reading {
 pub(crate) fn read(entry: &Entry<'_>, kind: Kind, namespace: &Name, configs: &Configs) -> Option<Reading> {
     let name = entry.key_name();
     let section = entry.section()?;
-    section.refuse_later(LATER);
-    let replicas = section.get("replicas").map_or(Some(1), |entry| replicas(&entry, kind));
+    let replicas = section.get("replicas");
+    let scale = section.get("scale");
+    refuse_both(replicas.as_ref(), scale.as_ref());
+    let replicas = replicas.map_or(Some(1), |entry| self::replicas(&entry, kind));
     let container = container::read(&section, configs);
     let ports = section.get("ports").and_then(|entry| entry.section());
     let ports_wanted = ports.as_ref().map_or(0, |section| section.entries().count());
@@ -70,6 +70,7 @@ pub(crate) fn read(entry: &Entry<'_>, kind: Kind, namespace: &Name, configs: &Co
     let balance = section.get("balance").and_then(|entry| Some(balance::read(&entry.section()?, &entry, kind)));
     let update = section.get("update").and_then(|entry| entry.section());
     let update = update.map(|section| update::read(&section, kind, &ports, container.as_ref()));
+    let scale = scale.and_then(|entry| scale::read(&entry, kind, sound_ports));
     let disconnect = section.get("disconnect").and_then(|entry| entry.section());
     let disconnect = disconnect.map_or_else(DisconnectPolicy::default, |section| self::disconnect(&section));
     let ipv6 = section.get("ipv6").and_then(|entry| ipv6(&entry, kind)).unwrap_or_default();
@@ -81,7 +82,10 @@ pub(crate) fn read(entry: &Entry<'_>, kind: Kind, namespace: &Name, configs: &Co
     });
     section.refuse_unknown();
     let kind = match kind {
-        Kind::Service => WorkloadKind::Service { replicas: replicas? },
+        Kind::Service => {
+            let replicas = replicas?;
+            WorkloadKind::Service { replicas: scale.as_ref().map_or(replicas, |scale| scale.min) }
+        }
         Kind::Daemon => WorkloadKind::Daemon,
     };
     let id = WorkloadId { namespace: namespace.clone(), name: name? };
@@ -94,6 +98,7 @@ pub(crate) fn read(entry: &Entry<'_>, kind: Kind, namespace: &Name, configs: &Co
         probe,
         restart,
         update,
+        scale,
         disconnect,
         ipv6,
         across_sites,
@@ -156,6 +161,14 @@ fn replicas(entry: &Entry<'_>, kind: Kind) -> Option<u32> {
         return None;
     }
     entry.integer(0, REPLICAS_MAX.into()).and_then(|replicas| u32::try_from(replicas).ok())
+}
+
+/// One of the two says how many replicas there are.
+fn refuse_both(replicas: Option<&Entry<'_>>, scale: Option<&Entry<'_>>) {
+    if let (Some(entry), Some(_)) = (replicas, scale) {
+        let message = "`scale` says how many replicas there are, so `replicas` has no meaning";
+        entry.invalid("conflict", message, "remove it: `scale.min` is how many there are at first");
+    }
 }
 
 /// Reads `["web", "shop/web", "namespace:shop", "*"]`; a name alone is one of the workload's own namespace.

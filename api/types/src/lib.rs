@@ -38,6 +38,7 @@
 //! | **probe** | how health is asked for | [`probe::ProbeSpec`] |
 //! | **rollout**, **canary** | a change on its way to all instances; the first few of it, until a person promotes it | [`rollout::UpdateSpec`] |
 //! | **trial** | the time in which a new instance must show that it works | [`rollout::UpdateSpec::healthy_for_ms`] |
+//! | **scale**, **wish** | how many replicas a service has by what they use and serve; how many the numbers ask for | [`scale::ScaleSpec`] |
 //! | **relay** | two streams of bytes between a person and an instance: exec, attach, port-forward, copy | [`relay::RelayRequest`] |
 //! | **condition** | one thing that a node checks about itself | [`node::Condition`] |
 //! | **event** | one line of the history shown to people | [`view::Event`] |
@@ -62,6 +63,7 @@ pub mod relay;
 pub mod resources;
 pub mod restart;
 pub mod rollout;
+pub mod scale;
 pub mod secret;
 pub mod service;
 pub mod site;

@@ -74,6 +74,9 @@ pub struct Service {
     /// Whether it also answers to sites that are reached by a tunnel.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub across_sites: bool,
+    /// Whether nodes tell how many requests their listeners of HTTP ports shared out to it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub counts_requests: bool,
     /// Who may ask; `None` while no workload of the cluster admits only some others.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub access: Option<Access>,

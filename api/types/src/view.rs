@@ -6,6 +6,7 @@ mod moves;
 mod network;
 mod plan;
 mod rollout;
+mod scale;
 mod secret;
 
 use std::{collections::BTreeMap, net::Ipv4Addr};
@@ -32,6 +33,7 @@ pub use network::{
 };
 pub use plan::{Displaced, FieldChange, Plan, PlannedPlacement, PlannedStep, StepKind, WorkloadChange};
 pub use rollout::{RevisionView, RolloutHistory, RolloutView};
+pub use scale::{LoadView, ScaleView};
 pub use secret::SecretView;
 
 /// A list and the version of the cluster's view it was read at. Ask with `?after=VERSION` to wait for a newer one.
@@ -144,6 +146,9 @@ pub struct WorkloadView {
     /// How its latest change goes; `None` = it is complete, and nothing went wrong with it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rollout: Option<RolloutView>,
+    /// How it is scaled by what its replicas use and serve; `None` = it is not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scale: Option<ScaleView>,
     /// When this revision was applied.
     pub applied_at: Timestamp,
     /// What was asked for.

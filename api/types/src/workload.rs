@@ -14,6 +14,7 @@ use crate::{
     resources::ResourceSpec,
     restart::RestartSpec,
     rollout::UpdateSpec,
+    scale::ScaleSpec,
     time::Timestamp,
 };
 
@@ -50,6 +51,9 @@ pub struct WorkloadSpec {
     /// How its changes are rolled out, and judged; `None`: a tenth at a time, and nobody judges.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub update: Option<UpdateSpec>,
+    /// By what the number of a service's replicas is decided; `None`: by people. Else its kind names the fewest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scale: Option<ScaleSpec>,
     /// What to do about silence.
     pub disconnect: DisconnectPolicy,
     /// Whether it also answers by IPv6: its process listens on `::`, and clients may find that address first.
@@ -92,6 +96,7 @@ impl WorkloadSpec {
             probe: None,
             restart: RestartSpec::default(),
             update: None,
+            scale: None,
             disconnect: DisconnectPolicy::default(),
             ipv6: false,
             across_sites: false,

@@ -358,6 +358,7 @@ impl From<NodeReport> for v1::NodeReport {
             facts: report.facts.map(Into::into),
             usage: Some(report.usage.into()),
             instances: report.instances.into_iter().map(|(id, usage)| (id.to_string(), usage.into())).collect(),
+            requests: report.requests.into_iter().map(|(id, rate)| (id.to_string(), rate)).collect(),
         }
     }
 }
@@ -367,11 +368,13 @@ impl TryFrom<v1::NodeReport> for NodeReport {
 
     fn try_from(wire: v1::NodeReport) -> Result<Self, Self::Error> {
         let usage = |(id, usage): (String, v1::InstanceUsage)| Ok((parsed("instances", &id)?, usage.into()));
+        let rate = |(id, rate): (String, u64)| Ok((parsed("requests", &id)?, rate));
         Ok(Self {
             conditions: wire.conditions.map(|conditions| list("conditions", conditions.items)).transpose()?,
             facts: optional("facts", wire.facts)?,
             usage: wire.usage.ok_or_else(|| ConvertError::missing("usage"))?.into(),
             instances: wire.instances.into_iter().map(usage).collect::<Result<_, ConvertError>>()?,
+            requests: wire.requests.into_iter().map(rate).collect::<Result<_, ConvertError>>()?,
         })
     }
 }

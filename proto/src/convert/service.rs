@@ -25,6 +25,7 @@ impl From<Service> for v1::Service {
             balance: (!service.balance.is_default()).then(|| service.balance.into()),
             ipv6: service.ipv6,
             across_sites: service.across_sites,
+            counts_requests: service.counts_requests,
             access: service.access.map(Into::into),
         }
     }
@@ -42,6 +43,7 @@ impl TryFrom<v1::Service> for Service {
             balance: optional("balance", wire.balance)?.unwrap_or_default(),
             ipv6: wire.ipv6,
             across_sites: wire.across_sites,
+            counts_requests: wire.counts_requests,
             access: optional("access", wire.access)?,
         })
     }

@@ -1,6 +1,6 @@
 //! A million replicas decided and durable, started again from the store, and what they take in memory.
 
-use std::{fs, path::Path, time::Instant};
+use std::{collections::BTreeMap, fs, path::Path, time::Instant};
 
 use api_types::{
     counter::Epoch,
@@ -142,6 +142,7 @@ fn report(scheduler: &mut Scheduler, index: u32) -> Result<()> {
             facts: None,
             usage: NodeUsage::default(),
             instances: instances.collect(),
+            requests: BTreeMap::new(),
         },
     ];
     for input in inputs {

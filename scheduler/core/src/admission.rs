@@ -3,6 +3,7 @@
 mod changes;
 mod network;
 mod rules;
+mod scale;
 mod update;
 
 use std::{

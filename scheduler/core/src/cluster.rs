@@ -12,6 +12,7 @@ pub(crate) mod instances;
 pub(crate) mod nodes;
 pub(crate) mod rollouts;
 pub(crate) mod rows;
+mod scales;
 mod sites;
 pub(crate) mod volumes;
 pub(crate) mod workloads;
@@ -57,6 +58,8 @@ pub(crate) struct Cluster {
     pub(crate) by_workload: BTreeMap<WorkloadId, Vec<u64>>,
     /// What instances run that were placed before their workload last changed.
     pub(crate) earlier_runs: BTreeMap<(WorkloadId, Revision), EarlierRun>,
+    /// Index: the services that are scaled by what they use and serve.
+    pub(crate) scaled: BTreeSet<WorkloadId>,
     /// How workloads change, and whom they try.
     pub(crate) rollouts: BTreeMap<WorkloadId, RolloutEntry>,
     /// What placement knows of all this, kept in step.

@@ -91,6 +91,13 @@ pub enum Record {
     Revision(Box<Workload>),
     /// How a workload changes: its last revisions, and how the latest goes.
     Rollout(Box<Rollout>),
+    /// How many replicas a service has that is scaled by what they use and serve.
+    Scale {
+        /// Which service.
+        workload: WorkloadId,
+        /// How many.
+        replicas: u32,
+    },
     /// A secret.
     Secret(Box<SecretRecord>),
 }
@@ -121,6 +128,8 @@ pub enum RecordKey {
     Revision(WorkloadId, Revision),
     /// See [`Record::Rollout`].
     Rollout(WorkloadId),
+    /// See [`Record::Scale`].
+    Scale(WorkloadId),
     /// See [`Record::Secret`].
     Secret(SecretId),
 }
@@ -143,6 +152,7 @@ impl Record {
             Self::WatchKey(_) => RecordKey::WatchKey,
             Self::Revision(workload) => RecordKey::Revision(workload.spec.id.clone(), workload.runs_since),
             Self::Rollout(rollout) => RecordKey::Rollout(rollout.workload.clone()),
+            Self::Scale { workload, .. } => RecordKey::Scale(workload.clone()),
             Self::Secret(secret) => RecordKey::Secret(secret.secret.clone()),
         }
     }

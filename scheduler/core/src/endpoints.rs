@@ -255,6 +255,7 @@ fn service(cluster: &Cluster, id: &WorkloadId, rule: Option<bool>) -> Option<Ser
             endpoints: choice::endpoints(cluster, id),
             ipv6: false,
             across_sites: false,
+            counts_requests: false,
             access: Some(access),
         };
         return access.map(nowhere);
@@ -267,6 +268,7 @@ fn service(cluster: &Cluster, id: &WorkloadId, rule: Option<bool>) -> Option<Ser
         endpoints: choice::endpoints(cluster, id),
         ipv6: spec.ipv6,
         across_sites: spec.across_sites,
+        counts_requests: spec.scale.as_ref().is_some_and(|scale| scale.requests.is_some()),
         access,
     })
 }

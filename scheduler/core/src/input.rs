@@ -88,6 +88,9 @@ pub enum Input {
         usage: NodeUsage,
         /// What its instances use.
         instances: BTreeMap<InstanceId, InstanceUsage>,
+        /// The requests that its listeners shared out to instances of services that are scaled by that, wherever they are, in
+        /// thousandths of a request each second. Who is not named got none.
+        requests: BTreeMap<InstanceId, u64>,
     },
 }
 

@@ -31,6 +31,7 @@ impl Scheduler {
         self.check_endpoints()?;
         self.check_barriers()?;
         self.check_trials()?;
+        self.check_scales()?;
         self.cluster.check_ledger()
     }
 
@@ -97,7 +98,7 @@ impl Scheduler {
                 *slots.entry(held.slot()).or_default() += 1;
                 *nodes.entry(held.node_id()).or_default() += 1;
             }
-            match entry.spec().kind {
+            match entry.kind() {
                 WorkloadKind::Service { replicas } => {
                     if self.is_warming_up() || self.cluster.touched.workloads.contains(id) {
                         continue;
@@ -117,6 +118,22 @@ impl Scheduler {
             }
         }
         Ok(())
+    }
+
+    /// A service is scaled, within its bounds, if its spec says so.
+    fn check_scales(&self) -> Result<(), String> {
+        for (id, entry) in &self.cluster.workloads {
+            let is_within = match (&entry.spec().scale, entry.scaled) {
+                (Some(scale), Some(replicas)) => (scale.min..=scale.max).contains(&replicas),
+                (None, None) => true,
+                (Some(_), None) | (None, Some(_)) => false,
+            };
+            if !is_within || entry.scaled.is_some() != self.cluster.scaled.contains(id) {
+                return Err(format!("{id}: scaled to {:?}", entry.scaled));
+            }
+        }
+        let unknown = self.cluster.scaled.iter().find(|id| !self.cluster.workloads.contains_key(*id));
+        unknown.map_or(Ok(()), |id| Err(format!("{id} is scaled, and not wanted")))
     }
 
     /// Who must still show that it works is looked at by its workload's rollout, and nobody else is.

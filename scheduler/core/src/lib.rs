@@ -15,6 +15,7 @@
 
 mod admission;
 mod assignments;
+mod autoscale;
 mod barrier;
 mod cluster;
 pub mod effect;

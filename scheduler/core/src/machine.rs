@@ -16,6 +16,7 @@ use api_types::{
 
 use crate::{
     assignments::{self, SetChange, SetOutline},
+    autoscale::Scaling,
     barrier::Barriers,
     cluster::Cluster,
     effect::{Effect, Effects, Record, RecordKey},
@@ -62,6 +63,8 @@ pub struct Scheduler {
     pub(crate) claims: Vec<Claim>,
     /// What is being moved to better nodes; `None` = nothing.
     pub(crate) rebalancing: Option<Rebalancing>,
+    /// What is known of the load of services that are scaled by it.
+    pub(crate) scaling: BTreeMap<WorkloadId, Scaling>,
     /// Workloads that wait for room.
     pub(crate) parked: BTreeSet<WorkloadId>,
     /// How many placements this step may still make.
@@ -103,6 +106,7 @@ impl Scheduler {
             ladder: Ladder::default(),
             claims: Vec::new(),
             rebalancing: None,
+            scaling: BTreeMap::new(),
             parked: BTreeSet::new(),
             placements_left: 0,
             placements_made: 0,
@@ -135,8 +139,8 @@ impl Scheduler {
             Input::Reported { node, session, statuses, gone, complete } => {
                 self.reported(&node, session, statuses, gone, complete);
             }
-            Input::NodeReported { node, session, conditions, facts, usage, instances } => {
-                self.node_reported(&node, session, conditions, facts, usage, instances);
+            Input::NodeReported { node, session, conditions, facts, usage, instances, requests } => {
+                self.node_reported(&node, session, (conditions, facts), usage, (instances, requests));
             }
         }
         self.open_barriers();

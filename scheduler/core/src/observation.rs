@@ -91,10 +91,9 @@ impl Scheduler {
         &mut self,
         node: &NodeId,
         session: SessionId,
-        conditions: Option<Vec<Condition>>,
-        facts: Option<NodeFacts>,
+        (conditions, facts): (Option<Vec<Condition>>, Option<NodeFacts>),
         usage: NodeUsage,
-        instances: BTreeMap<InstanceId, InstanceUsage>,
+        (instances, requests): (BTreeMap<InstanceId, InstanceUsage>, BTreeMap<InstanceId, u64>),
     ) {
         if !self.heard(node, session) {
             return;
@@ -115,11 +114,14 @@ impl Scheduler {
         if let Some(entry) = self.cluster.nodes.get_mut(node) {
             entry.usage = usage;
         }
-        for (id, usage) in instances {
-            if !self.cluster.sample(&id, node, &usage) {
-                self.ignored += 1;
-            }
-        }
+        let mut own = instances;
+        let ignored = &mut self.ignored;
+        own.retain(|id, usage| {
+            let is_known = self.cluster.sample(id, node, usage);
+            *ignored += u64::from(!is_known);
+            is_known
+        });
+        self.note_load(node, &own, requests);
     }
 
     /// Tells people what is newly wrong on a node, and what is well again.

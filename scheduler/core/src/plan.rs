@@ -57,12 +57,12 @@ impl Scheduler {
             })
             .collect();
         let Some(entry) = self.cluster.workloads.get(id) else { return placements };
-        if let (WorkloadKind::Service { replicas }, Some(reason)) = (&entry.spec().kind, &entry.parked) {
+        if let (WorkloadKind::Service { replicas }, Some(reason)) = (entry.kind(), &entry.parked) {
             let slots = self.slots_of(id);
             let held = slots.values().filter(|slot| slot.is_held()).count();
             let stuck =
                 slots.iter().filter(|(_, slot)| slot.targets.is_empty() && slot.is_held()).map(|(slot, _)| *slot);
-            let missing = self.free_slots(id, &slots, (*replicas as usize).saturating_sub(held));
+            let missing = self.free_slots(id, &slots, (replicas as usize).saturating_sub(held));
             placements.extend(stuck.chain(missing).map(|slot| PlannedPlacement {
                 slot,
                 node: None,

@@ -90,7 +90,7 @@ impl Scheduler {
     }
 
     fn reconcile(&mut self, id: &WorkloadId) {
-        match self.cluster.workloads.get(id).map(|entry| entry.spec().kind.clone()) {
+        match self.cluster.workloads.get(id).map(|entry| entry.kind()) {
             Some(WorkloadKind::Service { replicas }) => self.reconcile_service(id, replicas),
             Some(WorkloadKind::Daemon) => self.reconcile_daemon(id),
             None => self.end_orphans(id),
@@ -204,7 +204,7 @@ impl Scheduler {
     /// Notes that not all instances of a workload have a node, and tells people once.
     pub(crate) fn park(&mut self, id: &WorkloadId) {
         let Some(entry) = self.cluster.workloads.get(id) else { return };
-        let data = match entry.spec().kind {
+        let data = match entry.kind() {
             WorkloadKind::Service { replicas } => self.waits_for_data(entry, replicas),
             WorkloadKind::Daemon => None,
         };

@@ -33,6 +33,7 @@ impl Scheduler {
     pub fn recover(settings: Settings, epoch: Epoch, records: Vec<Record>, now: Timestamp) -> Self {
         let mut cluster = Cluster::default();
         let (mut pages, mut singles, mut rollouts) = (Vec::new(), Vec::new(), Vec::new());
+        let mut scales = BTreeMap::new();
         for record in records {
             match record {
                 Record::Counters(counters) => cluster.counters = counters,
@@ -60,6 +61,7 @@ impl Scheduler {
                     cluster.sites.insert(site.name.clone(), site);
                 }
                 Record::Rollout(rollout) => rollouts.push(*rollout),
+                Record::Scale { workload, replicas } => drop(scales.insert(workload, replicas)),
                 Record::WatchKey(key) => cluster.watch_key = Some(key),
                 Record::Secret(secret) => {
                     cluster.secrets.insert(secret.secret.clone(), *secret);
@@ -69,6 +71,7 @@ impl Scheduler {
             }
         }
         cluster.counters.next_instance = cluster.counters.next_instance.max(FIRST_INSTANCE);
+        cluster.restore_scales(scales);
         cluster.rebuild_ledger();
         // By number: indexes are then only appended to.
         pages.sort_unstable_by_key(InstancePage::number);
@@ -83,10 +86,7 @@ impl Scheduler {
         let unknown: BTreeSet<NodeId> = homes.filter(|node| cluster.nodes.get(node).is_none()).cloned().collect();
         cluster.forget_volumes(|_, _, _, node| unknown.contains(node));
         settle_runs(&mut cluster);
-        cluster.touched.workloads.extend(cluster.workloads.keys().cloned());
-        cluster.touched.workloads.extend(cluster.by_workload.keys().cloned());
-        cluster.touched.services.extend(cluster.workloads.keys().cloned());
-        cluster.touched.peers = true;
+        touch_all(&mut cluster);
 
         let mut scheduler = Self::around(settings, epoch, cluster, now);
         scheduler.provide_addresses();
@@ -104,6 +104,14 @@ impl Scheduler {
         }
         scheduler
     }
+}
+
+/// Has everything looked at.
+fn touch_all(cluster: &mut Cluster) {
+    cluster.touched.workloads.extend(cluster.workloads.keys().cloned());
+    cluster.touched.workloads.extend(cluster.by_workload.keys().cloned());
+    cluster.touched.services.extend(cluster.workloads.keys().cloned());
+    cluster.touched.peers = true;
 }
 
 /// Forgets what nobody runs any more, and notes what is the same as what is wanted.

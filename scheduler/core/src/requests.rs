@@ -23,7 +23,7 @@ use crate::{
     machine::Scheduler,
 };
 
-pub(crate) use rollouts::Origin;
+pub(crate) use rollouts::{Origin, keep_count};
 
 impl Scheduler {
     /// Does what a person asks for and answers.
@@ -95,7 +95,10 @@ impl Scheduler {
         let with_address = has_address(&spec);
         let kind = if change.action == "scale" { "scaled" } else { "applied" };
         let count = match spec.kind {
-            WorkloadKind::Service { replicas } => format!("{replicas} replicas of {}", spec.container.image),
+            WorkloadKind::Service { replicas } => match &spec.scale {
+                Some(scale) => format!("{} to {} replicas of {}", scale.min, scale.max, spec.container.image),
+                None => format!("{replicas} replicas of {}", spec.container.image),
+            },
             WorkloadKind::Daemon => format!("on every node that fits, {}", spec.container.image),
         };
         self.note_revision(&spec, (revision, runs_since), &change.action, origin);
@@ -112,6 +115,12 @@ impl Scheduler {
     fn scale(&mut self, id: &WorkloadId, replicas: u32) -> Result<Vec<WorkloadChange>, Refusal> {
         let entry = self.cluster.workloads.get(id).ok_or_else(|| Refusal::UnknownWorkload(id.clone()))?;
         let mut spec = entry.spec().clone();
+        if let Some(scale) = &spec.scale {
+            return Err(Refusal::Conflict(format!(
+                "`{id}` is scaled by its load, between {} and {}: change or remove `scale` in its manifest, and apply that",
+                scale.min, scale.max
+            )));
+        }
         match &mut spec.kind {
             WorkloadKind::Service { replicas: wanted } => *wanted = replicas,
             WorkloadKind::Daemon => {

@@ -6,6 +6,7 @@ mod nodes;
 mod ports;
 mod remedies;
 mod rollouts;
+mod scale;
 mod sites;
 mod volumes;
 mod workloads;

@@ -7,6 +7,8 @@ use scheduler_core::{Scheduler, effect::Effects};
 mod fleet;
 #[path = "properties/forecasts.rs"]
 mod forecasts;
+#[path = "properties/scaling.rs"]
+mod scaling;
 #[path = "properties/steps.rs"]
 mod steps;
 #[path = "support/walk.rs"]

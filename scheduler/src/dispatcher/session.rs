@@ -244,6 +244,7 @@ impl Session<'_> {
                 facts: report.facts,
                 usage: report.usage,
                 instances: report.instances,
+                requests: report.requests,
             },
             FromAgent::Programmed(marker) => {
                 Input::Programmed { node, session, epoch: marker.epoch, generation: marker.generation }

@@ -3,6 +3,8 @@
 //! `cargo test -p tests-system --test system -- NAME` tells only those with `NAME` in their name.
 #![expect(clippy::print_stdout, reason = "each story says how it ended, as the usual test runner does")]
 
+#[path = "stories/autoscaling.rs"]
+mod autoscaling;
 #[path = "stories/content.rs"]
 mod content;
 #[path = "stories/control_plane.rs"]
@@ -65,6 +67,7 @@ const STORIES: &[Story] = &[
     ("replicas_are_placed_on_distinct_nodes_and_balanced", operation::replicas_are_placed_and_balanced),
     ("a_killed_process_is_started_again_in_place", operation::a_killed_process_is_started_again),
     ("scaling_up_and_down_moves_nothing_else", operation::scaling_moves_nothing_else),
+    ("a_service_grows_under_load_and_goes_back", autoscaling::a_service_grows_under_load_and_goes_back),
     ("a_daemon_runs_once_on_each_matching_node", operation::a_daemon_runs_once_on_each_node),
     ("names_are_found_from_inside_with_and_without_a_scheduler", names::names_are_found_from_inside),
     ("names_are_found_by_programs_of_glibc_and_musl", names::names_are_found_by_both_c_libraries),

@@ -402,6 +402,7 @@ pub(crate) fn table(generation: u64, services: &[&str], endpoints: &[(&str, &str
         balance: BalancePolicy::default(),
         ipv6: false,
         across_sites: false,
+        counts_requests: false,
         access: None,
     };
     let peer = |name: &str, last: u8| Peer {

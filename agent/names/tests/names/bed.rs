@@ -79,6 +79,7 @@ pub(crate) fn bed_at((address, port): (Ipv4Addr, u16), endpoints: u8, upstream: 
         endpoints: (1..=endpoints).map(endpoint).collect(),
         ipv6: false,
         across_sites: false,
+        counts_requests: false,
         access: None,
     };
     let directory = Fixture { services: vec![Arc::new(service)], peers: Vec::new() };

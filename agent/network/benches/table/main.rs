@@ -168,6 +168,7 @@ fn service(group: u8, number: u8, count: u8) -> Result<Service> {
         endpoints: (0..count).map(endpoint).collect(),
         ipv6: false,
         across_sites: false,
+        counts_requests: false,
         access: None,
     })
 }

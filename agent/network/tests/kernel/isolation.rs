@@ -230,6 +230,7 @@ fn restricted(mut plan: Plan, members: &[Member<'_>]) -> Plan {
             balance: Default::default(),
             ipv6: false,
             across_sites: false,
+            counts_requests: false,
         });
     }
     plan

@@ -312,6 +312,7 @@ pub(crate) fn service(endpoints: &[&Instance]) -> Service {
         endpoints: endpoints.iter().map(endpoint).collect(),
         ipv6: false,
         across_sites: false,
+        counts_requests: false,
         access: None,
     }
 }

@@ -18,6 +18,7 @@ use crate::{
         amounts::{age, bytes, cpus, now, seconds},
         clean,
         columns::{Listed, exit, health, labels, node_state, ports, state},
+        scale,
         table::{facts, indented, table},
     },
 };
@@ -119,13 +120,14 @@ fn workload(view: &WorkloadView, now: Timestamp) -> String {
     let spec = &view.spec;
     let (container, resources) = (&spec.container, &spec.resources);
     let kind = match spec.kind {
-        WorkloadKind::Service { replicas } => format!("service, {replicas} wanted"),
+        WorkloadKind::Service { .. } => format!("service, {} wanted", view.wanted),
         WorkloadKind::Daemon => "daemon, one on each matching node".to_owned(),
     };
     let limit =
         resources.cpu_millis_max.map_or_else(|| "no CPU limit".to_owned(), |limit| format!("{} CPU", cpus(limit)));
     let constraints: Vec<String> = spec.placement.constraints.iter().map(ToString::to_string).collect();
     let replace = spec.disconnect.replace_after_ms;
+    let [bounds, load, scale_reason] = scale::facts(view, now);
     facts(&[
         ("workload", view.name.to_string()),
         ("kind", kind),
@@ -134,6 +136,9 @@ fn workload(view: &WorkloadView, now: Timestamp) -> String {
         ("running", view.running.to_string()),
         ("pending", if view.pending > 0 { view.pending.to_string() } else { String::new() }),
         ("reason", view.reason.clone()),
+        bounds,
+        load,
+        scale_reason,
         ("rollout", rollout::in_one_line(view.rollout.as_ref())),
         ("image", view.image.clone()),
         ("command", container.command.as_deref().map(words).unwrap_or_default()),

@@ -8,7 +8,10 @@ use api_types::{
     view::{Event, InstanceView, NodeView, SecretView, SiteView, VolumeView, WorkloadView},
 };
 
-use crate::output::amounts::{age, bytes, cpus};
+use crate::output::{
+    amounts::{age, bytes, cpus},
+    scale,
+};
 
 /// Something that `get` lists.
 pub(crate) trait Listed {
@@ -151,7 +154,7 @@ impl Listed for WorkloadView {
 
     fn headers(wide: bool) -> Vec<&'static str> {
         let narrow = ["NAME", "READY", "IMAGE", "ADDRESS", "PORTS", "AGE", "REASON"];
-        let more = ["KIND", "REVISION", "RUNNING", "PENDING", "ENDPOINTS"];
+        let more = ["KIND", "REVISION", "RUNNING", "PENDING", "ENDPOINTS", "SCALE"];
         narrow.into_iter().chain(more.into_iter().filter(|_| wide)).collect()
     }
 
@@ -172,6 +175,7 @@ impl Listed for WorkloadView {
                 self.running.to_string(),
                 self.pending.to_string(),
                 self.endpoints.to_string(),
+                scale::in_a_column(self.scale.as_ref()),
             ]);
         }
         row

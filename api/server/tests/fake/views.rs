@@ -45,6 +45,7 @@ pub(crate) fn view(kept: &Kept) -> WorkloadView {
         endpoints: kept.ready,
         reason: if stuck { "no node fits: 3 of 3 fail `arch == arm64`".into() } else { String::new() },
         rollout: None,
+        scale: None,
         applied_at: THEN,
         spec: kept.spec.clone(),
     }

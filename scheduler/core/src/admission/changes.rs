@@ -11,6 +11,7 @@ use api_types::{
     resources::ResourceSpec,
     restart::RestartSpec,
     rollout::{Share, UpdateOrder, UpdateSpec},
+    scale::ScaleSpec,
     view::{FieldChange, WorkloadChange},
     workload::{DisconnectPolicy, Workload, WorkloadKind, WorkloadSpec},
 };
@@ -28,7 +29,8 @@ pub(crate) fn change(existing: Option<&Workload>, spec: &WorkloadSpec) -> Worklo
         Some(existing) if existing.spec == *spec => "none",
         Some(existing) => {
             fields = differences(&existing.spec, spec);
-            if fields.iter().all(|field| field.path == "replicas") { "scale" } else { "update" }
+            let is_count = |field: &FieldChange| field.path == "replicas" || field.path.starts_with("scale.");
+            if fields.iter().all(is_count) { "scale" } else { "update" }
         }
     };
     let warnings = if action == "none" { Vec::new() } else { warnings(existing, spec) };
@@ -79,6 +81,7 @@ fn fields(spec: &WorkloadSpec) -> Vec<(String, String)> {
         probe,
         restart,
         update,
+        scale,
         disconnect,
         ipv6,
         across_sites,
@@ -104,6 +107,7 @@ fn fields(spec: &WorkloadSpec) -> Vec<(String, String)> {
     fields.add("restart.liveness", liveness.as_ref().map_or_else(null, probe_json));
     fields.add("restart.max_restarts", number(max_restarts.map(u64::from)));
     fields.add_update(update.as_ref());
+    fields.add_scale(scale.as_ref());
     let DisconnectPolicy { replace_after_ms } = disconnect;
     fields.add("disconnect.replace_after_ms", number(*replace_after_ms));
     fields.add("ipv6", ipv6.to_string());
@@ -202,6 +206,35 @@ impl Fields {
         self.add("update.deadline_ms", deadline_ms.to_string());
         self.add("update.on_failure", text(on_failure.as_str()));
         self.add("update.canary", share(canary));
+    }
+
+    fn add_scale(&mut self, scale: Option<&ScaleSpec>) {
+        let Some(scale) = scale else { return };
+        let ScaleSpec {
+            min,
+            max,
+            cpu_percent,
+            memory_percent,
+            requests,
+            tolerance_percent,
+            window_ms,
+            cooldown_ms,
+            step_up,
+            step_down,
+            per_site,
+        } = scale;
+        let target = |target: &Option<u32>| number(target.map(u64::from));
+        self.add("scale.min", min.to_string());
+        self.add("scale.max", max.to_string());
+        self.add("scale.cpu_percent", target(cpu_percent));
+        self.add("scale.memory_percent", target(memory_percent));
+        self.add("scale.requests", target(requests));
+        self.add("scale.tolerance_percent", tolerance_percent.to_string());
+        self.add("scale.window_ms", window_ms.to_string());
+        self.add("scale.cooldown_ms", cooldown_ms.to_string());
+        self.add("scale.step_up", text(&step_up.to_string()));
+        self.add("scale.step_down", text(&step_down.to_string()));
+        self.add("scale.per_site", per_site.to_string());
     }
 }
 

@@ -14,7 +14,7 @@ use api_types::{
     workload::{REPLICAS_MAX, WorkloadKind, WorkloadSpec},
 };
 
-use super::{network, update};
+use super::{network, scale, update};
 use crate::effect::Refusal;
 
 const PORTS_MAX: usize = 64;
@@ -52,6 +52,7 @@ pub(super) fn check(spec: &WorkloadSpec) -> Result<(), ValidationError> {
     check_probes(spec)?;
     check_devices(spec)?;
     update::check(spec)?;
+    scale::check(spec)?;
     check_placement(spec)
 }
 

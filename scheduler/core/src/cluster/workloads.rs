@@ -45,6 +45,8 @@ pub(crate) struct WorkloadEntry {
     pub(crate) parked: Option<String>,
     /// Who displaced one of its instances since they all had a node.
     pub(crate) displaced_by: Option<WorkloadId>,
+    /// How many replicas it has if it is scaled by what they use and serve; durable. `None` = its spec says it.
+    pub(crate) scaled: Option<u32>,
     /// Whether each slot holds one instance, as wanted: then it makes no difference to the decisions which of them are well.
     pub(crate) is_steady: bool,
 }
@@ -65,12 +67,20 @@ impl WorkloadEntry {
     pub(crate) fn new(workload: Workload) -> Self {
         let run = Run::of(&workload);
         let alike = BTreeSet::new();
-        Self { workload, run, alike, parked: None, displaced_by: None, is_steady: false }
+        Self { workload, run, alike, parked: None, displaced_by: None, scaled: None, is_steady: false }
     }
 
     /// What was asked for.
     pub(crate) fn spec(&self) -> &WorkloadSpec {
         &self.workload.spec
+    }
+
+    /// Its kind, with as many replicas as are wanted now.
+    pub(crate) fn kind(&self) -> WorkloadKind {
+        match (&self.workload.spec.kind, self.scaled) {
+            (WorkloadKind::Service { .. }, Some(replicas)) => WorkloadKind::Service { replicas },
+            (kind, _) => kind.clone(),
+        }
     }
 }
 
@@ -106,6 +116,7 @@ impl Cluster {
     /// Takes over a workload as applied; what runs now is kept for the instances that run it.
     pub(crate) fn put_workload(&mut self, workload: Workload) {
         let id = workload.spec.id.clone();
+        let scaled = self.first_scale(&workload.spec);
         self.persist(Record::Workload(Box::new(workload.clone())));
         match self.workloads.get_mut(&id) {
             Some(entry) if entry.workload.runs_since == workload.runs_since => {
@@ -120,6 +131,9 @@ impl Cluster {
                 self.note_alike(&id);
             }
         }
+        if let Some(entry) = self.workloads.get_mut(&id) {
+            entry.scaled = scaled;
+        }
         self.enter_workload(&id);
         self.touch_workload(&id);
     }
@@ -128,6 +142,9 @@ impl Cluster {
     pub(crate) fn delete_workload(&mut self, id: &WorkloadId) {
         let Some(entry) = self.workloads.remove(id) else { return };
         self.leave_workload(id);
+        if entry.scaled.is_some() {
+            self.forget_scale(id);
+        }
         self.keep_run(entry);
         self.unpersist(RecordKey::Workload(id.clone()));
         self.delete_rollout(id);

@@ -67,9 +67,9 @@ pub(crate) fn pins(nodes: &Nodes, spec: &WorkloadSpec) -> Option<Vec<NodeIndex>>
 }
 
 /// How many instances a workload's classes must bear. A daemon is on all nodes and weighs on all alike.
-pub(crate) fn wanted(spec: &WorkloadSpec) -> u32 {
-    match spec.kind {
-        WorkloadKind::Service { replicas } => replicas,
+pub(crate) fn wanted(kind: &WorkloadKind) -> u32 {
+    match kind {
+        WorkloadKind::Service { replicas } => *replicas,
         WorkloadKind::Daemon => 0,
     }
 }

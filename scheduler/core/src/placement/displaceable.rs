@@ -134,13 +134,13 @@ impl Cluster {
 
     /// Whether a workload is about to place more instances than it has.
     fn has_free_slots(&self, id: &WorkloadId) -> bool {
-        let Some(WorkloadKind::Service { replicas }) = self.workloads.get(id).map(|entry| &entry.spec().kind) else {
+        let Some(WorkloadKind::Service { replicas }) = self.workloads.get(id).map(|entry| entry.kind()) else {
             return false;
         };
         let mut slots: Vec<u32> =
             self.instances_of(id).filter(|held| held.is_wanted()).map(|held| held.slot()).collect();
         slots.sort_unstable();
         slots.dedup();
-        slots.len() < *replicas as usize
+        slots.len() < replicas as usize
     }
 }

@@ -218,7 +218,7 @@ impl Cluster {
             self.ledger.pinned.remove(id);
         }
         let demand = compile::demand(&self.ledger, spec, selection, nodes);
-        let wanted = compile::wanted(spec);
+        let wanted = compile::wanted(&entry.kind());
         self.enter_priority(id, index, demand.priority);
         self.ledger.set_demand(index, demand, wanted);
         self.drop_unused(before);

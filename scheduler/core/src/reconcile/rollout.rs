@@ -16,7 +16,7 @@ use crate::{
     history::Subject,
     machine::Scheduler,
     reconcile::rollout_share,
-    requests::Origin,
+    requests::{Origin, keep_count},
     timers::Timer,
 };
 
@@ -148,9 +148,10 @@ impl Scheduler {
         let nothing = || "no earlier revision is known to work, so nothing comes back".to_owned();
         let rollout = self.cluster.rollout(id).ok_or_else(nothing)?;
         let (failed, good) = (rollout.current().revision, rollout.last_good().cloned().ok_or_else(nothing)?);
-        let replicas = self.cluster.workloads.get(id).map(|entry| entry.spec().kind.clone());
         let mut spec = good.spec;
-        spec.kind = replicas.unwrap_or(spec.kind);
+        if let Some(entry) = self.cluster.workloads.get(id) {
+            keep_count(&mut spec, entry.spec());
+        }
         admission::admit(&self.cluster, &self.settings, std::slice::from_ref(&spec), None)
             .map_err(|refusal| format!("revision {} cannot come back: {refusal}", good.revision))?;
         let reason = format!("rolled back from revision {failed} to {}: {cause}", good.revision);

@@ -110,7 +110,7 @@ impl Scheduler {
         let current = rollout.current();
         let target = target_of(id, &rollout, to)?.clone();
         let mut spec = target.spec;
-        spec.kind.clone_from(&current.spec.kind);
+        keep_count(&mut spec, &current.spec);
         if spec == current.spec {
             return Err(Refusal::Conflict(format!("revision {} of `{id}` is what is wanted already", target.revision)));
         }
@@ -193,6 +193,12 @@ impl Scheduler {
     fn who_asks(&self) -> String {
         if self.asked_by.is_empty() { "somebody".to_owned() } else { self.asked_by.clone() }
     }
+}
+
+/// How many replicas there are is not undone.
+pub(crate) fn keep_count(spec: &mut WorkloadSpec, current: &WorkloadSpec) {
+    spec.kind.clone_from(&current.kind);
+    spec.scale.clone_from(&current.scale);
 }
 
 /// Which revision an undo means.

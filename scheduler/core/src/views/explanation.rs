@@ -134,7 +134,9 @@ impl<'s> Inquiry<'s> {
     fn summary(self) -> String {
         let view = self.scheduler.workload_view(self.entry, &TakenPorts::default());
         let placed = view.wanted.saturating_sub(view.pending);
-        let summary = format!("{placed} of {} placed", view.wanted);
+        let scaled =
+            view.scale.as_ref().map(|scale| format!("; scaled by its load: {}", scale.reason)).unwrap_or_default();
+        let summary = format!("{placed} of {} placed{scaled}", view.wanted);
         match self.scheduler.parked_reason(self.entry) {
             Some(reason) => format!("{summary}; {reason}"),
             None if view.pending > 0 && self.scheduler.is_warming_up() => format!("{summary}; {WARMING_UP}"),

@@ -52,7 +52,7 @@ impl Scheduler {
     pub(super) fn pending_views(&self, entry: &WorkloadEntry) -> Vec<InstanceView> {
         let id = &entry.spec().id;
         let slots = self.slots_of(id);
-        let count = match entry.spec().kind {
+        let count = match entry.kind() {
             WorkloadKind::Service { replicas } => {
                 (replicas as usize).saturating_sub(slots.values().filter(|slot| slot.is_held()).count())
             }

@@ -31,7 +31,7 @@ impl Scheduler {
             ready += usize::from(current && held.is_serving());
             old += usize::from(!current);
         }
-        let (wanted, pending) = match spec.kind {
+        let (wanted, pending) = match entry.kind() {
             WorkloadKind::Service { replicas } => {
                 let held = self.slots_of(&spec.id).values().filter(|slot| slot.is_held()).count();
                 (replicas as usize, (replicas as usize).saturating_sub(held))
@@ -57,6 +57,7 @@ impl Scheduler {
             endpoints: number(if is_balanced(spec) { endpoints } else { 0 }),
             reason: together(self.workload_reason(entry, wanted, pending, ready, old), self.closed_ports(spec, taken)),
             rollout: self.rollout_news(&spec.id, number(ready), number(wanted)),
+            scale: self.scale_view(entry),
             applied_at: workload.applied_at,
             spec: spec.clone(),
         }
@@ -77,7 +78,7 @@ impl Scheduler {
     /// Why not all instances have the node they should; `None` = they have.
     pub(crate) fn parked_reason(&self, entry: &WorkloadEntry) -> Option<String> {
         let noted = entry.parked.as_ref()?;
-        Some(match entry.spec().kind {
+        Some(match entry.kind() {
             // What was noted when it was parked says nothing of later changes that did not help.
             WorkloadKind::Service { replicas } => {
                 self.waits_for_data(entry, replicas).unwrap_or_else(|| self.waits_for_room(entry))

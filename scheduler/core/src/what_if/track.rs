@@ -121,8 +121,8 @@ impl Tracks {
 
 /// How many instances a workload should have, those on silent nodes included.
 pub(super) fn wanted(scheduler: &Scheduler, id: &WorkloadId) -> u32 {
-    let count = match scheduler.cluster.workloads.get(id).map(|entry| (entry, &entry.spec().kind)) {
-        Some((_, WorkloadKind::Service { replicas })) => return *replicas,
+    let count = match scheduler.cluster.workloads.get(id).map(|entry| (entry, entry.kind())) {
+        Some((_, WorkloadKind::Service { replicas })) => return replicas,
         Some((entry, WorkloadKind::Daemon)) => {
             let there = scheduler.cluster.instances_of(id).filter(|held| held.is_wanted()).count();
             there + scheduler.daemon_nodes_without(entry)

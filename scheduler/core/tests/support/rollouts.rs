@@ -30,7 +30,7 @@ pub(crate) fn spec(options: &BTreeMap<String, String>) -> Option<UpdateSpec> {
     })
 }
 
-fn share(text: &str) -> Share {
+pub(crate) fn share(text: &str) -> Share {
     match text.strip_suffix('%') {
         Some(percent) => Share::Percent(percent.parse().expect("a number")),
         None => Share::Count(text.parse().expect("a number")),

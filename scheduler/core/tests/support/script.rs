@@ -12,6 +12,8 @@ mod explain;
 mod moves;
 #[path = "rollouts.rs"]
 mod rollouts;
+#[path = "scale.rs"]
+mod scale;
 
 use std::{collections::BTreeMap, fmt::Write as _};
 
@@ -89,6 +91,10 @@ fn command(fleet: &mut Fleet, line: &str) -> String {
         // `resume berlin`, and how a site is reached inside and from others: `set-site berlin vxlan apart`.
         "resume" | "set-site" => answer(fleet.request(moves::site(rest))),
         "condition" => condition(fleet, rest),
+        "load" => {
+            scale::load(fleet, rest);
+            String::new()
+        }
         "advance" => {
             fleet.advance(milliseconds(rest[0]));
             String::new()
@@ -190,7 +196,7 @@ fn spec(words: &[&str]) -> WorkloadSpec {
         protocol: Protocol::Tcp,
         service: number("service").unwrap_or(container),
         publish: number("publish"),
-        http: false,
+        http: options.contains_key("http"),
         host: number("host"),
         bind: get("bind").map(|bind| bind.parse().expect("an address or a link")),
         allow: Vec::new(),
@@ -237,6 +243,7 @@ fn spec(words: &[&str]) -> WorkloadSpec {
             ..spec.restart
         },
         update: rollouts::spec(&options),
+        scale: scale::spec(&options),
         disconnect: DisconnectPolicy {
             replace_after_ms: match get("replace_after") {
                 None => Some(10_000),
@@ -310,6 +317,7 @@ fn condition(fleet: &mut Fleet, words: &[&str]) -> String {
         facts: None,
         usage: NodeUsage::default(),
         instances: BTreeMap::new(),
+        requests: BTreeMap::new(),
     });
     String::new()
 }
@@ -379,6 +387,7 @@ fn show(fleet: &Fleet, words: &[&str]) -> String {
             Err(refusal) => text += &explain::why(Err(refusal)),
         },
         ["rollout", workload] => text += &rollouts::show(scheduler, &id(workload)),
+        ["scale", workload] => text += &scale::show(scheduler, &id(workload)),
         ["history", workload] => text += &rollouts::history(scheduler, &id(workload)),
         ["rebalance"] => text += &moves::show_rebalance(scheduler),
         ["volumes"] => text += &moves::show_volumes(scheduler),

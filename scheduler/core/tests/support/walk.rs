@@ -307,6 +307,7 @@ fn nonsense(fleet: &mut Fleet, random: &mut Random) {
             facts: None,
             usage: NodeUsage::default(),
             instances: BTreeMap::new(),
+            requests: BTreeMap::new(),
         }),
     }
 }

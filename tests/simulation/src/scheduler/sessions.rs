@@ -97,8 +97,8 @@ impl World {
             self.nodes[index].said_well = conditions.iter().all(|condition| condition.ok);
         }
         let node = self.nodes[index].id.clone();
-        let (usage, instances) = (NodeUsage::default(), BTreeMap::new());
-        self.step_scheduler(Input::NodeReported { node, session, conditions, facts, usage, instances });
+        let (usage, instances, requests) = (NodeUsage::default(), BTreeMap::new(), BTreeMap::new());
+        self.step_scheduler(Input::NodeReported { node, session, conditions, facts, usage, instances, requests });
     }
 
     /// The scheduler's end of a connection closes.

@@ -52,7 +52,7 @@ impl Report<'_> {
     /// How many instances find no node, or none to move to.
     fn unplaced(self, entry: &WorkloadEntry) -> usize {
         let scheduler = &self.rehearsal.scheduler;
-        match entry.spec().kind {
+        match entry.kind() {
             WorkloadKind::Service { .. } if entry.parked.is_none() => 0,
             WorkloadKind::Service { replicas } => {
                 let drained = |held: &Held<'_>| held.node().spec.availability == Availability::Draining;

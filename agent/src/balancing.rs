@@ -162,6 +162,7 @@ fn plan(wanted: &Balancing) -> Plan {
         container: port.container,
         bind: port.bind.clone(),
         allow: port.allow.clone(),
+        ipv6: port.ipv6,
     });
     let closed = wanted
         .closed

@@ -6,7 +6,7 @@ mod trace;
 use std::{
     collections::{BTreeMap, BTreeSet},
     convert::Infallible,
-    net::{Ipv4Addr, SocketAddrV4},
+    net::{Ipv4Addr, SocketAddr, SocketAddrV4},
     sync::Arc,
     time::Duration,
 };
@@ -102,6 +102,10 @@ impl Inspector {
         let detours = &balancing.tunnels.detours;
         let mut planned = self.nodes(balancing);
         planned.extend(balancing.services.iter().flat_map(|service| services(service, self.address, detours)));
+        // Where the node itself has no IPv6, its condition says so.
+        if self.outbox.ipv6_address().is_some() {
+            planned.extend(balancing.services.iter().flat_map(|service| services_by_ipv6(balancing, service)));
+        }
         planned.truncate(TRIES_MAX);
         let answers = self.network.reach(planned.iter().map(|one| one.wanted.clone()).collect()).await;
         checks.extend(planned.into_iter().zip(answers).map(|(one, answer)| match answer {
@@ -189,8 +193,12 @@ fn services(service: &Service, own: Ipv4Addr, detours: &BTreeMap<SocketAddrV4, S
         let front = front(service, port, own);
         let number = port.publish.filter(|_| service.is_published_only()).unwrap_or(port.service);
         let subject = format!("{} {}/{number}", service.id, port.protocol.as_str());
-        let connect =
-            |kind, subject, remedy, from, to| Planned { kind, subject, remedy, wanted: Try::Connect { from, to } };
+        let connect = |kind, subject, remedy, from, to: SocketAddrV4| Planned {
+            kind,
+            subject,
+            remedy,
+            wanted: Try::Connect { from, to: to.into() },
+        };
         planned.extend(front.map(|(asker, front)| {
             let asked =
                 if service.is_published_only() { front.to_string() } else { format!("{}:{number}", service.id) };
@@ -213,6 +221,36 @@ fn services(service: &Service, own: Ipv4Addr, detours: &BTreeMap<SocketAddrV4, S
                 detours.get(&place).copied().unwrap_or(place),
             )
         }));
+    }
+    planned
+}
+
+/// The same by IPv6 of a service that answers so, as the node asks it: its virtual address, and each endpoint on a node that has IPv6.
+fn services_by_ipv6(balancing: &Balancing, service: &Service) -> Vec<Planned> {
+    let Some(prefix) = balancing.ipv6_prefix.filter(|_| service.ipv6) else { return Vec::new() };
+    let reached: Vec<_> =
+        service.endpoints.iter().filter(|endpoint| trace::has_ipv6(balancing, endpoint.address)).collect();
+    let mut planned = Vec::new();
+    let asked = service.ports.iter().filter(|port| port.protocol == Protocol::Tcp && !reached.is_empty());
+    for port in asked {
+        let mut plan = |kind, subject, remedy, to: (Ipv4Addr, u16)| {
+            let to = SocketAddr::new(prefix.embed(to.0).into(), to.1);
+            planned.push(Planned { kind, subject, remedy, wanted: Try::Connect { from: Asker::Node, to } });
+        };
+        let subject = format!("{} {}/{} by IPv6", service.id, port.protocol.as_str(), port.service);
+        if !service.is_published_only() {
+            let front = SocketAddr::new(prefix.embed(service.address).into(), port.service);
+            let remedy = format!("follow it: wherry net trace NODE {front}");
+            plan(CheckKind::Service, subject.clone(), remedy, (service.address, port.service));
+        }
+        for endpoint in &reached {
+            let remedy = format!(
+                "see that it listens on port {} of `::`: wherry describe instance {}",
+                port.container, endpoint.instance
+            );
+            let subject = format!("{} {subject}", endpoint.instance);
+            plan(CheckKind::Endpoint, subject, remedy, (endpoint.address, port.container));
+        }
     }
     planned
 }

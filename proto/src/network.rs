@@ -1,6 +1,6 @@
 //! What a person asks of a node's network, and what the node found, as values of our own.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use api_types::{
     container::Protocol,
@@ -31,6 +31,8 @@ pub struct TraceQuestion {
     pub source: Ipv4Addr,
     /// Where it shall go.
     pub destination: Ipv4Addr,
+    /// The same in IPv6, where the way by that is meant.
+    pub ipv6: Option<Ipv6Addr>,
     /// The port there.
     pub port: u16,
     /// The transport.

@@ -104,6 +104,7 @@ fn what_the_scheduler_says_survives_the_wire() {
                 instance: Some(instance("web-1")),
                 source: [10, 42, 1, 2].into(),
                 destination: [10, 43, 0, 1].into(),
+                ipv6: "fd01:203:405::a2b:9".parse().ok(),
                 port: 80,
                 protocol: Protocol::Udp,
             }),
@@ -390,7 +391,7 @@ fn assignment(name: &str) -> Assignment {
             http: true,
             host: None,
             bind: Some(Bind::Link("eth1".to_owned())),
-            allow: vec!["10.0.0.0/8".parse().expect("a range")],
+            allow: ["10.0.0.0/8", "2001:db8::/32"].map(|range| range.parse().expect("a range")).to_vec(),
         }],
         probe: Some(ProbeSpec {
             check: ProbeCheck::Http { port: 8080, path: "/healthz".to_owned() },
@@ -405,6 +406,7 @@ fn assignment(name: &str) -> Assignment {
             max_restarts: Some(5),
         },
         is_judged: true,
+        ipv6: true,
         secrets: BTreeMap::from([(db(), 3)]),
     }
 }
@@ -481,7 +483,7 @@ fn table(generation: u64, services: &[&str], peers: u8) -> ServiceTable {
             container: 8080,
             publish: Some(8080),
             http: true,
-            bind: Some(Bind::Address([192, 0, 2, 7].into())),
+            bind: Some("2001:db8::7".parse().expect("an address")),
             allow: vec!["10.0.0.0/8".parse().expect("a range"), "192.0.2.0/24".parse().expect("a range")],
         }],
         balance: BalancePolicy {

@@ -332,8 +332,8 @@ impl ControlPlane for Port {
     }
 
     async fn trace_network(&self, request: TraceRequest) -> Result<NetworkTrace, Problem> {
-        let (node, question) = self.look(move |scheduler| Ok(places::question(scheduler, &request))).await??;
-        let (source, destination) = (question.source, question.destination);
+        let asked = self.look(move |scheduler| Ok(places::question(scheduler, &request))).await??;
+        let (node, question, [source, destination]) = asked;
         let steps = self.0.inspections.trace(&node, question).await?;
         Ok(NetworkTrace { node, source, destination, steps })
     }

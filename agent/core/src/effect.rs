@@ -5,10 +5,10 @@ use std::{collections::BTreeMap, net::Ipv4Addr, sync::Arc};
 use api_types::{
     assignment::{Assignment, AssignmentSet},
     balance::Bind,
-    container::{NetworkMode, PortSpec, Protocol},
+    container::{NetworkMode, Protocol},
     id::{InstanceId, WorkloadId},
     instance::InstanceStatus,
-    net::{Cidr, Ipv6Prefix},
+    net::{Cidr, IpRange, Ipv6Prefix},
     probe::{ProbeKind, ProbeSpec},
     service::{Peer, Service, ServiceTable},
     time::Timestamp,
@@ -174,7 +174,9 @@ pub struct HostPort {
     /// Where it answers; `None` = at every address of the node.
     pub bind: Option<Bind>,
     /// Who may connect from beyond the node; empty = everybody.
-    pub allow: Vec<Cidr>,
+    pub allow: Vec<IpRange>,
+    /// Whether it also answers by IPv6.
+    pub ipv6: bool,
 }
 
 /// What to tell the scheduler.
@@ -197,8 +199,8 @@ impl ClosedInstance {
 }
 
 /// The host ports of an assignment.
-pub(crate) fn host_ports(ports: &[PortSpec], address: Ipv4Addr) -> impl Iterator<Item = HostPort> {
-    ports.iter().filter_map(move |port| {
+pub(crate) fn host_ports(assignment: &Assignment, address: Ipv4Addr) -> impl Iterator<Item = HostPort> {
+    assignment.ports.iter().filter_map(move |port| {
         port.host.map(|host| HostPort {
             protocol: port.protocol,
             host,
@@ -206,6 +208,7 @@ pub(crate) fn host_ports(ports: &[PortSpec], address: Ipv4Addr) -> impl Iterator
             container: port.container,
             bind: port.bind.clone(),
             allow: port.allow.clone(),
+            ipv6: assignment.ipv6,
         })
     })
 }

@@ -309,7 +309,7 @@ impl Agent {
                 continue;
             }
             if assignment.container.network != NetworkMode::Host {
-                local.host_ports.extend(host_ports(&assignment.ports, address));
+                local.host_ports.extend(host_ports(assignment, address));
             }
             if assignment.ports.is_empty() {
                 continue;

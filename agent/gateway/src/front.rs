@@ -8,7 +8,7 @@ use std::{
     },
 };
 
-use api_types::{balance::Bind, net::Cidr};
+use api_types::{balance::Bind, net::IpRange};
 
 use crate::endpoint::Endpoint;
 
@@ -22,7 +22,7 @@ pub struct Front {
     /// Where it answers; `None` = at every address of the node, 127.0.0.1 and `::1` among them.
     pub bind: Option<Bind>,
     /// Who may connect; empty = everybody.
-    pub allow: Vec<Cidr>,
+    pub allow: Vec<IpRange>,
     /// Who answers; empty = nobody just now.
     pub upstreams: Vec<Upstream>,
 }
@@ -47,7 +47,7 @@ pub(crate) struct Live {
 #[derive(Debug)]
 struct State {
     service: String,
-    allow: Vec<Cidr>,
+    allow: Vec<IpRange>,
     endpoints: Vec<Arc<Endpoint>>,
 }
 
@@ -82,12 +82,8 @@ impl Live {
 
     /// Whether somebody at this address may connect.
     pub(crate) fn admits(&self, client: IpAddr) -> bool {
-        let state = self.lock();
-        let inside = |address| state.allow.iter().any(|range| range.contains(address));
-        match client.to_canonical() {
-            IpAddr::V4(address) => state.allow.is_empty() || address.is_loopback() || inside(address),
-            IpAddr::V6(address) => state.allow.is_empty() || address.is_loopback(),
-        }
+        let (state, client) = (self.lock(), client.to_canonical());
+        state.allow.is_empty() || client.is_loopback() || state.allow.iter().any(|range| range.contains(client))
     }
 
     pub(crate) fn service(&self) -> String {
@@ -166,13 +162,15 @@ mod tests {
 
     #[test]
     fn only_who_is_allowed_may_connect() {
-        let allow = vec!["192.0.2.0/24".parse().expect("a range")];
+        let allow = ["192.0.2.0/24", "2001:db8:7::/48"].map(|range| range.parse().expect("a range")).to_vec();
         let live = Live::new(Front { allow, ..front(&[]) });
 
         for (client, admitted) in [
             ("192.0.2.7", true),
             ("::ffff:192.0.2.7", true),
             ("127.0.0.1", true),
+            ("2001:db8:7::1", true),
+            ("::1", true),
             ("192.0.3.1", false),
             ("2001:db8::1", false),
         ] {

@@ -2,7 +2,7 @@
 
 use std::{
     io::{self, BufRead, BufReader, Read, Write},
-    net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, TcpStream},
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, TcpListener, TcpStream},
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -237,6 +237,22 @@ fn serve(stream: TcpStream, name: &str, manner: Manner, read: &AtomicUsize) -> i
     }
 }
 
+#[test]
+fn a_front_that_is_bound_to_an_ipv6_address_answers_there_alone() {
+    let servers = [Server::start("one", Manner::Answers)];
+    let mut bed = Bed::new(&servers);
+    bed.front.bind = Some(Bind::Address(Ipv6Addr::LOCALHOST.into()));
+
+    assert!(bed.follow(vec![bed.front.clone()]).is_empty(), "it can be had");
+
+    let stream = TcpStream::connect((Ipv6Addr::LOCALHOST, bed.front.port)).expect("it listens");
+    stream.set_read_timeout(Some(PATIENCE)).expect("a socket");
+    let answer = Client(BufReader::new(stream)).ask("GET / HTTP/1.1\r\nhost: x\r\n\r\n");
+    assert_eq!(answer, (200, "one for ::1".to_owned()));
+    let elsewhere = TcpStream::connect((Ipv4Addr::LOCALHOST, bed.front.port));
+    assert!(elsewhere.is_err(), "nothing answers by IPv4");
+}
+
 impl Bed {
     fn new(servers: &[Server]) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
@@ -244,7 +260,7 @@ impl Bed {
         let front = Front {
             service: "shop/web".to_owned(),
             port: 0,
-            bind: Some(Bind::Address(Ipv4Addr::LOCALHOST)),
+            bind: Some(Bind::Address(Ipv4Addr::LOCALHOST.into())),
             allow: Vec::new(),
             upstreams,
         };

@@ -7,7 +7,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::{Ipv4Addr, Ipv6Addr, SocketAddrV4},
+    net::{IpAddr, Ipv4Addr, SocketAddrV4},
 };
 
 use api_types::{container::Protocol, net::Cidr};
@@ -54,10 +54,10 @@ struct Exchange {
     original: Vec<u8>,
     id: Vec<u8>,
     protocol: Protocol,
-    /// Whom the client asks, if that is an address of ours, and on which port.
-    asked: (Option<Ipv4Addr>, u16),
-    /// Who answers, if that is an address of ours, and on which port.
-    answers: (Option<Ipv4Addr>, u16),
+    /// Whom the client asks, and on which port.
+    asked: (IpAddr, u16),
+    /// Who answers, and on which port.
+    answers: (IpAddr, u16),
     translated: bool,
 }
 
@@ -73,7 +73,8 @@ pub(crate) fn sweep(
     requests.push("list the connections", (GET, flag::DUMP), &family.header(), |_| {});
     let exchanges = socket.dump(&requests, |message| read(family, message.payload))?;
     let mut swept = 0;
-    for exchange in exchanges.iter().filter(|exchange| is_stale(exchange, balance, service_range, cluster_range)) {
+    let ranges = (service_range, cluster_range);
+    for exchange in exchanges.iter().filter(|exchange| is_stale(family, exchange, balance, ranges)) {
         let mut requests = Requests::default();
         requests.push("forget a connection", (DELETE, flag::ACK), &family.header(), |attributes| {
             attributes.nest(ORIGINAL, |tuple| tuple.raw(&exchange.original));
@@ -111,29 +112,35 @@ fn open_connection(family: Family, payload: &[u8]) -> Option<Ipv4Addr> {
     let is_tcp = nested(attribute(payload, ORIGINAL)?, &[PORTS, PROTOCOL])? == [protocol_number(Protocol::Tcp)];
     let is_open = nested(attribute(payload, PROTOCOL_STATE)?, &[TCP, TCP_STATE])? == [TCP_ESTABLISHED];
     let (answers, _) = end(family, attribute(payload, REPLY)?, (SOURCE, SOURCE_PORT))?;
-    answers.filter(|_| is_tcp && is_open)
+    family.own(answers).filter(|_| is_tcp && is_open)
 }
 
-fn is_stale(exchange: &Exchange, balance: &Balance, service_range: Cidr, cluster_range: Cidr) -> bool {
+fn is_stale(
+    family: Family,
+    exchange: &Exchange,
+    balance: &Balance,
+    (service_range, cluster_range): (Cidr, Cidr),
+) -> bool {
     let (asked, port) = exchange.asked;
     let (answers, answering_port) = exchange.answers;
-    let bound = |asked| Front::Bound(asked, exchange.protocol, port);
-    let front = match (asked, answers) {
+    let answering = family.own(answers);
+    let bound = Front::Bound(asked, exchange.protocol, port);
+    let front = match (family.own(asked), answering) {
         (Some(asked), _) if service_range.contains(asked) => Front::Service(asked, exchange.protocol, port),
-        (Some(asked), _) if balance.fronts.contains_key(&bound(asked)) => bound(asked),
-        (_, Some(answers)) if exchange.translated && cluster_range.contains(answers) => {
+        _ if balance.fronts.contains_key(&bound) => bound,
+        (_, Some(answering)) if exchange.translated && cluster_range.contains(answering) => {
             Front::Port(exchange.protocol, port)
         }
         // Asked before anybody served there, and asked again and again since: never translated.
-        (Some(asked), Some(answers)) if asked == answers && exchange.protocol == Protocol::Udp => {
+        _ if asked == answers && exchange.protocol == Protocol::Udp => {
             let front = Front::Port(exchange.protocol, port);
             return balance.fronts.contains_key(&front) && local(asked).is_some();
         }
         _ => return false,
     };
-    let answers = answers.map(|address| SocketAddrV4::new(address, answering_port));
+    let endpoint = answering.map(|address| SocketAddrV4::new(address, answering_port));
     let front = balance.fronts.get(&front);
-    !front.is_some_and(|front| answers.is_some_and(|answers| front.slots.contains(&answers)))
+    !front.is_some_and(|front| endpoint.is_some_and(|endpoint| front.slots.contains(&endpoint)))
 }
 
 fn read(family: Family, payload: &[u8]) -> Option<Exchange> {
@@ -156,15 +163,12 @@ fn read(family: Family, payload: &[u8]) -> Option<Exchange> {
     })
 }
 
-/// One side of an exchange; an address that is not one of ours is left out.
-fn end(family: Family, tuple: &[u8], (address, port): ([u16; 2], u16)) -> Option<(Option<Ipv4Addr>, u16)> {
+/// One side of an exchange.
+fn end(family: Family, tuple: &[u8], (address, port): ([u16; 2], u16)) -> Option<(IpAddr, u16)> {
     let port = u16::from_be_bytes(nested(tuple, &[PORTS, port])?.try_into().ok()?);
-    let address = match family {
-        Family::V4 => Some(Ipv4Addr::from(<[u8; 4]>::try_from(nested(tuple, &[ADDRESSES, address[0]])?).ok()?)),
-        Family::V6(prefix) => {
-            let octets: [u8; 16] = nested(tuple, &[ADDRESSES, address[1]])?.try_into().ok()?;
-            prefix.extract(Ipv6Addr::from(octets))
-        }
+    let kind = match family {
+        Family::V4 => address[0],
+        Family::V6(_) => address[1],
     };
-    Some((address, port))
+    Some((family.read(nested(tuple, &[ADDRESSES, kind])?)?, port))
 }

@@ -1,12 +1,12 @@
 //! Elements of the table's maps in the kernel's form, and their sum for comparing with what the kernel has.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddrV4};
+use std::net::{Ipv4Addr, SocketAddrV4};
 
-use api_types::{container::Protocol, fnv, net::Cidr};
+use api_types::{container::Protocol, fnv, net::IpRange};
 
 use crate::{
     collection::Collection,
-    family::Family,
+    family::{Family, octets},
     message::{Requests, attribute, attributes, flag, nested},
     passes::Pass,
     rule::{Verdict, encode_verdict},
@@ -203,15 +203,14 @@ fn key(family: Family, element: &Element) -> Vec<u8> {
         }
         Element::Verdict(front, _) | Element::Remembered(front, _) => front_key(family, *front),
         Element::Known(front) | Element::Guarded(front) => guard_key(family, *front),
-        Element::Allowed(front, range) => [guard_key(family, *front), family.octets(range.address)].concat(),
+        Element::Allowed(front, range) => [guard_key(family, *front), octets(range.first())].concat(),
         Element::Hairpin(address) => [family.octets(*address), family.octets(*address)].concat(),
-        Element::Pass(Pass::Node(IpAddr::V4(address))) => address.octets().to_vec(),
-        Element::Pass(Pass::Node(IpAddr::V6(address))) => address.octets().to_vec(),
+        Element::Pass(Pass::Node(address)) => octets(*address),
         Element::Pass(Pass::Open(address) | Pass::Closed(address) | Pass::ClosedElsewhere(address)) => {
             family.octets(*address)
         }
         Element::Pass(Pass::Entrance(address, protocol, port)) => {
-            front_key(family, Front::Bound(*address, *protocol, *port))
+            front_key(family, Front::Service(*address, *protocol, *port))
         }
         Element::Pass(Pass::Published(protocol, port)) => front_key(family, Front::Port(*protocol, *port)),
         Element::Pass(Pass::Admitted(source, to)) => [family.octets(*source), family.octets(*to)].concat(),
@@ -219,15 +218,17 @@ fn key(family: Family, element: &Element) -> Vec<u8> {
 }
 
 /// The last key of a range of clients; its first is [`key`].
-fn last_key(family: Family, front: Front, range: Cidr) -> Vec<u8> {
-    let last = range.nth(range.size() - 1).unwrap_or(range.address);
-    [guard_key(family, front), family.octets(last)].concat()
+fn last_key(family: Family, front: Front, range: IpRange) -> Vec<u8> {
+    [guard_key(family, front), octets(range.last())].concat()
 }
 
 fn front_key(family: Family, front: Front) -> Vec<u8> {
     match front {
-        Front::Service(address, protocol, port) | Front::Bound(address, protocol, port) => {
-            [family.octets(address), front_key(family, Front::Port(protocol, port))].concat()
+        Front::Service(address, protocol, port) => {
+            front_key(family, Front::Bound(family.address(address), protocol, port))
+        }
+        Front::Bound(address, protocol, port) => {
+            [octets(address), front_key(family, Front::Port(protocol, port))].concat()
         }
         Front::Port(protocol, port) => {
             let [high, low] = port.to_be_bytes();
@@ -239,7 +240,7 @@ fn front_key(family: Family, front: Front) -> Vec<u8> {
 /// Known and guarded ports have an address in their keys: zero where they answer at every address.
 fn guard_key(family: Family, front: Front) -> Vec<u8> {
     match front {
-        Front::Port(protocol, port) => front_key(family, Front::Bound(Ipv4Addr::UNSPECIFIED, protocol, port)),
+        Front::Port(protocol, port) => front_key(family, Front::Service(Ipv4Addr::UNSPECIFIED, protocol, port)),
         Front::Service(..) | Front::Bound(..) => front_key(family, front),
     }
 }

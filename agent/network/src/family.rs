@@ -3,7 +3,7 @@
 //! Every decision is made for IPv4. Version 6 mirrors it: under one prefix of the cluster, each of our IPv4 addresses has an
 //! IPv6 address that ends with it. So the same maps exist twice, in a table of each family, and only their encoding differs.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use api_types::net::Ipv6Prefix;
 
@@ -39,9 +39,31 @@ impl Family {
 
     /// One of our addresses as packets carry it.
     pub(crate) fn octets(self, address: Ipv4Addr) -> Vec<u8> {
+        octets(self.address(address))
+    }
+
+    /// One of our addresses as packets have it.
+    pub(crate) fn address(self, address: Ipv4Addr) -> IpAddr {
         match self {
-            Self::V4 => address.octets().to_vec(),
-            Self::V6(prefix) => prefix.embed(address).octets().to_vec(),
+            Self::V4 => address.into(),
+            Self::V6(prefix) => prefix.embed(address).into(),
+        }
+    }
+
+    /// Which of our addresses this is, in the form in which all is decided; any address of version 4 may be one.
+    pub(crate) fn own(self, address: IpAddr) -> Option<Ipv4Addr> {
+        match (self, address) {
+            (Self::V4, IpAddr::V4(address)) => Some(address),
+            (Self::V6(prefix), IpAddr::V6(address)) => prefix.extract(address),
+            (Self::V4, IpAddr::V6(_)) | (Self::V6(_), IpAddr::V4(_)) => None,
+        }
+    }
+
+    /// An address in these bytes of a packet or a map.
+    pub(crate) fn read(self, octets: &[u8]) -> Option<IpAddr> {
+        match self {
+            Self::V4 => <[u8; 4]>::try_from(octets).ok().map(IpAddr::from),
+            Self::V6(_) => <[u8; 16]>::try_from(octets).ok().map(IpAddr::from),
         }
     }
 
@@ -51,5 +73,13 @@ impl Family {
             Self::V4 => prefix,
             Self::V6(_) => Ipv6Prefix::BITS + prefix,
         }
+    }
+}
+
+/// An address as packets carry it.
+pub(crate) fn octets(address: IpAddr) -> Vec<u8> {
+    match address {
+        IpAddr::V4(address) => address.octets().to_vec(),
+        IpAddr::V6(address) => address.octets().to_vec(),
     }
 }

@@ -2,20 +2,25 @@
 
 use std::{
     fs,
-    net::{Ipv4Addr, SocketAddrV4},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     os::fd::{AsRawFd, OwnedFd},
 };
 
-use api_types::container::Protocol;
-use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrIn, bind, setsockopt, socket, sockopt};
+use api_types::{container::Protocol, net::IpVersion};
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrStorage, bind, setsockopt, socket, sockopt};
 
-use crate::wanted::Opening;
+use crate::{
+    node_port::Half,
+    wanted::{Door, Opening},
+};
 
 const STATE_LISTENING: &str = "0A";
 const STATE_UNCONNECTED: &str = "07";
 const COLUMN_LOCAL: usize = 1;
 const COLUMN_STATE: usize = 3;
 const COLUMN_INODE: usize = 9;
+/// How many hexadecimal digits stand for four bytes.
+const WORD_DIGITS: usize = 8;
 
 /// What came of asking for a port.
 #[derive(Debug)]
@@ -28,19 +33,19 @@ pub(crate) enum Claim {
     Taken(u64),
 }
 
-/// Asks for a port at an address, or on all addresses of the node but `own`, the one that nothing is published on.
-pub(crate) fn claim(protocol: Protocol, port: u16, opening: Opening, own: Option<Ipv4Addr>) -> Claim {
-    let reserve = || reserve(protocol, port, opening);
+/// Asks for a port at an address, or on all addresses of the node of one version but its own, which nothing is published on.
+pub(crate) fn claim((protocol, port, opening): Door, (version, own): Half) -> Claim {
+    let reserve = || reserve(protocol, port, place(opening, version));
     if let Ok(reserved) = reserve() {
         return Claim::Reserved(reserved);
     }
     // A program on 127.0.0.1 or the node's own address alone keeps it: what is published never matches there.
     let apart = |listener: &Listener| match opening {
-        Opening::Everywhere => listener.on_loopback || (own.is_some() && listener.address == own),
-        Opening::At(address) => listener.on_loopback || listener.is_at_another(address),
+        Opening::Everywhere => listener.address.is_loopback() || own == Some(listener.address),
+        Opening::At(address) => listener.address.is_loopback() || listener.is_at_another(address),
     };
     let sockets = listeners(protocol, port);
-    match sockets.iter().find(|listener| !apart(listener)) {
+    match sockets.iter().find(|listener| listener.hears(version) && !apart(listener)) {
         // Who kept it may have gone between the two looks.
         None => reserve().map_or(Claim::Free, Claim::Reserved),
         Some(listener) => Claim::Taken(listener.inode),
@@ -66,36 +71,51 @@ pub(crate) fn owner(inode: u64) -> String {
 #[must_use]
 pub fn listener_of(protocol: Protocol, port: u16) -> String {
     let sockets = listeners(protocol, port);
-    let listener = sockets.iter().find(|listener| !listener.on_loopback).or_else(|| sockets.first());
+    let listener = sockets.iter().find(|listener| !listener.address.is_loopback()).or_else(|| sockets.first());
     listener.map_or_else(|| "another program".to_owned(), |listener| owner(listener.inode))
 }
 
-fn reserve(protocol: Protocol, port: u16, opening: Opening) -> nix::Result<OwnedFd> {
+/// Where a port is bound that is opened so.
+fn place(opening: Opening, version: IpVersion) -> IpAddr {
+    match (opening, version) {
+        (Opening::At(address), _) => address,
+        (Opening::Everywhere, IpVersion::Four) => Ipv4Addr::UNSPECIFIED.into(),
+        (Opening::Everywhere, IpVersion::Six) => Ipv6Addr::UNSPECIFIED.into(),
+    }
+}
+
+fn reserve(protocol: Protocol, port: u16, address: IpAddr) -> nix::Result<OwnedFd> {
     let kind = match protocol {
         Protocol::Tcp => SockType::Stream,
         Protocol::Udp => SockType::Datagram,
     };
-    let fd = socket(AddressFamily::Inet, kind, SockFlag::SOCK_CLOEXEC, None)?;
+    let family = if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
+    let fd = socket(family, kind, SockFlag::SOCK_CLOEXEC, None)?;
+    if address.is_ipv6() {
+        // The same port by IPv4 is a reservation of its own.
+        setsockopt(&fd, sockopt::Ipv6V6Only, &true)?;
+    }
     // While a service has no endpoint its datagrams arrive here; none shall take memory.
     setsockopt(&fd, sockopt::RcvBuf, &0)?;
-    let address = match opening {
-        Opening::Everywhere => Ipv4Addr::UNSPECIFIED,
-        Opening::At(address) => address,
-    };
-    bind(fd.as_raw_fd(), &SockaddrIn::from(SocketAddrV4::new(address, port)))?;
+    bind(fd.as_raw_fd(), &SockaddrStorage::from(SocketAddr::new(address, port)))?;
     Ok(fd)
 }
 
+/// A socket on which somebody serves.
 struct Listener {
-    on_loopback: bool,
-    /// Where, if that is one address of version 4.
-    address: Option<Ipv4Addr>,
+    /// Where; an address of IPv4 that is written as one of IPv6 counts as what it is.
+    address: IpAddr,
     inode: u64,
 }
 
 impl Listener {
-    fn is_at_another(&self, address: Ipv4Addr) -> bool {
-        self.address.is_some_and(|other| other != address && !other.is_unspecified())
+    /// Whether clients of this version of the protocol may get to it: `::` is most often for both.
+    fn hears(&self, version: IpVersion) -> bool {
+        IpVersion::of(self.address) == version || self.address == Ipv6Addr::UNSPECIFIED
+    }
+
+    fn is_at_another(&self, address: IpAddr) -> bool {
+        self.address != address && !self.address.is_unspecified()
     }
 }
 
@@ -118,16 +138,14 @@ fn listener(line: &str, port: u16, state: &str) -> Option<Listener> {
     if u16::from_str_radix(hex_port, 16).ok()? != port || *columns.get(COLUMN_STATE)? != state {
         return None;
     }
-    let last_word = address.get(address.len().checked_sub(8)?..)?;
-    let bytes = u32::from_str_radix(last_word, 16).ok()?.to_ne_bytes();
-    let on_loopback = match address.len() {
-        8 => bytes[0] == 127,
-        // ::1, or 127.0.0.0/8 seen through an IPv6 socket.
-        _ if bytes == [0, 0, 0, 1] => address.starts_with(&"0".repeat(24)),
-        _ => bytes[0] == 127 && address.starts_with("0000000000000000FFFF0000"),
+    let words =
+        address.as_bytes().chunks(WORD_DIGITS).map(|word| u32::from_str_radix(str::from_utf8(word).ok()?, 16).ok());
+    let octets: Vec<u8> = words.collect::<Option<Vec<u32>>>()?.into_iter().flat_map(u32::to_ne_bytes).collect();
+    let address = match octets.len() {
+        4 => IpAddr::from(<[u8; 4]>::try_from(octets).ok()?),
+        _ => IpAddr::from(<[u8; 16]>::try_from(octets).ok()?).to_canonical(),
     };
-    let address = (address.len() == 8).then(|| Ipv4Addr::from(bytes));
-    Some(Listener { on_loopback, address, inode: columns.get(COLUMN_INODE)?.parse().ok()? })
+    Some(Listener { address, inode: columns.get(COLUMN_INODE)?.parse().ok()? })
 }
 
 #[cfg(test)]
@@ -140,9 +158,15 @@ mod tests {
         let everywhere = "   1: 00000000:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000  0  0 42 1";
         let version_six = format!("   2: {}01000000:1F90 {}:0000 0A 0:0 0:0 0 0 0 7 1", "0".repeat(24), "0".repeat(32));
 
-        assert!(listener(line, 8080, STATE_LISTENING).is_some_and(|found| found.on_loopback && found.inode == 4711));
-        assert!(listener(everywhere, 8080, STATE_LISTENING).is_some_and(|found| !found.on_loopback));
-        assert!(listener(&version_six, 8080, STATE_LISTENING).is_some_and(|found| found.on_loopback));
+        let mapped =
+            format!("   3: {}FFFF00000700A8C0:1F90 {}:0000 0A 0:0 0:0 0 0 0 8 1", "0".repeat(16), "0".repeat(32));
+        let read =
+            |line: &str| listener(line, 8080, STATE_LISTENING).map(|found| (found.address.to_string(), found.inode));
+
+        assert_eq!(read(line), Some(("127.0.0.1".to_owned(), 4711)));
+        assert_eq!(read(everywhere), Some(("0.0.0.0".to_owned(), 42)));
+        assert_eq!(read(&version_six), Some(("::1".to_owned(), 7)));
+        assert_eq!(read(&mapped), Some(("192.168.0.7".to_owned(), 8)));
         assert!(listener(line, 8081, STATE_LISTENING).is_none());
         assert!(listener("nonsense", 8080, STATE_LISTENING).is_none());
     }

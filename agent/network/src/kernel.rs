@@ -5,7 +5,7 @@ mod differences;
 use std::{
     collections::BTreeMap,
     fs,
-    net::{Ipv4Addr, UdpSocket},
+    net::{IpAddr, Ipv4Addr, UdpSocket},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU32, Ordering},
@@ -16,7 +16,7 @@ use std::{
 use api_types::{
     fnv,
     id::InstanceId,
-    net::{Cidr, Ipv6Prefix},
+    net::{Cidr, IpVersion, Ipv6Prefix},
     service::Peer,
 };
 
@@ -200,7 +200,9 @@ impl Kernel {
         let wrapping = self.set_overlay()?;
         let (stale, routes_changed, unreachable_peers) = self.set_routes(source, &wrapping)?;
         let Some(current) = &self.current else { return Err(Error::Unprogrammed) };
-        let opened = self.ports.open(&current.asked, current.subnet.nth(1), &self.routing)?;
+        let half = (IpVersion::Four, current.subnet.nth(1).map(IpAddr::from));
+        let mut opened = self.ports.open(&current.asked, half, &self.routing)?;
+        opened.conflicts.extend(current.overlaps.iter().cloned());
         let Some(current) = &mut self.current else { return Err(Error::Unprogrammed) };
         let base = Base {
             family: Family::V4,
@@ -216,7 +218,7 @@ impl Kernel {
             others_links,
             asks_input: self.settings.firewall == Firewall::Respect,
         };
-        let next = Applied { base, doors: opened.doors };
+        let next = Applied { base, doors: opened.doors.clone() };
         let table_changed = current.applied.as_ref() != Some(&next);
         if table_changed {
             current.applied = None;
@@ -226,13 +228,12 @@ impl Kernel {
         for route in &stale {
             self.routing.remove_route(route)?;
         }
-        let without = opened.conflicts.iter().map(|conflict| (conflict.protocol, conflict.port)).collect();
-        let port_conflicts = current.overlaps.iter().cloned().chain(opened.conflicts).collect();
         let dropped = self.drop_overlay()?;
-        let (mirror_changed, ipv6_missing) = self.sync_mirror(without)?;
+        let mirrored = self.sync_mirror()?;
         let ways_changed = wrapping.changed || dropped || routes_changed || !stale.is_empty();
-        let changed = address_changed || ways_changed || table_changed || mirror_changed;
-        let unbound_ports = opened.unbound;
+        let changed = address_changed || ways_changed || table_changed || mirrored.changed;
+        let (port_conflicts, unbound_ports) = opened.missing(mirrored.opened);
+        let ipv6_missing = mirrored.missing;
         Ok((changed, Programmed { port_conflicts, unbound_ports, unreachable_peers, ipv6_missing, dropped_by }))
     }
 
@@ -337,6 +338,6 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// The address, if it is one of this machine's.
-pub(crate) fn local(address: Ipv4Addr) -> Option<Ipv4Addr> {
-    UdpSocket::bind((address, 0)).ok().map(|_| address)
+pub(crate) fn local<A: Copy + Into<IpAddr>>(address: A) -> Option<A> {
+    UdpSocket::bind((address.into(), 0)).ok().map(|_| address)
 }

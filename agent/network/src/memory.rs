@@ -3,7 +3,7 @@
 //! Rules write the map of clients, so nobody else knows what is in it. It is compared with the slots whenever endpoints left:
 //! before the change is called done, and once more later, as a packet under way may have met a slot of before.
 
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::SocketAddrV4;
 
 use api_types::container::Protocol;
 
@@ -16,6 +16,7 @@ use crate::{
     slots::Balance,
     socket::Socket,
     table::{FAMILY_HEADER_BYTES, Place, transaction},
+    wanted::Front,
 };
 
 /// How many are forgotten in one transaction.
@@ -57,21 +58,22 @@ fn stale_keys(family: Family, payload: &[u8], balance: &Balance) -> Vec<Vec<u8>>
     let list = element::listed(payload.get(FAMILY_HEADER_BYTES..).unwrap_or_default());
     let keys = attributes(list).filter_map(|(_, element)| {
         let (key, data) = element::key_and_data(element)?;
-        let kept = read(family, key, data).is_some_and(|(asked, endpoint)| balance.may_keep(asked, endpoint));
+        let kept = read(family, key, data).is_some_and(|(fronts, endpoint)| balance.may_keep(fronts, endpoint));
         (!kept).then(|| key.to_vec())
     });
     keys.collect()
 }
 
-/// Reads `client . address . protocol . port` and `endpoint . port`. Each of our addresses ends with its form in version 4.
-fn read(family: Family, key: &[u8], data: &[u8]) -> Option<((Ipv4Addr, Protocol, u16), SocketAddrV4)> {
+/// Reads `client . address . protocol . port` and `endpoint . port`: the fronts that may be meant, best first, and the endpoint.
+fn read(family: Family, key: &[u8], data: &[u8]) -> Option<(Vec<Front>, SocketAddrV4)> {
     let bytes = usize::try_from(family.address_bytes()).ok()?;
-    let address =
-        |bytes: &[u8]| <[u8; 4]>::try_from(bytes.get(bytes.len().checked_sub(4)?..)?).ok().map(Ipv4Addr::from);
     let port = |bytes: &[u8]| Some(u16::from_be_bytes(bytes.get(..2)?.try_into().ok()?));
     let number = *key.get(2 * bytes)?;
     let mut known = [Protocol::Tcp, Protocol::Udp].into_iter();
     let protocol = known.find(|protocol| protocol_number(*protocol) == number)?;
-    let asked = (address(key.get(bytes..2 * bytes)?)?, protocol, port(key.get(2 * bytes + 4..)?)?);
-    Some((asked, SocketAddrV4::new(address(data.get(..bytes)?)?, port(data.get(bytes..)?)?)))
+    let (asked, asked_port) = (family.read(key.get(bytes..2 * bytes)?)?, port(key.get(2 * bytes + 4..)?)?);
+    let service = family.own(asked).map(|address| Front::Service(address, protocol, asked_port));
+    let at_node = [Front::Bound(asked, protocol, asked_port), Front::Port(protocol, asked_port)];
+    let endpoint = family.own(family.read(data.get(..bytes)?)?)?;
+    Some((service.into_iter().chain(at_node).collect(), SocketAddrV4::new(endpoint, port(data.get(bytes..)?)?)))
 }

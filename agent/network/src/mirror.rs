@@ -4,7 +4,7 @@
 //! table balances with the same maps. Nothing is decided here.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     fs, io,
     net::{Ipv4Addr, Ipv6Addr},
     path::Path,
@@ -12,20 +12,23 @@ use std::{
 };
 
 use api_types::{
-    container::Protocol,
     fnv,
     id::InstanceId,
-    net::{Cidr, Ipv6Prefix},
+    net::{Cidr, IpVersion, Ipv6Prefix},
+    service::Peer,
+    site::Reach,
 };
 
 use crate::{
-    Error, Firewall, Plan, Settings,
+    Error, Firewall, Plan, PortConflict, Settings,
     balancer::Balancer,
     conntrack,
     family::Family,
     instance,
     kernel::{Kernel, lock},
-    namespace, passes,
+    namespace,
+    node_port::{NodePorts, Opened},
+    passes,
     route::{
         Routing,
         changes::Changes,
@@ -35,7 +38,8 @@ use crate::{
     slots::Upset,
     sysctl,
     table::Base,
-    wanted::Asked,
+    vxlan,
+    wanted::{Asked, Door},
 };
 
 /// The gateway that every instance sees; like its IPv4 twin it exists nowhere.
@@ -49,11 +53,22 @@ pub(crate) struct Mirrored {
     cluster_range: Cidr,
     service_range: Cidr,
     subnet: Cidr,
-    /// Ranges of other nodes' instances, and by whom they are reached.
-    peers: Vec<(Cidr, Ipv6Addr)>,
+    /// Ranges of other nodes' instances, and how they are reached.
+    peers: Vec<(Cidr, Reached)>,
     asked: Asked,
+    /// Ports for which two parts of the plan ask.
+    overlaps: Vec<PortConflict>,
     /// Whether some workload admits only some others.
     admission: bool,
+}
+
+/// How another node's instances are reached by IPv6.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reached {
+    /// By that node's own address.
+    By(Ipv6Addr),
+    /// By the device that wraps.
+    Wrapped,
 }
 
 /// The IPv6 half of the kernel's networking.
@@ -61,6 +76,7 @@ pub(crate) struct Mirrored {
 pub(crate) struct Mirror {
     pub(crate) prefix: Ipv6Prefix,
     balancer: Balancer,
+    ports: NodePorts,
     applied: Option<Applied>,
     /// On which links other nodes were found, and what says that this may be otherwise now.
     links: BTreeMap<Ipv6Addr, Option<u32>>,
@@ -68,32 +84,57 @@ pub(crate) struct Mirror {
 }
 
 /// What the second table was programmed with.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 struct Applied {
     base: Base,
     half: Arc<Mirrored>,
-    /// Ports that were left out because others hold them.
-    without: BTreeSet<(Protocol, u16)>,
+    /// Ports of the node that are open, and which of those that asked for each has it.
+    doors: BTreeMap<Door, usize>,
+}
+
+/// What came of bringing the IPv6 half up to date.
+#[derive(Debug, Default)]
+pub(crate) struct Outcome {
+    /// Whether anything had to be changed.
+    pub(crate) changed: bool,
+    /// Why there is no such half where there should be one.
+    pub(crate) missing: Option<String>,
+    /// What came of the ports of this node.
+    pub(crate) opened: Opened,
 }
 
 impl Mirrored {
     /// Reads a plan: the services that answer by IPv6, as far as nodes can be reached by it. `None`: there are none, and so the
     /// node's IPv6 is left as it is.
     pub(crate) fn of(plan: &Plan) -> Option<Self> {
-        let prefix = plan.ipv6_prefix.filter(|_| plan.services.iter().any(|service| service.ipv6))?;
+        let is_asked = plan.services.iter().any(|service| service.ipv6) || plan.host_ports.iter().any(|port| port.ipv6);
+        let prefix = plan.ipv6_prefix.filter(|_| is_asked)?;
         let reached = |address: Ipv4Addr| {
             let peer = plan.peers.iter().find(|peer| peer.subnet.contains(address));
             plan.subnet.contains(address) || peer.is_some_and(|peer| peer.ipv6_address.is_some())
         };
         let peers = plan.peers.iter().filter(|peer| peer.subnet != plan.subnet);
+        let (asked, overlaps) = Asked::mirrored(plan, reached);
         Some(Self {
             prefix,
             cluster_range: plan.cluster_range,
             service_range: plan.service_range,
             subnet: plan.subnet,
-            peers: peers.filter_map(|peer| Some((peer.subnet, peer.ipv6_address?))).collect(),
-            asked: Asked::mirrored(plan, reached),
+            peers: peers.filter_map(|peer| Some((peer.subnet, Reached::of(peer)?))).collect(),
+            asked,
+            overlaps,
             admission: passes::admission(plan),
+        })
+    }
+}
+
+impl Reached {
+    /// Wrapped as by IPv4. Who has no IPv6 address may have no IPv6 at all, so nothing is sent there.
+    fn of(peer: &Peer) -> Option<Self> {
+        let address = peer.ipv6_address?;
+        Some(match peer.reach {
+            Reach::Routes => Self::By(address),
+            Reach::Vxlan => Self::Wrapped,
         })
     }
 }
@@ -103,17 +144,17 @@ impl Mirror {
     fn open(settings: &Settings, prefix: Ipv6Prefix) -> Result<Self, Error> {
         let (family, rotation) = (Family::V6(prefix), fnv::sum(settings.node_address.octets()));
         let balancer = Balancer::open(settings.table.clone(), family, settings.table_guard, rotation)?;
-        Ok(Self { prefix, balancer, applied: None, links: BTreeMap::new(), changes: Changes::open()? })
+        let (ports, links) = (NodePorts::default(), BTreeMap::new());
+        Ok(Self { prefix, balancer, ports, applied: None, links, changes: Changes::open()? })
     }
 
-    /// Makes the kernel equal to what is wanted, without the ports that cannot be had. Gives whether anything had to be changed.
-    fn sync(
-        &mut self,
-        (settings, routing): (&Settings, &Routing),
-        (half, without): (Arc<Mirrored>, BTreeSet<(Protocol, u16)>),
-    ) -> Result<bool, Error> {
+    /// Makes the kernel equal to what is wanted. Gives whether anything had to be changed, and what came of the ports.
+    fn sync(&mut self, settings: &Settings, routing: &Routing, half: Arc<Mirrored>) -> Result<(bool, Opened), Error> {
         let forwarding = sysctl::ensure_v6(&settings.netns_dir)?;
-        let routes_changed = self.set_routes(routing, &half)?;
+        let routes_changed = self.set_routes(settings, routing, &half)?;
+        let own = half.subnet.nth(1).map(|own| Family::V6(self.prefix).address(own));
+        let mut opened = self.ports.open(&half.asked, (IpVersion::Six, own), routing)?;
+        opened.conflicts.extend(half.overlaps.iter().cloned());
         let base = Base {
             family: Family::V6(self.prefix),
             cluster_range: half.cluster_range,
@@ -130,14 +171,14 @@ impl Mirror {
             others_links: Vec::new(),
             asks_input: settings.firewall == Firewall::Respect,
         };
-        let same = |applied: &Applied| applied.half == half && applied.base == base && applied.without == without;
-        if self.applied.as_ref().is_some_and(same) {
-            return Ok(routes_changed);
+        let next = Applied { base, half, doors: opened.doors.clone() };
+        if self.applied.as_ref() == Some(&next) {
+            return Ok((routes_changed, opened));
         }
         self.applied = None;
-        self.balancer.program(&base, &half.asked.without(&without))?;
-        self.applied = Some(Applied { base, half, without });
-        Ok(true)
+        self.balancer.program(&next.base, &next.half.asked.with(&next.doors))?;
+        self.applied = Some(next);
+        Ok((true, opened))
     }
 
     /// Removes table, routes and the node's own address.
@@ -151,13 +192,14 @@ impl Mirror {
     }
 
     /// Sets the routes that are missing and removes those that are too many; gives whether there were any.
-    fn set_routes(&mut self, routing: &Routing, half: &Mirrored) -> Result<bool, Error> {
+    fn set_routes(&mut self, settings: &Settings, routing: &Routing, half: &Mirrored) -> Result<bool, Error> {
         // Asked for each node at every look, the kernel would be busy with nothing else where nodes are many.
         if self.changes.any() {
             self.links.clear();
         }
         let family = Family::V6(self.prefix);
-        let range = |range: Cidr| (self.prefix.embed(range.address), family.prefix(range.prefix));
+        let prefix = self.prefix;
+        let range = |range: Cidr| (prefix.embed(range.address), family.prefix(range.prefix));
         let loopback = found(routing, "lo")?;
         let own = half.subnet.nth(1).map(|own| self.prefix.embed(own));
         let existing = routing.routes_v6()?;
@@ -175,19 +217,35 @@ impl Mirror {
         {
             routing.add_address_v6(loopback, own)?;
         }
-        for (subnet, gateway) in &half.peers {
-            // Who is on none of our links is reached by IPv4 alone; that its endpoints do not answer by IPv6 is said there.
-            let link = match self.links.get(gateway) {
-                Some(link) => *link,
-                None => routing.link_towards_v6(*gateway)?,
+        let device = vxlan::name(&settings.interface_prefix);
+        let wrapping = if half.peers.iter().any(|(_, reached)| *reached == Reached::Wrapped) {
+            routing.link(&device)?
+        } else {
+            None
+        };
+        for (subnet, reached) in &half.peers {
+            // Who is on none of our links, or behind a device that could not be made, is reported by the other half.
+            let route = match reached {
+                Reached::By(gateway) => self.link_towards(routing, *gateway)?.map(|link| RouteV6 {
+                    destination: range(*subnet),
+                    way: WayV6::Gateway(*gateway, link),
+                    source: own,
+                }),
+                Reached::Wrapped => wrapping.map(|link| {
+                    let gateway = prefix.embed(vxlan::gateway(*subnet));
+                    let source = prefix.embed(vxlan::gateway(half.subnet));
+                    RouteV6 { destination: range(*subnet), way: WayV6::Beyond(gateway, link), source: Some(source) }
+                }),
             };
-            self.links.insert(*gateway, link);
-            if let Some(link) = link {
-                wanted.push(RouteV6 { destination: range(*subnet), way: WayV6::Gateway(*gateway, link), source: own });
-            }
+            wanted.extend(route);
         }
         let mut changed = false;
         for route in wanted.iter().filter(|route| !existing.contains(route)) {
+            if let (WayV6::Beyond(gateway, link), Some(source)) = (route.way, route.source) {
+                routing.add_address_v6(link, source)?;
+                let beyond = self.prefix.extract(gateway).unwrap_or(Ipv4Addr::UNSPECIFIED);
+                routing.set_neighbour(link, gateway, vxlan::mac(beyond))?;
+            }
             routing.set_route_v6(route, &existing)?;
             changed = true;
         }
@@ -196,22 +254,34 @@ impl Mirror {
             .filter(|route| !is_instance(route) && !wanted.iter().any(|other| other.destination == route.destination));
         for route in stale {
             routing.remove_route_v6(route)?;
+            if let WayV6::Beyond(gateway, link) = route.way {
+                routing.remove_neighbour(link, gateway)?;
+            }
             changed = true;
         }
         Ok(changed)
+    }
+
+    /// The link on which a neighbour is; `None` = none of ours leads straight there.
+    fn link_towards(&mut self, routing: &Routing, neighbour: Ipv6Addr) -> Result<Option<u32>, Error> {
+        let link = match self.links.get(&neighbour) {
+            Some(link) => *link,
+            None => routing.link_towards_v6(neighbour)?,
+        };
+        self.links.insert(neighbour, link);
+        Ok(link)
     }
 }
 
 /// How the whole kernel and its IPv6 half go together.
 impl Kernel {
-    /// Brings the IPv6 half up to date, without the ports that cannot be had. Gives whether anything had to be changed, and why
-    /// there is no such half where there should be one.
-    pub(crate) fn sync_mirror(&mut self, without: BTreeSet<(Protocol, u16)>) -> Result<(bool, Option<String>), Error> {
+    /// Brings the IPv6 half up to date, or removes it where nothing asks for it.
+    pub(crate) fn sync_mirror(&mut self) -> Result<Outcome, Error> {
         let Some(half) = self.current.as_ref().and_then(|current| current.mirrored.clone()) else {
-            return Ok((self.drop_mirror()?, None));
+            return Ok(Outcome { changed: self.drop_mirror()?, ..Outcome::default() });
         };
         if let Some(reason) = missing() {
-            return Ok((self.drop_mirror()?, Some(reason)));
+            return Ok(Outcome { changed: self.drop_mirror()?, missing: Some(reason), ..Outcome::default() });
         }
         if self.mirror.as_ref().is_some_and(|mirror| mirror.prefix != half.prefix) {
             self.drop_mirror()?;
@@ -220,10 +290,11 @@ impl Kernel {
             Some(mirror) => mirror,
             None => Mirror::open(&self.settings, half.prefix)?,
         };
-        let outcome = mirror.sync((&self.settings, &self.routing), (half, without));
+        let outcome = mirror.sync(&self.settings, &self.routing, half);
         *lock(&self.ipv6_prefix) = Some(mirror.prefix);
         self.mirror = Some(mirror);
-        Ok((outcome?, None))
+        let (changed, opened) = outcome?;
+        Ok(Outcome { changed, missing: None, opened })
     }
 
     /// Restores the second table if somebody changed it; gives whether that was so.

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::{Ipv4Addr, Ipv6Addr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
     path::PathBuf,
     sync::{
         Arc, Mutex,
@@ -225,7 +225,7 @@ impl Network {
     ///
     /// # Errors
     /// When there is no way.
-    pub async fn way_to(&self, address: Ipv4Addr) -> Result<String, Error> {
+    pub async fn way_to(&self, address: IpAddr) -> Result<String, Error> {
         self.blocking(move |_| Routing::open()?.way_to(address)).await
     }
 

@@ -8,6 +8,7 @@ use std::{
 use api_types::{
     access::Access,
     container::Protocol,
+    net::IpVersion,
     service::{Peer, Service, ServicePort},
 };
 
@@ -51,20 +52,13 @@ impl Pass {
     }
 }
 
-/// For which version of the protocol: nodes have an address of their own in each.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Version {
-    Four,
-    Six,
-}
-
 /// Whether some workload of the plan admits only some others.
 pub(crate) fn admission(plan: &Plan) -> bool {
     plan.services.iter().any(|service| service.access.is_some())
 }
 
-/// Reads a plan.
-pub(crate) fn of(plan: &Plan, version: Version) -> BTreeSet<Pass> {
+/// Reads a plan. Nodes have an address of their own in each version of the protocol.
+pub(crate) fn of(plan: &Plan, version: IpVersion) -> BTreeSet<Pass> {
     let others = plan.peers.iter().filter(|peer| peer.subnet != plan.subnet);
     let mut passes: BTreeSet<Pass> = others.flat_map(|peer| addresses(plan, peer, version)).map(Pass::Node).collect();
     passes.extend(closed(plan));
@@ -91,14 +85,14 @@ pub(crate) fn of(plan: &Plan, version: Version) -> BTreeSet<Pass> {
 }
 
 /// Where another node is asked, and whence it asks: its own address and the first two of its range.
-fn addresses(plan: &Plan, peer: &Peer, version: Version) -> impl Iterator<Item = IpAddr> {
+fn addresses(plan: &Plan, peer: &Peer, version: IpVersion) -> impl Iterator<Item = IpAddr> {
     let own = match version {
-        Version::Four => Some(IpAddr::V4(peer.address)),
-        Version::Six => peer.ipv6_address.map(IpAddr::V6),
+        IpVersion::Four => Some(IpAddr::V4(peer.address)),
+        IpVersion::Six => peer.ipv6_address.map(IpAddr::V6),
     };
     let of_range = |address: Ipv4Addr| match version {
-        Version::Four => Some(IpAddr::V4(address)),
-        Version::Six => plan.ipv6_prefix.map(|prefix| IpAddr::V6(prefix.embed(address))),
+        IpVersion::Four => Some(IpAddr::V4(address)),
+        IpVersion::Six => plan.ipv6_prefix.map(|prefix| IpAddr::V6(prefix.embed(address))),
     };
     let first = [peer.subnet.nth(0), peer.subnet.nth(1)].into_iter().flatten().filter_map(of_range);
     own.into_iter().chain(first.collect::<Vec<_>>())

@@ -10,7 +10,7 @@ use api_types::{
     balance::Bind,
     container::Protocol,
     id::{NodeId, WorkloadId},
-    net::{Cidr, Ipv6Prefix},
+    net::{Cidr, IpRange, Ipv6Prefix},
     service::{Peer, Service},
 };
 
@@ -110,7 +110,9 @@ pub struct HostPort {
     /// Where it answers; `None` = at every address of the node.
     pub bind: Option<Bind>,
     /// Who may connect from beyond the node; empty = everybody.
-    pub allow: Vec<Cidr>,
+    pub allow: Vec<IpRange>,
+    /// Whether it also answers by IPv6.
+    pub ipv6: bool,
 }
 
 /// An instance here that only ports of the nodes lead to.

@@ -3,7 +3,7 @@
 
 use std::{
     io,
-    net::{Ipv4Addr, SocketAddrV4, TcpStream, UdpSocket},
+    net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpStream, UdpSocket},
     os::fd::{AsRawFd, OwnedFd},
     thread,
     time::{Duration, Instant},
@@ -49,7 +49,7 @@ pub enum Try {
         /// Who asks.
         from: Asker,
         /// Who is asked.
-        to: SocketAddrV4,
+        to: SocketAddr,
     },
 }
 
@@ -100,15 +100,15 @@ fn make_scratch(settings: &Settings, mtu: u32) -> Result<(), String> {
     made.map(drop).map_err(|error| format!("no instance can be made to ask from: {error}"))
 }
 
-fn connect_inside(settings: &Settings, name: &str, to: SocketAddrV4) -> Result<Duration, String> {
+fn connect_inside(settings: &Settings, name: &str, to: SocketAddr) -> Result<Duration, String> {
     let path = instance::netns_path(settings, name);
     let inside = namespace::open(&path).and_then(|namespace| namespace::inside(&namespace, || Ok(connect(to))));
     inside.map_err(|error| error.to_string())?
 }
 
-fn connect(to: SocketAddrV4) -> Result<Duration, String> {
+fn connect(to: SocketAddr) -> Result<Duration, String> {
     let begin = Instant::now();
-    match TcpStream::connect_timeout(&to.into(), PATIENCE) {
+    match TcpStream::connect_timeout(&to, PATIENCE) {
         Ok(_) => Ok(begin.elapsed()),
         Err(error) if error.kind() == io::ErrorKind::TimedOut => Err("no answer within a second".to_owned()),
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => Err("refused".to_owned()),

@@ -2,7 +2,7 @@
 
 pub(crate) mod changes;
 mod lookup;
-mod neighbour;
+pub(crate) mod neighbour;
 pub(crate) mod v6;
 mod way;
 

@@ -11,7 +11,7 @@ use std::{
     sync::Arc,
 };
 
-use api_types::{container::Protocol, net::Cidr};
+use api_types::{container::Protocol, net::IpRange};
 
 use crate::{
     passes::{self, Pass},
@@ -28,7 +28,7 @@ pub(crate) struct Balance {
     /// From what those slots follow: where that stays, nothing has to be shared out anew.
     followed: BTreeMap<Front, Arc<Behind>>,
     /// Fronts that are kept for some clients.
-    guards: BTreeMap<Front, BTreeSet<Cidr>>,
+    guards: BTreeMap<Front, BTreeSet<IpRange>>,
     /// Addresses that may reach themselves.
     hairpins: BTreeSet<Ipv4Addr>,
     /// What instances may ask.
@@ -52,7 +52,7 @@ pub(crate) struct Changes {
     /// From what the slots of fronts follow that were shared out anew.
     followed: Vec<(Front, Arc<Behind>)>,
     /// All fronts that are kept for some clients.
-    guards: BTreeMap<Front, BTreeSet<Cidr>>,
+    guards: BTreeMap<Front, BTreeSet<IpRange>>,
     /// All addresses that may reach themselves.
     hairpins: BTreeSet<Ipv4Addr>,
     /// All that instances may ask.
@@ -99,7 +99,7 @@ pub(crate) enum Element {
     /// The front is kept for those who are allowed.
     Guarded(Front),
     /// Clients of this range are allowed at the front.
-    Allowed(Front, Cidr),
+    Allowed(Front, IpRange),
     /// This address may reach itself.
     Hairpin(Ipv4Addr),
     /// Instances may ask this.
@@ -216,18 +216,9 @@ impl Balance {
         self.fronts.values().any(|slots| slots.memory.is_some())
     }
 
-    /// Whether an endpoint may be remembered for clients that asked at this address and port.
-    pub(crate) fn may_keep(
-        &self,
-        (address, protocol, port): (Ipv4Addr, Protocol, u16),
-        endpoint: SocketAddrV4,
-    ) -> bool {
-        let fronts = [
-            Front::Service(address, protocol, port),
-            Front::Bound(address, protocol, port),
-            Front::Port(protocol, port),
-        ];
-        let slots = fronts.iter().find_map(|front| self.fronts.get(front));
+    /// Whether an endpoint may be remembered for clients that asked at the first of these fronts that there is.
+    pub(crate) fn may_keep(&self, fronts: impl IntoIterator<Item = Front>, endpoint: SocketAddrV4) -> bool {
+        let slots = fronts.into_iter().find_map(|front| self.fronts.get(&front));
         slots.is_some_and(|slots| slots.memory.is_some() && slots.slots.contains(&endpoint))
     }
 

@@ -14,6 +14,7 @@ use crate::{
     route::{
         FAMILY, GET_LINK, LINK_ADDRESS, LINK_DETAILS, LINK_HEADER_BYTES, LINK_NAME, Mac, NEIGHBOUR_PERMANENT, NEW_LINK,
         NEW_NEIGHBOUR, Routing, UP, found, link_header,
+        neighbour::{DELETE_NEIGHBOUR, NEIGHBOUR_ADDRESS, NEIGHBOUR_MAC},
     },
 };
 
@@ -29,15 +30,12 @@ const MTU_MIN: u32 = 576;
 /// What an ordinary link takes.
 pub(crate) const MTU_DEFAULT: u32 = 1500;
 
-const DELETE_NEIGHBOUR: u16 = 29;
 const GET_NEIGHBOUR: u16 = 30;
 const FAMILY_BRIDGE: u8 = 7;
 const NEIGHBOUR_HEADER_BYTES: usize = 12;
 const NEIGHBOUR_NO_ARP: u16 = 0x40;
 /// The entry is the device's own, not that of a bridge above it.
 const NEIGHBOUR_SELF: u8 = 2;
-const NEIGHBOUR_ADDRESS: u16 = 1;
-const NEIGHBOUR_MAC: u16 = 2;
 const LINK_MTU: u16 = 4;
 const DETAILS_KIND: u16 = 1;
 const DETAILS_DATA: u16 = 2;
@@ -97,18 +95,22 @@ pub(crate) fn ensure(routing: &Routing, overlay: &Overlay) -> Result<(u32, bool)
     if changed {
         routing.add_address(index, gateway(overlay.subnet))?;
     }
-    let wanted: BTreeMap<Mac, Ipv4Addr> = overlay.far.iter().map(|(subnet, node)| (mac(*subnet), *node)).collect();
+    let wanted: BTreeMap<Mac, Ipv4Addr> =
+        overlay.far.iter().map(|(subnet, node)| (mac(gateway(*subnet)), *node)).collect();
     let existing = routing.forwarding(index)?;
     for (subnet, node) in &overlay.far {
-        if existing.get(&mac(*subnet)) != Some(node) {
-            routing.set_forwarding(index, mac(*subnet), *node)?;
+        let mac = mac(gateway(*subnet));
+        if existing.get(&mac) != Some(node) {
+            routing.set_forwarding(index, mac, *node)?;
             changed = true;
         }
     }
     let neighbours = routing.neighbours(index)?;
-    for subnet in overlay.far.keys().filter(|subnet| !neighbours.contains(&(gateway(**subnet), mac(**subnet)))) {
-        routing.set_neighbour(index, gateway(*subnet), mac(*subnet))?;
-        changed = true;
+    for gateway in overlay.far.keys().map(|subnet| gateway(*subnet)) {
+        if !neighbours.contains(&(gateway, mac(gateway))) {
+            routing.set_neighbour(index, gateway, mac(gateway))?;
+            changed = true;
+        }
     }
     for mac in existing.keys().filter(|mac| !wanted.contains_key(*mac)) {
         routing.remove_forwarding(index, *mac)?;
@@ -122,9 +124,9 @@ pub(crate) fn ensure(routing: &Routing, overlay: &Overlay) -> Result<(u32, bool)
     Ok((index, changed))
 }
 
-/// The same on every node, so that none has to ask.
-fn mac(subnet: Cidr) -> Mac {
-    let [.., a, b, c, d, e] = fnv::sum(subnet.address.octets()).to_be_bytes();
+/// The hardware address of a node on this device, by its address there: the same on every node, so that none has to ask.
+pub(crate) fn mac(gateway: Ipv4Addr) -> Mac {
+    let [.., a, b, c, d, e] = fnv::sum(gateway.octets()).to_be_bytes();
     [0x02, a, b, c, d, e]
 }
 
@@ -185,7 +187,7 @@ impl Routing {
         let mut requests = Requests::default();
         requests.push("make a VXLAN device", (NEW_LINK, flags), &link_header(0, UP), |link| {
             link.text(LINK_NAME, &overlay.name);
-            link.bytes(LINK_ADDRESS, &mac(overlay.subnet));
+            link.bytes(LINK_ADDRESS, &mac(gateway(overlay.subnet)));
             link.native(LINK_MTU, overlay.mtu);
             link.nest(LINK_DETAILS, |details| {
                 details.text(DETAILS_KIND, "vxlan");
@@ -249,15 +251,6 @@ impl Routing {
         });
         self.socket.demand(&requests)
     }
-
-    fn remove_neighbour(&self, index: u32, address: Ipv4Addr) -> Result<(), Error> {
-        let header = neighbour_header(FAMILY, index, 0, 0);
-        let mut requests = Requests::default();
-        requests.push("forget a neighbour", (DELETE_NEIGHBOUR, flag::ACK), &header, |entry| {
-            entry.bytes(NEIGHBOUR_ADDRESS, &address.octets());
-        });
-        self.socket.demand(&requests)
-    }
 }
 
 /// The address from which a device sends, if it is a VXLAN device with our number and port.
@@ -296,8 +289,7 @@ mod tests {
 
     #[test]
     fn every_node_has_a_hardware_address_of_its_own_that_is_administered_locally() {
-        let macs: BTreeSet<Mac> =
-            (0..=255).map(|number| mac(Cidr::new([10, 42, number, 0].into(), 24).expect("a range"))).collect();
+        let macs: BTreeSet<Mac> = (0..=255).map(|number| mac([10, 42, number, 0].into())).collect();
 
         assert_eq!(macs.len(), 256);
         assert!(macs.iter().all(|mac| mac[0] == 0x02));

@@ -2,14 +2,20 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::{Ipv4Addr, SocketAddrV4},
+    net::{IpAddr, Ipv4Addr, SocketAddrV4},
     sync::Arc,
 };
 
-use api_types::{balance::Bind, container::Protocol, id::WorkloadId, net::Cidr, service::Service};
+use api_types::{
+    balance::Bind,
+    container::Protocol,
+    id::WorkloadId,
+    net::{Cidr, IpRange, IpVersion},
+    service::Service,
+};
 
 use crate::{
-    passes::{self, Pass, Version},
+    passes::{self, Pass},
     plan::{HostPort, Plan, PortConflict},
     table::Memory,
 };
@@ -20,7 +26,7 @@ pub(crate) enum Front {
     /// A port of a service's virtual address.
     Service(Ipv4Addr, Protocol, u16),
     /// A port of one address of this node.
-    Bound(Ipv4Addr, Protocol, u16),
+    Bound(IpAddr, Protocol, u16),
     /// A port of this node, at whatever address.
     Port(Protocol, u16),
 }
@@ -49,15 +55,25 @@ impl From<SocketAddrV4> for Behind {
     }
 }
 
-/// A port of this node for which the plan asks.
+/// A port of this node for which the plan asks, in one version of the protocol.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct NodePort {
     /// Where it answers; `None` = at every address of the node.
     pub(crate) bind: Option<Bind>,
-    /// Who may connect from beyond the node, no range within another; empty = everybody.
-    pub(crate) allow: Vec<Cidr>,
+    /// Who alone may connect from beyond the node, no range within another; `None` = everybody.
+    kept_for: Option<Vec<IpRange>>,
     /// Who answers; `None` = nobody yet.
-    pub(crate) behind: Option<Arc<Behind>>,
+    behind: Option<Arc<Behind>>,
+}
+
+impl NodePort {
+    /// What is asked of a port in this version of the protocol; `None` = nothing, as it is bound to an address of the other.
+    fn of(version: IpVersion, (bind, allow): (Option<&Bind>, &[IpRange]), behind: Option<Arc<Behind>>) -> Option<Self> {
+        let is_here = bind.is_none_or(|bind| bind.has(version));
+        let heard = || allow.iter().copied().filter(|range| range.version() == version);
+        let kept_for = (!allow.is_empty()).then(|| outermost(heard()));
+        is_here.then(|| Self { bind: bind.cloned(), kept_for, behind })
+    }
 }
 
 /// Every front and the endpoints behind it.
@@ -66,7 +82,7 @@ pub(crate) struct Wanted {
     /// Who is behind each front; a front without endpoints is absent.
     pub(crate) fronts: BTreeMap<Front, Arc<Behind>>,
     /// Fronts of this node that are kept for some clients, and for whom.
-    pub(crate) guards: BTreeMap<Front, Vec<Cidr>>,
+    pub(crate) guards: BTreeMap<Front, Vec<IpRange>>,
     /// Addresses of endpoints on this node.
     pub(crate) hairpins: BTreeSet<Ipv4Addr>,
     /// What instances may ask besides services.
@@ -92,7 +108,7 @@ pub(crate) enum Opening {
     /// At every address.
     Everywhere,
     /// At this one.
-    At(Ipv4Addr),
+    At(IpAddr),
 }
 
 /// A port of this node, and one place where it is opened.
@@ -101,21 +117,25 @@ pub(crate) type Door = (Protocol, u16, Opening);
 impl Asked {
     /// Reads a plan. Two parts of it that ask for the same port of the node: the first has it, the other is a conflict.
     pub(crate) fn of(plan: &Plan) -> (Self, Vec<PortConflict>) {
-        let (asked, conflicts) = Self::read(&plan.services, (&plan.host_ports, &plan.detours), |_| true);
-        (Self { subnet: Some(plan.subnet), passes: passes::of(plan, Version::Four), ..asked }, conflicts)
+        let version = IpVersion::Four;
+        let (asked, conflicts) = Self::read(version, &plan.services, (&plan.host_ports, &plan.detours), |_| true);
+        (Self { subnet: Some(plan.subnet), passes: passes::of(plan, version), ..asked }, conflicts)
     }
 
-    /// Reads what of a plan is made by IPv6: services that ask for it, with those endpoints that can be `reached` by it.
-    pub(crate) fn mirrored(plan: &Plan, reached: impl Fn(Ipv4Addr) -> bool) -> Self {
-        let (asked, _) =
-            Self::read(plan.services.iter().filter(|service| service.ipv6), (&[], &BTreeMap::new()), reached);
+    /// Reads what of a plan is made by IPv6: services and ports that ask for it, with those endpoints that can be `reached` by it.
+    pub(crate) fn mirrored(plan: &Plan, reached: impl Fn(Ipv4Addr) -> bool) -> (Self, Vec<PortConflict>) {
+        let version = IpVersion::Six;
+        let services = plan.services.iter().filter(|service| service.ipv6);
+        let host_ports = plan.host_ports.iter().filter(|port| port.ipv6);
+        let (asked, conflicts) = Self::read(version, services, (host_ports, &BTreeMap::new()), reached);
         // Instances have an IPv6 address whether their service answers by it or not.
-        Self { subnet: Some(plan.subnet), passes: passes::of(plan, Version::Six), ..asked }
+        (Self { subnet: Some(plan.subnet), passes: passes::of(plan, version), ..asked }, conflicts)
     }
 
     fn read<'p>(
+        version: IpVersion,
         services: impl IntoIterator<Item = &'p Service>,
-        (host_ports, detours): (&[HostPort], &BTreeMap<SocketAddrV4, SocketAddrV4>),
+        (host_ports, detours): (impl IntoIterator<Item = &'p HostPort>, &BTreeMap<SocketAddrV4, SocketAddrV4>),
         reached: impl Fn(Ipv4Addr) -> bool,
     ) -> (Self, Vec<PortConflict>) {
         let (mut asked, mut ledger) = (Self::default(), Ledger::default());
@@ -135,9 +155,8 @@ impl Asked {
                 endpoints.dedup_by_key(|(endpoint, _)| *endpoint);
                 let behind = (!endpoints.is_empty()).then(|| Arc::new(Behind { endpoints, memory }));
                 // The agent itself listens where HTTP is shared out.
-                if let Some(publish) = port.publish.filter(|_| !port.http) {
-                    let (bind, allow) = (port.bind.clone(), outermost(&port.allow));
-                    let node_port = NodePort { bind, allow, behind: behind.clone() };
+                let node_port = NodePort::of(version, (port.bind.as_ref(), &port.allow), behind.clone());
+                if let (Some(publish), Some(node_port)) = (port.publish.filter(|_| !port.http), node_port) {
                     ledger.claim((port.protocol, publish), node_port, || describe(&service.id));
                 }
                 if let Some(behind) = behind.filter(|_| !service.address.is_unspecified()) {
@@ -147,21 +166,13 @@ impl Asked {
         }
         for port in host_ports {
             let behind = Some(Arc::new(SocketAddrV4::new(port.address, port.container).into()));
-            let node_port = NodePort { bind: port.bind.clone(), allow: outermost(&port.allow), behind };
             let owner = || format!("the host port of the instance at {}", port.address);
-            ledger.claim((port.protocol, port.host), node_port, owner);
+            if let Some(node_port) = NodePort::of(version, (port.bind.as_ref(), &port.allow), behind) {
+                ledger.claim((port.protocol, port.host), node_port, owner);
+            }
         }
         asked.ports = ledger.ports;
         (asked, ledger.conflicts)
-    }
-
-    /// What the table shall hold without these ports, where nothing can be bound to an address.
-    pub(crate) fn without(&self, ports: &BTreeSet<(Protocol, u16)>) -> Wanted {
-        let everywhere = self.ports.iter().filter(|(port, _)| !ports.contains(port)).filter_map(|(port, wishes)| {
-            let index = wishes.iter().position(|wish| wish.bind.is_none())?;
-            Some(((port.0, port.1, Opening::Everywhere), index))
-        });
-        self.with(&everywhere.collect())
     }
 
     /// What the table shall hold where these doors can be had.
@@ -174,8 +185,8 @@ impl Asked {
                 Opening::Everywhere => Front::Port(protocol, port),
                 Opening::At(address) => Front::Bound(address, protocol, port),
             };
-            if !asked.allow.is_empty() {
-                wanted.guards.insert(front, asked.allow.clone());
+            if let Some(kept_for) = &asked.kept_for {
+                wanted.guards.insert(front, kept_for.clone());
             }
             if let Some(behind) = &asked.behind {
                 wanted.fronts.insert(front, behind.clone());
@@ -216,10 +227,10 @@ impl Ledger {
 }
 
 /// Without ranges that lie within others: the kernel's set takes none that overlap.
-fn outermost(ranges: &[Cidr]) -> Vec<Cidr> {
-    let mut sorted = ranges.to_vec();
-    sorted.sort_unstable_by_key(|range| (range.prefix, range.address));
-    let mut kept: Vec<Cidr> = Vec::new();
+fn outermost(ranges: impl Iterator<Item = IpRange>) -> Vec<IpRange> {
+    let mut sorted: Vec<IpRange> = ranges.collect();
+    sorted.sort_unstable_by_key(|range| (range.prefix(), range.first()));
+    let mut kept: Vec<IpRange> = Vec::new();
     for range in sorted {
         if !kept.iter().any(|wider| wider.overlaps(range)) {
             kept.push(range);
@@ -238,11 +249,27 @@ mod tests {
 
     #[test]
     fn a_range_within_another_says_nothing() {
-        let ranges = |texts: &[&str]| texts.iter().map(|text| text.parse().expect("a range")).collect::<Vec<Cidr>>();
+        let ranges = |texts: &[&str]| texts.iter().map(|text| text.parse().expect("a range")).collect::<Vec<IpRange>>();
+        let kept = |texts| outermost(ranges(texts).into_iter());
 
-        assert_eq!(
-            outermost(&ranges(&["10.1.0.0/16", "10.0.0.0/8", "192.0.2.7/32"])),
-            ranges(&["10.0.0.0/8", "192.0.2.7/32"])
-        );
+        assert_eq!(kept(&["10.1.0.0/16", "10.0.0.0/8", "192.0.2.7/32"]), ranges(&["10.0.0.0/8", "192.0.2.7/32"]));
+        assert_eq!(kept(&["2001:db8:1::/48", "2001:db8::/32"]), ranges(&["2001:db8::/32"]));
+    }
+
+    #[test]
+    fn a_port_is_kept_for_those_of_its_version_alone_and_not_opened_where_it_is_bound_elsewhere() {
+        let allow = ["10.0.0.0/8", "2001:db8::/32"].map(|text| text.parse().expect("a range"));
+        let kept = |version, bind: Option<&str>, allow: &[IpRange]| {
+            let bind: Option<Bind> = bind.map(|bind| bind.parse().expect("an address or a link"));
+            let port = NodePort::of(version, (bind.as_ref(), allow), None);
+            port.map(|port| port.kept_for.map(|ranges| ranges.iter().map(ToString::to_string).collect::<Vec<_>>()))
+        };
+
+        assert_eq!(kept(IpVersion::Four, None, &[]), Some(None), "open to everybody");
+        assert_eq!(kept(IpVersion::Four, None, &allow), Some(Some(vec!["10.0.0.0/8".to_owned()])));
+        assert_eq!(kept(IpVersion::Six, Some("eth0"), &allow), Some(Some(vec!["2001:db8::/32".to_owned()])));
+        assert_eq!(kept(IpVersion::Six, None, &allow[..1]), Some(Some(Vec::new())), "nobody is let in");
+        assert_eq!(kept(IpVersion::Six, Some("192.0.2.7"), &allow), None);
+        assert_eq!(kept(IpVersion::Four, Some("2001:db8::7"), &allow), None);
     }
 }

@@ -1,7 +1,7 @@
 //! Follows one packet: which rule, which endpoint, which way, and what stops it.
 
 use std::{
-    net::{Ipv4Addr, SocketAddrV4},
+    net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4},
     sync::Arc,
 };
 
@@ -29,14 +29,15 @@ pub(super) async fn follow(
     let is_direct = found.is_none();
     let targets = match found {
         Some((service, port)) => {
-            let chosen = service.endpoints.iter().map(|endpoint| endpoint.address).take(ENDPOINTS_MAX);
-            chosen.map(|address| SocketAddrV4::new(address, port.container)).collect()
+            let addresses = service.endpoints.iter().map(|endpoint| endpoint.address);
+            let chosen = addresses.filter(|address| question.ipv6.is_none() || has_ipv6(balancing, *address));
+            chosen.take(ENDPOINTS_MAX).map(|address| SocketAddrV4::new(address, port.container)).collect()
         }
         None if steps.iter().any(|step| step.stops) => return steps,
         None => vec![SocketAddrV4::new(question.destination, question.port)],
     };
     for target in &targets {
-        steps.push(endpoint(network, balancing, *target).await);
+        steps.push(endpoint(network, balancing, *target, question.ipv6.is_some()).await);
         steps.extend(closed(balancing, question.source, *target.ip()).filter(|_| is_direct));
         steps.extend(access(balancing, question.source, *target.ip()));
     }
@@ -61,7 +62,8 @@ fn matched<'a>(
     steps: &mut Vec<TraceStep>,
 ) -> Option<(&'a Service, &'a ServicePort)> {
     let TraceQuestion { destination, port, protocol, .. } = question;
-    let asked = format!("{destination} {}/{port}", protocol.as_str());
+    let asked = question.ipv6.map_or(IpAddr::V4(*destination), IpAddr::V6);
+    let asked = format!("{asked} {}/{port}", protocol.as_str());
     let virtual_address = balancing.service_range.contains(*destination);
     let here = is_node(balancing, own, *destination);
     let all = || balancing.services.iter().flat_map(|service| service.ports.iter().map(move |port| (service, port)));
@@ -70,7 +72,17 @@ fn matched<'a>(
         let by_address = virtual_address && service.address == *destination && candidate.service == *port;
         same && (by_address || (here && candidate.publish == Some(*port)))
     });
+    // A listener that shares out HTTP has both versions of the protocol.
+    let is_mute = |service: &Service, port: &ServicePort| {
+        question.ipv6.is_some() && !service.ipv6 && (virtual_address || !port.http)
+    };
     match found {
+        Some((service, port)) if is_mute(service, port) => {
+            let what =
+                format!("{asked} is {}, which does not answer by IPv6: `ipv6 = true` in its manifest", service.id);
+            steps.push(stopped("rule", what));
+            None
+        }
         Some((service, _)) if service.endpoints.is_empty() => {
             let what = format!(
                 "{asked} is {}, and nobody answers for it now: refused; see `wherry why {}`",
@@ -98,7 +110,7 @@ fn matched<'a>(
     }
 }
 
-async fn endpoint(network: &Network, balancing: &Balancing, target: SocketAddrV4) -> TraceStep {
+async fn endpoint(network: &Network, balancing: &Balancing, target: SocketAddrV4, by_ipv6: bool) -> TraceStep {
     let instance = balancing.services.iter().flat_map(|service| &service.endpoints);
     let instance = instance.into_iter().find(|endpoint| endpoint.address == *target.ip());
     if let (Some(found), Some(here)) = (instance, balancing.tunnels.detours.get(&target)) {
@@ -110,7 +122,8 @@ async fn endpoint(network: &Network, balancing: &Balancing, target: SocketAddrV4
     }
     let who =
         instance.map_or_else(|| target.to_string(), |found| format!("{} ({target}) on {}", found.instance, found.node));
-    match network.way_to(*target.ip()).await {
+    let embedded = balancing.ipv6_prefix.filter(|_| by_ipv6).map(|prefix| IpAddr::V6(prefix.embed(*target.ip())));
+    match network.way_to(embedded.unwrap_or(IpAddr::V4(*target.ip()))).await {
         Ok(way) => passed("route", format!("to {who}: {way}")),
         Err(error) => stopped("route", format!("to {who}: {error}")),
     }
@@ -149,7 +162,7 @@ fn access(balancing: &Balancing, source: Ipv4Addr, to: Ipv4Addr) -> Option<Trace
 
 /// A real connection, where one can be made from here.
 async fn connection(network: &Network, balancing: &Balancing, own: Ipv4Addr, question: &TraceQuestion) -> TraceStep {
-    let to = SocketAddrV4::new(question.destination, question.port);
+    let to = SocketAddr::new(question.ipv6.map_or(IpAddr::V4(question.destination), IpAddr::V6), question.port);
     let from = match &question.instance {
         Some(instance) => Asker::Instance(instance.clone()),
         None if is_node(balancing, own, question.source) => Asker::Node,
@@ -163,6 +176,12 @@ async fn connection(network: &Network, balancing: &Balancing, own: Ipv4Addr, que
         Some(Err(reason)) => stopped("connection", format!("to {to}: {reason}")),
         None => stopped("connection", "was not tried"),
     }
+}
+
+/// Whether an instance of this address is on a node that has IPv6.
+pub(super) fn has_ipv6(balancing: &Balancing, address: Ipv4Addr) -> bool {
+    let peer = balancing.peers.iter().find(|peer| peer.subnet.contains(address));
+    balancing.subnet.contains(address) || peer.is_some_and(|peer| peer.ipv6_address.is_some())
 }
 
 /// Whether the address is one of this node's: its `own`, or the first of its range that may be asked.

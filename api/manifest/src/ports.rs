@@ -1,10 +1,12 @@
 //! `ports`: what an instance listens on and where it is reached.
 
+use std::net::IpAddr;
+
 use api_types::{
     balance::Bind,
     container::{ALLOW_MAX, NetworkMode, PortSpec, Protocol},
     error::ValidationError,
-    net::Cidr,
+    net::{IpRange, IpVersion},
 };
 
 use crate::{
@@ -13,13 +15,22 @@ use crate::{
     workload::Kind,
 };
 
+/// What of a workload its ports depend on.
+#[derive(Clone, Copy)]
+pub(crate) struct Owner {
+    pub(crate) kind: Kind,
+    pub(crate) network: NetworkMode,
+    /// Whether it answers by IPv6, too.
+    pub(crate) has_ipv6: bool,
+}
+
 /// Reads the ports in the order of their names, each with the place of its name.
 /// In the node's network each is also the node's port of the same number.
-pub(crate) fn read(section: &Section<'_>, kind: Kind, network: NetworkMode) -> Vec<(PortSpec, Place)> {
+pub(crate) fn read(section: &Section<'_>, owner: Owner) -> Vec<(PortSpec, Place)> {
     let mut ports: Vec<(PortSpec, Place)> = Vec::new();
     for entry in section.entries() {
-        let Some(mut port) = port(&entry, kind) else { continue };
-        match network {
+        let Some(mut port) = port(&entry, owner) else { continue };
+        match owner.network {
             NetworkMode::Own => {}
             NetworkMode::Published => have_no_address(&entry),
             NetworkMode::Host => be_of_the_node(&entry, &mut port),
@@ -35,7 +46,7 @@ pub(crate) fn read(section: &Section<'_>, kind: Kind, network: NetworkMode) -> V
         };
         twice(|port| Some(port.container), "container");
         twice(|port| port.host, "host");
-        if kind == Kind::Service {
+        if owner.kind == Kind::Service {
             twice(|port| Some(port.service), "service");
         }
         ports.push((port, entry.key_place.clone()));
@@ -64,7 +75,8 @@ fn have_no_address(entry: &Entry<'_>) {
     }
 }
 
-fn port(entry: &Entry<'_>, kind: Kind) -> Option<PortSpec> {
+fn port(entry: &Entry<'_>, owner: Owner) -> Option<PortSpec> {
+    let kind = owner.kind;
     let name = entry.key_name();
     let section = entry.section()?;
     let container = section.get("container").map(|entry| entry.port());
@@ -77,12 +89,16 @@ fn port(entry: &Entry<'_>, kind: Kind) -> Option<PortSpec> {
     let is_open = publish.is_some() || host.is_some();
     let protocol =
         section.get("protocol").map_or(Some((Protocol::Tcp, false)), |entry| protocol(&entry, kind, publish.is_some()));
-    let bind = section.get("bind").map(|entry| bind(&entry, is_open));
-    let allow = section.get("allow").map(|entry| allow(&entry, is_open));
+    let bound = section.get("bind");
+    let bind = bound.as_ref().and_then(|entry| bind(entry, is_open));
+    let allowed = section.get("allow").map(|entry| allow(&entry, is_open)).unwrap_or_default();
     section.refuse_unknown();
     // Each of these said by itself what is wrong with it.
     let container = container??;
-    Some(PortSpec {
+    let mut allow: Vec<IpRange> = allowed.iter().map(|(_, range)| *range).collect();
+    allow.sort_unstable();
+    allow.dedup();
+    let port = PortSpec {
         name: name?.to_string(),
         container,
         protocol: protocol?.0,
@@ -90,19 +106,47 @@ fn port(entry: &Entry<'_>, kind: Kind) -> Option<PortSpec> {
         publish: publish.flatten(),
         http: protocol?.1,
         host: host.flatten(),
-        bind: bind.flatten(),
-        allow: allow.unwrap_or_default(),
-    })
+        bind,
+        allow,
+    };
+    refuse_unheard(bound.as_ref(), &allowed, &port, owner);
+    Some(port)
 }
 
-/// Reads `"192.0.2.7"` or `"eth1"`.
+/// Refuses an address at which the port does not answer, and clients whom it cannot hear: whoever names them expects them.
+fn refuse_unheard(bind: Option<&Entry<'_>>, allowed: &[(Entry<'_>, IpRange)], port: &PortSpec, owner: Owner) {
+    let answers = |version| port.answers_by(version, owner.has_ipv6);
+    let help = match owner.network {
+        NetworkMode::Host => "remove it: in the node's network ports are led to by IPv4 alone",
+        NetworkMode::Own | NetworkMode::Published => {
+            "add `ipv6 = true` beside `ports`; the process must listen on `::` then"
+        }
+    };
+    let bound = port.bind.as_ref().and_then(|bind| match bind {
+        Bind::Address(address) => Some(IpVersion::of(*address)),
+        Bind::Link(_) => None,
+    });
+    if let (Some(entry), Some(version)) = (bind, bound.filter(|version| !answers(*version))) {
+        entry.invalid("wrong_version", format!("nothing answers by {version} at this port"), help);
+        return;
+    }
+    for (entry, range) in allowed.iter().filter(|(_, range)| !answers(range.version())) {
+        let (reason, help) = match bound {
+            Some(version) => (format!("is bound to an {version} address"), "remove it, or bind the port to a link"),
+            None => (format!("does not answer by {}", range.version()), help),
+        };
+        entry.invalid("wrong_version", format!("nobody of {range} can connect: the port {reason}"), help);
+    }
+}
+
+/// Reads `"192.0.2.7"`, `"2001:db8::7"` or `"eth1"`.
 fn bind(entry: &Entry<'_>, is_open: bool) -> Option<Bind> {
     refuse_closed(entry, is_open);
     entry.text()?.parse().map_err(|error: ValidationError| entry.invalid("invalid_bind", error.problem, "")).ok()
 }
 
-/// Reads `["10.0.0.0/8", "192.0.2.7"]`; an address is a range of one.
-fn allow(entry: &Entry<'_>, is_open: bool) -> Vec<Cidr> {
+/// Reads `["10.0.0.0/8", "2001:db8::7"]`; an address is a range of one.
+fn allow<'a>(entry: &Entry<'a>, is_open: bool) -> Vec<(Entry<'a>, IpRange)> {
     refuse_closed(entry, is_open);
     let items = entry.items().unwrap_or_default();
     if items.is_empty() && entry.is_array() {
@@ -111,21 +155,20 @@ fn allow(entry: &Entry<'_>, is_open: bool) -> Vec<Cidr> {
     if items.len() > ALLOW_MAX {
         entry.invalid("out_of_range", format!("at most {ALLOW_MAX} ranges"), "");
     }
-    let mut ranges: Vec<Cidr> = items.iter().filter_map(range).collect();
-    ranges.sort_unstable();
-    ranges.dedup();
-    ranges
+    let read = |entry: Entry<'a>| range(&entry).map(|range| (entry, range));
+    items.into_iter().filter_map(read).collect()
 }
 
-fn range(entry: &Entry<'_>) -> Option<Cidr> {
+fn range(entry: &Entry<'_>) -> Option<IpRange> {
     let text = entry.text()?;
-    if let Ok(address) = text.parse() {
-        return Cidr::new(address, 32).ok();
+    if let Ok(address) = text.parse::<IpAddr>() {
+        return Some(address.into());
     }
     let refuse = |error: ValidationError| {
         // Most often host bits are set: say which range that is in.
         let meant = text.split_once('/').and_then(|(address, prefix)| {
-            Some(Cidr::new(address.parse().ok()?, prefix.parse().ok()?).ok()?.to_string())
+            let range = IpRange::new(address.parse().ok()?, prefix.parse().ok()?);
+            Some(range.ok()?.to_string())
         });
         entry.invalid(
             "invalid_range",

@@ -55,13 +55,23 @@ pub(crate) fn read(entry: &Entry<'_>, kind: Kind, namespace: &Name, configs: &Co
     let ports = section.get("ports").and_then(|entry| entry.section());
     let ports_wanted = ports.as_ref().map_or(0, |section| section.entries().count());
     let network = container.as_ref().map_or(NetworkMode::Own, |container| container.network);
-    let ports = ports.map(|section| ports::read(&section, kind, network)).unwrap_or_default();
+    let dual = section.get("ipv6");
+    let ipv6 = dual.as_ref().and_then(|entry| entry.boolean());
+    // One with a fault of its own is not also missed by ports.
+    let owner = ports::Owner { kind, network, has_ipv6: ipv6.unwrap_or(dual.is_some()) };
+    let ports = ports.map(|section| ports::read(&section, owner)).unwrap_or_default();
     let (ports, port_places): (Vec<PortSpec>, Vec<Place>) = ports.into_iter().unzip();
     let resources = section.get("resources").and_then(|entry| entry.section());
     let resources = resources.map(|section| self::resources(&section));
     let (resources, devices) = resources.unwrap_or_default();
     // A port with a fault of its own is not also reported as missing.
     let sound_ports = (ports.len() == ports_wanted).then_some(ports.as_slice());
+    if let (Some(entry), Some(ports)) = (&dual, sound_ports)
+        && kind == Kind::Daemon
+        && ipv6 == Some(true)
+    {
+        lead_somewhere(entry, ports);
+    }
     let health = section.get("health").and_then(|entry| entry.section());
     let probe = health.and_then(|section| probe::read(&section, sound_ports, ProbeKind::Health));
     let restart = probe::read_restart(&section, sound_ports, kind);
@@ -73,7 +83,6 @@ pub(crate) fn read(entry: &Entry<'_>, kind: Kind, namespace: &Name, configs: &Co
     let scale = scale.and_then(|entry| scale::read(&entry, kind, sound_ports));
     let disconnect = section.get("disconnect").and_then(|entry| entry.section());
     let disconnect = disconnect.map_or_else(DisconnectPolicy::default, |section| self::disconnect(&section));
-    let ipv6 = section.get("ipv6").and_then(|entry| ipv6(&entry, kind)).unwrap_or_default();
     let across = section.get("across_sites");
     let across_sites = across.and_then(|entry| across_sites(&entry, kind, network, &ports)).unwrap_or_default();
     let allow_from = section.get("allow_from").map(|entry| {
@@ -100,7 +109,7 @@ pub(crate) fn read(entry: &Entry<'_>, kind: Kind, namespace: &Name, configs: &Co
         update,
         scale,
         disconnect,
-        ipv6,
+        ipv6: ipv6.unwrap_or_default(),
         across_sites,
         allow_from,
         ..WorkloadSpec::of_kind(id, kind, container?)
@@ -108,13 +117,12 @@ pub(crate) fn read(entry: &Entry<'_>, kind: Kind, namespace: &Name, configs: &Co
     Some(Reading { spec, path: entry.path.clone(), place: entry.key_place.clone(), port_places })
 }
 
-fn ipv6(entry: &Entry<'_>, kind: Kind) -> Option<bool> {
-    if kind == Kind::Daemon {
-        let message = "`ipv6` is for services: a daemon has no address of its own";
-        entry.invalid("not_for_daemons", message, "remove it");
-        return None;
+/// A daemon has no address of its own, so by IPv6 only ports of its nodes can lead to it.
+fn lead_somewhere(ipv6: &Entry<'_>, ports: &[PortSpec]) {
+    if ports.iter().all(|port| port.host.is_none()) {
+        let message = "`ipv6` of a daemon is about its `host` ports, and it has none";
+        ipv6.invalid("no_node_port", message, "remove it, or give a port a `host` port");
     }
-    entry.boolean()
 }
 
 /// A tunnel carries TCP to an instance's own address.

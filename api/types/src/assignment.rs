@@ -65,6 +65,9 @@ pub struct Assignment {
     /// Whether its node, too, balances to it only once the service table names it: it may be on trial.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub is_judged: bool,
+    /// Whether its host ports also answer by IPv6.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub ipv6: bool,
     /// The versions of the secrets of its namespace that it is shown.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub secrets: BTreeMap<Name, u64>,

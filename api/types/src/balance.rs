@@ -1,10 +1,10 @@
 //! How connections are shared out: which endpoints are preferred, who stays with whom, and where a port answers.
 
-use std::{fmt, net::Ipv4Addr, str::FromStr};
+use std::{fmt, net::IpAddr, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{error::ValidationError, placement::Constraint};
+use crate::{error::ValidationError, net::IpVersion, placement::Constraint};
 
 /// The largest weight of an endpoint; the smallest, and that of endpoints of which nothing is said, is 1.
 pub const WEIGHT_MAX: u16 = 100;
@@ -127,8 +127,8 @@ const LINK_NAME_BYTES_MAX: usize = 15;
 #[serde(try_from = "String", into = "String")]
 pub enum Bind {
     /// At this address only; nodes that do not have it do not answer.
-    Address(Ipv4Addr),
-    /// At the addresses of the link with this name.
+    Address(IpAddr),
+    /// At the addresses of the link with this name, of both versions of the protocol.
     Link(String),
 }
 
@@ -146,22 +146,17 @@ impl FromStr for Bind {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let wrong = |problem: String| Err(ValidationError::new("bind", problem));
-        if let Ok(address) = text.parse::<Ipv4Addr>() {
-            return match address {
-                address if address.is_unspecified() => wrong(format!("{address} means every address: leave it out")),
-                address if address.is_loopback() => {
-                    wrong(format!("{address} cannot be had: ports of a node do not answer on its loopback addresses"))
-                }
-                address if address.is_multicast() || address.is_broadcast() => {
-                    wrong(format!("{address} is not an address of one node"))
-                }
-                address => Ok(Self::Address(address)),
+        if let Ok(address) = text.parse::<IpAddr>() {
+            return match unfit(address) {
+                Some(problem) => wrong(problem),
+                None => Ok(Self::Address(address)),
             };
         }
         let plain = |byte: u8| byte.is_ascii_graphic() && byte != b'/' && byte != b':';
         if !(1..=LINK_NAME_BYTES_MAX).contains(&text.len()) || !text.bytes().all(plain) || text == "." || text == ".." {
             let shown = text.escape_debug();
-            return wrong(format!("`{shown}` is neither an IPv4 address such as 192.0.2.7 nor a link such as eth0"));
+            let examples = "an address such as 192.0.2.7 or 2001:db8::7 nor a link such as eth0";
+            return wrong(format!("`{shown}` is neither {examples}"));
         }
         if text == "lo" {
             return wrong("`lo` cannot be had: ports of a node do not answer on its loopback addresses".to_owned());
@@ -170,6 +165,36 @@ impl FromStr for Bind {
             return wrong(format!("`{text}` is not an IPv4 address such as 192.0.2.7"));
         }
         Ok(Self::Link(text.to_owned()))
+    }
+}
+
+/// Why nothing can be bound to an address, if that is so.
+fn unfit(address: IpAddr) -> Option<String> {
+    let is_broadcast = matches!(address, IpAddr::V4(address) if address.is_broadcast());
+    if address.is_unspecified() {
+        return Some(format!("{address} means every address: leave it out"));
+    }
+    if address.to_canonical() != address {
+        return Some(format!("{address} is of IPv4: write it as {}", address.to_canonical()));
+    }
+    if address.is_loopback() {
+        return Some(format!("{address} cannot be had: ports of a node do not answer on its loopback addresses"));
+    }
+    if address.is_multicast() || is_broadcast {
+        return Some(format!("{address} is not an address of one node"));
+    }
+    let is_of_link = matches!(address, IpAddr::V6(address) if address.is_unicast_link_local());
+    is_of_link.then(|| format!("{address} means another node on each link: name the link, such as eth0"))
+}
+
+impl Bind {
+    /// Whether anything that is bound so answers by this version of the protocol.
+    #[must_use]
+    pub fn has(&self, version: IpVersion) -> bool {
+        match self {
+            Self::Address(address) => IpVersion::of(*address) == version,
+            Self::Link(_) => true,
+        }
     }
 }
 
@@ -194,8 +219,13 @@ mod tests {
     #[test]
     fn a_place_to_answer_is_an_address_or_a_link() {
         assert_eq!("192.0.2.7".parse(), Ok(Bind::Address([192, 0, 2, 7].into())));
+        assert_eq!("2001:DB8:0::7".parse::<Bind>().map(|bind| bind.to_string()).as_deref(), Ok("2001:db8::7"));
         assert_eq!("eth0.100".parse(), Ok(Bind::Link("eth0.100".to_owned())));
         for text in ["", "0.0.0.0", "127.0.0.1", "lo", "10.0.0.256", "a b", "eth0:1", "a-name-of-16-byt", "224.0.0.1"] {
+            assert!(text.parse::<Bind>().is_err(), "{text}");
+        }
+        for text in ["::", "::1", "::ffff:192.0.2.7", "ff02::1", "fe80::1", "fe80::1%eth0", "2001:db8::/32", "2001:db8"]
+        {
             assert!(text.parse::<Bind>().is_err(), "{text}");
         }
     }

@@ -4,7 +4,12 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{balance::Bind, content::ContentSpec, id::Name, net::Cidr};
+use crate::{
+    balance::Bind,
+    content::ContentSpec,
+    id::Name,
+    net::{IpRange, IpVersion},
+};
 
 /// What to run in an instance. `None` means: as the image says.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -210,5 +215,15 @@ pub struct PortSpec {
     pub bind: Option<Bind>,
     /// Who may connect to `publish` and `host` from beyond the node; empty = everybody.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub allow: Vec<Cidr>,
+    pub allow: Vec<IpRange>,
+}
+
+impl PortSpec {
+    /// Whether clients find its ports of the nodes by this version of the protocol, where its workload answers by IPv6 or does
+    /// not. A listener that shares out HTTP has both versions in any case.
+    #[must_use]
+    pub fn answers_by(&self, version: IpVersion, workload_has_ipv6: bool) -> bool {
+        let has = version == IpVersion::Four || workload_has_ipv6 || (self.http && self.publish.is_some());
+        has && self.bind.as_ref().is_none_or(|bind| bind.has(version))
+    }
 }

@@ -1,5 +1,7 @@
 //! Address ranges, and how the cluster's IPv4 addresses look in IPv6.
 
+mod ip_range;
+
 use std::{
     fmt,
     net::{Ipv4Addr, Ipv6Addr},
@@ -9,6 +11,8 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use crate::error::ValidationError;
+
+pub use ip_range::{IpRange, IpVersion};
 
 /// An IPv4 range in CIDR form (RFC 4632); the host bits are zero.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

@@ -14,7 +14,7 @@ use crate::{
     container::Protocol,
     counter::{Epoch, Generation},
     id::{InstanceId, NodeId, WorkloadId},
-    net::{Cidr, Ipv6Prefix},
+    net::{Cidr, IpRange, Ipv6Prefix},
     site::{Across, Reach},
 };
 
@@ -111,7 +111,7 @@ pub struct ServicePort {
     pub bind: Option<Bind>,
     /// Who may connect to `publish` from beyond the node; empty = everybody.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub allow: Vec<Cidr>,
+    pub allow: Vec<IpRange>,
 }
 
 /// One instance's address behind a service: a healthy one, unless no instance of the service is.

@@ -56,7 +56,8 @@ pub struct WorkloadSpec {
     pub scale: Option<ScaleSpec>,
     /// What to do about silence.
     pub disconnect: DisconnectPolicy,
-    /// Whether it also answers by IPv6: its process listens on `::`, and clients may find that address first.
+    /// Whether it also answers by IPv6: its process listens on `::`, and clients may find that address first. Of a daemon: whether
+    /// its host ports do.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub ipv6: bool,
     /// Whether a service also answers to sites that are reached by a tunnel; then all its ports are TCP.
@@ -110,7 +111,7 @@ impl WorkloadSpec {
     pub fn runs_the_same_as(&self, other: &Self) -> bool {
         let ports = |spec: &Self| -> Vec<_> {
             // Where a published port answers, and whom, is the table's business; of a host port it is the instance's.
-            let guard = |port: &PortSpec| port.host.map(|_| (port.bind.clone(), port.allow.clone()));
+            let guard = |port: &PortSpec| port.host.map(|_| (port.bind.clone(), port.allow.clone(), spec.ipv6));
             spec.ports.iter().map(|port| (port.container, port.protocol, port.host, guard(port))).collect()
         };
         self.container.runs_the_same_as(&other.container)

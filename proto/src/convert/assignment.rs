@@ -43,6 +43,7 @@ impl From<Assignment> for v1::Assignment {
             devices: assignment.devices.into_iter().map(Into::into).collect(),
             restart: (!assignment.restart.is_default()).then(|| assignment.restart.into()),
             is_judged: assignment.is_judged,
+            ipv6: assignment.ipv6,
             secrets: assignment.secrets.into_iter().map(|(name, version)| (name.into(), version)).collect(),
         }
     }
@@ -71,6 +72,7 @@ impl TryFrom<v1::Assignment> for Assignment {
             devices: list("devices", wire.devices)?,
             restart: optional("restart", wire.restart)?.unwrap_or_default(),
             is_judged: wire.is_judged,
+            ipv6: wire.ipv6,
             secrets: wire.secrets.into_iter().map(version).collect::<Result<_, _>>()?,
         })
     }

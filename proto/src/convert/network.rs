@@ -6,7 +6,7 @@ use api_types::{
 };
 
 use super::{
-    bounded, known, list, optional, parsed, port, shortened, unknown,
+    bounded, ipv6_address, known, list, optional, parsed, port, shortened, unknown, wire_ipv6_address,
     workload::{protocol, wire_protocol},
 };
 use crate::{
@@ -35,6 +35,7 @@ impl From<TraceQuestion> for v1::TraceQuestion {
             instance: question.instance.map(|id| id.to_string()).unwrap_or_default(),
             source: question.source.into(),
             destination: question.destination.into(),
+            ipv6: wire_ipv6_address(question.ipv6),
             port: question.port.into(),
             protocol: wire_protocol(question.protocol),
         }
@@ -50,6 +51,7 @@ impl TryFrom<v1::TraceQuestion> for TraceQuestion {
             instance: instance.map(|id| parsed("instance", &id)).transpose()?,
             source: wire.source.into(),
             destination: wire.destination.into(),
+            ipv6: ipv6_address("ipv6", &wire.ipv6)?,
             port: port("port", wire.port)?,
             protocol: protocol("protocol", wire.protocol)?,
         })

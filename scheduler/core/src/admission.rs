@@ -8,7 +8,7 @@ mod update;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::Ipv4Addr,
+    net::IpAddr,
 };
 
 use api_types::{
@@ -44,23 +44,23 @@ struct Claims<'a>(BTreeMap<(u16, Protocol), Vec<Claim<'a>>>);
 #[derive(Debug)]
 struct Claim<'a> {
     owner: &'a WorkloadId,
-    at: Option<Ipv4Addr>,
+    at: Option<IpAddr>,
 }
 
 impl<'a> Claims<'a> {
     /// Who claims the same port where it would meet: everywhere, or at the same address.
-    fn against(&self, port: (u16, Protocol), at: Option<Ipv4Addr>) -> Option<&'a WorkloadId> {
+    fn against(&self, port: (u16, Protocol), at: Option<IpAddr>) -> Option<&'a WorkloadId> {
         let meets = |claim: &&Claim<'_>| claim.at.is_none() || at.is_none() || claim.at == at;
         self.0.get(&port)?.iter().find(meets).map(|claim| claim.owner)
     }
 
-    fn add(&mut self, port: (u16, Protocol), at: Option<Ipv4Addr>, owner: &'a WorkloadId) {
+    fn add(&mut self, port: (u16, Protocol), at: Option<IpAddr>, owner: &'a WorkloadId) {
         self.0.entry(port).or_default().push(Claim { owner, at });
     }
 }
 
 /// The one address at which a port is opened; `None` = at all, or at those of a link, which only its node knows.
-fn address_of(spec: &WorkloadSpec, port: &PortSpec) -> Option<Ipv4Addr> {
+fn address_of(spec: &WorkloadSpec, port: &PortSpec) -> Option<IpAddr> {
     match port.bind {
         // In the node's network the process itself listens, wherever it wants.
         Some(Bind::Address(address)) if spec.container.network != NetworkMode::Host => Some(address),

@@ -128,6 +128,8 @@ fn assignment(cluster: &Cluster, held: Held<'_>) -> Assignment {
         probe: spec.probe.clone(),
         restart: spec.restart.clone(),
         is_judged: spec.update.is_some(),
+        // Of a service's own address the table tells; here it would only make equal assignments differ.
+        ipv6: spec.ipv6 && spec.ports.iter().any(|port| port.host.is_some()),
         secrets: content::secrets(spec)
             .filter_map(|(name, id)| Some((name.clone(), cluster.secrets.get(&id)?.version)))
             .collect(),

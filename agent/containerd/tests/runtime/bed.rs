@@ -251,6 +251,7 @@ pub(crate) fn assignment(name: &str, command: &[&str]) -> Assignment {
         probe: None,
         restart: RestartSpec::default(),
         is_judged: false,
+        ipv6: false,
         secrets: BTreeMap::new(),
     }
 }

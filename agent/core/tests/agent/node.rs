@@ -337,6 +337,7 @@ pub(crate) fn assignment(instance: &str) -> Assignment {
         probe: None,
         restart: RestartSpec::default(),
         is_judged: false,
+        ipv6: false,
         secrets: BTreeMap::new(),
     }
 }

@@ -7,8 +7,8 @@ use crate::{
     message::{Message, Requests, attribute, attributes, flag, u32_at},
     route::{
         ADDRESS_HEADER_BYTES, DELETE_ADDRESS, DELETE_ROUTE, GET_ADDRESS, GET_ROUTE, NEW_ADDRESS, NEW_ROUTE,
-        PROTOCOL_OURS, ROUTE_DESTINATION, ROUTE_GATEWAY, ROUTE_HEADER_BYTES, ROUTE_LINK, ROUTE_SOURCE, Routing,
-        SCOPE_UNIVERSE, TABLE_MAIN, UNICAST, UNREACHABLE, tolerate,
+        PROTOCOL_OURS, ROUTE_DESTINATION, ROUTE_GATEWAY, ROUTE_HEADER_BYTES, ROUTE_LINK, ROUTE_ON_LINK, ROUTE_SOURCE,
+        Routing, SCOPE_UNIVERSE, TABLE_MAIN, UNICAST, UNREACHABLE, tolerate,
     },
 };
 
@@ -35,6 +35,8 @@ pub(crate) struct RouteV6 {
 pub(crate) enum WayV6 {
     /// By a neighbour on the link with this index.
     Gateway(Ipv6Addr, u32),
+    /// By a neighbour that is only known on the link with this index, whatever addresses that has.
+    Beyond(Ipv6Addr, u32),
     /// Straight into the link with this index.
     Link(u32),
     /// Not at all: the sender is told.
@@ -121,20 +123,22 @@ fn address_request(what: &'static str, kind: (u16, u16), index: u32, address: Ip
 
 fn route_request(what: &'static str, kind: (u16, u16), route: &RouteV6) -> Requests {
     let action = match route.way {
-        WayV6::Gateway(..) | WayV6::Link(_) => UNICAST,
+        WayV6::Gateway(..) | WayV6::Beyond(..) | WayV6::Link(_) => UNICAST,
         WayV6::Unreachable => UNREACHABLE,
     };
     let (destination, prefix) = route.destination;
-    let header = [FAMILY, prefix, 0, 0, TABLE_MAIN, PROTOCOL_OURS, SCOPE_UNIVERSE, action, 0, 0, 0, 0];
+    let flags = if matches!(route.way, WayV6::Beyond(..)) { ROUTE_ON_LINK } else { 0 };
+    let mut header = vec![FAMILY, prefix, 0, 0, TABLE_MAIN, PROTOCOL_OURS, SCOPE_UNIVERSE, action];
+    header.extend(flags.to_ne_bytes());
     let mut requests = Requests::default();
     requests.push(what, kind, &header, |attributes| {
         if prefix > 0 {
             attributes.bytes(ROUTE_DESTINATION, &destination.octets());
         }
-        if let WayV6::Gateway(gateway, _) = route.way {
+        if let WayV6::Gateway(gateway, _) | WayV6::Beyond(gateway, _) = route.way {
             attributes.bytes(ROUTE_GATEWAY, &gateway.octets());
         }
-        if let WayV6::Gateway(_, link) | WayV6::Link(link) = route.way {
+        if let WayV6::Gateway(_, link) | WayV6::Beyond(_, link) | WayV6::Link(link) = route.way {
             attributes.native(ROUTE_LINK, link);
         }
         if let Some(source) = route.source {
@@ -161,8 +165,10 @@ fn read_route(message: &Message<'_>) -> Option<RouteV6> {
             _ => {}
         }
     }
+    let is_on_link = u32_at(header, 8).is_some_and(|flags| flags & ROUTE_ON_LINK != 0);
     let way = match (header[7], gateway, link) {
         (UNREACHABLE, ..) => WayV6::Unreachable,
+        (_, Some(gateway), Some(link)) if is_on_link => WayV6::Beyond(gateway, link),
         (_, Some(gateway), Some(link)) => WayV6::Gateway(gateway, link),
         (_, _, link) => WayV6::Link(link?),
     };

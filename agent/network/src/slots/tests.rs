@@ -11,7 +11,7 @@ struct Maps {
     known: BTreeSet<Front>,
     remembered: BTreeMap<Front, Memory>,
     guarded: BTreeSet<Front>,
-    allowed: BTreeSet<(Front, Cidr)>,
+    allowed: BTreeSet<(Front, IpRange)>,
     hairpins: BTreeSet<Ipv4Addr>,
     passes: BTreeSet<Pass>,
 }
@@ -214,7 +214,7 @@ fn check_guard(state: &Maps, front: Front, old: &Balance, new: &Balance) -> Resu
     if !state.guarded.contains(&front) {
         return (open(old) || open(new)).then_some(()).ok_or_else(|| "a port is open to all".to_owned());
     }
-    let lets_in = |balance: &Balance, range: &Cidr| {
+    let lets_in = |balance: &Balance, range: &IpRange| {
         open(balance) || balance.guards.get(&front).is_some_and(|ranges| ranges.contains(range))
     };
     let ranges = [old, new].into_iter().flat_map(|balance| balance.guards.get(&front)).flatten();
@@ -249,7 +249,7 @@ impl Random {
                 .collect();
             let front = match number {
                 0 | 1 => Front::Service(Ipv4Addr::new(10, 43, 0, number), Protocol::Tcp, 80),
-                2 => Front::Bound(Ipv4Addr::new(192, 0, 2, 1), Protocol::Tcp, 80),
+                2 => Front::Bound([192, 0, 2, 1].into(), Protocol::Tcp, 80),
                 _ => Front::Port(Protocol::Tcp, u16::from(number)),
             };
             wanted.hairpins.extend(endpoints.keys().map(|endpoint| *endpoint.ip()));

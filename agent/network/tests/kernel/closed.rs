@@ -78,6 +78,7 @@ fn a_port_of_its_own_node_leads_to_it() {
         container: PORT,
         bind: None,
         allow: Vec::new(),
+        ipv6: false,
     }];
 
     program(&near, &plan);

@@ -8,8 +8,8 @@ use std::{
     thread,
 };
 
-use agent_network::{ClosedInstance, Plan, TableGuard};
-use api_types::net::Ipv6Prefix;
+use agent_network::{ClosedInstance, Plan, Programmed, TableGuard};
+use api_types::{net::Ipv6Prefix, site::Reach};
 use tests_support::netns::{inside, ip};
 
 use crate::{
@@ -83,6 +83,40 @@ fn only_published_ports_lead_to_a_closed_instance_by_ipv6() {
     let refused = ask_v6(&far_client.netns, direct).expect_err("by another way");
     assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
     assert_eq!(ask_v6(&near.netns, direct).expect("its own node").0, "web-1");
+}
+
+#[test]
+fn instances_of_nodes_on_different_networks_reach_each_other_by_ipv6_when_packets_are_wrapped() {
+    let mut world = World::new();
+    let outside = world.outsider();
+    give_address(&outside, 100);
+    let near = dual(&mut world, 1);
+    let far = world.node_behind_router(2, &[&near]);
+    // An address that looks as if it were on one link with the others: nothing gets there by it.
+    give_address(&far.netns, 2);
+    let [client, server] = [near.start("client-1", 2), far.start("web-1", 2)];
+    let wrapped = |node: &Node, other: &Node| {
+        let mut plan = plan(node, &[&server], &[other]);
+        plan.peers.iter_mut().for_each(|peer| peer.reach = Reach::Vxlan);
+        let programmed = node.wait(node.network.program(&plan)).expect("programmed");
+        assert_eq!(programmed, Programmed::default());
+    };
+    wrapped(&near, &far);
+    wrapped(&far, &near);
+    answer_as(&server);
+
+    let from_instance = ask_v6(&client.netns, front()).expect("reached from an instance");
+    let from_node = ask_v6(&near.netns, front()).expect("reached from the node");
+    let from_outside = ask_v6(&outside, SocketAddr::new(lan(1), PUBLISHED)).expect("reached from outside");
+
+    assert_eq!(from_instance, ("web-1".to_owned(), embedded(client.address)), "it sees its client");
+    assert_eq!(from_node, ("web-1".to_owned(), embedded(Ipv4Addr::new(10, 42, 1, 1))));
+    assert_eq!(from_outside, ("web-1".to_owned(), embedded(Ipv4Addr::new(10, 42, 1, 0))), "the node on that device");
+    assert!(!near.wait(near.network.verify()).expect("verified").repaired);
+    // Back to routes: nothing of the device is left.
+    near.wait(near.network.program(&plan(&near, &[&server], &[&far]))).expect("programmed");
+    let routes = near.run("ip", &["-6", "route"]).expect("routes");
+    assert!(!routes.contains("wh-vxlan"), "{routes}");
 }
 
 #[test]
@@ -194,7 +228,7 @@ pub(crate) fn lan(number: u8) -> IpAddr {
 }
 
 /// A node with an IPv6 address on the local network.
-fn dual(world: &mut World, number: u8) -> Node {
+pub(crate) fn dual(world: &mut World, number: u8) -> Node {
     let node = world.node(number, TableGuard::Owned);
     give_address(&node.netns, number);
     node
@@ -205,7 +239,8 @@ pub(crate) fn give_address(netns: &Path, number: u8) {
     ip(&["-n", name, "addr", "add", &format!("{}/64", lan(number)), "dev", "eth0", "nodad"]).expect("an address");
 }
 
-fn plan(node: &Node, endpoints: &[&Instance], peers: &[&Node]) -> Plan {
+/// The service under test for both families.
+pub(crate) fn plan(node: &Node, endpoints: &[&Instance], peers: &[&Node]) -> Plan {
     let mut plan = node.plan(endpoints, peers);
     plan.ipv6_prefix = Some(prefix());
     plan.services[0].ipv6 = true;
@@ -250,7 +285,11 @@ pub(crate) fn answer_as(instance: &Instance) {
 
 /// One connection: who answered, and whom it saw.
 pub(crate) fn ask_v6(netns: &Path, to: SocketAddr) -> io::Result<(String, IpAddr)> {
-    let stream = inside(netns, || TcpStream::connect_timeout(&to, PATIENCE))??;
+    greet_v6(inside(netns, || TcpStream::connect_timeout(&to, PATIENCE))??)
+}
+
+/// Reads who answers, and whom it sees.
+pub(crate) fn greet_v6(stream: TcpStream) -> io::Result<(String, IpAddr)> {
     stream.set_read_timeout(Some(PATIENCE))?;
     let mut line = String::new();
     BufReader::new(stream).read_line(&mut line)?;

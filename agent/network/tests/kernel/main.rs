@@ -8,6 +8,7 @@ mod firewalld;
 mod in_node;
 mod instances;
 mod ipv6;
+mod ipv6_ports;
 mod isolation;
 mod others;
 mod policy;

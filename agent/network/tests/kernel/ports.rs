@@ -24,7 +24,7 @@ fn a_bound_port_answers_at_its_address_alone_as_soon_as_the_node_has_it() {
     let outside = world.outsider();
     let node = world.node(1, TableGuard::Owned);
     let instance = node.start("web-1", 2);
-    let bind = Bind::Address(SECOND);
+    let bind = Bind::Address(SECOND.into());
     let plan = bound(&node, &[&instance], &bind);
 
     let before = node.wait(node.network.program(&plan)).expect("programmed");
@@ -76,8 +76,8 @@ fn one_number_leads_to_two_services_at_two_addresses() {
     let node = world.node(1, TableGuard::Owned);
     node.run("ip", &["address", "add", "10.99.0.201/24", "dev", "eth0"]).expect("a second address");
     let [first, second] = [node.start("web-1", 2), node.start("web-2", 3)];
-    let mut plan = bound(&node, &[&first], &Bind::Address(node.address()));
-    let mut other = bound(&node, &[&second], &Bind::Address(SECOND)).services.remove(0);
+    let mut plan = bound(&node, &[&first], &Bind::Address(node.address().into()));
+    let mut other = bound(&node, &[&second], &Bind::Address(SECOND.into())).services.remove(0);
     other.id = "other".parse().expect("a name");
     other.address = Ipv4Addr::new(10, 43, 0, 11);
     plan.services.push(other);
@@ -96,7 +96,7 @@ fn a_bound_port_that_a_program_has_at_that_address_is_its_own() {
     let instance = node.start("web-1", 2);
     let listener = inside(&node.netns, || TcpListener::bind(node.published())).expect("enter").expect("listens");
 
-    let plan = bound(&node, &[&instance], &Bind::Address(node.address()));
+    let plan = bound(&node, &[&instance], &Bind::Address(node.address().into()));
     let taken = node.wait(node.network.program(&plan)).expect("programmed");
     drop(listener);
     let freed = node.wait(node.network.verify()).expect("verified").programmed;
@@ -114,7 +114,7 @@ fn a_port_is_kept_for_those_who_are_allowed() {
     node.run("ip", &["route", "add", "10.97.0.0/16", "via", "10.99.0.100"]).expect("a way back");
     let instance = node.start("web-1", 2);
     let host_port = SocketAddrV4::new(node.address(), 9000);
-    for bind in [None, Some(Bind::Address(node.address()))] {
+    for bind in [None, Some(Bind::Address(node.address().into()))] {
         for (allow, friend_comes_in, stranger_comes_in) in [
             (vec!["10.97.1.0/24", "10.97.1.7/32", "192.0.2.0/24"], true, false),
             (vec!["10.97.0.0/16"], true, true),
@@ -129,7 +129,8 @@ fn a_port_is_kept_for_those_who_are_allowed() {
             }
             let (protocol, address, container) = (Protocol::Tcp, instance.address, PORT);
             let (host, bind) = (host_port.port(), bind.clone());
-            plan.host_ports = vec![HostPort { protocol, host, address, container, bind, allow: allow.clone() }];
+            let ipv6 = false;
+            plan.host_ports = vec![HostPort { protocol, host, address, container, bind, allow: allow.clone(), ipv6 }];
             let programmed = node.wait(node.network.program(&plan)).expect("programmed");
             assert_eq!(programmed, Programmed::default());
 

@@ -2,7 +2,7 @@
 
 use std::{
     io::{self, BufRead, BufReader, Read, Write},
-    net::{Ipv4Addr, Shutdown, SocketAddr, SocketAddrV4, TcpListener, TcpStream, UdpSocket},
+    net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, SocketAddrV4, TcpListener, TcpStream, UdpSocket},
     os::fd::AsRawFd,
     path::Path,
     thread,
@@ -13,7 +13,7 @@ use nix::{
     errno::Errno,
     sys::{
         socket::{
-            AddressFamily, Shutdown as Both, SockFlag, SockType, SockaddrIn, bind, connect, setsockopt, shutdown,
+            AddressFamily, Shutdown as Both, SockFlag, SockType, SockaddrStorage, bind, connect, setsockopt, shutdown,
             socket, sockopt,
         },
         time::TimeVal,
@@ -131,25 +131,27 @@ pub(crate) fn ask(netns: &Path, to: SocketAddrV4) -> io::Result<Answer> {
 
 /// One connection from an address of the crowd: who answered.
 pub(crate) fn ask_from(netns: &Path, from: Ipv4Addr, to: SocketAddrV4) -> io::Result<Answer> {
-    let stream = connect_from(netns, from, to, PATIENCE)?;
+    let stream = connect_from(netns, from.into(), to.into(), PATIENCE)?;
     Connection::greet(stream).map(|connection| connection.answer)
 }
 
 /// Whether packets from an address of the crowd get no answer at all. Waits for that only a little: a machine that is
 /// slower than that passes a test too much, never one too few.
-pub(crate) fn is_shut_out(netns: &Path, from: Ipv4Addr, to: SocketAddrV4) -> bool {
-    let outcome = connect_from(netns, from, to, SHUT_OUT);
+pub(crate) fn is_shut_out(netns: &Path, from: impl Into<IpAddr>, to: impl Into<SocketAddr>) -> bool {
+    let outcome = connect_from(netns, from.into(), to.into(), SHUT_OUT);
     outcome.is_err_and(|error| matches!(error.kind(), io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock))
 }
 
-fn connect_from(netns: &Path, from: Ipv4Addr, to: SocketAddrV4, patience: Duration) -> io::Result<TcpStream> {
+/// Connects from one of the namespace's addresses.
+pub(crate) fn connect_from(netns: &Path, from: IpAddr, to: SocketAddr, patience: Duration) -> io::Result<TcpStream> {
     let connect = || {
-        let socket = socket(AddressFamily::Inet, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
+        let family = if to.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
+        let socket = socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
         // An attempt to connect lasts as long as sending may.
         let seconds = i64::try_from(patience.as_secs()).unwrap_or(i64::MAX);
         setsockopt(&socket, sockopt::SendTimeout, &TimeVal::new(seconds, 0))?;
-        bind(socket.as_raw_fd(), &SockaddrIn::from(SocketAddrV4::new(from, 0)))?;
-        connect(socket.as_raw_fd(), &SockaddrIn::from(to)).map_err(|errno| {
+        bind(socket.as_raw_fd(), &SockaddrStorage::from(SocketAddr::new(from, 0)))?;
+        connect(socket.as_raw_fd(), &SockaddrStorage::from(to)).map_err(|errno| {
             let timed_out = errno == Errno::EINPROGRESS;
             if timed_out { io::Error::from(io::ErrorKind::TimedOut) } else { errno.into() }
         })?;

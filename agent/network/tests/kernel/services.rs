@@ -127,6 +127,7 @@ fn a_host_port_leads_to_its_instance_alone() {
         container: PORT,
         bind: None,
         allow: Vec::new(),
+        ipv6: false,
     }];
 
     let programmed = node.wait(node.network.program(&plan)).expect("programmed");

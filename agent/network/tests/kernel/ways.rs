@@ -23,9 +23,9 @@ fn ways_that_are_there_are_found_and_nothing_is_left_of_the_try() {
 
     let mut tries = vec![echo(Ipv4Addr::UNSPECIFIED, there.address()), echo(own(1), own(2))];
     // Often enough that both endpoints are drawn.
-    tries.extend((0..12).map(|_| Try::Connect { from: Asker::Scratch, to: service_address() }));
-    tries.extend([&near, &far].map(|to| Try::Connect { from: Asker::Node, to: at(to) }));
-    tries.push(Try::Connect { from: Asker::Instance(client.id.clone()), to: service_address() });
+    tries.extend((0..12).map(|_| Try::Connect { from: Asker::Scratch, to: service_address().into() }));
+    tries.extend([&near, &far].map(|to| Try::Connect { from: Asker::Node, to: at(to).into() }));
+    tries.push(Try::Connect { from: Asker::Instance(client.id.clone()), to: service_address().into() });
     let answers = here.wait(here.network.reach(tries));
 
     assert!(answers.iter().all(Result::is_ok), "{answers:?}");
@@ -59,8 +59,8 @@ fn what_another_table_drops_is_seen_by_an_instance_and_not_by_the_node() {
     foreign(&node, "forward", "");
 
     let tries = vec![
-        Try::Connect { from: Asker::Scratch, to: service_address() },
-        Try::Connect { from: Asker::Node, to: service_address() },
+        Try::Connect { from: Asker::Scratch, to: service_address().into() },
+        Try::Connect { from: Asker::Node, to: service_address().into() },
     ];
     let answers = node.wait(node.network.reach(tries));
 
@@ -92,12 +92,12 @@ fn the_way_to_an_address_is_told() {
     let [here, there] = [1, 2].map(|number| world.node(number, TableGuard::Owned));
     let instance = here.start("web-1", 2);
     here.serve(&[&instance], &[&there]);
-    let way = |to| here.wait(here.network.way_to(to)).expect("a way");
+    let way = |to: Ipv4Addr| here.wait(here.network.way_to(to.into())).expect("a way");
 
     assert_eq!(way(here.address()), "on this node");
     assert_eq!(way([10, 42, 2, 7].into()), "by 10.99.0.2 on link eth0");
     assert!(way(instance.address).starts_with("by link wh-"));
-    let error = here.wait(here.network.way_to([192, 0, 2, 1].into())).expect_err("a site alone");
+    let error = here.wait(here.network.way_to(Ipv4Addr::new(192, 0, 2, 1).into())).expect_err("a site alone");
     assert_eq!(error.to_string(), "ask for the way: Network is unreachable (os error 101)");
 }
 

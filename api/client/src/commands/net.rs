@@ -162,8 +162,11 @@ fn subject(check: &NetworkCheck) -> String {
 }
 
 async fn trace(session: &Session<'_>, arguments: &Trace) -> Result<(), Failure> {
-    let usage = || Failure::Usage(format!("`{}` has no port: write `web:80` or `10.43.0.1:80`", arguments.to));
+    let usage =
+        || Failure::Usage(format!("`{}` has no port: write `web:80`, `10.43.0.1:80` or `[fd00::1]:80`", arguments.to));
     let (to, port) = arguments.to.rsplit_once(':').ok_or_else(usage)?;
+    // An IPv6 address has colons of its own.
+    let to = to.strip_prefix('[').and_then(|to| to.strip_suffix(']')).unwrap_or(to);
     let port = port.parse().map_err(|_| usage())?;
     let protocol = if arguments.udp { Protocol::Udp } else { Protocol::Tcp };
     let request = TraceRequest { from: arguments.from.clone(), to: to.to_owned(), port, protocol };

@@ -38,7 +38,7 @@ pub(super) fn verdict() -> NetworkVerdict {
 
 pub(super) fn trace(request: &TraceRequest) -> Result<NetworkTrace, Problem> {
     if request.to == "nobody" {
-        let title = "`nobody` is no service, instance, node or IPv4 address that is known here";
+        let title = "`nobody` is no service, instance, node or address that is known here";
         return Err(problem(404, "not_found", title, "`wherry get instances` and `wherry get nodes` show them"));
     }
     let step = |at: &str, what: &str, stops| TraceStep { at: at.into(), what: what.into(), stops };

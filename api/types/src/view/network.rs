@@ -1,6 +1,6 @@
 //! What `wherry net verify` and `wherry net trace` show: what nodes found when they tried their network.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
@@ -88,9 +88,9 @@ pub struct NetworkTrace {
     /// Where the packet begins: the node that looked.
     pub node: NodeId,
     /// Its source.
-    pub source: Ipv4Addr,
+    pub source: IpAddr,
     /// Its destination.
-    pub destination: Ipv4Addr,
+    pub destination: IpAddr,
     /// What happens to it, in order.
     pub steps: Vec<TraceStep>,
 }

@@ -1,4 +1,5 @@
-//! A small web server for tests, demo and benches: answers every request with its host name, over kept-alive connections.
+//! A small web server for tests, demo and benches: answers every request with its host name, over kept-alive connections, and every
+//! datagram to the same port.
 //!
 //! It knows three paths by their meaning: `/slow` waits 200 ms, `/exit` ends the process with code 3, and `/health`
 //! answers 200 or, after `/sicken`, 503. Ends at once on SIGTERM, as most programs do; with `LAME_DUCK_MS` it goes on for so
@@ -9,7 +10,7 @@
 
 use std::{
     io::{self, Write},
-    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
     sync::atomic::{AtomicBool, Ordering},
     thread,
     time::Duration,
@@ -44,6 +45,7 @@ fn main() -> io::Result<()> {
         let name: &'static str = name.clone().leak();
         acceptors.push(thread::spawn(move || runtime.block_on(accept(listener, name))));
     }
+    answer_datagrams(port, name.clone())?;
     writeln!(io::stdout(), "{name} listens on port {port}")?;
     acceptors
         .into_iter()
@@ -61,6 +63,22 @@ fn listen(port: u16) -> io::Result<TcpListener> {
     };
     at(TcpSocket::new_v6(), (Ipv6Addr::UNSPECIFIED, port).into())
         .or_else(|_| at(TcpSocket::new_v4(), (Ipv4Addr::UNSPECIFIED, port).into()))
+}
+
+/// Answers datagrams, beside everything else.
+fn answer_datagrams(port: u16, name: String) -> io::Result<()> {
+    let socket = UdpSocket::bind((Ipv6Addr::UNSPECIFIED, port));
+    let socket = socket.or_else(|_| UdpSocket::bind((Ipv4Addr::UNSPECIFIED, port)))?;
+    thread::Builder::new().stack_size(64 << 10).spawn(move || {
+        let mut buffer = [0; 64];
+        loop {
+            // What a client did not get it asks again.
+            if let Ok((_, client)) = socket.recv_from(&mut buffer) {
+                socket.send_to(name.as_bytes(), client).ok();
+            }
+        }
+    })?;
+    Ok(())
 }
 
 /// The first process of a container gets no signal that it does not ask for.

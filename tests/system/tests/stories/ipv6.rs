@@ -2,12 +2,14 @@
 
 use std::{
     collections::BTreeSet,
-    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    io,
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
+    time::Duration,
 };
 
-use tests_support::netns::ipv6_address;
+use tests_support::netns::{inside, ipv6_address};
 use tests_system::{
-    cluster::{until_healthy, virtual_address},
+    cluster::{published, until_healthy, virtual_address},
     shop,
 };
 
@@ -43,6 +45,106 @@ pub(crate) fn a_service_is_reached_by_ipv6(stage: &mut Stage) -> Outcome {
         stage.until_answered_by("visitor", port.into(), 3)?;
     }
     Ok(())
+}
+
+/// How long packets are waited for that are dropped: a machine that is slower passes the story too much, never too little.
+const SHUT_OUT: Duration = Duration::from_secs(1);
+/// Ports of the nodes by datagrams, by HTTP and of the daemon's own node.
+const DATAGRAMS: u16 = 8081;
+const PAGE: u16 = 8082;
+const HOST: u16 = 8083;
+
+pub(crate) fn ports_answer_where_and_whom_they_shall(stage: &mut Stage) -> Outcome {
+    let bound = ipv6_address(stage.bed.node(NODES[0]).address());
+    let visitor = inside(&stage.bed.netns("visitor"), || source(bound))??;
+    let stranger = "registry";
+    stage.apply(&manifest(&stage.image, bound, &format!("{visitor}/128")))?;
+    until_healthy(&stage.bed, "web", 3, LIMIT)?;
+    until_healthy(&stage.bed, "page", 3, LIMIT)?;
+    until_healthy(&stage.bed, "probe", 3, LIMIT)?;
+
+    let raw = SocketAddr::from((bound, shop::PUBLISHED));
+    stage.until_answered_by("visitor", raw, 3)?;
+    for name in NODES {
+        let address = ipv6_address(stage.bed.node(name).address());
+        stage.until_answered_by("visitor", (address, PAGE).into(), 3)?;
+        stage.until_answered_by("visitor", (address, HOST).into(), 1)?;
+        stage.until("all replicas answer datagrams", || {
+            let asked = || ask_by_datagram(stage, "visitor", (address, DATAGRAMS).into());
+            (0..40).filter_map(|_| asked().ok()).collect::<BTreeSet<String>>().len() == 3
+        })?;
+    }
+    let other = SocketAddr::from((ipv6_address(stage.bed.node(NODES[1]).address()), shop::PUBLISHED));
+    for elsewhere in [other, published(&stage.bed, NODES[0], shop::PUBLISHED)] {
+        let answer = stage.bed.get_from("visitor", elsewhere, "/", SHUT_OUT);
+        stage.must(answer.is_err(), || format!("{elsewhere} answers, which is not what the port is bound to"))?;
+    }
+    for port in [shop::PUBLISHED, PAGE, HOST] {
+        let answer = stage.bed.get_from(stranger, (bound, port).into(), "/", SHUT_OUT);
+        stage.must(answer.is_err(), || format!("a stranger comes in at port {port}"))?;
+    }
+    let answer = ask_by_datagram(stage, stranger, (bound, DATAGRAMS).into());
+    stage.must(answer.is_err(), || "a stranger's datagrams come in".to_owned())?;
+
+    stage.apply(&manifest(&stage.image, bound, "fd77::/64"))?;
+    stage.until_answered_by(stranger, raw, 3)?;
+    stage.until_answered_by(stranger, (bound, PAGE).into(), 3)?;
+    stage.until_answered_by(stranger, (bound, HOST).into(), 1)?;
+    stage
+        .until("a stranger's datagrams come in", || ask_by_datagram(stage, stranger, (bound, DATAGRAMS).into()).is_ok())
+}
+
+/// Ports of every kind that are kept for clients of one range of IPv6; one of them is bound to an address.
+fn manifest(image: &str, bound: Ipv6Addr, allow: &str) -> String {
+    let container = shop::CONTAINER;
+    format!(
+        r#"name = "dual"
+
+[service.web]
+image    = "{image}"
+replicas = 3
+ipv6     = true
+
+[service.web.ports]
+http = {{ container = {container}, publish = {}, bind = "{bound}", allow = ["{allow}"] }}
+word = {{ container = {container}, protocol = "udp", publish = {DATAGRAMS}, allow = ["10.0.0.0/8", "{allow}"] }}
+
+[service.page]
+image    = "{image}"
+replicas = 3
+ports    = {{ http = {{ container = {container}, protocol = "http", publish = {PAGE}, allow = ["{allow}"] }} }}
+
+[daemon.probe]
+image    = "{image}"
+ipv6     = true
+ports    = {{ http = {{ container = {container}, host = {HOST}, allow = ["{allow}"] }} }}
+"#,
+        shop::PUBLISHED
+    )
+}
+
+/// The address from which this network namespace asks another.
+fn source(of: Ipv6Addr) -> io::Result<Ipv6Addr> {
+    let socket = UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0))?;
+    socket.connect((of, 9))?;
+    match socket.local_addr()? {
+        SocketAddr::V6(own) => Ok(*own.ip()),
+        SocketAddr::V4(_) => Err(io::Error::other("an IPv6 socket has an IPv6 address")),
+    }
+}
+
+/// One datagram from a port of its own: who answered.
+fn ask_by_datagram(stage: &Stage, member: &str, to: SocketAddr) -> io::Result<String> {
+    let ask = || {
+        let socket = UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0))?;
+        socket.set_read_timeout(Some(SHUT_OUT))?;
+        socket.connect(to)?;
+        socket.send(b"who?")?;
+        let mut buffer = [0; 256];
+        let length = socket.recv(&mut buffer)?;
+        Ok(String::from_utf8_lossy(&buffer[..length]).into_owned())
+    };
+    inside(&stage.bed.netns(member), ask)?
 }
 
 /// The first IPv6 address in a text that ends with this IPv4 address.

@@ -2,6 +2,7 @@
 //! believed to be out of reach decides [`agent_core::watch`].
 
 mod keys;
+mod wire;
 
 use std::{
     collections::BTreeSet,
@@ -14,13 +15,9 @@ use std::{
 
 use agent_core::{
     input::Input,
-    watch::{Mark, Sign, Watch},
+    watch::{Sign, Watch},
 };
-use api_types::{
-    id::NodeId,
-    service::{ServiceTable, WatchKey},
-};
-use ring::hmac;
+use api_types::{id::NodeId, service::ServiceTable};
 use tokio::{
     net::UdpSocket,
     sync::{mpsc, watch},
@@ -28,23 +25,18 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use self::keys::Keys;
+use self::{
+    keys::Keys,
+    wire::{Said, read, write},
+};
 use crate::{clock::Clock, control_loop::Message, session::outbox::Outbox};
 
 /// The UDP port of signs of life, on the node's address.
 const PORT: u16 = 7472;
 /// How long after a failed start the next is tried.
 const TRY_EVERY: Duration = Duration::from_secs(5);
-/// What every datagram begins with: two letters and the version of the form.
-const HEAD: [u8; 3] = *b"WW\x01";
-/// Bytes of the HMAC-SHA256 that are sent.
-const TAG_BYTES: usize = 16;
-/// The interval of a sender whose machine is being shut down: there will be no more signs.
-const LEAVES: u16 = 0;
-/// Before the names.
-const FIXED_BYTES: usize = HEAD.len() + 2 + 4 * 8;
 /// More than any datagram of ours has.
-const BYTES_MAX: usize = 640;
+const BYTES_MAX: usize = 1024;
 /// How many names a condition shows.
 const NAMES_MAX: usize = 5;
 
@@ -107,8 +99,10 @@ impl Neighbours {
                 received = socket.recv_from(&mut bytes) => {
                     // An answer that some port is closed is no end of ours.
                     let Ok((length, from)) = received else { continue };
-                    if let Some(table) = &table {
-                        self.receive(watch, table, keys, (&bytes[..length], from));
+                    let Some(table) = &table else { continue };
+                    let answer = self.receive(watch, table, keys, (&bytes[..length], from));
+                    if let Some((asker, sign)) = answer {
+                        self.say(table, keys, &socket, (&asker, &Said::Sign(sign))).await;
                     }
                 }
                 changed = self.table.changed() => {
@@ -134,23 +128,49 @@ impl Neighbours {
         keys.follow(table.and_then(|table| table.watch_key), self.clock.now());
     }
 
-    fn receive(&self, watch: &mut Watch, table: &ServiceTable, keys: &mut Keys, (bytes, from): (&[u8], SocketAddr)) {
-        let read = |key| read(bytes, key, &self.node).map(|(sender, sign)| (sender, sign, key));
-        let Some((sender, sign, key)) = keys.believed(self.clock.now()).find_map(read) else { return };
+    /// Takes a datagram; gives the answer to who asked for one.
+    fn receive(
+        &self,
+        watch: &mut Watch,
+        table: &ServiceTable,
+        keys: &mut Keys,
+        (bytes, from): (&[u8], SocketAddr),
+    ) -> Option<(NodeId, Sign)> {
+        let now = self.clock.now();
+        let read = |key| read(bytes, key, &self.node).map(|(sender, said)| (sender, said, key));
+        let (sender, said, key) = keys.believed(now).find_map(read)?;
         let address = table.peers.iter().find(|peer| peer.node == sender).map(|peer| IpAddr::V4(peer.address));
-        if address == Some(from.ip()) {
-            keys.heard(&sender, key);
-            watch.heard(&sender, sign, self.clock.now());
+        if address != Some(from.ip()) {
+            return None;
+        }
+        keys.heard(&sender, key);
+        match said {
+            Said::Sign(sign) => watch.heard(&sender, sign, now).map(|answer| (sender, answer)),
+            Said::Silent(nodes) => {
+                nodes.iter().for_each(|node| watch.told(&sender, node, now));
+                None
+            }
         }
     }
 
     async fn send(&self, watch: &mut Watch, table: &ServiceTable, keys: &Keys, socket: &UdpSocket) {
         for (receiver, sign) in watch.tick(self.clock.now()) {
-            let Some(peer) = table.peers.iter().find(|peer| peer.node == receiver) else { continue };
-            for key in keys.towards(&receiver, self.clock.now()) {
-                // What cannot be sent is missed by the other side: nothing else follows from it.
-                socket.send_to(&write(sign, key, (&self.node, &receiver)), (peer.address, PORT)).await.ok();
+            self.say(table, keys, socket, (&receiver, &Said::Sign(sign))).await;
+        }
+        let words = watch.words();
+        if !words.is_empty() {
+            let said = Said::Silent(words);
+            for receiver in watch.neighbours() {
+                self.say(table, keys, socket, (receiver, &said)).await;
             }
+        }
+    }
+
+    async fn say(&self, table: &ServiceTable, keys: &Keys, socket: &UdpSocket, (receiver, said): (&NodeId, &Said)) {
+        let Some(peer) = table.peers.iter().find(|peer| peer.node == *receiver) else { return };
+        for key in keys.towards(receiver, self.clock.now()) {
+            // What cannot be sent is missed by the other side: nothing else follows from it.
+            socket.send_to(&write(said, key, (&self.node, receiver)), (peer.address, PORT)).await.ok();
         }
     }
 
@@ -185,92 +205,4 @@ impl Neighbours {
 fn run_number() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_nanos()).unwrap_or(u64::MAX).max(1)
-}
-
-/// A sign as bytes, signed.
-fn write(sign: Sign, key: WatchKey, (from, to): (&NodeId, &NodeId)) -> Vec<u8> {
-    let heard = sign.heard.unwrap_or(Mark { run: 0, count: 0 });
-    let mut bytes = Vec::with_capacity(FIXED_BYTES + TAG_BYTES + 2 + from.as_str().len() + to.as_str().len());
-    bytes.extend(HEAD);
-    let interval_ms = if sign.leaves { LEAVES } else { u16::try_from(sign.interval_ms).unwrap_or(u16::MAX) };
-    bytes.extend(interval_ms.to_be_bytes());
-    for number in [sign.mark.run, sign.mark.count, heard.run, heard.count] {
-        bytes.extend(number.to_be_bytes());
-    }
-    for name in [from, to] {
-        bytes.push(u8::try_from(name.as_str().len()).expect("a name has at most 63 characters"));
-        bytes.extend(name.as_str().as_bytes());
-    }
-    let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, &key.0), &bytes);
-    bytes.extend(&tag.as_ref()[..TAG_BYTES]);
-    bytes
-}
-
-/// What a datagram says, and who; `None` = it is not signed with the key, not for this node, or not of this form.
-fn read(bytes: &[u8], key: WatchKey, own: &NodeId) -> Option<(NodeId, Sign)> {
-    let (said, tag) = bytes.split_at_checked(bytes.len().checked_sub(TAG_BYTES)?)?;
-    let rest = said.strip_prefix(&HEAD)?;
-    let wanted = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, &key.0), said);
-    let differs = wanted.as_ref()[..TAG_BYTES].iter().zip(tag).fold(0, |differs, (one, other)| differs | (one ^ other));
-    if differs != 0 {
-        return None;
-    }
-    let (interval, rest) = rest.split_first_chunk::<2>()?;
-    let (numbers, rest) = rest.split_first_chunk::<32>()?;
-    let mut numbers = numbers.chunks_exact(8).map(|chunk| u64::from_be_bytes(chunk.try_into().expect("8 bytes")));
-    let mut mark = || Some(Mark { run: numbers.next()?, count: numbers.next()? });
-    let (mark, heard) = (mark()?, mark()?);
-    let (from, rest) = name(rest)?;
-    let (to, rest) = name(rest)?;
-    let (interval_ms, heard) = (u16::from_be_bytes(*interval), (heard.run != 0).then_some(heard));
-    let sign = Sign { mark, interval_ms: interval_ms.into(), heard, leaves: interval_ms == LEAVES };
-    (to == *own && rest.is_empty()).then_some((from, sign))
-}
-
-fn name(bytes: &[u8]) -> Option<(NodeId, &[u8])> {
-    let (length, rest) = bytes.split_first()?;
-    let (name, rest) = rest.split_at_checked(usize::from(*length))?;
-    Some((NodeId::new(std::str::from_utf8(name).ok()?).ok()?, rest))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const KEY: WatchKey = WatchKey([7; 32]);
-
-    #[test]
-    fn a_sign_survives_the_wire() {
-        let heard = Some(Mark { run: 3, count: 4 });
-        let leaves = Sign { interval_ms: 0, leaves: true, ..sign(heard) };
-        for sign in [sign(heard), sign(None), leaves] {
-            let bytes = write(sign, KEY, (&node("edge-1"), &node("edge-2")));
-
-            assert_eq!(read(&bytes, KEY, &node("edge-2")), Some((node("edge-1"), sign)));
-        }
-    }
-
-    #[test]
-    fn what_is_not_signed_whole_or_for_another_is_not_read() {
-        let bytes = write(sign(None), KEY, (&node("edge-1"), &node("edge-2")));
-
-        assert_eq!(read(&bytes, WatchKey([8; 32]), &node("edge-2")), None, "another key");
-        assert_eq!(read(&bytes, KEY, &node("edge-3")), None, "another receiver");
-        for length in 0..bytes.len() {
-            assert_eq!(read(&bytes[..length], KEY, &node("edge-2")), None, "{length} bytes of it");
-        }
-        for place in 0..bytes.len() {
-            let mut forged = bytes.clone();
-            forged[place] ^= 1;
-            assert_eq!(read(&forged, KEY, &node("edge-2")), None, "byte {place} is another");
-        }
-    }
-
-    fn node(name: &str) -> NodeId {
-        NodeId::new(name).expect("a name")
-    }
-
-    fn sign(heard: Option<Mark>) -> Sign {
-        Sign { mark: Mark { run: 1, count: 2 }, interval_ms: 500, heard, leaves: false }
-    }
 }

@@ -7,13 +7,27 @@
 //! The verdict takes out, and never brings in: an endpoint that the scheduler took out stays out. It is careful: who was never
 //! proven counts as reachable, and while more than half of all neighbours are in doubt at once, it is this node that is cut off,
 //! or a link: nobody more is taken out then. Whose machine is being shut down says so, and is out at once.
+//!
+//! In a site with more nodes than one can watch, neighbours tell each other whom they cannot reach. That is no verdict: whoever hears
+//! it of one that it does not watch asks that one itself, tells it further, and judges by what comes back. So a death gets
+//! around the ring in the time of some datagrams, and a link that is cut, or a node that lies, takes nobody out elsewhere.
+
+mod hearsay;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use api_types::{id::NodeId, service::Peer, time::Timestamp};
 
+use self::hearsay::Hearsay;
+
 /// The most neighbours: half of them before this node in the order of names of its site, half after it, around the ring.
 pub const NEIGHBOURS_MAX: usize = 32;
+
+/// The most nodes of which neighbours are told in one word; where more are out of reach, they take turns.
+pub const WORDS_MAX: usize = 8;
+
+/// Milliseconds after a sign before the next may be sent because of news.
+const SOON_MS: u64 = 100;
 
 /// Up to so many neighbours, signs are sent at the short interval.
 const FEW_NEIGHBOURS: usize = 8;
@@ -79,6 +93,9 @@ pub struct Watch {
     sent: VecDeque<(u64, Timestamp)>,
     next_at: Timestamp,
     neighbours: BTreeMap<NodeId, Neighbour>,
+    /// The nodes of this node's site that are not its neighbours.
+    others: BTreeSet<NodeId>,
+    hearsay: Hearsay,
     unreachable: BTreeSet<NodeId>,
     /// Whether this node's own machine is being shut down.
     leaves: bool,
@@ -88,8 +105,18 @@ impl Watch {
     /// Nobody is watched yet. `run` is a number that no two runs of the agent share.
     #[must_use]
     pub fn new(own: NodeId, run: u64, now: Timestamp) -> Self {
-        let (sent, neighbours, unreachable) = (VecDeque::new(), BTreeMap::new(), BTreeSet::new());
-        Self { own, run, sent, next_at: now, neighbours, unreachable, leaves: false }
+        let (sent, neighbours, others, unreachable) = Default::default();
+        Self {
+            own,
+            run,
+            sent,
+            next_at: now,
+            neighbours,
+            others,
+            hearsay: Hearsay::default(),
+            unreachable,
+            leaves: false,
+        }
     }
 
     /// Takes over who the other nodes are; those that stay neighbours are known as before.
@@ -105,8 +132,10 @@ impl Watch {
         } else {
             after().take(near).chain(after().skip(others - near)).map(|node| (*node).clone()).collect()
         };
+        self.others = after().filter(|node| !chosen.contains(**node)).map(|node| (*node).clone()).collect();
+        self.hearsay.retain(&self.others);
         self.neighbours.retain(|node, _| chosen.contains(node));
-        self.unreachable.retain(|node| chosen.contains(node));
+        self.unreachable.retain(|node| chosen.contains(node) || self.others.contains(node));
         for node in chosen {
             self.neighbours.entry(node).or_default();
         }
@@ -141,8 +170,58 @@ impl Watch {
         (!self.neighbours.is_empty()).then_some(self.next_at)
     }
 
-    /// A sign came, and it is from whom it says. One that is not later than the latest is ignored.
-    pub fn heard(&mut self, from: &NodeId, sign: Sign, now: Timestamp) {
+    /// A neighbour says that it cannot reach a node. One that is no neighbour of this node is asked from now on.
+    pub fn told(&mut self, from: &NodeId, silent: &NodeId, now: Timestamp) {
+        let is_news = self.neighbours.contains_key(from) && self.others.contains(silent);
+        if is_news && self.hearsay.accuse(silent, now) {
+            self.hurry(now);
+        }
+    }
+
+    /// There are news for the neighbours: the next signs are due soon.
+    fn hurry(&mut self, now: Timestamp) {
+        let soon = self.sent.back().map_or(now, |(_, at)| (*at + SOON_MS).max(now));
+        self.next_at = self.next_at.min(soon);
+    }
+
+    /// Of whom the neighbours are told that this node cannot reach them, or was told so itself: where all nodes of the site are
+    /// neighbours, nobody.
+    #[must_use]
+    pub fn words(&self) -> Vec<NodeId> {
+        if self.others.is_empty() {
+            return Vec::new();
+        }
+        let all: BTreeSet<&NodeId> = self.unreachable.iter().chain(self.hearsay.suspects()).collect();
+        let turn = self.sent.back().map_or(0, |(count, _)| *count);
+        let start = usize::try_from(turn % all.len().max(1) as u64).unwrap_or_default();
+        all.iter().cycle().skip(start).take(all.len().min(WORDS_MAX)).map(|node| (*node).clone()).collect()
+    }
+
+    /// A sign came, and it is from whom it says. One that is not later than the latest is ignored. Gives the answer that is due at
+    /// once to who is no neighbour, and so gets no signs: it asks because it was told that this node is out of reach.
+    pub fn heard(&mut self, from: &NodeId, sign: Sign, now: Timestamp) -> Option<Sign> {
+        if self.neighbours.contains_key(from) {
+            self.heard_neighbour(from, sign, now);
+        } else if let (Some(since), Some(heard)) = (self.hearsay.asked_since(from), sign.heard) {
+            let proof = self.sent.iter().find(|(count, at)| *count == heard.count && *at >= since);
+            if heard.run == self.run && proof.is_some() {
+                self.hearsay.proven(from, sign.leaves, now);
+                self.judge(now);
+            }
+        } else if self.others.contains(from) && sign.heard.is_none() {
+            // Only a question is answered, so that no answer is.
+            return Some(Sign { heard: Some(sign.mark), ..self.sign() });
+        }
+        None
+    }
+
+    /// This node's latest sign, to somebody of whom it heard nothing.
+    fn sign(&self) -> Sign {
+        let count = self.sent.back().map_or(0, |(count, _)| *count);
+        Sign { mark: Mark { run: self.run, count }, interval_ms: self.interval_ms(), heard: None, leaves: self.leaves }
+    }
+
+    fn heard_neighbour(&mut self, from: &NodeId, sign: Sign, now: Timestamp) {
         let own_interval_ms = self.interval_ms();
         let Some(neighbour) = self.neighbours.get_mut(from) else { return };
         let is_old =
@@ -180,13 +259,13 @@ impl Watch {
         if self.sent.len() > REMEMBERED {
             self.sent.pop_front();
         }
-        let mark = Mark { run: self.run, count };
+        let sign = self.sign();
         let signs = self.neighbours.iter().map(|(node, neighbour)| {
             let lately = |at: Timestamp| now.since(at) < limit(neighbour.interval(interval_ms), SILENT_QUARTERS);
             let heard = neighbour.latest.filter(|(_, at)| lately(*at)).map(|(mark, _)| mark);
-            (node.clone(), Sign { mark, interval_ms, heard, leaves: self.leaves })
+            (node.clone(), Sign { heard, ..sign })
         });
-        signs.collect()
+        signs.chain(self.hearsay.suspects().map(|node| (node.clone(), sign))).collect()
     }
 
     fn interval_ms(&self) -> u64 {
@@ -215,16 +294,25 @@ impl Watch {
                 silent.insert(node.clone());
             }
         }
-        self.unreachable.retain(|node| silent.contains(node));
+        let before = std::mem::take(&mut self.unreachable);
+        self.unreachable = before.intersection(&silent).cloned().collect();
         if doubted * 2 <= proven {
             self.unreachable = silent;
+            if proven > 0 {
+                self.hearsay.judge(now, limit(own_interval_ms, DOUBT_QUARTERS));
+            }
         }
+        self.unreachable.extend(self.hearsay.gone().cloned());
         // Who said so is believed, however many they are.
         self.unreachable.append(&mut left);
+        if !self.others.is_empty() && !self.unreachable.is_subset(&before) {
+            self.hurry(now);
+        }
     }
 
     /// Nobody loses trust for the time in which this node stood still.
     fn start_over(&mut self, now: Timestamp) {
+        self.hearsay.start_over(now);
         let unreachable = &self.unreachable;
         for (_, neighbour) in self.neighbours.iter_mut().filter(|(node, _)| !unreachable.contains(*node)) {
             neighbour.proven_at = neighbour.proven_at.map(|_| now);

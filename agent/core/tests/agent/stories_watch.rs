@@ -15,6 +15,13 @@ use crate::node::node_id;
 /// How long a sign is under way.
 const DELAY_MS: u64 = 5;
 
+/// What is under way between two nodes.
+#[derive(Clone)]
+enum Said {
+    Sign(Sign),
+    Silent(Vec<NodeId>),
+}
+
 /// A site whose nodes watch each other.
 struct Site {
     now: Timestamp,
@@ -22,7 +29,7 @@ struct Site {
     /// Nodes without power, and links that lose: from, to.
     dead: BTreeSet<NodeId>,
     cut: BTreeSet<(NodeId, NodeId)>,
-    coming: BTreeMap<(Timestamp, u64), (NodeId, NodeId, Sign)>,
+    coming: BTreeMap<(Timestamp, u64), (NodeId, NodeId, Said)>,
     count: u64,
     /// Of so many signs one is lost; 0 = none is.
     loses: u64,
@@ -64,22 +71,45 @@ impl Site {
 
     fn deliver(&mut self) {
         while let Some(entry) = self.coming.first_entry().filter(|entry| entry.key().0 <= self.now) {
-            let (from, to, sign) = entry.remove();
-            if let Some(watch) = self.nodes.get_mut(&to).filter(|_| !self.dead.contains(&to)) {
-                watch.heard(&from, sign, self.now);
+            let (from, to, said) = entry.remove();
+            let Some(watch) = self.nodes.get_mut(&to).filter(|_| !self.dead.contains(&to)) else { continue };
+            match said {
+                Said::Sign(sign) => {
+                    if let Some(answer) = watch.heard(&from, sign, self.now) {
+                        self.say(&to, &from, Said::Sign(answer));
+                    }
+                }
+                Said::Silent(nodes) => nodes.iter().for_each(|node| watch.told(&from, node, self.now)),
             }
         }
     }
 
     fn tick(&mut self, node: &NodeId) {
         let Some(watch) = self.nodes.get_mut(node).filter(|_| !self.dead.contains(node)) else { return };
-        for (to, sign) in watch.tick(self.now) {
-            self.count += 1;
-            let is_lost = self.loses > 0 && self.count.is_multiple_of(self.loses);
-            if !is_lost && !self.cut.contains(&(node.clone(), to.clone())) {
-                self.coming.insert((self.now + DELAY_MS, self.count), (node.clone(), to, sign));
-            }
+        let signs = watch.tick(self.now);
+        if signs.is_empty() {
+            return;
         }
+        let (words, told): (_, Vec<NodeId>) = (watch.words(), watch.neighbours().cloned().collect());
+        for (to, sign) in signs {
+            self.say(node, &to, Said::Sign(sign));
+        }
+        for to in told.iter().filter(|_| !words.is_empty()) {
+            self.say(node, to, Said::Silent(words.clone()));
+        }
+    }
+
+    fn say(&mut self, from: &NodeId, to: &NodeId, said: Said) {
+        self.count += 1;
+        let is_lost = self.loses > 0 && self.count.is_multiple_of(self.loses);
+        if !is_lost && !self.cut.contains(&(from.clone(), to.clone())) {
+            self.coming.insert((self.now + DELAY_MS, self.count), (from.clone(), to.clone(), said));
+        }
+    }
+
+    /// Who of all nodes cannot reach this one.
+    fn who_misses(&self, node: usize) -> usize {
+        self.nodes.values().filter(|watch| watch.unreachable().contains(&name(node))).count()
     }
 
     /// Whom a node cannot reach.
@@ -310,6 +340,93 @@ fn a_node_watches_its_own_site_and_not_more_than_it_may() {
     assert_eq!(watched.len(), NEIGHBOURS_MAX);
     assert!(watched.contains(&"edge-000") && watched.contains(&"edge-099") && watched.contains(&"edge-017"));
     assert!(!watched.contains(&"edge-050"));
+}
+
+#[test]
+fn every_node_of_a_large_site_is_watched_by_as_many_as_it_watches() {
+    let site = Site::of(100);
+
+    for index in 0..100 {
+        let watched = name(index);
+        let watchers = site.nodes.values().filter(|watch| watch.neighbours().any(|node| *node == watched));
+        assert_eq!(watchers.count(), NEIGHBOURS_MAX, "{watched}");
+    }
+}
+
+#[test]
+fn a_death_in_a_large_site_is_known_to_all_and_so_is_the_return() {
+    let mut site = Site::of(100);
+    assert!((0..100).all(|node| site.unreachable(node).is_empty()));
+
+    site.dead.insert(name(50));
+    site.pass(9_000);
+    assert_eq!(site.who_misses(50), 99, "neighbours in five and a half seconds, all others in three more");
+    assert!((0..100).filter(|node| *node != 50).all(|node| site.unreachable(node) == ["edge-050"]));
+    site.dead.clear();
+    site.pass(3_000);
+
+    assert!((0..100).all(|node| site.unreachable(node).is_empty()));
+}
+
+#[test]
+fn many_deaths_at_once_in_a_large_site_are_known_to_all_one_after_the_other() {
+    let mut site = Site::of(100);
+
+    // A rack whose nodes have names in a row: as many as the neighbours next to it may doubt at once.
+    let rack: Vec<usize> = (40..56).collect();
+    site.dead.extend(rack.iter().map(|node| name(*node)));
+    site.pass(30_000);
+
+    for node in &rack {
+        assert_eq!(site.who_misses(*node), 84, "edge-{node:03}, and the dead miss nobody");
+    }
+}
+
+#[test]
+fn a_cut_link_of_a_large_site_takes_nobody_out_elsewhere_whoever_tells_of_it() {
+    let mut site = Site::of(100);
+
+    site.cut.insert((name(10), name(11)));
+    for _ in 0..100 {
+        site.pass(1_000);
+        assert!((0..100).filter(|node| ![10, 11].contains(node)).all(|node| site.unreachable(node).is_empty()));
+    }
+
+    assert_eq!([site.unreachable(10), site.unreachable(11)], [["edge-011"], ["edge-010"]]);
+}
+
+#[test]
+fn who_is_told_of_and_cannot_be_reached_from_here_alone_is_out_here_alone() {
+    let mut site = Site::of(100);
+    // Nodes that do not watch each other: nobody sees that, until some word makes one ask.
+    site.cut.insert((name(60), name(0)));
+    site.cut.insert((name(1), name(0)));
+    site.pass(20_000);
+
+    assert_eq!(site.unreachable(60), ["edge-000"]);
+    assert!((2..100).filter(|node| *node != 60).all(|node| site.unreachable(node).is_empty()));
+}
+
+#[test]
+fn a_shutdown_in_a_large_site_is_known_to_all_in_the_time_of_some_datagrams() {
+    let mut site = Site::of(100);
+
+    let now = site.now;
+    site.nodes.get_mut(&name(50)).expect("it is there").leave(now);
+    site.pass(1_000);
+
+    assert_eq!(site.who_misses(50), 99);
+}
+
+#[test]
+fn losses_in_a_large_site_change_nothing() {
+    let mut site = Site::of(60);
+
+    site.loses = 11;
+    for _ in 0..120 {
+        site.pass(1_000);
+        assert!((0..60).all(|node| site.unreachable(node).is_empty()), "at {}", site.now);
+    }
 }
 
 fn name(index: usize) -> NodeId {

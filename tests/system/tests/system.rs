@@ -3,6 +3,8 @@
 //! `cargo test -p tests-system --test system -- NAME` tells only those with `NAME` in their name.
 #![expect(clippy::print_stdout, reason = "each story says how it ended, as the usual test runner does")]
 
+#[path = "stories/addresses.rs"]
+mod addresses;
 #[path = "stories/autoscaling.rs"]
 mod autoscaling;
 #[path = "stories/content.rs"]
@@ -19,6 +21,8 @@ mod http_ports;
 mod intruders;
 #[path = "stories/ipv6.rs"]
 mod ipv6;
+#[path = "stories/keys.rs"]
+mod keys;
 #[path = "stories/moves.rs"]
 mod moves;
 #[path = "stories/names.rs"]
@@ -73,6 +77,7 @@ const STORIES: &[Story] = &[
     ("names_are_found_by_programs_of_glibc_and_musl", names::names_are_found_by_both_c_libraries),
     ("a_name_server_of_the_node_keeps_its_port", names::a_name_server_of_the_node_keeps_its_port),
     ("a_service_that_asks_for_it_is_reached_by_ipv6", ipv6::a_service_is_reached_by_ipv6),
+    ("ports_of_the_nodes_answer_by_ipv6_where_and_whom_they_shall", ipv6::ports_answer_where_and_whom_they_shall),
     ("a_published_http_port_outlives_its_processes", http_ports::a_published_http_port_outlives_its_processes),
     ("only_ports_of_the_nodes_lead_to_a_workload_that_wants_it", published::only_ports_lead_to_a_workload),
     ("who_has_a_port_that_is_published_is_named", published::who_has_a_port_is_named),
@@ -88,6 +93,11 @@ const STORIES: &[Story] = &[
     ("what_runs_for_a_person_ends_with_that_person", relays::what_runs_for_a_person_ends_with_that_person),
     ("connections_and_files_reach_an_instance", relays::connections_and_files_reach_an_instance),
     ("a_power_cut_is_survived_and_the_return_disturbs_nobody", nodes::a_power_cut_is_survived),
+    ("addresses_never_collide_or_leak_whatever_is_killed", addresses::addresses_never_collide_or_leak),
+    (
+        "a_removed_node_takes_a_key_with_it_that_is_not_used_any_more",
+        keys::a_removed_node_takes_a_key_with_it_that_is_not_used_any_more,
+    ),
     ("an_agent_killed_and_started_again_restarts_nothing", nodes::an_agent_restarts_nothing),
     ("containerd_killed_and_started_again_restarts_nothing", nodes::containerd_restarts_nothing),
     ("a_container_removed_behind_the_agents_back_comes_again", nodes::a_removed_container_comes_again),

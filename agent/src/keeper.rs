@@ -1,4 +1,4 @@
-//! Writes the latest assignment set, service table and addresses: to memory at once, for an agent that is started again, and
+//! Writes the latest assignment set, service table, addresses and tries: to memory at once, for an agent that is started again, and
 //! to disk once a second, for a node that is.
 
 use std::{
@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use api_types::{assignment::AssignmentSet, id::InstanceId, service::ServiceTable};
+use api_types::{assignment::AssignmentSet, id::InstanceId, job::Tries, service::ServiceTable};
 use tokio::{
     sync::watch,
     task::spawn_blocking,
@@ -36,6 +36,7 @@ pub(crate) struct Shelf {
     pub(crate) assignments: Place<AssignmentSet>,
     pub(crate) services: Place<ServiceTable>,
     pub(crate) addresses: Place<BTreeMap<InstanceId, Ipv4Addr>>,
+    pub(crate) tries: Place<BTreeMap<InstanceId, Tries>>,
 }
 
 /// The place of one thing: only the latest counts.
@@ -64,6 +65,7 @@ pub(crate) struct Keeper {
     assignments: Paces<AssignmentSet>,
     services: Paces<ServiceTable>,
     addresses: Paces<BTreeMap<InstanceId, Ipv4Addr>>,
+    tries: Paces<BTreeMap<InstanceId, Tries>>,
 }
 
 /// One thing on its way to both media.
@@ -93,13 +95,20 @@ impl Keeper {
         let (to_assignments, assignments) = place(last, pause, wait_max);
         let (to_services, services) = place(last, pause, wait_max);
         let (to_addresses, addresses) = place(last, pause, wait_max);
-        let shelf = Shelf { assignments: to_assignments, services: to_services, addresses: to_addresses };
-        (shelf, Self { assignments, services, addresses })
+        let (to_tries, tries) = place(last, pause, wait_max);
+        let shelf =
+            Shelf { assignments: to_assignments, services: to_services, addresses: to_addresses, tries: to_tries };
+        (shelf, Self { assignments, services, addresses, tries })
     }
 
     /// Writes until the token is cancelled, and once more what waits then.
     pub(crate) async fn run(self, token: CancellationToken) -> Result<(), Infallible> {
-        tokio::join!(self.assignments.run(&token), self.services.run(&token), self.addresses.run(&token));
+        tokio::join!(
+            self.assignments.run(&token),
+            self.services.run(&token),
+            self.addresses.run(&token),
+            self.tries.run(&token)
+        );
         Ok(())
     }
 }

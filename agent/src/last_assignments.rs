@@ -1,5 +1,5 @@
-//! What the node boots from when nobody answers: the last assignment set and service table, and which instance had which
-//! address; two generations each. An agent that is started again on a node that ran on has a newer copy in its run directory,
+//! What the node boots from when nobody answers: the last assignment set and service table, which instance had which
+//! address, and how those ended that shall end by themselves; two generations each. An agent that is started again on a node that ran on has a newer copy in its run directory,
 //! which costs no flash and is therefore never behind.
 //!
 //! Secrets are sealed with a key that lies in a file of its own beside them, for root alone: a copy of these files without that one
@@ -22,7 +22,7 @@ use api_daemon::{
     durable_file,
     sealing::{SealingError, SealingKey},
 };
-use api_types::{assignment::AssignmentSet, counter::Generation, id::InstanceId, service::ServiceTable};
+use api_types::{assignment::AssignmentSet, counter::Generation, id::InstanceId, job::Tries, service::ServiceTable};
 use serde::{Serialize, de::DeserializeOwned};
 use thiserror::Error;
 
@@ -55,6 +55,10 @@ impl Kept for BTreeMap<InstanceId, Ipv4Addr> {
     const NAME: &'static str = "addresses";
 }
 
+impl Kept for BTreeMap<InstanceId, Tries> {
+    const NAME: &'static str = "tries";
+}
+
 /// Two generations of each on disk, and the latest in memory.
 #[derive(Clone, Debug)]
 pub(crate) struct LastAssignments {
@@ -77,6 +81,8 @@ pub(crate) struct Recovered {
     pub(crate) services: Option<ServiceTable>,
     /// The newest readable addresses of instances; empty if there are none.
     pub(crate) addresses: BTreeMap<InstanceId, Ipv4Addr>,
+    /// How the processes ended of instances that shall end by themselves; empty if nothing is known.
+    pub(crate) tries: BTreeMap<InstanceId, Tries>,
     /// One line for people for each file that was set aside.
     pub(crate) faults: Vec<String>,
 }
@@ -121,7 +127,8 @@ impl LastAssignments {
         }
         let services = self.newest(&mut faults);
         let addresses = self.newest(&mut faults).unwrap_or_default();
-        Recovered { assignments, services, addresses, faults }
+        let tries = self.newest(&mut faults).unwrap_or_default();
+        Recovered { assignments, services, addresses, tries, faults }
     }
 
     /// Keeps it through a reboot.
@@ -146,7 +153,8 @@ impl LastAssignments {
     pub(crate) fn clear(&self) -> io::Result<()> {
         self.forget::<AssignmentSet>()?;
         self.forget::<ServiceTable>()?;
-        self.forget::<BTreeMap<InstanceId, Ipv4Addr>>()
+        self.forget::<BTreeMap<InstanceId, Ipv4Addr>>()?;
+        self.forget::<BTreeMap<InstanceId, Tries>>()
     }
 
     fn forget<T: Kept>(&self) -> io::Result<()> {

@@ -111,12 +111,16 @@ impl Performer {
                 self.shelf.services.put(table);
             }
             Effect::KeepAddresses(addresses) => self.shelf.addresses.put(addresses),
+            // What is done must not be done again: before anything of it is removed.
+            Effect::KeepTries(tries) => self.shelf.tries.keep(tries).await,
             Effect::Observe => self.latest.observe.notify_one(),
             Effect::EnsureImage { image } => drop(tokio::spawn(images::ensure(tools, image))),
             Effect::EnsureNetwork { network, instance, address } => {
                 drop(tokio::spawn(networks::ensure(tools, network, instance, address)));
             }
-            Effect::RemoveNetwork { instance } => drop(tokio::spawn(networks::remove(tools, instance))),
+            Effect::RemoveNetwork { instance, keeps_output } => {
+                drop(tokio::spawn(networks::remove(tools, instance, keeps_output)));
+            }
             Effect::Start { assignment, attempt, address } => {
                 let secrets = self.secrets.clone();
                 drop(tokio::spawn(containers::start(tools, assignment, (attempt, address), secrets)));

@@ -220,7 +220,7 @@ fn parts(
     node: Node,
     (token, leaving): (&CancellationToken, &CancellationToken),
 ) -> Result<Parts, RunError> {
-    let Disk { membership, last, recovered: Recovered { assignments, services, addresses, faults: _ } } = disk;
+    let Disk { membership, last, recovered: Recovered { assignments, services, addresses, tries, faults: _ } } = disk;
     let Node { outbox, containerd, network, system, devices, address } = node;
     let archive_dir = config.agent.state_dir.join("archives");
     archive::prepare(&archive_dir)?;
@@ -252,7 +252,7 @@ fn parts(
     let sampler = Sampler::new(sampling, state_dir, system, devices);
     let services = services.map(Arc::new);
     let settings = Settings { node_address: Some(node.address), ..Settings::new(membership.node.clone()) };
-    let core = Agent::new(settings, assignments.clone(), services.clone(), addresses, clock.now());
+    let core = Agent::new(settings, assignments.clone(), services.clone(), addresses, tries, clock.now());
     let kernel = (network, names.clone());
     let tools = Tools::new(containerd.clone(), kernel, messages.clone(), link.clone(), archive_dir.clone());
     let neighbours = Neighbours {

@@ -407,6 +407,7 @@ fn assignment(name: &str) -> Assignment {
         },
         is_judged: true,
         ipv6: true,
+        retries: Some(2),
         secrets: BTreeMap::from([(db(), 3)]),
     }
 }

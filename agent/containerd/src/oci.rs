@@ -168,7 +168,7 @@ fn arguments(container: &ContainerSpec, image: &RunConfig) -> Result<Vec<String>
     Ok(all)
 }
 
-/// The image's variables, under those that name the devices, under the spec's own.
+/// The image's variables, under those that name the devices and the slot, under the spec's own.
 fn environment(input: &SpecInput<'_>) -> Vec<String> {
     let name = |entry: &str| entry.split('=').next().unwrap_or_default().to_owned();
     let mut said = input.devices.variables.clone();

@@ -111,7 +111,11 @@ impl Containerd {
         let files = shown::write(&settings.run_dir, id, assignment, request.secrets, &user)?;
         let secret_env = shown::variables(assignment, request.secrets).map_err(StartError::Spec)?;
         let mounts = mounts::all(&own, &files, wanted_mounts, &settings.host_path_prefixes, &volume)?;
-        let devices = devices::resolve(&assignment.devices, &settings.devices).map_err(StartError::Forbidden)?;
+        let mut devices = devices::resolve(&assignment.devices, &settings.devices).map_err(StartError::Forbidden)?;
+        if assignment.retries.is_some() {
+            // The instances of a job share its work out among them.
+            devices.variables.insert("WHERRY_SLOT".to_owned(), assignment.slot.to_string());
+        }
         let input = SpecInput {
             container,
             secret_env,

@@ -8,6 +8,7 @@ use api_types::{
     container::{NetworkMode, Protocol},
     id::{InstanceId, WorkloadId},
     instance::InstanceStatus,
+    job::Tries,
     net::{Cidr, IpRange, Ipv6Prefix},
     probe::{ProbeKind, ProbeSpec},
     service::{Peer, Service, ServiceTable},
@@ -25,6 +26,8 @@ pub enum Effect {
     KeepServices(Arc<ServiceTable>),
     /// Keep this on disk: which instance is where, so that it is there again after a boot.
     KeepAddresses(Arc<BTreeMap<InstanceId, Ipv4Addr>>),
+    /// Keep this on disk: how processes ended of instances that shall end by themselves, so that what is done is not done again.
+    KeepTries(Arc<BTreeMap<InstanceId, Tries>>),
     /// Look again at what containerd and the kernel have. Answer: `Observed` or `RuntimeLost`.
     Observe,
     /// Have this image, pulled and unpacked. Answer: `ImageReady` or `ImageFailed`.
@@ -41,10 +44,12 @@ pub enum Effect {
         /// Its address.
         address: Ipv4Addr,
     },
-    /// Remove the instance's network namespace. Answer: `NetworkRemoved`; a failure is tried again by the shell.
+    /// Remove the instance's network namespace, if it is there. Answer: `NetworkRemoved`; a failure is tried again by the shell.
     RemoveNetwork {
         /// Whose.
         instance: InstanceId,
+        /// Whether what its processes wrote stays; else it goes with the network, as the last of the instance.
+        keeps_output: bool,
     },
     /// Make container and process. Answer: `Started` or `StartFailed`; later `Exited`.
     Start {

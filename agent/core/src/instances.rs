@@ -7,6 +7,7 @@ use api_types::{
     container::NetworkMode,
     id::InstanceId,
     instance::{Exit, Findings, Health, InstanceState, InstanceStatus},
+    job::Tries,
     time::Timestamp,
 };
 
@@ -137,6 +138,10 @@ pub(crate) struct Instance {
     pub(crate) farewell: Option<Farewell>,
     /// How its process last ended.
     pub(crate) last_exit: Option<Exit>,
+    /// How often its process was tried; `None` = none of them ended yet.
+    pub(crate) tries: Option<Tries>,
+    /// Whether what its processes wrote may be there though its network is not.
+    pub(crate) left_output: bool,
     /// Of which attempt the last lines are still to be asked for, and since when it ran.
     pub(crate) lines_wanted: Option<(u32, Timestamp)>,
     /// What the process that last ended wrote last, and which attempt that was.
@@ -181,6 +186,8 @@ impl Instance {
             listing: Listing::default(),
             farewell: None,
             last_exit: None,
+            tries: None,
+            left_output: false,
             lines_wanted: None,
             last_lines: None,
             removal_trouble: String::new(),

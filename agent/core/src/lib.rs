@@ -21,6 +21,7 @@
 //! | `instances`, `lifecycle` | what is known of one instance, and what is its next move? |
 //! | `reconcile` | what is to be done on the whole node? |
 //! | `images`, `addresses`, `restart`, `probes` | which image is here, which address is free, when is the next start, who is well? |
+//! | `tries` | what of an instance that shall end by itself is done, and what does the disk remember of it? |
 //! | `upkeep` | who is probed, whose process is ended because it does not answer, and whose past is forgiven? |
 //! | `services`, `overlay` | how does the kernel balance, and which endpoints are used at all? |
 //! | `reach`, `tunnels` | how are other nodes' instances asked, and what crosses sites? |
@@ -48,6 +49,7 @@ mod recovery;
 mod report;
 mod restart;
 mod services;
+mod tries;
 pub mod tunnels;
 mod upkeep;
 pub mod watch;

@@ -68,6 +68,7 @@ impl Instance {
         match since {
             Some(since) => {
                 self.restart.exited(settings, now, now.since(since), exit.describe(), self.next_attempt);
+                self.book_try(number, &exit);
                 self.lines_wanted = Some((number, since));
             }
             // It was ended for its probe's sake: that is what people want to know.
@@ -86,6 +87,7 @@ impl Instance {
         self.next_attempt = number.saturating_add(1);
         if self.alive().is_none() {
             self.restart.exited(settings, now, u64::MAX, exit.describe(), self.next_attempt);
+            self.book_try(number, &exit);
             self.prepared = true;
         }
         self.last_exit = Some(exit);
@@ -194,6 +196,7 @@ impl Instance {
     pub(crate) fn advance(&mut self, id: &InstanceId, surroundings: &mut Surroundings<'_>) {
         match &self.claim {
             Claim::Unclaimed => return,
+            Claim::Run(_) if self.outcome().is_some() => self.retire(id, surroundings.effects),
             Claim::Run(assignment) => {
                 let assignment = assignment.clone();
                 self.end_the_unwell(id, &assignment, surroundings);
@@ -214,7 +217,7 @@ impl Instance {
         }
         self.remove_ended(id, surroundings);
         if self.shall_leave() && self.attempts.is_empty() {
-            self.remove_network(id, surroundings.effects);
+            self.remove_network(id, false, surroundings.effects);
         }
     }
 
@@ -229,6 +232,7 @@ impl Instance {
         if let Claim::Run(assignment) = &self.claim
             && self.has_no_process()
             && self.address.is_some()
+            && self.outcome().is_none()
         {
             restart = self.restart.not_before().map(|at| (at, "the next start of a process"));
             // Before that moment neither is tried.
@@ -335,14 +339,16 @@ impl Instance {
         }
     }
 
-    /// Removes the network of an instance that left nothing else.
-    fn remove_network(&mut self, id: &InstanceId, effects: &mut Effects) {
+    /// Removes the network of an instance that left nothing else, and with it what it wrote, unless that is kept.
+    pub(crate) fn remove_network(&mut self, id: &InstanceId, keeps_output: bool, effects: &mut Effects) {
         match self.network {
-            Network::Ready { .. } | Network::Failed { .. } | Network::Doubted => {
+            Network::Absent if !self.left_output || keeps_output => {}
+            Network::Absent | Network::Ready { .. } | Network::Failed { .. } | Network::Doubted => {
                 self.network = Network::Removing;
-                effects.push(Effect::RemoveNetwork { instance: id.clone() });
+                self.left_output = keeps_output;
+                effects.push(Effect::RemoveNetwork { instance: id.clone(), keeps_output });
             }
-            Network::Absent | Network::Making | Network::Removing => {}
+            Network::Making | Network::Removing => {}
         }
     }
 }

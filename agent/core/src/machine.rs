@@ -11,6 +11,7 @@ use api_types::{
     counter::{Epoch, Generation},
     id::{InstanceId, NodeId},
     instance::{Exit, InstanceState},
+    job::Tries,
     net::Cidr,
     service::ServiceTable,
     time::Timestamp,
@@ -26,6 +27,7 @@ use crate::{
     lifecycle::Surroundings,
     report::{Gone, Session},
     services::BalancingBooks,
+    tries::KeptTries,
 };
 
 /// How an agent behaves. Times in milliseconds.
@@ -127,6 +129,7 @@ pub struct Agent {
     pub(crate) gone: Gone,
     pub(crate) images: Images,
     pub(crate) addresses: Addresses,
+    pub(crate) tries: KeptTries,
     pub(crate) runtime: Runtime,
     /// When a list is wanted that settles a doubt.
     pub(crate) look_again_at: Option<Timestamp>,
@@ -142,13 +145,14 @@ pub struct Agent {
 }
 
 impl Agent {
-    /// Starts from what the disk gave back; `None`, or no addresses, where it had nothing that could be read.
+    /// Starts from what the disk gave back; `None`, or no addresses and tries, where it had nothing that could be read.
     #[must_use]
     pub fn new(
         settings: Settings,
         assignments: Option<AssignmentSet>,
         services: Option<Arc<ServiceTable>>,
         addresses: BTreeMap<InstanceId, Ipv4Addr>,
+        tries: BTreeMap<InstanceId, Tries>,
         now: Timestamp,
     ) -> Self {
         let addresses = Addresses::recovered(addresses, &settings.node, services.as_deref());
@@ -163,6 +167,7 @@ impl Agent {
             gone: Gone::default(),
             images: Images::default(),
             addresses,
+            tries: KeptTries::recovered(tries),
             runtime: Runtime::Unseen,
             look_again_at: None,
             balancing: BalancingBooks::default(),
@@ -340,7 +345,12 @@ impl Agent {
     pub(crate) fn found(&mut self, id: &InstanceId, now: Timestamp) -> &mut Instance {
         self.gone.remove(id);
         let claim = if self.confirmed { Claim::Leave(None) } else { Claim::Unclaimed };
-        self.instances.entry(id.clone()).or_insert_with(|| Instance::new(id.clone(), claim, now))
+        let tries = &self.tries;
+        self.instances.entry(id.clone()).or_insert_with(|| {
+            let mut instance = Instance::new(id.clone(), claim, now);
+            instance.remember(tries.of(id));
+            instance
+        })
     }
 
     fn session_opened(&mut self, now: Timestamp) {

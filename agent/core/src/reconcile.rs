@@ -32,8 +32,12 @@ impl Agent {
                 continue;
             }
             let stop = assignment.desired == Desired::Stop;
-            let instance =
-                self.instances.entry(id.clone()).or_insert_with(|| Instance::new(id.clone(), Claim::Unclaimed, now));
+            let tries = &self.tries;
+            let instance = self.instances.entry(id.clone()).or_insert_with(|| {
+                let mut instance = Instance::new(id.clone(), Claim::Unclaimed, now);
+                instance.remember(tries.of(id));
+                instance
+            });
             match &instance.claim {
                 Claim::Unclaimed if stop => instance.claim = Claim::Leave(Some(assignment.clone().into())),
                 Claim::Unclaimed => instance.claim = Claim::Run(assignment.clone().into()),
@@ -73,8 +77,10 @@ impl Agent {
             return;
         }
         loop {
+            self.release_addresses(now);
             self.allocate_addresses(now);
             self.keep_addresses(effects);
+            self.keep_tries(effects);
             let (settings, balancing) = (&self.settings, self.balancing.progress());
             let mut surroundings = Surroundings { now, settings, images: &mut self.images, balancing, effects };
             for (id, instance) in &mut self.instances {
@@ -136,13 +142,27 @@ impl Agent {
     }
 
     fn lacks_address(instance: &Instance) -> bool {
-        instance.shall_run() && instance.address.is_none()
+        instance.shall_run() && instance.address.is_none() && instance.outcome().is_none()
+    }
+
+    /// Takes back the addresses of instances that ended for good and have no network any more.
+    fn release_addresses(&mut self, now: Timestamp) {
+        let until = now + self.settings.address_quarantine_ms;
+        for instance in self.instances.values_mut().filter(|instance| instance.outcome().is_some()) {
+            if instance.attempts.is_empty()
+                && matches!(instance.network, Network::Absent)
+                && let Some(address) = instance.address.take()
+            {
+                self.addresses.release(address, until);
+            }
+        }
     }
 
     /// Takes instances that left nothing off the books; false when there are none.
     fn bury(&mut self, now: Timestamp) -> bool {
         let is_over = |instance: &Instance| {
-            instance.shall_leave() && instance.attempts.is_empty() && matches!(instance.network, Network::Absent)
+            let is_empty = instance.attempts.is_empty() && matches!(instance.network, Network::Absent);
+            instance.shall_leave() && is_empty && !instance.left_output
         };
         let over: Vec<_> =
             self.instances.iter().filter(|(_, instance)| is_over(instance)).map(|(id, _)| id.clone()).collect();

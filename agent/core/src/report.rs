@@ -179,6 +179,9 @@ impl Instance {
     }
 
     fn state(&self) -> InstanceState {
+        if let (Claim::Run(_), Some(outcome)) = (&self.claim, self.outcome()) {
+            return outcome;
+        }
         let runs = self.running().is_some();
         match self.claim {
             Claim::Leave(_) => InstanceState::Stopping,
@@ -193,6 +196,9 @@ impl Instance {
     fn reason(&self, state: InstanceState, health: Health, images: &Images) -> String {
         if state == InstanceState::Stopping {
             return self.removal_trouble.clone();
+        }
+        if state.is_final() {
+            return self.failure();
         }
         if state == InstanceState::Running {
             let trouble = self.probes.trouble(health != Health::Healthy);

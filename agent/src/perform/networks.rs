@@ -27,15 +27,15 @@ pub(super) async fn ensure(tools: Tools, network: NetworkMode, instance: Instanc
         .await;
 }
 
-/// Removes the network, however often it takes; it is the last thing of an instance, so its output goes too.
-pub(super) async fn remove(tools: Tools, instance: InstanceId) {
+/// Removes the network, however often it takes; unless it is kept, the instance's output goes too, as the last of it.
+pub(super) async fn remove(tools: Tools, instance: InstanceId, keeps_output: bool) {
     let mut pause = PAUSE_MIN;
     while let Err(error) = tools.network.remove_instance(&instance).await {
         tracing::warn!(%instance, %error, "the network cannot be removed");
         sleep(pause).await;
         pause = (pause * 2).min(PAUSE_MAX);
     }
-    if let Err(error) = tools.containerd.forget(&instance) {
+    if !keeps_output && let Err(error) = tools.containerd.forget(&instance) {
         tracing::warn!(%instance, %error, "its files cannot be removed");
     }
     tools.tell(Input::NetworkRemoved { instance }).await;

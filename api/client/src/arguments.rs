@@ -7,7 +7,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::commands::{
     apply, availability, context, cp, delete, describe, exec, get, image, logs, net, node, plan, port_forward,
-    rebalance, rollout, scale, secret, site, top, validate, volume, what_if, why,
+    rebalance, rollout, run, scale, secret, site, top, validate, volume, what_if, why,
 };
 
 /// What somebody new types first.
@@ -21,7 +21,7 @@ const FIRST_STEPS: &str = "First steps:
 /// Runs containers on the nodes of an edge site.
 ///
 /// Exit codes: 0 well · 1 error · 2 wrong usage · 3 `plan --exit-code` found changes · 4 an instance finds no node ·
-/// 5 a change did not work · 6 not ready within --wait · 7 not allowed · 8 conflict · 9 manifest invalid. `exec` and `attach`: as the process ended.
+/// 5 a change did not work · 6 not ready within --wait · 7 not allowed · 8 conflict · 9 manifest invalid. `run`, `exec` and `attach`: as the process ended.
 #[derive(Debug, Parser)]
 #[command(name = "wherry", version, arg_required_else_help = true, max_term_width = 110, after_help = FIRST_STEPS)]
 pub(crate) struct Arguments {
@@ -58,10 +58,11 @@ pub(crate) struct Global {
 pub(crate) enum Command {
     /// Create or update what manifests say, and wait until it runs
     Apply(apply::Apply),
+    Run(run::Run),
     Plan(plan::Plan),
     /// Check manifests without asking the scheduler
     Validate(validate::Validate),
-    /// List nodes, services, daemons, instances, events, volumes, sites or secrets
+    /// List nodes, services, daemons, jobs, instances, events, volumes, sites or secrets
     Get(get::Get),
     /// Show one thing with its instances and history
     Describe(describe::Describe),

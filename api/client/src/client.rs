@@ -101,6 +101,14 @@ impl Client {
         self.list("services", after).await
     }
 
+    /// All jobs; see [`Self::nodes`] for `after`.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn jobs(&self, after: Option<u64>) -> Result<List<WorkloadView>, ClientError> {
+        self.list("jobs", after).await
+    }
+
     /// All daemons; see [`Self::nodes`] for `after`.
     ///
     /// # Errors

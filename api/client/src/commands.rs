@@ -19,6 +19,7 @@ pub(crate) mod progress;
 pub(crate) mod rebalance;
 pub(crate) mod relay;
 pub(crate) mod rollout;
+pub(crate) mod run;
 pub(crate) mod scale;
 pub(crate) mod secret;
 pub(crate) mod site;

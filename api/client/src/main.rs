@@ -37,6 +37,7 @@ async fn run(arguments: Arguments, screen: &Screen) -> Result<(), Failure> {
     let session = Session { screen, overrides: arguments.global.overrides() };
     match arguments.command {
         Command::Apply(arguments) => commands::apply::run(&session, &arguments).await,
+        Command::Run(arguments) => commands::run::run(&session, &arguments).await,
         Command::Plan(arguments) => commands::plan::run(&session, &arguments).await,
         Command::Validate(arguments) => commands::validate::run(&session, &arguments),
         Command::Get(arguments) => commands::get::run(&session, &arguments).await,

@@ -3,6 +3,7 @@
 pub(crate) mod amounts;
 pub(crate) mod columns;
 pub(crate) mod faults;
+pub(crate) mod jobs;
 pub(crate) mod live;
 pub(crate) mod scale;
 pub(crate) mod table;

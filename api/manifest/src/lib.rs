@@ -8,6 +8,7 @@ mod content;
 mod device;
 mod fault;
 mod image;
+mod job;
 mod mount;
 mod placement;
 mod ports;
@@ -44,14 +45,14 @@ pub use crate::{
 pub const MANIFEST_BYTES_MAX: usize = 4 << 20;
 
 /// Objects of the format that this version does not know how to run yet.
-const LATER: &[&str] = &["job", "route", "volume"];
+const LATER: &[&str] = &["route", "volume"];
 
 /// What one file asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Manifest {
     /// What the file calls itself; for people only.
     pub name: Option<Name>,
-    /// The workloads, services first, each kind sorted by name.
+    /// The workloads: services, then daemons, then jobs, each kind sorted by name.
     pub workloads: Vec<WorkloadSpec>,
 }
 
@@ -93,7 +94,7 @@ fn read(root: &Section<'_>, faults: &Faults<'_>) -> Manifest {
     refuse_secrets(root);
     let configs = Configs::read(root);
     let mut readings = Vec::new();
-    for (key, kind) in [("service", Kind::Service), ("daemon", Kind::Daemon)] {
+    for (key, kind) in [("service", Kind::Service), ("daemon", Kind::Daemon), ("job", Kind::Job)] {
         let Some(section) = root.get(key).and_then(|entry| entry.section()) else { continue };
         for entry in section.entries() {
             if let Some(reading) = workload::read(&entry, kind, &namespace, &configs) {

@@ -1,4 +1,4 @@
-//! `[service.x]` and `[daemon.x]`.
+//! `[service.x]`, `[daemon.x]` and `[job.x]`.
 
 use api_types::{
     access::Source,
@@ -16,7 +16,7 @@ use crate::{
     config::Configs,
     container, device,
     fault::{Place, suggestion},
-    placement, ports, probe, scale,
+    job, placement, ports, probe, scale,
     section::{Entry, Section},
     update,
 };
@@ -33,6 +33,7 @@ const DAY_MS: u64 = 86_400_000;
 pub(crate) enum Kind {
     Service,
     Daemon,
+    Job,
 }
 
 /// A workload and where in the text it was read.
@@ -52,6 +53,7 @@ pub(crate) fn read(entry: &Entry<'_>, kind: Kind, namespace: &Name, configs: &Co
     refuse_both(replicas.as_ref(), scale.as_ref());
     let replicas = replicas.map_or(Some(1), |entry| self::replicas(&entry, kind));
     let container = container::read(&section, configs);
+    let job = (kind == Kind::Job).then(|| job::read(&section, container.as_ref()));
     let ports = section.get("ports").and_then(|entry| entry.section());
     let ports_wanted = ports.as_ref().map_or(0, |section| section.entries().count());
     let network = container.as_ref().map_or(NetworkMode::Own, |container| container.network);
@@ -96,6 +98,7 @@ pub(crate) fn read(entry: &Entry<'_>, kind: Kind, namespace: &Name, configs: &Co
             WorkloadKind::Service { replicas: scale.as_ref().map_or(replicas, |scale| scale.min) }
         }
         Kind::Daemon => WorkloadKind::Daemon,
+        Kind::Job => WorkloadKind::Job(job?),
     };
     let id = WorkloadId { namespace: namespace.clone(), name: name? };
     let spec = WorkloadSpec {

@@ -80,6 +80,16 @@ pub(crate) async fn daemons<C: ControlPlane>(
     Ok(Json(list))
 }
 
+pub(crate) async fn jobs<C: ControlPlane>(
+    plane: State<C>,
+    subject: Extension<Subject>,
+    asked: Asked<Newer>,
+) -> Answer<List<WorkloadView>> {
+    let Json(mut list) = workloads(plane, subject, asked).await?;
+    list.items.retain(|view| view.kind == "job");
+    Ok(Json(list))
+}
+
 pub(crate) async fn describe_node<C: ControlPlane>(
     plane: State<C>,
     subject: Extension<Subject>,

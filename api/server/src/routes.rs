@@ -56,6 +56,7 @@ fn declared<C: ControlPlane>() -> Declared<C> {
         .route(Method::GET, "/v1/workloads", looks, get(look::workloads::<C>))
         .route(Method::GET, "/v1/services", looks, get(look::services::<C>))
         .route(Method::GET, "/v1/daemons", looks, get(look::daemons::<C>))
+        .route(Method::GET, "/v1/jobs", looks, get(look::jobs::<C>))
         .route(Method::GET, "/v1/instances", looks, get(look::instances::<C>))
         .route(Method::GET, "/v1/events", looks, get(look::events::<C>))
         .route(Method::GET, "/v1/describe/node/{name}", looks, get(look::describe_node::<C>))

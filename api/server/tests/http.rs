@@ -18,6 +18,7 @@ use tower::ServiceExt;
 
 const SHOP: &str = "[service.web]\nimage = \"web:1\"\nreplicas = 2\nenv = { PASSWORD = \"hush\" }\n\
                     ports = { http = { container = 80, publish = 80 } }\n\n[daemon.probe]\nimage = \"probe:1\"\n";
+const JOB: &str = "[job.migrate]\nimage = \"web:1\"\nretries = 2\n";
 const ADMIN: &str = "WA1-admin";
 
 /// A request: method and path, token, content type, body.
@@ -101,6 +102,9 @@ async fn changes_and_lists() {
             ("POST /v1/apply?expect=7", "WA1-deploy", toml, SHOP),
             ("GET /v1/services?after=1", "WA1-view", "", ""),
             ("GET /v1/daemons", "WA1-deploy", "", ""),
+            ("POST /v1/apply", "WA1-deploy", toml, JOB),
+            ("GET /v1/jobs", "WA1-view", "", ""),
+            ("DELETE /v1/workloads/migrate", "WA1-deploy", "", ""),
             ("POST /v1/scale", "WA1-deploy", "application/json", r#"{"workload":"web","replicas":3}"#),
             ("DELETE /v1/workloads/web", "WA1-deploy", "", ""),
             ("DELETE /v1/workloads/prod/web", "WA1-deploy", "", ""),

@@ -68,6 +68,10 @@ pub struct Assignment {
     /// Whether its host ports also answer by IPv6.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub ipv6: bool,
+    /// It shall end by itself: how often a process that ended otherwise than with code 0 is followed by another. `None`: it
+    /// shall run, whatever its process does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retries: Option<u32>,
     /// The versions of the secrets of its namespace that it is shown.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub secrets: BTreeMap<Name, u64>,

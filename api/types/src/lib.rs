@@ -8,6 +8,8 @@
 //! | --- | --- | --- |
 //! | **workload** | what shall run: container, count, rules | [`workload::WorkloadSpec`] |
 //! | **service**, **daemon** | N replicas behind one address; one instance per matching node | [`workload::WorkloadKind`] |
+//! | **job**, **run** | what runs until it is done; one time that it does | [`job::JobSpec`], [`view::JobRunView`] |
+//! | **completion** | one slot of a run that ended with success | [`job::JobSpec::completions`] |
 //! | **revision** | version of a workload's spec | [`counter::Revision`] |
 //! | **instance** | one run of a workload on one node; placed once, never revived | [`instance::Instance`] |
 //! | **slot** | the place in which instances succeed each other | [`instance::Instance::slot`] |
@@ -54,6 +56,7 @@ pub mod error;
 pub mod fnv;
 pub mod id;
 pub mod instance;
+pub mod job;
 pub mod join;
 pub mod net;
 pub mod node;

@@ -2,6 +2,7 @@
 
 mod explanation;
 mod forecast;
+mod job;
 mod moves;
 mod network;
 mod plan;
@@ -27,6 +28,7 @@ use crate::{
 
 pub use explanation::{Explanation, NodeVerdict, PlacedInstance, Rejection, Remedy, ScorePart, VerdictGroup};
 pub use forecast::{Forecast, InstanceMove, NodeForecast, QUESTION_NODES_MAX, Question, WorkloadForecast};
+pub use job::{JobRunView, JobView};
 pub use moves::{Done, RebalanceMove, RebalancePlan, SiteView, VolumeView};
 pub use network::{
     CheckKind, NetworkCheck, NetworkFailure, NetworkReport, NetworkTrace, NetworkVerdict, TraceRequest, TraceStep,
@@ -116,18 +118,18 @@ pub struct InstanceView {
     pub findings: Findings,
 }
 
-/// A workload, seen from outside; `services` and `daemons` list these.
+/// A workload, seen from outside; `services`, `daemons` and `jobs` list these.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WorkloadView {
     /// Its name.
     pub name: WorkloadId,
-    /// `service` or `daemon`.
+    /// `service`, `daemon` or `job`.
     pub kind: String,
     /// The image.
     pub image: String,
     /// Version of the spec.
     pub revision: Revision,
-    /// How many instances are wanted now.
+    /// How many instances are wanted now; of a job: by the run that is active.
     pub wanted: u32,
     /// How many run.
     pub running: u32,
@@ -149,6 +151,9 @@ pub struct WorkloadView {
     /// How it is scaled by what its replicas use and serve; `None` = it is not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scale: Option<ScaleView>,
+    /// What a job did and does; `None` = it is no job.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub job: Option<JobView>,
     /// When this revision was applied.
     pub applied_at: Timestamp,
     /// What was asked for.

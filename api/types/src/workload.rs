@@ -9,6 +9,7 @@ use crate::{
     counter::Revision,
     device::DeviceRequest,
     id::WorkloadId,
+    job::JobSpec,
     placement::PlacementSpec,
     probe::ProbeSpec,
     resources::ResourceSpec,
@@ -82,6 +83,12 @@ impl WorkloadSpec {
         Self::of_kind(id, WorkloadKind::Daemon, ContainerSpec::of_image(image))
     }
 
+    /// A job that runs an image once. All else is as in [`WorkloadSpec::service`].
+    #[must_use]
+    pub fn job(id: WorkloadId, image: impl Into<String>, job: JobSpec) -> Self {
+        Self::of_kind(id, WorkloadKind::Job(job), ContainerSpec::of_image(image))
+    }
+
     /// A workload of which only this is said; all else is as in [`WorkloadSpec::service`].
     #[must_use]
     pub fn of_kind(id: WorkloadId, kind: WorkloadKind, container: ContainerSpec) -> Self {
@@ -114,7 +121,8 @@ impl WorkloadSpec {
             let guard = |port: &PortSpec| port.host.map(|_| (port.bind.clone(), port.allow.clone(), spec.ipv6));
             spec.ports.iter().map(|port| (port.container, port.protocol, port.host, guard(port))).collect()
         };
-        self.container.runs_the_same_as(&other.container)
+        self.kind.runs_the_same_as(&other.kind)
+            && self.container.runs_the_same_as(&other.container)
             && self.resources == other.resources
             && self.devices == other.devices
             && self.probe == other.probe
@@ -134,6 +142,18 @@ pub enum WorkloadKind {
     },
     /// One instance on each node that meets the constraints.
     Daemon,
+    /// Instances that run until they are done.
+    Job(JobSpec),
+}
+
+impl WorkloadKind {
+    /// Whether an instance of `other` can go on as one of this kind.
+    fn runs_the_same_as(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Job(job), Self::Job(other)) => job.runs_the_same_as(other),
+            (Self::Service { .. } | Self::Daemon | Self::Job(_), _) => true,
+        }
+    }
 }
 
 /// What happens to an instance whose node falls silent.

@@ -45,6 +45,7 @@ impl From<Assignment> for v1::Assignment {
             is_judged: assignment.is_judged,
             ipv6: assignment.ipv6,
             secrets: assignment.secrets.into_iter().map(|(name, version)| (name.into(), version)).collect(),
+            retries: assignment.retries,
         }
     }
 }
@@ -74,6 +75,7 @@ impl TryFrom<v1::Assignment> for Assignment {
             is_judged: wire.is_judged,
             ipv6: wire.ipv6,
             secrets: wire.secrets.into_iter().map(version).collect::<Result<_, _>>()?,
+            retries: wire.retries,
         })
     }
 }

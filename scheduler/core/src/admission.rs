@@ -1,6 +1,7 @@
 //! Accepts or refuses a change of desired state, with reasons that say what to do next.
 
 mod changes;
+mod job;
 mod network;
 mod rules;
 mod scale;
@@ -103,11 +104,12 @@ pub(crate) fn admit(
     check_addresses(cluster, settings, specs, &ids)
 }
 
-/// `service` or `daemon`.
+/// `service`, `daemon` or `job`.
 pub(crate) fn kind_name(kind: &WorkloadKind) -> &'static str {
     match kind {
         WorkloadKind::Service { .. } => "service",
         WorkloadKind::Daemon => "daemon",
+        WorkloadKind::Job(_) => "job",
     }
 }
 

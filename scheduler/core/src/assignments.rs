@@ -12,6 +12,7 @@ use api_types::{
     id::InstanceId,
     instance::Desired,
     net::Cidr,
+    workload::WorkloadKind,
 };
 
 use crate::{
@@ -115,6 +116,10 @@ fn assignment(cluster: &Cluster, held: Held<'_>) -> Assignment {
             port.allow = Vec::new();
         }
     }
+    let retries = match spec.kind {
+        WorkloadKind::Job(job) => Some(job.retries),
+        WorkloadKind::Service { .. } | WorkloadKind::Daemon => None,
+    };
     Assignment {
         instance: held.id(),
         workload: held.workload().clone(),
@@ -130,6 +135,7 @@ fn assignment(cluster: &Cluster, held: Held<'_>) -> Assignment {
         is_judged: spec.update.is_some(),
         // Of a service's own address the table tells; here it would only make equal assignments differ.
         ipv6: spec.ipv6 && spec.ports.iter().any(|port| port.host.is_some()),
+        retries,
         secrets: content::secrets(spec)
             .filter_map(|(name, id)| Some((name.clone(), cluster.secrets.get(&id)?.version)))
             .collect(),

@@ -9,6 +9,7 @@ pub(crate) mod editions;
 pub(crate) mod held;
 pub(crate) mod ids;
 pub(crate) mod instances;
+mod jobs;
 pub(crate) mod nodes;
 pub(crate) mod rollouts;
 pub(crate) mod rows;
@@ -39,7 +40,7 @@ use crate::{
         volumes::Homes,
         workloads::{EarlierRun, WorkloadEntry},
     },
-    effect::{Counters, Effect, Effects, Record, RecordKey, SecretRecord},
+    effect::{Counters, Effect, Effects, Job, Record, RecordKey, SecretRecord},
     placement::ledger::Ledger,
 };
 
@@ -62,6 +63,8 @@ pub(crate) struct Cluster {
     pub(crate) scaled: BTreeSet<WorkloadId>,
     /// How workloads change, and whom they try.
     pub(crate) rollouts: BTreeMap<WorkloadId, RolloutEntry>,
+    /// The runs of jobs.
+    pub(crate) jobs: BTreeMap<WorkloadId, Job>,
     /// What placement knows of all this, kept in step.
     pub(crate) ledger: Ledger,
     /// What operators said of sites; the others are as [`SiteSpec::of`] makes them.

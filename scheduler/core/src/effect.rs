@@ -1,6 +1,7 @@
 //! Everything the scheduler can ask of the world.
 
 mod instance_page;
+mod job;
 mod rollout;
 
 use std::net::Ipv4Addr;
@@ -21,6 +22,7 @@ use thiserror::Error;
 
 pub(crate) use instance_page::PageEntry;
 pub use instance_page::{InstancePage, PAGE_NUMBERS, PageError};
+pub use job::{ActiveRun, EndedRun, Job};
 pub use rollout::{KeptRevision, Rollout};
 
 /// One wish, as plain data. Within a batch every [`Effect::Persist`] is performed before anything else leaves the process.
@@ -100,6 +102,8 @@ pub enum Record {
     },
     /// A secret.
     Secret(Box<SecretRecord>),
+    /// The runs of a job.
+    Job(Box<Job>),
 }
 
 /// The key of a [`Record`].
@@ -132,6 +136,8 @@ pub enum RecordKey {
     Scale(WorkloadId),
     /// See [`Record::Secret`].
     Secret(SecretId),
+    /// See [`Record::Job`].
+    Job(WorkloadId),
 }
 
 impl Record {
@@ -154,6 +160,7 @@ impl Record {
             Self::Rollout(rollout) => RecordKey::Rollout(rollout.workload.clone()),
             Self::Scale { workload, .. } => RecordKey::Scale(workload.clone()),
             Self::Secret(secret) => RecordKey::Secret(secret.secret.clone()),
+            Self::Job(job) => RecordKey::Job(job.workload.clone()),
         }
     }
 }

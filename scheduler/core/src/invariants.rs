@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use api_types::{
     id::{NodeId, WorkloadId},
+    instance::Desired,
     resources::Resources,
     workload::WorkloadKind,
 };
@@ -115,6 +116,31 @@ impl Scheduler {
                         return Err(format!("{id}: {count} live instances on {node}"));
                     }
                 }
+                WorkloadKind::Job(_) => {
+                    if self.is_warming_up() || self.cluster.touched.workloads.contains(id) {
+                        continue;
+                    }
+                    if let Some((slot, count)) = slots.iter().find(|(_, count)| **count > 1) {
+                        return Err(format!("{id}: {count} live instances in slot {slot}"));
+                    }
+                    self.check_job(id)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// What ended by itself is kept with a run, so that a restart finds it ended; nothing runs in a slot that is done.
+    fn check_job(&self, id: &WorkloadId) -> Result<(), String> {
+        let job = self.cluster.jobs.get(id);
+        let kept: BTreeSet<u64> = job.into_iter().flat_map(|job| job.finished()).collect();
+        for held in self.cluster.instances_of(id).filter(|held| held.desired() == Desired::Run) {
+            if held.is_finished() != kept.contains(&held.number) {
+                return Err(format!("{}: whether it ended is told in two ways", held.id()));
+            }
+            let is_done = job.and_then(|job| job.run.as_ref()).is_some_and(|run| run.done.contains_key(&held.slot()));
+            if held.is_wanted() && is_done {
+                return Err(format!("{}: its slot is done", held.id()));
             }
         }
         Ok(())

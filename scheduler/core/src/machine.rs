@@ -43,6 +43,8 @@ pub struct Scheduler {
     pub(crate) now: Timestamp,
     /// Whether this step is a tick: what waited in the queue was read before it.
     pub(crate) is_tick: bool,
+    /// Whether this is a copy in which time passes at once: nothing in it ends by itself.
+    pub(crate) is_rehearsal: bool,
     /// Who asks for what this step does.
     pub(crate) asked_by: String,
     pub(crate) cluster: Cluster,
@@ -94,6 +96,7 @@ impl Scheduler {
             began_at: now,
             now,
             is_tick: false,
+            is_rehearsal: false,
             asked_by: String::new(),
             cluster,
             balancing: Balancing::default(),

@@ -57,13 +57,9 @@ impl Scheduler {
             })
             .collect();
         let Some(entry) = self.cluster.workloads.get(id) else { return placements };
-        if let (WorkloadKind::Service { replicas }, Some(reason)) = (entry.kind(), &entry.parked) {
-            let slots = self.slots_of(id);
-            let held = slots.values().filter(|slot| slot.is_held()).count();
-            let stuck =
-                slots.iter().filter(|(_, slot)| slot.targets.is_empty() && slot.is_held()).map(|(slot, _)| *slot);
-            let missing = self.free_slots(id, &slots, (replicas as usize).saturating_sub(held));
-            placements.extend(stuck.chain(missing).map(|slot| PlannedPlacement {
+        if let Some(reason) = &entry.parked {
+            let stuck = self.slots_without_room(id, &entry.kind());
+            placements.extend(stuck.into_iter().map(|slot| PlannedPlacement {
                 slot,
                 node: None,
                 reason: reason.clone(),
@@ -71,6 +67,23 @@ impl Scheduler {
         }
         placements.sort_by(|a, b| (a.slot, &a.node).cmp(&(b.slot, &b.node)));
         placements
+    }
+}
+
+impl Scheduler {
+    /// The slots of a workload that waits for room that wait for it; a daemon has none, but nodes.
+    fn slots_without_room(&self, id: &WorkloadId, kind: &WorkloadKind) -> Vec<u32> {
+        match kind {
+            WorkloadKind::Service { replicas } => {
+                let slots = self.slots_of(id);
+                let held = slots.values().filter(|slot| slot.is_held()).count();
+                let stuck = slots.iter().filter(|(_, slot)| slot.targets.is_empty() && slot.is_held());
+                let missing = self.free_slots(id, &slots, (*replicas as usize).saturating_sub(held));
+                stuck.map(|(slot, _)| *slot).chain(missing).collect()
+            }
+            WorkloadKind::Daemon => Vec::new(),
+            WorkloadKind::Job(_) => self.open_slots(id),
+        }
     }
 }
 

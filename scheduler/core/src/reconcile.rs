@@ -3,6 +3,7 @@
 mod daemon;
 mod drain;
 mod escapes;
+mod job;
 mod order;
 pub(crate) mod preemption;
 pub(crate) mod rebalance;
@@ -93,6 +94,7 @@ impl Scheduler {
         match self.cluster.workloads.get(id).map(|entry| entry.kind()) {
             Some(WorkloadKind::Service { replicas }) => self.reconcile_service(id, replicas),
             Some(WorkloadKind::Daemon) => self.reconcile_daemon(id),
+            Some(WorkloadKind::Job(job)) => self.reconcile_job(id, job),
             None => self.end_orphans(id),
         }
     }
@@ -102,6 +104,9 @@ impl Scheduler {
     fn end_orphans(&mut self, id: &WorkloadId) {
         for number in self.cluster.numbers_of(id).to_vec() {
             self.retire(number);
+            if self.cluster.held(number).is_some_and(|held| held.is_finished()) {
+                self.cluster.stop(number);
+            }
             let held = self.cluster.held(number);
             if held.is_some_and(|held| !held.is_wanted() && held.node().liveness == Liveness::Lost) {
                 self.cluster.forget(number);
@@ -206,7 +211,7 @@ impl Scheduler {
         let Some(entry) = self.cluster.workloads.get(id) else { return };
         let data = match entry.kind() {
             WorkloadKind::Service { replicas } => self.waits_for_data(entry, replicas),
-            WorkloadKind::Daemon => None,
+            WorkloadKind::Daemon | WorkloadKind::Job(_) => None,
         };
         let reason = data.unwrap_or_else(|| self.waits_for_room(entry));
         self.park_because(id, reason);

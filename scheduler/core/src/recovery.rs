@@ -32,7 +32,7 @@ impl Scheduler {
     #[must_use]
     pub fn recover(settings: Settings, epoch: Epoch, records: Vec<Record>, now: Timestamp) -> Self {
         let mut cluster = Cluster::default();
-        let (mut pages, mut singles, mut rollouts) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut pages, mut singles, mut rollouts, mut jobs) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         let mut scales = BTreeMap::new();
         for record in records {
             match record {
@@ -62,6 +62,7 @@ impl Scheduler {
                 }
                 Record::Rollout(rollout) => rollouts.push(*rollout),
                 Record::Scale { workload, replicas } => drop(scales.insert(workload, replicas)),
+                Record::Job(job) => jobs.push(*job),
                 Record::WatchKey(key) => cluster.watch_key = Some(key),
                 Record::Secret(secret) => {
                     cluster.secrets.insert(secret.secret.clone(), *secret);
@@ -82,6 +83,7 @@ impl Scheduler {
             restore_single(&mut cluster, instance);
         }
         restore_rollouts(&mut cluster, rollouts);
+        cluster.restore_jobs(jobs);
         let homes = cluster.homes.values().flat_map(|homes| homes.values());
         let unknown: BTreeSet<NodeId> = homes.filter(|node| cluster.nodes.get(node).is_none()).cloned().collect();
         cluster.forget_volumes(|_, _, _, node| unknown.contains(node));

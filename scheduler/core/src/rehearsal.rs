@@ -65,6 +65,7 @@ impl Rehearsal {
     /// Copies a scheduler. The nodes in `dead` are not heard of from now on, all that are ready now always are.
     pub(crate) fn new(scheduler: &Scheduler, dead: BTreeSet<NodeId>) -> Self {
         let mut copy = scheduler.clone();
+        copy.is_rehearsal = true;
         // It comes again and again: a rehearsal of what else happens would never end.
         copy.timers.drop_all(&Timer::Rebalance);
         let living = copy.cluster.nodes.iter().filter(|(id, node)| node.is_ready() && !dead.contains(*id));

@@ -100,6 +100,7 @@ impl Scheduler {
                 None => format!("{replicas} replicas of {}", spec.container.image),
             },
             WorkloadKind::Daemon => format!("on every node that fits, {}", spec.container.image),
+            WorkloadKind::Job(job) => format!("{} completions of {}", job.completions, spec.container.image),
         };
         self.note_revision(&spec, (revision, runs_since), &change.action, origin);
         self.cluster.put_workload(Workload { spec, revision, runs_since, applied_at: self.now });
@@ -125,6 +126,10 @@ impl Scheduler {
             WorkloadKind::Service { replicas: wanted } => *wanted = replicas,
             WorkloadKind::Daemon => {
                 return Err(Refusal::Invalid(format!("`{id}` is a daemon: it runs once on every node that fits")));
+            }
+            WorkloadKind::Job(_) => {
+                let hint = "say in its manifest how many `completions` it has";
+                return Err(Refusal::Invalid(format!("`{id}` is a job, which has no replicas: {hint}")));
             }
         }
         self.apply(vec![spec], None)

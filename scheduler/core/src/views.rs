@@ -2,6 +2,7 @@
 
 mod explanation;
 mod instances;
+mod jobs;
 mod nodes;
 mod ports;
 mod remedies;

@@ -13,6 +13,8 @@ mod scaling;
 mod steps;
 #[path = "support/walk.rs"]
 mod walk;
+#[path = "support/walk_jobs.rs"]
+mod walk_jobs;
 
 use fleet::Fleet;
 
@@ -41,6 +43,20 @@ fn any_walk_with_rollouts_ends_with_a_revision_that_works() {
 
         is_as_wanted(&fleet, seed);
         no_rollout_is_open(&fleet, seed);
+        recovers_to_the_same_sets(&mut fleet);
+        nothing_is_left_to_do(&mut fleet, seed);
+    }
+}
+
+#[test]
+fn any_walk_with_jobs_ends_with_all_of_them_done() {
+    for seed in 3_000..3_000 + WALKS / 4 {
+        let mut fleet = walk_jobs::walk(seed, STEPS, recovers_to_the_same_sets);
+
+        walk::heal(&mut fleet);
+        walk_jobs::finish(&mut fleet);
+
+        walk_jobs::every_job_is_over(&fleet, seed);
         recovers_to_the_same_sets(&mut fleet);
         nothing_is_left_to_do(&mut fleet, seed);
     }

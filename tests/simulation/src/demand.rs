@@ -237,6 +237,7 @@ impl World {
                 self.crash_agent(node);
                 self.nodes[node].disk = (None, None);
                 self.nodes[node].kept_addresses = Arc::default();
+                self.nodes[node].kept_tries = Arc::default();
                 self.after(500, Event::AgentStart(node));
             }
             let pause = self.nodes[node].random.between(0, 3000);

@@ -8,6 +8,7 @@ use api_types::{
     counter::{Epoch, RequestId},
     id::{InstanceId, WorkloadId},
     instance::Exit,
+    job::Tries,
     node::{Availability, Condition, NodeFacts},
     probe::ProbeKind,
     service::ServiceTable,
@@ -176,6 +177,8 @@ pub enum Kept {
     Services(Arc<ServiceTable>),
     /// Which instance is where.
     Addresses(Arc<BTreeMap<InstanceId, Ipv4Addr>>),
+    /// How processes ended that shall end by themselves.
+    Tries(Arc<BTreeMap<InstanceId, Tries>>),
 }
 
 /// What an agent tells the scheduler.

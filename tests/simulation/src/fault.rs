@@ -129,6 +129,7 @@ impl World {
                 }
                 if lost == Lost::All {
                     sim.kept_addresses = Arc::default();
+                    sim.kept_tries = Arc::default();
                 }
                 self.crash_agent(node);
                 self.after(200, Event::AgentStart(node));

@@ -17,6 +17,7 @@ use api_types::{
     device::Device,
     id::{InstanceId, NodeId},
     instance::Desired,
+    job::Tries,
     node::{Condition, NodeFacts},
     probe::{ProbeKind, ProbeSpec},
     resources::Resources,
@@ -72,6 +73,8 @@ pub struct SimNode {
     pub disk: (Option<Arc<AssignmentSet>>, Option<Arc<ServiceTable>>),
     /// Which instance is where, on its disk.
     pub kept_addresses: Arc<BTreeMap<InstanceId, Ipv4Addr>>,
+    /// How processes ended of instances that shall end by themselves, on its disk.
+    pub kept_tries: Arc<BTreeMap<InstanceId, Tries>>,
     /// What its kernel was asked to do, and has not done yet.
     pub programming: Option<(u64, Arc<Balancing>)>,
     /// Whether its kernel did in time what it was asked; not before this life of the agent asked for something.
@@ -143,6 +146,7 @@ impl SimNode {
             last_heard: now,
             disk: (None, None),
             kept_addresses: Arc::default(),
+            kept_tries: Arc::default(),
             programming: None,
             kernel_is_well: true,
             kernel_failed_at: now,
@@ -192,8 +196,8 @@ impl World {
         let set = sim.disk.0.as_deref().cloned();
         let table = sim.disk.1.clone();
         let now = sim.by_its_clock(self.now);
-        let addresses = (*sim.kept_addresses).clone();
-        sim.agent = Some(Agent::new(Settings::new(sim.id.clone()), set, table, addresses, now));
+        let (addresses, tries) = ((*sim.kept_addresses).clone(), (*sim.kept_tries).clone());
+        sim.agent = Some(Agent::new(Settings::new(sim.id.clone()), set, table, addresses, tries, now));
         let line = format!("{}: agent starts", sim.id);
         self.note(&line);
         self.look(index);
@@ -334,6 +338,7 @@ impl World {
                 let life = self.nodes[index].life;
                 self.after(ADDRESSES_MS, Event::Kept { node: index, life, what: Kept::Addresses(addresses) });
             }
+            Effect::KeepTries(tries) => self.keep(index, Kept::Tries(tries)),
             Effect::ProgramServices { number, balancing } => {
                 self.moves += 1;
                 self.nodes[index].programming = Some((number, balancing));
@@ -419,6 +424,7 @@ impl World {
             }
             // They take equally long, so none overtakes another.
             Kept::Addresses(addresses) => sim.kept_addresses = addresses,
+            Kept::Tries(tries) => sim.kept_tries = tries,
         }
     }
 

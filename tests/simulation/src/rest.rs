@@ -129,6 +129,7 @@ impl World {
             let spec = shape.spec();
             let wanted = match spec.kind {
                 WorkloadKind::Service { replicas } => replicas as usize,
+                WorkloadKind::Job(job) => job.completions.min(job.parallelism) as usize,
                 WorkloadKind::Daemon => self.nodes.iter().filter(|node| meets_constraints(node, &spec)).count(),
             };
             self.scheduler.disk.of(&spec.id).count() < wanted

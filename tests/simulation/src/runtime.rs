@@ -92,7 +92,8 @@ impl World {
             Effect::EnsureNetwork { .. } | Effect::RemoveNetwork { .. } | Effect::Remove { .. } => {
                 self.nodes[index].random.between(5, 60)
             }
-            Effect::KeepAssignments(_) | Effect::KeepServices(_) | Effect::KeepAddresses(_) | Effect::Observe => 0,
+            Effect::KeepAssignments(_) | Effect::KeepServices(_) | Effect::KeepAddresses(_) => 0,
+            Effect::KeepTries(_) | Effect::Observe => 0,
             Effect::StartProbe { .. }
             | Effect::StopProbe { .. }
             | Effect::ReadLastLines { .. }
@@ -233,7 +234,7 @@ impl World {
                 runtime.networks.insert(instance.clone(), *address);
                 Some(Input::NetworkReady { instance: instance.clone() })
             }
-            Effect::RemoveNetwork { instance } => {
+            Effect::RemoveNetwork { instance, .. } => {
                 runtime.networks.remove(instance);
                 Some(Input::NetworkRemoved { instance: instance.clone() })
             }
@@ -257,7 +258,8 @@ impl World {
                 }
                 Some(Input::Removed { instance: instance.clone(), attempt: *attempt })
             }
-            Effect::KeepAssignments(_) | Effect::KeepServices(_) | Effect::KeepAddresses(_) => None,
+            Effect::KeepAssignments(_) | Effect::KeepServices(_) => None,
+            Effect::KeepAddresses(_) | Effect::KeepTries(_) => None,
             Effect::Observe
             | Effect::Report(_)
             | Effect::StartProbe { .. }
@@ -312,7 +314,7 @@ fn describe(effect: &Effect) -> String {
     match effect {
         Effect::EnsureImage { image } => format!("pulls {image}"),
         Effect::EnsureNetwork { instance, address, .. } => format!("makes network of {instance}, {address}"),
-        Effect::RemoveNetwork { instance } => format!("removes network of {instance}"),
+        Effect::RemoveNetwork { instance, .. } => format!("removes network of {instance}"),
         Effect::Start { assignment, attempt, .. } => format!("starts {} attempt {attempt}", assignment.instance),
         Effect::Stop { instance, attempt, .. } => format!("stops {instance} attempt {attempt}"),
         Effect::Refresh { assignment, attempt } => format!("refreshes {} attempt {attempt}", assignment.instance),
@@ -320,6 +322,7 @@ fn describe(effect: &Effect) -> String {
         Effect::KeepAssignments(_) => "keeps assignments".to_owned(),
         Effect::KeepServices(_) => "keeps services".to_owned(),
         Effect::KeepAddresses(_) => "keeps addresses".to_owned(),
+        Effect::KeepTries(_) => "keeps tries".to_owned(),
         Effect::Observe => "looks again".to_owned(),
         Effect::StartProbe { instance, kind, .. } => format!("probes {instance}: {}", kind.as_str()),
         Effect::StopProbe { instance, kind } => format!("probes {instance} no more: {}", kind.as_str()),

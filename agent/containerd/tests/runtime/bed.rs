@@ -252,6 +252,7 @@ pub(crate) fn assignment(name: &str, command: &[&str]) -> Assignment {
         restart: RestartSpec::default(),
         is_judged: false,
         ipv6: false,
+        retries: None,
         secrets: BTreeMap::new(),
     }
 }

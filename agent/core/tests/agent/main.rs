@@ -7,6 +7,7 @@ mod stories_balancing;
 mod stories_content;
 mod stories_devices;
 mod stories_ending;
+mod stories_jobs;
 mod stories_probes;
 mod stories_recovery;
 mod stories_tunnels;

@@ -1,6 +1,10 @@
 //! A node that does what the agent wishes, so that a test can watch what comes of it.
 
-use std::{collections::BTreeMap, net::Ipv4Addr, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::Ipv4Addr,
+    sync::Arc,
+};
 
 use agent_core::{
     Agent, Settings, Version,
@@ -15,6 +19,7 @@ use api_types::{
     device::DeviceGrant,
     id::{InstanceId, NodeId, WorkloadId},
     instance::{Desired, Exit, InstanceState, InstanceStatus},
+    job::Tries,
     net::Cidr,
     probe::{ProbeCheck, ProbeSpec},
     resources::ResourceSpec,
@@ -58,6 +63,10 @@ pub(crate) struct Node {
     pub(crate) disk: (Option<AssignmentSet>, Option<Arc<ServiceTable>>),
     /// Which instance is where, on disk.
     pub(crate) kept_addresses: BTreeMap<InstanceId, Ipv4Addr>,
+    /// How processes ended of instances that shall end by themselves, on disk.
+    pub(crate) kept_tries: BTreeMap<InstanceId, Tries>,
+    /// The instances of which there is something that they wrote.
+    pub(crate) outputs: BTreeSet<InstanceId>,
     pub(crate) balancing: Option<Balancing>,
     /// Every wish so far.
     pub(crate) log: Vec<Effect>,
@@ -70,7 +79,7 @@ impl Node {
     pub(crate) fn new() -> Self {
         let now = Timestamp(1_000_000);
         Self {
-            agent: Agent::new(settings(), None, None, BTreeMap::new(), now),
+            agent: Agent::new(settings(), None, None, BTreeMap::new(), BTreeMap::new(), now),
             now,
             containers: BTreeMap::new(),
             started_at: BTreeMap::new(),
@@ -82,6 +91,8 @@ impl Node {
             confirmed: None,
             disk: (None, None),
             kept_addresses: BTreeMap::new(),
+            kept_tries: BTreeMap::new(),
+            outputs: BTreeSet::new(),
             balancing: None,
             log: Vec::new(),
             reports: Vec::new(),
@@ -170,7 +181,8 @@ impl Node {
     pub(crate) fn restart_agent(&mut self) {
         let (set, table) = self.disk.clone();
         self.coming.clear();
-        self.agent = Agent::new(settings(), set, table, self.kept_addresses.clone(), self.now);
+        let (addresses, tries) = (self.kept_addresses.clone(), self.kept_tries.clone());
+        self.agent = Agent::new(settings(), set, table, addresses, tries, self.now);
     }
 
     /// The machine loses power and boots: processes and networks are gone, containers and disk are not.
@@ -228,6 +240,7 @@ impl Node {
             Effect::KeepAssignments(set) => self.disk.0 = Some((*set).clone()),
             Effect::KeepServices(table) => self.disk.1 = Some(table),
             Effect::KeepAddresses(addresses) => self.kept_addresses = (*addresses).clone(),
+            Effect::KeepTries(tries) => self.kept_tries = (*tries).clone(),
             Effect::Observe => {
                 let list = self.list();
                 self.answer(END_MS, list);
@@ -240,8 +253,11 @@ impl Node {
                 self.networks.insert(instance.clone(), address);
                 self.answer(NETWORK_MS, Input::NetworkReady { instance });
             }
-            Effect::RemoveNetwork { instance } => {
+            Effect::RemoveNetwork { instance, keeps_output } => {
                 self.networks.remove(&instance);
+                if !keeps_output {
+                    self.outputs.remove(&instance);
+                }
                 self.answer(NETWORK_MS, Input::NetworkRemoved { instance });
             }
             Effect::Start { assignment, attempt, .. } => self.start(assignment.instance.clone(), attempt),
@@ -287,6 +303,7 @@ impl Node {
         let key = (instance.clone(), attempt);
         assert!(!self.containers.contains_key(&key), "{key:?} was started twice");
         self.containers.insert(key.clone(), Some(pid));
+        self.outputs.insert(instance.clone());
         self.started_at.insert(key, self.now);
         self.answer(START_MS, Input::Started { instance, attempt, pid });
     }
@@ -338,6 +355,7 @@ pub(crate) fn assignment(instance: &str) -> Assignment {
         restart: RestartSpec::default(),
         is_judged: false,
         ipv6: false,
+        retries: None,
         secrets: BTreeMap::new(),
     }
 }

@@ -302,7 +302,14 @@ fn an_agent_is_not_moved_by_a_disk_of_another_node() {
     let mut foreign = set(3, &[assignment("web-1")]);
     foreign.node = node_id("edge-2");
 
-    let agent = Agent::new(Settings::new(node_id("edge-1")), Some(foreign), None, BTreeMap::new(), Timestamp(0));
+    let agent = Agent::new(
+        Settings::new(node_id("edge-1")),
+        Some(foreign),
+        None,
+        BTreeMap::new(),
+        BTreeMap::new(),
+        Timestamp(0),
+    );
 
     assert_eq!(agent.held(), (None, None));
     assert_eq!(agent.instances().count(), 0);

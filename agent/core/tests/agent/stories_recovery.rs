@@ -17,7 +17,7 @@ fn touching(effects: &[Effect]) -> Vec<&Effect> {
         Effect::Start { .. } | Effect::Stop { .. } | Effect::Remove { .. } | Effect::Refresh { .. } => true,
         Effect::EnsureImage { .. } | Effect::EnsureNetwork { .. } | Effect::RemoveNetwork { .. } => true,
         Effect::KeepAssignments(_) | Effect::KeepServices(_) | Effect::KeepAddresses(_) => false,
-        Effect::Observe | Effect::Report(_) => false,
+        Effect::KeepTries(_) | Effect::Observe | Effect::Report(_) => false,
         Effect::StartProbe { .. } | Effect::StopProbe { .. } | Effect::ProgramServices { .. } => false,
         Effect::ConfirmTable(_) | Effect::CountConnections(_) | Effect::ReadLastLines { .. } => false,
     };

@@ -4,6 +4,7 @@ use api_client::Client;
 use api_types::{
     container::NetworkMode,
     instance::Findings,
+    job::JobSpec,
     probe::ProbeFinding,
     time::Timestamp,
     view::{Description, Event, InstanceView, NodeView, WorkloadView},
@@ -12,13 +13,13 @@ use api_types::{
 use clap::{Args, ValueEnum};
 
 use crate::{
-    commands::{Session, name, rollout},
+    commands::{Session, counted, name, rollout},
     failure::Failure,
     output::{
         amounts::{age, bytes, cpus, now, seconds},
         clean,
         columns::{Listed, exit, health, labels, node_state, ports, state},
-        scale,
+        jobs, scale,
         table::{facts, indented, table},
     },
 };
@@ -41,6 +42,7 @@ enum Kind {
     #[value(alias = "workload")]
     Service,
     Daemon,
+    Job,
     Instance,
 }
 
@@ -58,7 +60,9 @@ async fn fetch(client: &Client, arguments: &Describe) -> Result<Description, Fai
     let wrong = Failure::Usage;
     Ok(match arguments.kind {
         Kind::Node => client.describe_node(&name(&arguments.name).map_err(wrong)?).await?,
-        Kind::Service | Kind::Daemon => client.describe_workload(&name(&arguments.name).map_err(wrong)?).await?,
+        Kind::Service | Kind::Daemon | Kind::Job => {
+            client.describe_workload(&name(&arguments.name).map_err(wrong)?).await?
+        }
         Kind::Instance => client.describe_instance(&name(&arguments.name).map_err(wrong)?).await?,
     })
 }
@@ -122,6 +126,7 @@ fn workload(view: &WorkloadView, now: Timestamp) -> String {
     let kind = match spec.kind {
         WorkloadKind::Service { .. } => format!("service, {} wanted", view.wanted),
         WorkloadKind::Daemon => "daemon, one on each matching node".to_owned(),
+        WorkloadKind::Job(job) => in_words(job),
     };
     let limit =
         resources.cpu_millis_max.map_or_else(|| "no CPU limit".to_owned(), |limit| format!("{} CPU", cpus(limit)));
@@ -132,7 +137,7 @@ fn workload(view: &WorkloadView, now: Timestamp) -> String {
         ("workload", view.name.to_string()),
         ("kind", kind),
         ("revision", format!("{}, applied {} ago", view.revision, age(view.applied_at, now))),
-        ("ready", format!("{} of {}", view.ready, view.wanted)),
+        ("ready", if view.job.is_some() { String::new() } else { format!("{} of {}", view.ready, view.wanted) }),
         ("running", view.running.to_string()),
         ("pending", if view.pending > 0 { view.pending.to_string() } else { String::new() }),
         ("reason", view.reason.clone()),
@@ -155,7 +160,18 @@ fn workload(view: &WorkloadView, now: Timestamp) -> String {
             "replaced",
             replace.map_or_else(|| "never".to_owned(), |ms| format!("after {} of silence", seconds(ms / 1000))),
         ),
-    ])
+    ]) + &view.job.as_ref().map(|job| format!("\nRuns\n{}", indented(&jobs::runs(&job.runs, now)))).unwrap_or_default()
+}
+
+/// What a job does, in one line.
+fn in_words(job: JobSpec) -> String {
+    let JobSpec { completions, parallelism, retries, deadline_ms, keep: _ } = job;
+    let tries = if retries == 0 { "one try".to_owned() } else { format!("{} tries", retries + 1) };
+    let deadline = deadline_ms.map(|ms| format!(", within {}", seconds(ms / 1000))).unwrap_or_default();
+    format!(
+        "job, {} wanted, {parallelism} at once, {tries} each{deadline}",
+        counted(completions as usize, "completion")
+    )
 }
 
 /// Whose network its instances are in, where that is not their own, which all may ask.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use api_client::ClientError;
+use api_client::{Client, ClientError};
 use api_types::{time::Timestamp, view::List};
 use clap::{Args, ValueEnum};
 use serde::Serialize;
@@ -10,7 +10,7 @@ use serde::Serialize;
 use crate::{
     commands::Session,
     failure::Failure,
-    output::{Screen, amounts::now, columns::Listed, live::Live, table::table_within},
+    output::{Screen, amounts::now, columns::Listed, jobs::JobLine, live::Live, table::table_within},
 };
 
 #[derive(Debug, Args)]
@@ -37,6 +37,8 @@ enum Kind {
     Services,
     #[value(alias = "daemon")]
     Daemons,
+    #[value(alias = "job")]
+    Jobs,
     #[value(alias = "workload")]
     Workloads,
     #[value(alias = "instance")]
@@ -77,6 +79,7 @@ impl Kind {
             Self::Nodes => "nodes",
             Self::Services => "services",
             Self::Daemons => "daemons",
+            Self::Jobs => "jobs",
             Self::Workloads => "workloads",
             Self::Instances => "instances",
             Self::Events => "events",
@@ -94,6 +97,7 @@ pub(crate) async fn run(session: &Session<'_>, arguments: &Get) -> Result<(), Fa
         Kind::Nodes => list(screen, asked, async |after| client.nodes(after).await).await,
         Kind::Services => list(screen, asked, async |after| client.services(after).await).await,
         Kind::Daemons => list(screen, asked, async |after| client.daemons(after).await).await,
+        Kind::Jobs => list(screen, asked, async |after| jobs(client, after).await).await,
         Kind::Workloads => list(screen, asked, async |after| client.workloads(after).await).await,
         Kind::Instances => list(screen, asked, async |after| client.instances(after).await).await,
         Kind::Events => list(screen, asked, async |after| client.events(after).await).await,
@@ -101,6 +105,11 @@ pub(crate) async fn run(session: &Session<'_>, arguments: &Get) -> Result<(), Fa
         Kind::Secrets => list(screen, asked, async |after| client.secrets(after).await).await,
         Kind::Sites => list(screen, asked, async |after| client.sites(after).await).await,
     }
+}
+
+async fn jobs(client: &Client, after: Option<u64>) -> Result<List<JobLine>, ClientError> {
+    let List { version, items } = client.jobs(after).await?;
+    Ok(List { version, items: items.into_iter().map(JobLine).collect() })
 }
 
 async fn list<T: Listed + Serialize>(

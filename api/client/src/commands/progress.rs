@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use api_client::{Client, ClientError};
 use api_types::{
     id::WorkloadId,
+    job::RunState,
     rollout::RolloutState,
     view::{InstanceView, WorkloadView},
 };
@@ -13,7 +14,13 @@ use tokio::time::{Instant, sleep, timeout_at};
 use crate::{
     commands::counted,
     failure::{Failure, code},
-    output::{Screen, amounts::seconds, columns::health, live::Live},
+    output::{
+        Screen,
+        amounts::seconds,
+        columns::health,
+        jobs::{done, latest},
+        live::Live,
+    },
 };
 
 /// Between two looks: a cluster that changes a hundred times a second is not looked at as often.
@@ -44,6 +51,7 @@ pub(crate) async fn wait_until_ready(
                 version = Some(seen.version);
                 view.show(screen, &seen);
                 seen.check_rollouts(screen, &mut view.live, changed)?;
+                seen.check_runs(screen, &mut view.live, changed)?;
                 if seen.is_done(workloads) {
                     view.end(screen, &seen);
                     return Ok(());
@@ -86,6 +94,9 @@ async fn look(client: &Client, wanted: &[WorkloadId], after: Option<u64>) -> Res
 }
 
 fn is_ready(workload: &WorkloadView) -> bool {
+    if workload.job.is_some() {
+        return latest(workload).is_some_and(|run| run.state != RunState::Active);
+    }
     // The rest follows when a person says so.
     if rollout_state(workload) == Some(RolloutState::AwaitingPromotion) {
         return true;
@@ -97,7 +108,25 @@ fn rollout_state(workload: &WorkloadView) -> Option<RolloutState> {
     workload.rollout.as_ref().map(|rollout| rollout.state)
 }
 
+/// How far a workload is.
+fn standing(workload: &WorkloadView) -> String {
+    latest(workload).map_or_else(|| format!("{} of {} ready", workload.ready, workload.wanted), done)
+}
+
 impl Seen {
+    /// Fails when the run of one of these jobs did.
+    fn check_runs(&self, screen: &Screen, live: &mut Live, changed: &[WorkloadId]) -> Result<(), Failure> {
+        let jobs = self.workloads.iter().filter(|workload| changed.contains(&workload.name));
+        let failed = jobs.filter_map(|job| Some((job, latest(job)?))).find(|(_, run)| run.state == RunState::Failed);
+        let Some((job, run)) = failed else { return Ok(()) };
+        if screen.talk_terminal {
+            live.clear(screen);
+        }
+        let message = format!("run {} of {} failed: {}", run.number, job.name, run.cause);
+        screen.error(&message, &format!("wherry logs {}", job.name));
+        Err(Failure::Said(code::DID_NOT_WORK))
+    }
+
     /// Fails when one of these changes did not work.
     fn check_rollouts(&self, screen: &Screen, live: &mut Live, changed: &[WorkloadId]) -> Result<(), Failure> {
         let rollouts = self.workloads.iter().filter(|workload| changed.contains(&workload.name));
@@ -121,7 +150,7 @@ impl Seen {
     fn lines(&self) -> Vec<String> {
         let mut lines = Vec::new();
         for workload in &self.workloads {
-            lines.push(format!("{}  {} of {} ready", workload.name, workload.ready, workload.wanted));
+            lines.push(format!("{}  {}", workload.name, standing(workload)));
             let instances = self.instances.iter().filter(|instance| instance.workload == workload.name);
             lines.extend(instances.map(|instance| format!("  {}", instance_line(instance))));
             if !is_ready(workload) && !workload.reason.is_empty() {
@@ -159,7 +188,7 @@ impl View {
         }
         for workload in &seen.workloads {
             let reason = if workload.reason.is_empty() { String::new() } else { format!(": {}", workload.reason) };
-            let line = format!("{}: {} of {} ready{reason}", workload.name, workload.ready, workload.wanted);
+            let line = format!("{}: {}{reason}", workload.name, standing(workload));
             self.say_if_new(screen, workload.name.to_string(), line);
         }
         for instance in &seen.instances {
@@ -195,7 +224,7 @@ impl View {
         if screen.talk_terminal {
             self.live.clear(screen);
             for workload in &seen.workloads {
-                screen.say(&format!("{}  {} of {} ready", workload.name, workload.ready, workload.wanted));
+                screen.say(&format!("{}  {}", workload.name, standing(workload)));
             }
         }
     }

@@ -96,6 +96,7 @@ fn wanted(spec: &WorkloadSpec) -> u32 {
     match spec.kind {
         WorkloadKind::Service { replicas } => replicas,
         WorkloadKind::Daemon => 2,
+        WorkloadKind::Job(job) => job.completions.min(job.parallelism),
     }
 }
 

@@ -5,10 +5,11 @@ use std::{collections::BTreeMap, net::Ipv4Addr};
 use api_types::{
     counter::Revision,
     instance::{Exit, Findings, Health, InstanceState, InstanceUsage},
+    job::RunState,
     node::{Availability, Condition, Liveness, NodeFacts, NodeUsage},
     resources::Resources,
     service::ServicePort,
-    view::{InstanceView, NodeView, WorkloadView},
+    view::{InstanceView, JobRunView, JobView, NodeView, WorkloadView},
     workload::WorkloadKind,
 };
 
@@ -19,7 +20,12 @@ pub(crate) fn view(kept: &Kept) -> WorkloadView {
     let wanted = wanted(&kept.spec);
     WorkloadView {
         name: kept.spec.id.clone(),
-        kind: if matches!(kept.spec.kind, WorkloadKind::Daemon) { "daemon" } else { "service" }.into(),
+        kind: match kept.spec.kind {
+            WorkloadKind::Service { .. } => "service",
+            WorkloadKind::Daemon => "daemon",
+            WorkloadKind::Job(_) => "job",
+        }
+        .into(),
         image: kept.spec.container.image.clone(),
         revision: Revision(kept.revision),
         wanted,
@@ -46,9 +52,32 @@ pub(crate) fn view(kept: &Kept) -> WorkloadView {
         reason: if stuck { "no node fits: 3 of 3 fail `arch == arm64`".into() } else { String::new() },
         rollout: None,
         scale: None,
+        job: job(kept),
         applied_at: THEN,
         spec: kept.spec.clone(),
     }
+}
+
+/// A job of which a run failed before; the latest is done once as many of its instances run as shall.
+fn job(kept: &Kept) -> Option<JobView> {
+    let WorkloadKind::Job(spec) = kept.spec.kind else { return None };
+    let is_done = kept.ready >= wanted(&kept.spec);
+    let run = |number: u64, state: RunState, done: u32| JobRunView {
+        number,
+        revision: Revision(number),
+        state,
+        cause: String::new(),
+        done,
+        completions: spec.completions,
+        began_at: THEN,
+        ended_at: None,
+        instances: Vec::new(),
+    };
+    let (state, done) = if is_done { (RunState::Succeeded, spec.completions) } else { (RunState::Active, kept.ready) };
+    let latest = JobRunView { ended_at: is_done.then_some(THEN + 90_000), ..run(2, state, done) };
+    let cause = format!("{}-0a on n1 exited with code 3", kept.spec.id.name);
+    let earlier = JobRunView { cause, ended_at: Some(THEN + 2_000), ..run(1, RunState::Failed, 0) };
+    Some(JobView { runs: vec![latest, earlier] })
 }
 
 pub(crate) fn instance_views(kept: &Kept) -> Vec<InstanceView> {

@@ -6,6 +6,7 @@ use api_types::{
     container::{ContainerSpec, Mount, PortSpec},
     content::{ContentSpec, FileContent, FileSpec, OnChange, Owner},
     fnv,
+    job::{JobSpec, KeepSpec},
     placement::PlacementSpec,
     probe::{ProbeCheck, ProbeSpec},
     resources::ResourceSpec,
@@ -47,6 +48,9 @@ fn warnings(existing: Option<&Workload>, spec: &WorkloadSpec) -> Vec<String> {
     let replaced = existing.is_some_and(|existing| !existing.spec.runs_the_same_as(spec));
     if replaced && (has_host_ports(spec) || spec.kind == WorkloadKind::Daemon) {
         warnings.push("each instance is stopped before its successor starts".to_owned());
+    }
+    if replaced && matches!(spec.kind, WorkloadKind::Job(_)) {
+        warnings.push("it runs once more; what still runs of it is ended".to_owned());
     }
     warnings
 }
@@ -92,6 +96,9 @@ fn fields(spec: &WorkloadSpec) -> Vec<(String, String)> {
     if let WorkloadKind::Service { replicas } = kind {
         fields.add("replicas", replicas.to_string());
     }
+    if let WorkloadKind::Job(job) = kind {
+        fields.add_job(job);
+    }
     fields.add_container(container);
     fields.add_resources(resources);
     let devices: Vec<String> = devices.iter().map(ToString::to_string).collect();
@@ -122,6 +129,16 @@ struct Fields(Vec<(String, String)>);
 impl Fields {
     fn add(&mut self, path: &str, value: String) {
         self.0.push((path.to_owned(), value));
+    }
+
+    fn add_job(&mut self, job: &JobSpec) {
+        let JobSpec { completions, parallelism, retries, deadline_ms, keep: KeepSpec { succeeded, failed } } = job;
+        self.add("completions", completions.to_string());
+        self.add("parallelism", parallelism.to_string());
+        self.add("retries", retries.to_string());
+        self.add("deadline_ms", number(*deadline_ms));
+        self.add("keep.succeeded", succeeded.to_string());
+        self.add("keep.failed", failed.to_string());
     }
 
     fn add_container(&mut self, container: &ContainerSpec) {

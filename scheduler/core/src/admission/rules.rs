@@ -14,7 +14,7 @@ use api_types::{
     workload::{REPLICAS_MAX, WorkloadKind, WorkloadSpec},
 };
 
-use super::{network, scale, update};
+use super::{job, network, scale, update};
 use crate::effect::Refusal;
 
 const PORTS_MAX: usize = 64;
@@ -44,6 +44,7 @@ const CONSTRAINT_VALUES_MAX: usize = 1_024;
 /// Checks one spec.
 pub(super) fn check(spec: &WorkloadSpec) -> Result<(), ValidationError> {
     check_count(spec)?;
+    job::check(spec)?;
     check_container(spec)?;
     check_resources(spec)?;
     check_ports(spec)?;

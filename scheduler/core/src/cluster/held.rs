@@ -16,7 +16,7 @@ use crate::cluster::{
     editions::Edition,
     ids::{instance_id, is_named_after, number_in},
     nodes::NodeEntry,
-    rows::{COUNTED, ENDED, LEAVING, Observation, Observed, Row, STOPPING, TRIAL},
+    rows::{COUNTED, ENDED, FINISHED, LEAVING, Observation, Observed, Row, STOPPING, TRIAL},
 };
 
 /// A placed instance and all that is known of it: a view that is made when somebody looks.
@@ -113,7 +113,12 @@ impl<'c> Held<'c> {
 
     /// Whether it shall go on.
     pub(crate) fn is_wanted(&self) -> bool {
-        self.row.flags & (STOPPING | LEAVING) == 0
+        self.row.flags & (STOPPING | LEAVING | FINISHED) == 0
+    }
+
+    /// Whether it is one of a job, and its end is booked.
+    pub(crate) fn is_finished(&self) -> bool {
+        self.row.flags & FINISHED != 0
     }
 
     /// It left the service table and is told to stop at this time.
@@ -151,9 +156,9 @@ impl<'c> Held<'c> {
         self.cluster.rows.usage(self.number)
     }
 
-    /// What it was promised.
+    /// What it was promised, and holds.
     pub(crate) fn reserve(&self) -> Resources {
-        self.spec().resources.reserve
+        if self.is_finished() { Resources::default() } else { self.spec().resources.reserve }
     }
 
     /// The ports of its node that lead to it.

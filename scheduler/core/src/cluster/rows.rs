@@ -21,6 +21,8 @@ pub(crate) const ENDED: u8 = 4;
 pub(crate) const COUNTED: u8 = 8;
 /// Must show that it works before it counts.
 pub(crate) const TRIAL: u8 = 16;
+/// Ended by itself as it should: it holds nothing of its node but what it wrote.
+pub(crate) const FINISHED: u8 = 32;
 
 /// What was decided of an instance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,7 +35,7 @@ pub(crate) struct Row {
     pub(crate) node: u32,
     /// Its slot.
     pub(crate) slot: u32,
-    /// [`STOPPING`], [`LEAVING`], [`ENDED`], [`COUNTED`], [`TRIAL`].
+    /// [`STOPPING`], [`LEAVING`], [`ENDED`], [`COUNTED`], [`TRIAL`], [`FINISHED`].
     pub(crate) flags: u8,
 }
 

@@ -26,7 +26,7 @@ impl Cluster {
         };
         let had = before.and_then(|entry| match entry.kind() {
             WorkloadKind::Service { replicas } => Some(replicas),
-            WorkloadKind::Daemon => None,
+            WorkloadKind::Daemon | WorkloadKind::Job(_) => None,
         });
         let replicas = had.unwrap_or(scale.min).clamp(scale.min, scale.max);
         if scaled != Some(replicas) {

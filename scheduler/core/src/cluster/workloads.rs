@@ -148,6 +148,7 @@ impl Cluster {
         self.keep_run(entry);
         self.unpersist(RecordKey::Workload(id.clone()));
         self.delete_rollout(id);
+        self.delete_job(id);
         self.touch_workload(id);
     }
 

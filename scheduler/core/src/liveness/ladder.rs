@@ -93,7 +93,7 @@ impl Scheduler {
         let turns = self.ladder.sites.get(&held.node().spec.site);
         turns.is_some_and(|turns| turns.waiting.iter().any(|(_, node)| node == held.node_id()))
             && self.waits_its_turn(held.node_id(), held.spec().disconnect.replace_after_ms).is_some()
-            && matches!(held.spec().kind, WorkloadKind::Service { .. })
+            && held.spec().kind != WorkloadKind::Daemon
     }
 
     /// Gives up the nodes of a site whose turn has come, and sets a timer for the next.

@@ -48,7 +48,7 @@ pub(crate) fn demand(
         nodes,
         spread,
         per_node_max: match spec.kind {
-            WorkloadKind::Service { .. } => placement.per_node_max,
+            WorkloadKind::Service { .. } | WorkloadKind::Job(_) => placement.per_node_max,
             WorkloadKind::Daemon => Some(1),
         },
         affinities,
@@ -71,5 +71,6 @@ pub(crate) fn wanted(kind: &WorkloadKind) -> u32 {
     match kind {
         WorkloadKind::Service { replicas } => *replicas,
         WorkloadKind::Daemon => 0,
+        WorkloadKind::Job(job) => job.completions.min(job.parallelism),
     }
 }

@@ -127,9 +127,10 @@ impl Cluster {
         sums
     }
 
-    /// Whether an instance may have to give way: a daemon's has no other node to go to.
+    /// Whether an instance may have to give way: a daemon's has no other node to go to, a job's would begin anew.
     fn may_give_way(&self, held: Held<'_>) -> bool {
-        self.workloads.get(held.workload()).is_none_or(|entry| entry.spec().kind != WorkloadKind::Daemon)
+        let entry = self.workloads.get(held.workload());
+        !held.is_finished() && entry.is_none_or(|entry| matches!(entry.spec().kind, WorkloadKind::Service { .. }))
     }
 
     /// Whether a workload is about to place more instances than it has.

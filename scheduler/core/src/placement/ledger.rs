@@ -13,7 +13,11 @@ use scheduler_placement::{
 };
 
 use crate::{
-    cluster::{Cluster, nodes::NodeEntry, rows::COUNTED},
+    cluster::{
+        Cluster,
+        nodes::NodeEntry,
+        rows::{COUNTED, FINISHED},
+    },
     placement::{
         catalog::Catalog,
         compile,
@@ -155,7 +159,9 @@ impl Cluster {
             used: 0,
         };
         let mut slots: Vec<Slot> = there.iter().map(slot).collect();
-        let held = node.instances.iter().filter_map(|number| self.rows.rare(*number));
+        let is_finished = |number: &&u64| self.rows.get(**number).is_some_and(|(row, _)| row.flags & FINISHED != 0);
+        let held = node.instances.iter().filter(|number| !is_finished(number));
+        let held = held.filter_map(|number| self.rows.rare(*number));
         for grant in held.flat_map(|rare| grants(node, &rare.devices)) {
             if let Some(slot) = slots.get_mut(grant.slot as usize) {
                 slot.used += grant.shares;
@@ -168,7 +174,7 @@ impl Cluster {
 
     /// Tells the engine of an instance that is in the tables now.
     pub(crate) fn enter_instance(&mut self, number: u64) {
-        let Some(held) = self.held(number) else { return };
+        let Some(held) = self.held(number).filter(|held| !held.is_finished()) else { return };
         let (node, taken, workload) = (NodeIndex(held.node_index()), Taken::of(held), held.workload().clone());
         let group = self.ledger.group_or_new(&workload);
         self.ledger.engine.take(node, group, taken.holding());
@@ -176,7 +182,7 @@ impl Cluster {
 
     /// Tells the engine that an instance is about to leave the tables.
     pub(crate) fn leave_instance(&mut self, number: u64) {
-        let Some(held) = self.held(number) else { return };
+        let Some(held) = self.held(number).filter(|held| !held.is_finished()) else { return };
         let (node, taken, workload) = (NodeIndex(held.node_index()), Taken::of(held), held.workload().clone());
         let Some(group) = self.ledger.group(&workload) else { return };
         self.ledger.engine.give_back(node, group, taken.holding());
@@ -306,6 +312,7 @@ impl Cluster {
         }
         let taken: Vec<_> = self
             .instances()
+            .filter(|held| !held.is_finished())
             .filter_map(|held| {
                 let group = self.ledger.group(held.workload())?;
                 Some((NodeIndex(held.node_index()), group, Taken::of(held)))

@@ -19,8 +19,9 @@ impl Scheduler {
         let said = held.observation();
         let status = said.as_ref();
         let is_well = held.is_well();
-        let observed = status.map_or(InstanceState::Assigned, |status| status.state);
-        let state = if held.node().liveness == Liveness::Lost {
+        let unheard = if held.is_finished() { InstanceState::Completed } else { InstanceState::Assigned };
+        let observed = status.map_or(unheard, |status| status.state);
+        let state = if held.node().liveness == Liveness::Lost && !held.is_finished() {
             InstanceState::Lost
         } else if held.desired() == Desired::Stop && !observed.is_final() {
             InstanceState::Stopping
@@ -52,11 +53,13 @@ impl Scheduler {
     pub(super) fn pending_views(&self, entry: &WorkloadEntry) -> Vec<InstanceView> {
         let id = &entry.spec().id;
         let slots = self.slots_of(id);
-        let count = match entry.kind() {
+        let pending = match entry.kind() {
             WorkloadKind::Service { replicas } => {
-                (replicas as usize).saturating_sub(slots.values().filter(|slot| slot.is_held()).count())
+                let held = slots.values().filter(|slot| slot.is_held()).count();
+                self.free_slots(id, &slots, (replicas as usize).saturating_sub(held))
             }
-            WorkloadKind::Daemon => self.daemon_nodes_without(entry),
+            WorkloadKind::Daemon => self.free_slots(id, &slots, self.daemon_nodes_without(entry)),
+            WorkloadKind::Job(_) => self.open_slots(id),
         };
         let reason = if self.is_warming_up() {
             WARMING_UP.to_owned()
@@ -64,7 +67,7 @@ impl Scheduler {
             let before = || "waits for the end of the instance before it".to_owned();
             self.parked_reason(entry).unwrap_or_else(before)
         };
-        let views = self.free_slots(id, &slots, count).into_iter().map(|slot| InstanceView {
+        let views = pending.into_iter().map(|slot| InstanceView {
             name: format!("{}-{slot}", id.name),
             workload: id.clone(),
             slot,
@@ -132,6 +135,9 @@ impl Scheduler {
             let rest =
                 if held.is_used_up() { "; its restarts are used up: another node with room shall try" } else { "" };
             return format!("{said}{rest}");
+        }
+        if held.is_finished() {
+            return String::new();
         }
         if status.is_none() {
             return format!("{name} has not answered yet");

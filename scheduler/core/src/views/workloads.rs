@@ -41,6 +41,7 @@ impl Scheduler {
                 let there = self.cluster.instances_of(&spec.id).filter(|held| held.is_wanted()).count();
                 (there + missing, missing)
             }
+            WorkloadKind::Job(_) => (self.wanted_by_run(&spec.id), self.open_slots(&spec.id).len()),
         };
         let endpoints = self.cluster.instances_of(&spec.id).filter(|held| endpoints::is_endpoint(*held)).count();
         WorkloadView {
@@ -58,6 +59,7 @@ impl Scheduler {
             reason: together(self.workload_reason(entry, wanted, pending, ready, old), self.closed_ports(spec, taken)),
             rollout: self.rollout_news(&spec.id, number(ready), number(wanted)),
             scale: self.scale_view(entry),
+            job: self.job_view(entry),
             applied_at: workload.applied_at,
             spec: spec.clone(),
         }
@@ -84,6 +86,7 @@ impl Scheduler {
                 self.waits_for_data(entry, replicas).unwrap_or_else(|| self.waits_for_room(entry))
             }
             WorkloadKind::Daemon => noted.clone(),
+            WorkloadKind::Job(_) => self.waits_for_room(entry),
         })
     }
 
@@ -100,7 +103,7 @@ impl Scheduler {
             return WARMING_UP.to_owned();
         }
         if ready >= wanted && old == 0 && entry.parked.is_none() {
-            return String::new();
+            return self.last_failure(&entry.spec().id);
         }
         let mut parts = Vec::new();
         if old > 0 {

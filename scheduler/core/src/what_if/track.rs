@@ -127,6 +127,7 @@ pub(super) fn wanted(scheduler: &Scheduler, id: &WorkloadId) -> u32 {
             let there = scheduler.cluster.instances_of(id).filter(|held| held.is_wanted()).count();
             there + scheduler.daemon_nodes_without(entry)
         }
+        Some((_, WorkloadKind::Job(_))) => scheduler.wanted_by_run(id),
         None => 0,
     };
     u32::try_from(count).unwrap_or(u32::MAX)

@@ -8,6 +8,8 @@ mod company;
 mod content;
 #[path = "explain.rs"]
 mod explain;
+#[path = "jobs.rs"]
+mod jobs;
 #[path = "moves.rs"]
 mod moves;
 #[path = "rollouts.rs"]
@@ -109,6 +111,14 @@ fn command(fleet: &mut Fleet, line: &str) -> String {
         }
         "preparing" | "stuck" | "starting" | "unproven" => say(fleet, verb, rest),
         "running" | "healthy" | "unhealthy" | "crashed" | "used-up" | "ended" => say(fleet, verb, rest),
+        // Processes of a job end for good: `exited 0 migrate-100`.
+        "exited" => {
+            let code = rest[0].parse().expect("a number");
+            for instance in &rest[1..] {
+                fleet.say(&InstanceId::new(instance).expect("an instance"), |status| jobs::ended(status, code));
+            }
+            String::new()
+        }
         // Agents end what they were told to stop.
         "stopped" => {
             for id in fleet.to_do(Desired::Stop) {
@@ -204,7 +214,9 @@ fn spec(words: &[&str]) -> WorkloadSpec {
     let memory_bytes = bytes(get("memory").unwrap_or("64MiB"));
     let image = get("image").unwrap_or("registry.lan/app:1");
     let replicas = get("replicas").map_or(1, |n| n.parse().expect("a number"));
-    let spec = if options.contains_key("daemon") {
+    let spec = if let Some(job) = jobs::spec(&options) {
+        WorkloadSpec::job(id(words[0]), image, job)
+    } else if options.contains_key("daemon") {
         WorkloadSpec::daemon(id(words[0]), image)
     } else {
         WorkloadSpec::service(id(words[0]), image, replicas)
@@ -242,7 +254,7 @@ fn spec(words: &[&str]) -> WorkloadSpec {
             max_restarts: get("max_restarts").map(|n| n.parse().expect("a number")),
             ..spec.restart
         },
-        update: rollouts::spec(&options),
+        update: rollouts::spec(&options).filter(|_| !options.contains_key("job")),
         scale: scale::spec(&options),
         disconnect: DisconnectPolicy {
             replace_after_ms: match get("replace_after") {
@@ -346,6 +358,7 @@ fn show(fleet: &Fleet, words: &[&str]) -> String {
             }
         }
         ["content"] => text.push_str(&content::show(fleet)),
+        ["jobs"] => text.push_str(&jobs::show(scheduler)),
         ["sites"] => text.push_str(&moves::show_sites(scheduler)),
         ["key"] => text.push_str(&moves::key(&fleet.scheduler)),
         ["devices"] => text.push_str(&company::show_devices(fleet)),

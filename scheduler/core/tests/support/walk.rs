@@ -80,9 +80,7 @@ pub(crate) fn walk_with_rollouts(seed: u64, steps: usize, check: impl Fn(&mut Fl
 
 fn walk_with(mut fleet: Fleet, seed: u64, steps: usize, check: impl Fn(&mut Fleet)) -> Fleet {
     let mut random = Random(seed);
-    for number in 0..4 + random.below(6) {
-        add_node(&mut fleet, &mut random, number);
-    }
+    add_nodes(&mut fleet, &mut random);
     for step in 0..steps {
         one_step(&mut fleet, &mut random);
         if step % 25 == 0 {
@@ -90,6 +88,13 @@ fn walk_with(mut fleet: Fleet, seed: u64, steps: usize, check: impl Fn(&mut Flee
         }
     }
     fleet
+}
+
+/// The nodes of the beginning.
+pub(crate) fn add_nodes(fleet: &mut Fleet, random: &mut Random) {
+    for number in 0..4 + random.below(6) {
+        add_node(fleet, random, number);
+    }
 }
 
 /// Mends all that is broken and lets the agents do their work.
@@ -149,7 +154,8 @@ fn update(random: &mut Random) -> Option<UpdateSpec> {
     })
 }
 
-fn one_step(fleet: &mut Fleet, random: &mut Random) {
+/// One thing that happens.
+pub(crate) fn one_step(fleet: &mut Fleet, random: &mut Random) {
     if fleet.judges && random.one_in(12) {
         act_on_rollout(fleet, random);
     }

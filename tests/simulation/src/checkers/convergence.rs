@@ -99,6 +99,7 @@ impl World {
         }
         let expected = match spec.kind {
             WorkloadKind::Service { replicas } => u64::from(replicas),
+            WorkloadKind::Job(job) => u64::from(job.completions.min(job.parallelism)),
             WorkloadKind::Daemon => {
                 self.nodes.iter().filter(|node| oracle::meets_constraints(node, spec)).count() as u64
             }

@@ -106,6 +106,8 @@ impl World {
                     let without = self.nodes.iter().map(|node| &node.id).filter(|id| !there.contains(id));
                     missed.extend(without.map(|node| (priority, Some(node.clone()))));
                 }
+                // It displaces nobody.
+                WorkloadKind::Job(_) => {}
             }
         }
         missed

@@ -95,7 +95,9 @@ impl World {
         let siblings = here.iter().filter(runs).count() + more.count();
         let most = match spec.kind {
             WorkloadKind::Daemon => 1,
-            WorkloadKind::Service { .. } => spec.placement.per_node_max.map_or(usize::MAX, |most| most as usize),
+            WorkloadKind::Service { .. } | WorkloadKind::Job(_) => {
+                spec.placement.per_node_max.map_or(usize::MAX, |most| most as usize)
+            }
         };
         if siblings > most {
             return Err(format!("it has {siblings} of at most {most}"));

@@ -62,6 +62,7 @@ impl Report<'_> {
                 (replicas as usize).saturating_sub(slots.len())
             }
             WorkloadKind::Daemon => scheduler.daemon_nodes_without(entry),
+            WorkloadKind::Job(_) => scheduler.open_slots(&entry.spec().id).len(),
         }
     }
 

@@ -1,0 +1,58 @@
+//! Jobs: their runs, and instances that ended by themselves. Such an instance stays on its node for the sake of what it wrote,
+//! and holds nothing else of it.
+
+use api_types::{id::WorkloadId, instance::Desired};
+
+use crate::{
+    cluster::{Cluster, rows::FINISHED},
+    effect::{Job, Record, RecordKey},
+};
+
+impl Cluster {
+    /// Takes over what is durable of a job.
+    pub(crate) fn put_job(&mut self, job: Job) {
+        self.persist(Record::Job(Box::new(job.clone())));
+        self.touched.workloads.insert(job.workload.clone());
+        self.touched.seen = true;
+        self.jobs.insert(job.workload.clone(), job);
+    }
+
+    /// Forgets a job's runs.
+    pub(crate) fn delete_job(&mut self, id: &WorkloadId) {
+        if self.jobs.remove(id).is_some() {
+            self.unpersist(RecordKey::Job(id.clone()));
+        }
+    }
+
+    /// Puts back the runs of jobs, when all instances are back; what belongs to no workload is forgotten.
+    pub(crate) fn restore_jobs(&mut self, jobs: Vec<Job>) {
+        for job in jobs {
+            if !self.workloads.contains_key(&job.workload) {
+                self.unpersist(RecordKey::Job(job.workload));
+                continue;
+            }
+            for number in job.finished() {
+                self.finish(number);
+            }
+            self.jobs.insert(job.workload.clone(), job);
+        }
+    }
+
+    /// An instance ended by itself: it gives back what it was promised.
+    pub(crate) fn finish(&mut self, number: u64) {
+        let Some(held) = self.held(number).filter(|held| !held.is_finished() && held.desired() == Desired::Run) else {
+            return;
+        };
+        let (node, reserve) = (held.node_index(), held.reserve());
+        self.set_counted(number, false);
+        self.leave_instance(number);
+        if let Some(row) = self.rows.get_mut(number) {
+            row.flags |= FINISHED;
+        }
+        if let Some(entry) = self.nodes.at_mut(node) {
+            entry.allocated = entry.allocated.saturating_sub(reserve);
+        }
+        self.touched.room.insert(node);
+        self.touched.seen = true;
+    }
+}

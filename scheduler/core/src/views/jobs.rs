@@ -1,0 +1,60 @@
+//! Jobs and their runs, seen from outside.
+
+use api_types::{
+    id::{InstanceId, WorkloadId},
+    job::RunState,
+    view::{JobRunView, JobView},
+};
+
+use crate::{cluster::workloads::WorkloadEntry, effect::Job, machine::Scheduler};
+
+impl Scheduler {
+    /// What a job did and does; `None` if it is none.
+    pub(super) fn job_view(&self, entry: &WorkloadEntry) -> Option<JobView> {
+        let id = &entry.spec().id;
+        let spec = self.job_spec(id)?;
+        let Some(job) = self.cluster.jobs.get(id) else { return Some(JobView::default()) };
+        let mut runs = Vec::with_capacity(job.ended.len() + 1);
+        if let Some(run) = &job.run {
+            let here = self.cluster.instances_of(id).filter(|held| held.is_wanted()).map(|held| held.number);
+            runs.push(JobRunView {
+                number: job.begun,
+                revision: job.since,
+                state: RunState::Active,
+                cause: String::new(),
+                done: u32::try_from(run.done.len()).unwrap_or(u32::MAX),
+                completions: spec.completions,
+                began_at: run.began_at,
+                ended_at: None,
+                instances: self.there(id, here.chain(run.done.values().copied())),
+            });
+        }
+        runs.extend(job.ended.iter().rev().map(|run| JobRunView {
+            number: run.number,
+            revision: run.since,
+            state: run.state,
+            cause: run.cause.clone(),
+            done: run.done,
+            completions: run.completions,
+            began_at: run.began_at,
+            ended_at: Some(run.ended_at),
+            instances: self.there(id, run.instances.iter().copied()),
+        }));
+        Some(JobView { runs })
+    }
+
+    /// Why the latest run of a job did not succeed, while no other is active; empty if it did.
+    pub(super) fn last_failure(&self, id: &WorkloadId) -> String {
+        let latest = |job: &Job| job.ended.last().filter(|run| job.run.is_none() && run.number == job.begun).cloned();
+        let latest = self.cluster.jobs.get(id).and_then(latest).filter(|run| run.state == RunState::Failed);
+        latest.map(|run| format!("run {} failed: {}", run.number, run.cause)).unwrap_or_default()
+    }
+
+    /// The ids of those instances that are there, sorted.
+    fn there(&self, id: &WorkloadId, numbers: impl Iterator<Item = u64>) -> Vec<InstanceId> {
+        let held = numbers.filter_map(|number| self.cluster.held(number)).filter(|held| held.workload() == id);
+        let mut ids: Vec<InstanceId> = held.map(|held| held.id()).collect();
+        ids.sort_unstable();
+        ids
+    }
+}

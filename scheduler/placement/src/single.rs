@@ -15,10 +15,10 @@ use crate::{
 };
 
 /// Up to so many nodes all that are equally good for evenness are compared.
-const WHOLE_ROWS_MAX: u64 = 2_048;
-/// Of more nodes only so many blocks of equally good ones are compared for the rest; which of them changes with each
-/// instance. It bounds one decision on a fleet of any size.
-const WINDOW_BLOCKS: u32 = 32;
+const WHOLE_MAX: u64 = 512;
+/// Of more nodes only so many equally good ones are compared for the rest; which of them changes with each instance. It
+/// bounds one decision on a fleet of any size.
+const WINDOW_NODES: u32 = 256;
 /// After so many misses, everything that is in the way is looked up at once; after so many siblings, all of them.
 const MISSES_MAX: u32 = 8;
 
@@ -45,17 +45,17 @@ fn by_places(search: &mut Search<'_>) -> Option<Found> {
     let (group, selections) = (search.group, search.selections);
     let hosts = selections.hosts(group.demand.selection, group.lead)?;
     let leads_first = group.demand.spread.first().is_some_and(|rule| domain(rule.over).is_some());
-    let is_large = selections.hosting(group.demand.selection) > WHOLE_ROWS_MAX;
+    let is_large = selections.hosting(group.demand.selection) > WHOLE_MAX;
     let seed = seed(search);
     let pivot = hosts.last_key_value().map_or(0, |(last, _)| turn(seed, u64::from(*last) + 1));
     let mut best: Option<(Score, Found)> = None;
     let mut level = 0;
     let (mut slices, mut window) = (Vec::new(), Vec::new());
-    let mut blocks = 0;
+    let mut nodes = 0;
     for (count, value) in places(search, pivot) {
         if count != level {
             keep(&mut best, best_of(search, std::mem::take(&mut window)));
-            blocks = 0;
+            nodes = 0;
             level = count;
             if best.is_some() && (leads_first || best.as_ref().is_some_and(|(_, found)| found.is_even)) {
                 break;
@@ -71,13 +71,13 @@ fn by_places(search: &mut Search<'_>) -> Option<Found> {
         }
         for slice in slices.drain(..) {
             // What is full counts as looked at, so that the window is the same whether that is known or not.
-            blocks += slice.blocks;
+            nodes += slice.nodes;
             if slice.may_fit() {
                 window.push(slice);
             }
-            if is_large && blocks >= WINDOW_BLOCKS {
+            if is_large && nodes >= WINDOW_NODES {
                 keep(&mut best, best_of(search, std::mem::take(&mut window)));
-                blocks = 0;
+                nodes = 0;
                 if best.as_ref().is_some_and(|(_, found)| found.is_even) {
                     return best.map(|(_, found)| found);
                 }

@@ -22,7 +22,9 @@ pub(crate) struct Slice {
     /// One of the classes.
     pub(crate) class: ClassId,
     /// How many blocks it has, also those of classes that have no room.
-    pub(crate) blocks: u32,
+    blocks: u32,
+    /// How many nodes these hold.
+    pub(crate) nodes: u32,
     rows: Rows,
 }
 
@@ -63,8 +65,8 @@ impl Search<'_> {
         same.flat_map(|rows| rows.chunks(SLICE_NODES_MAX))
             .map(|rows| {
                 let listed: Vec<u32> = rows.iter().map(|(_, row)| *row).collect();
-                let blocks = u32::try_from(listed.len()).expect("a slice has few listed nodes");
-                Slice { class: rows[0].0, blocks, rows: Rows::Listed(listed) }
+                let nodes = u32::try_from(listed.len()).expect("a slice has few listed nodes");
+                Slice { class: rows[0].0, blocks: nodes, nodes, rows: Rows::Listed(listed) }
             })
             .collect()
     }
@@ -76,7 +78,8 @@ impl Search<'_> {
         let is_one_rule = keys.all(|key| Some(key) == self.group.lead);
         for id in classes {
             let class = self.fleet.class(id);
-            if class.rows == 0 || (self.has_company && !self.is_open(id)) {
+            let rows = class.rows;
+            if rows == 0 || (self.has_company && !self.is_open(id)) {
                 continue;
             }
             let blocks = class.extent.len();
@@ -89,17 +92,20 @@ impl Search<'_> {
             for part in (start..count).chain(0..start) {
                 let from = part * SLICE_BLOCKS_MAX;
                 let to = blocks.min(from + SLICE_BLOCKS_MAX);
+                let nodes = rows.min(to * ROWS) - from * ROWS;
                 let place = self.parts.len();
                 self.parts.extend(may_fit.then_some(Part { class: id, from, to }));
                 match slices.last_mut() {
-                    Some(Slice { blocks, rows: Rows::Parts(parts), .. })
+                    Some(Slice { blocks, nodes: others, rows: Rows::Parts(parts), .. })
                         if is_same && *blocks + to - from <= SLICE_BLOCKS_MAX =>
                     {
                         parts.end = self.parts.len();
                         *blocks += to - from;
+                        *others += nodes;
                     }
                     _ => {
-                        slices.push(Slice { class: id, blocks: to - from, rows: Rows::Parts(place..self.parts.len()) });
+                        let rows = Rows::Parts(place..self.parts.len());
+                        slices.push(Slice { class: id, blocks: to - from, nodes, rows });
                     }
                 }
             }

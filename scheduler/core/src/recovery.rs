@@ -84,9 +84,7 @@ impl Scheduler {
         }
         restore_rollouts(&mut cluster, rollouts);
         cluster.restore_jobs(jobs);
-        let homes = cluster.homes.values().flat_map(|homes| homes.values());
-        let unknown: BTreeSet<NodeId> = homes.filter(|node| cluster.nodes.get(node).is_none()).cloned().collect();
-        cluster.forget_volumes(|_, _, _, node| unknown.contains(node));
+        forget_unknown_homes(&mut cluster);
         settle_runs(&mut cluster);
         touch_all(&mut cluster);
 
@@ -114,6 +112,13 @@ fn touch_all(cluster: &mut Cluster) {
     cluster.touched.workloads.extend(cluster.by_workload.keys().cloned());
     cluster.touched.services.extend(cluster.workloads.keys().cloned());
     cluster.touched.peers = true;
+}
+
+/// Forgets data on nodes that are not there any more.
+fn forget_unknown_homes(cluster: &mut Cluster) {
+    let homes = cluster.homes.values().flat_map(|homes| homes.values());
+    let unknown: BTreeSet<NodeId> = homes.filter(|node| cluster.nodes.get(node).is_none()).cloned().collect();
+    cluster.forget_volumes(|_, _, _, node| unknown.contains(node));
 }
 
 /// Forgets what nobody runs any more, and notes what is the same as what is wanted.

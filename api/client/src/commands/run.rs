@@ -91,12 +91,10 @@ pub(crate) async fn run(session: &Session<'_>, arguments: &Run) -> Result<(), Fa
 
 /// Says what a conflict means here.
 fn taken(error: ClientError, id: &WorkloadId) -> Failure {
-    match error {
-        ClientError::Refused(problem) if problem.status == 409 => {
-            Failure::Ended(format!("there is a workload `{id}` already: choose another --name"), code::CONFLICT)
-        }
-        error => error.into(),
+    if matches!(&error, ClientError::Refused(problem) if problem.status == 409) {
+        return Failure::Ended(format!("there is a workload `{id}` already: choose another --name"), code::CONFLICT);
     }
+    error.into()
 }
 
 /// The job in the words of a manifest: it is read, and refused, like any other.

@@ -2,7 +2,11 @@
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
-use agent_core::{Agent, input::Input};
+use agent_containerd::Attempt;
+use agent_core::{
+    Agent,
+    input::{CompanionAttempt, Input},
+};
 use api_daemon::notify;
 use api_types::{id::InstanceId, instance::InstanceState};
 use tokio::{
@@ -27,8 +31,8 @@ const LONG: Duration = Duration::from_secs(3600);
 pub(crate) enum Message {
     /// Something happened.
     Input(Input),
-    /// Which attempts run?
-    Running(oneshot::Sender<Vec<(InstanceId, u32)>>),
+    /// Which attempts run, of main containers and of companions?
+    Running(oneshot::Sender<Vec<(InstanceId, Attempt)>>),
 }
 
 /// The loop.
@@ -82,8 +86,12 @@ impl ControlLoop {
         match message {
             Message::Running(answer) => {
                 let running = self.core.instances().filter(|(_, _, state, _)| *state == InstanceState::Running);
+                let running = running.map(|(id, attempt, _, _)| (id, Attempt::from(attempt)));
+                let beside = self.core.companions_running().map(|CompanionAttempt { instance, companion, attempt }| {
+                    (instance, Attempt { companion: Some(companion), number: attempt })
+                });
                 // Whoever asked may have gone.
-                answer.send(running.map(|(id, attempt, _, _)| (id, attempt)).collect()).ok();
+                answer.send(running.chain(beside).collect()).ok();
             }
             Message::Input(input) => {
                 if matches!(input, Input::SessionOpened { .. }) {

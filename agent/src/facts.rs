@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fs, net::Ipv4Addr, path::PathBuf, sync::Arc, time::Duration};
 
-use agent_containerd::{Containerd, UsageSample};
+use agent_containerd::{Attempt, Containerd, UsageSample};
 use agent_core::input::Input;
 use agent_network::Network;
 use api_types::{
@@ -99,7 +99,7 @@ impl Sampler {
                 return Ok(());
             }
             let Ok(running) = running.await else { return Ok(()) };
-            let samples: BTreeMap<(InstanceId, u32), (Instant, UsageSample)> = running
+            let samples: Samples = running
                 .into_iter()
                 .filter_map(|(instance, attempt)| {
                     let sample = self.containerd.usage(&instance, attempt)?;
@@ -150,25 +150,25 @@ impl Sampler {
     }
 }
 
-type Samples = BTreeMap<(InstanceId, u32), (Instant, UsageSample)>;
+type Samples = BTreeMap<(InstanceId, Attempt), (Instant, UsageSample)>;
 
-/// What each attempt used between two samples; the CPU of one that was not there before is not known yet.
+/// What the attempts of each instance's containers used between two samples; the CPU of one that was not there before is not
+/// known yet.
 fn rates(before: &Samples, samples: &Samples) -> BTreeMap<InstanceId, InstanceUsage> {
-    let rate = |key: &(InstanceId, u32), at: Instant, sample: &UsageSample| {
+    let rate = |key: &(InstanceId, Attempt), at: Instant, sample: &UsageSample| {
         let (then, earlier) = before.get(key)?;
         let used = sample.cpu_nanoseconds.saturating_sub(earlier.cpu_nanoseconds);
         let elapsed = u64::try_from((at - *then).as_nanos()).unwrap_or(u64::MAX).max(1);
         Some(used.saturating_mul(1000) / elapsed)
     };
-    let usage = |(key, (at, sample)): (&(InstanceId, u32), &(Instant, UsageSample))| {
-        let usage = InstanceUsage {
-            cpu_millis: rate(key, *at, sample).unwrap_or(0),
-            memory_bytes: sample.memory_bytes,
-            pids: sample.pids,
-        };
-        (key.0.clone(), usage)
-    };
-    samples.iter().map(usage).collect()
+    let mut rates: BTreeMap<InstanceId, InstanceUsage> = BTreeMap::new();
+    for (key, (at, sample)) in samples {
+        let sum = rates.entry(key.0.clone()).or_default();
+        sum.cpu_millis += rate(key, *at, sample).unwrap_or(0);
+        sum.memory_bytes += sample.memory_bytes;
+        sum.pids += sample.pids;
+    }
+    rates
 }
 
 fn refresh() -> RefreshKind {
@@ -217,12 +217,27 @@ mod tests {
         let then = Instant::now();
         let now = then + Duration::from_secs(10);
         let sample = |cpu_nanoseconds| UsageSample { cpu_nanoseconds, memory_bytes: 5, pids: 2 };
-        let before = Samples::from([((id.clone(), 0), (then, sample(1_000_000_000)))]);
+        let key = |number: u32| (id.clone(), Attempt::from(number));
+        let before = Samples::from([(key(0), (then, sample(1_000_000_000)))]);
 
-        let same = rates(&before, &Samples::from([((id.clone(), 0), (now, sample(3_500_000_000)))]));
-        let next = rates(&before, &Samples::from([((id.clone(), 1), (now, sample(9)))]));
+        let same = rates(&before, &Samples::from([(key(0), (now, sample(3_500_000_000)))]));
+        let next = rates(&before, &Samples::from([(key(1), (now, sample(9)))]));
 
         assert_eq!(same[&id], InstanceUsage { cpu_millis: 250, memory_bytes: 5, pids: 2 });
         assert_eq!(next[&id].cpu_millis, 0, "another attempt's past is not its own");
+    }
+
+    #[test]
+    fn an_instance_uses_what_all_of_its_containers_use() {
+        let id = InstanceId::new("web-1").expect("a name");
+        let sample = |memory_bytes| (Instant::now(), UsageSample { cpu_nanoseconds: 1, memory_bytes, pids: 2 });
+        let sidecar = Attempt { companion: Some(1), number: 7 };
+
+        let used = rates(
+            &Samples::new(),
+            &Samples::from([((id.clone(), 0.into()), sample(5)), ((id.clone(), sidecar), sample(6))]),
+        );
+
+        assert_eq!(used[&id], InstanceUsage { cpu_millis: 0, memory_bytes: 11, pids: 4 });
     }
 }

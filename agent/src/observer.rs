@@ -2,9 +2,10 @@
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
-use agent_containerd::{Containerd, Event, Found, FoundProcess};
-use agent_core::input::{Input, ObservedContainer, ObservedNetwork, ObservedProcess};
+use agent_containerd::{Attempt, Containerd, Event, Found, FoundProcess};
+use agent_core::input::{CompanionAttempt, CompanionEvent, Input, ObservedContainer, ObservedNetwork, ObservedProcess};
 use agent_network::Network;
+use api_types::{id::InstanceId, instance::Exit};
 use tokio::{
     sync::{Notify, mpsc},
     time::{Instant, sleep_until},
@@ -66,8 +67,8 @@ impl Observer {
         match event {
             Event::Changed => true,
             Event::Exited { instance, attempt, exit } => {
-                tracing::info!(%instance, attempt, ?exit, "exited");
-                self.tell(Input::Exited { instance, attempt, exit }).await;
+                tracing::info!(%instance, %attempt, ?exit, "exited");
+                self.tell(exited(instance, attempt, exit)).await;
                 false
             }
             Event::Away { reason } => {
@@ -117,10 +118,21 @@ impl Observer {
     }
 }
 
+fn exited(instance: InstanceId, Attempt { companion, number }: Attempt, exit: Exit) -> Input {
+    match companion {
+        None => Input::Exited { instance, attempt: number, exit },
+        Some(companion) => {
+            let key = CompanionAttempt { instance, companion, attempt: number };
+            Input::Companion { key, event: CompanionEvent::Exited { exit } }
+        }
+    }
+}
+
 fn observed(found: Found) -> ObservedContainer {
     let process = match found.process {
         FoundProcess::Running { pid, started_at } => ObservedProcess::Running { pid, started_at },
         FoundProcess::Ended(exit) => ObservedProcess::Ended(exit),
     };
-    ObservedContainer { instance: found.instance, attempt: found.attempt, process }
+    let Attempt { companion, number } = found.attempt;
+    ObservedContainer { instance: found.instance, companion, attempt: number, process }
 }

@@ -133,6 +133,9 @@ impl Performer {
                 drop(tokio::spawn(containers::stop(tools, instance, attempt, signal, grace_ms)));
             }
             Effect::Remove { instance, attempt } => drop(tokio::spawn(containers::remove(tools, instance, attempt))),
+            Effect::Companion { key, wish } => {
+                drop(tokio::spawn(containers::companion(tools, key, wish, self.secrets.clone())));
+            }
             Effect::StartProbe { instance, attempt, kind, address, probe } => {
                 self.probes.start((instance, kind), attempt, address, probe);
             }

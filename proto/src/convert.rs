@@ -1,7 +1,9 @@
 //! The rule at the border: `TryFrom` in, `From` out; unknown enum values are errors, missing fields are named.
 
 mod assignment;
+mod companion;
 mod content;
+mod dependency;
 mod network;
 mod relay;
 mod report;
@@ -11,6 +13,8 @@ mod workload;
 
 use std::{fmt::Display, net::Ipv6Addr, str::FromStr};
 
+use api_types::id::Name;
+
 use crate::{
     error::ConvertError,
     limits::{TEXT_BYTES_MAX, cut},
@@ -19,6 +23,11 @@ use crate::{
 /// Reads a text that has a form of its own: a name, a range.
 fn parsed<T: FromStr<Err: Display>>(path: &str, text: &str) -> Result<T, ConvertError> {
     text.parse().map_err(|error| ConvertError::new(path, error))
+}
+
+/// Reads a name that is left empty where none is meant.
+fn name_or_none(path: &str, text: &str) -> Result<Option<Name>, ConvertError> {
+    if text.is_empty() { Ok(None) } else { parsed(path, text).map(Some) }
 }
 
 /// Reads a field that must be there.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use api_types::{
     counter::{Epoch, Generation, RequestId, SessionId},
-    id::InstanceId,
+    id::{InstanceId, Name},
     instance::{InstanceStatus, InstanceUsage},
     node::{Condition, NodeFacts, NodeUsage},
     time::Timestamp,
@@ -154,6 +154,8 @@ pub struct OpenLogs {
     pub request: RequestId,
     /// Which instance.
     pub instance: InstanceId,
+    /// Which of its companions; `None` = its main container.
+    pub container: Option<Name>,
     /// How many of the last lines.
     pub tail: u32,
     /// Whether to go on with what comes.

@@ -18,9 +18,10 @@ const SIZE: TerminalSize = TerminalSize { columns: 120, rows: 40 };
 #[test]
 fn every_purpose_survives_the_wire() {
     let command = vec!["sh".to_owned(), "-c".to_owned(), String::new()];
+    let proxy = Name::new("proxy").expect("a name");
     let purposes = [
-        RelayPurpose::Exec { command: command.clone(), stdin: true, terminal: Some(SIZE) },
-        RelayPurpose::Exec { command, stdin: false, terminal: None },
+        RelayPurpose::Exec { container: Some(proxy), command: command.clone(), stdin: true, terminal: Some(SIZE) },
+        RelayPurpose::Exec { container: None, command, stdin: false, terminal: None },
         RelayPurpose::Attach {},
         RelayPurpose::PortForward { port: 8080 },
         RelayPurpose::CopyFrom { path: "/etc".to_owned() },

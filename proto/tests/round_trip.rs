@@ -6,9 +6,11 @@ use api_types::{
     access::Access,
     assignment::{Assignment, AssignmentSet},
     balance::{BalancePolicy, Bind, Preference, WhenNoneReady},
+    companion::{CompanionRole, CompanionSpec},
     container::{ContainerSpec, Mount, NetworkMode, PortSpec, Protocol},
     content::{ContentSpec, FileContent, FileSpec, OnChange, Owner},
     counter::{Epoch, Generation, RequestId, Revision, SessionId},
+    dependency::{Awaited, Dependency},
     device::{Device, DeviceGrant, WHOLE_DEVICE_MILLIS},
     id::{InstanceId, Name, NodeId, SecretId},
     instance::{Desired, Exit, Findings, Health, InstanceState, InstanceStatus, InstanceUsage},
@@ -94,7 +96,13 @@ fn what_the_scheduler_says_survives_the_wire() {
         FromScheduler::Services(whole_services(&table(1, &["web"], 1))),
         FromScheduler::Services(diff_services(&table(1, &["web"], 1), &table(2, &["api"], 1))),
         FromScheduler::Current(CurrentMarkers { assignments: Some(marker), services: None }),
-        FromScheduler::OpenLogs(OpenLogs { request: RequestId(6), instance: instance("web-1"), tail: 7, follow: true }),
+        FromScheduler::OpenLogs(OpenLogs {
+            request: RequestId(6),
+            instance: instance("web-1"),
+            container: Some(Name::new("proxy").expect("a name")),
+            tail: 7,
+            follow: true,
+        }),
         FromScheduler::CloseLogs(RequestId(8)),
         FromScheduler::LoadImage(LoadImage { request: RequestId(9), digest: "sha256:00".to_owned() }),
         FromScheduler::InspectNetwork(InspectNetwork { request: RequestId(10), trace: None }),
@@ -348,6 +356,15 @@ fn set(generation: u64, instances: &[&str]) -> AssignmentSet {
     }
 }
 
+fn companion(name: &str, role: CompanionRole) -> CompanionSpec {
+    CompanionSpec {
+        name: Name::new(name).expect("a name"),
+        role,
+        container: ContainerSpec::of_image("registry.lan/tool:1"),
+        resources: ResourceSpec { pids_max: 7, ..ResourceSpec::default() },
+    }
+}
+
 fn assignment(name: &str) -> Assignment {
     let mounts = BTreeMap::from([
         ("/a".to_owned(), Mount::Host { path: "/srv/a".to_owned(), read_only: true }),
@@ -382,6 +399,8 @@ fn assignment(name: &str) -> Assignment {
             content: content(),
         },
         resources: ResourceSpec { cpu_millis_max: Some(500), ..ResourceSpec::default() },
+        after: vec![Dependency { workload: "shop/db".parse().expect("an id"), awaited: Awaited::Healthy }],
+        companions: vec![companion("migrate", CompanionRole::Init), companion("proxy", CompanionRole::Sidecar)],
         ports: vec![PortSpec {
             name: "http".to_owned(),
             container: 8080,

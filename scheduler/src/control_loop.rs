@@ -160,7 +160,9 @@ impl LoopHandle {
     /// Whether one of the node's assignments runs this image.
     pub(crate) async fn runs_image(&self, node: NodeId, image: String) -> Result<bool, Stopped> {
         let set = self.query(move |scheduler, _| scheduler.assignment_set(&node)).await?;
-        Ok(set.is_some_and(|set| set.assignments.iter().any(|assignment| assignment.container.image == image)))
+        Ok(set.is_some_and(|set| {
+            set.assignments.iter().any(|assignment| assignment.images().any(|needed| needed == image))
+        }))
     }
 
     /// The version of what a reader can see, and its changes.

@@ -35,7 +35,12 @@ use tokio::{sync::Mutex, time::timeout};
 use crate::{
     clock,
     control_loop::LoopHandle,
-    dispatcher::{images::Images, logs::LogRequests, network::Inspections, relays::Relays},
+    dispatcher::{
+        images::Images,
+        logs::{LogRequests, Wanted},
+        network::Inspections,
+        relays::Relays,
+    },
     identity::{
         authority::{Authority, fresh_watch_key},
         node_keys::NodeKeys,
@@ -363,7 +368,8 @@ impl ControlPlane for Port {
 
     async fn logs(&self, query: LogQuery) -> Result<BoxStream<LogLine>, Problem> {
         let placed = self.placed(query.target).await?;
-        self.0.logs.open(&placed, query.tail.min(TAIL_MAX), query.follow)
+        let wanted = Wanted { container: query.container, tail: query.tail.min(TAIL_MAX), follow: query.follow };
+        self.0.logs.open(&placed, &wanted)
     }
 
     async fn relay(

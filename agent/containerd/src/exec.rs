@@ -12,7 +12,10 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use api_types::{id::InstanceId, relay::TerminalSize};
+use api_types::{
+    id::{InstanceId, Name},
+    relay::TerminalSize,
+};
 use containerd_client::services::v1::{
     CloseIoRequest, Container, DeleteProcessRequest, ExecProcessRequest, GetRequest, KillRequest,
     ListContainersRequest, ResizePtyRequest, StartRequest, WaitRequest,
@@ -25,7 +28,7 @@ use tokio::{
 };
 
 use crate::{
-    Containerd,
+    Attempt, Containerd,
     connection::{LONG, SHORT, is_absent},
     error::{Error, ExecError},
     identity::{self, identify},
@@ -49,6 +52,8 @@ const RETRY: Duration = Duration::from_secs(1);
 pub struct ExecRequest<'a> {
     /// In which instance.
     pub instance: &'a InstanceId,
+    /// In which of its companions; `None` = in its main container.
+    pub container: Option<&'a Name>,
     /// Program and arguments.
     pub command: &'a [String],
     /// Whether it gets input; else it finds the end of it.
@@ -61,7 +66,7 @@ pub struct ExecRequest<'a> {
 #[derive(Clone, Debug)]
 pub struct Running {
     /// Which attempt.
-    pub attempt: u32,
+    pub attempt: Attempt,
     /// Its first process.
     pub pid: u32,
     pub(crate) container: Container,
@@ -111,11 +116,16 @@ impl ExecIds {
 }
 
 impl Containerd {
-    /// The attempt of an instance that runs.
+    /// The attempt of an instance's main container that runs.
     ///
     /// # Errors
     /// When none runs here, or containerd is away.
     pub async fn running(&self, instance: &InstanceId) -> Result<Running, ExecError> {
+        self.running_in(instance, None).await
+    }
+
+    /// The attempt of a companion that runs; without a name, that of the main container.
+    async fn running_in(&self, instance: &InstanceId, name: Option<&Name>) -> Result<Running, ExecError> {
         let connection = &self.inner.connection;
         let (node, labels) = (&self.inner.settings.node, [identity::NODE, identity::INSTANCE]);
         let filter = format!("labels.\"{}\"==\"{node}\",labels.\"{}\"==\"{instance}\"", labels[0], labels[1]);
@@ -123,12 +133,16 @@ impl Containerd {
         let answer = connection.containers().list(request).await;
         let containers = answer.map_err(connection.failed("to look for a container"))?.into_inner().containers;
         for container in containers {
-            let Some(who) = identify(&container.id, &container.labels) else { continue };
+            let who = identify(&container.id, &container.labels);
+            let Some(who) = who.filter(|who| who.container.as_ref() == name) else { continue };
             if let Some(pid) = self.running_pid(&container.id).await? {
                 return Ok(Running { attempt: who.attempt, pid, container });
             }
         }
-        Err(ExecError::NotRunning(instance.to_string()))
+        Err(ExecError::NotRunning(match name {
+            None => instance.to_string(),
+            Some(name) => format!("{instance}, container {name}"),
+        }))
     }
 
     /// Runs a command beside the instance's own process: with its user, environment, rights and limits.
@@ -136,7 +150,7 @@ impl Containerd {
     /// # Errors
     /// When the instance does not run here, the command cannot be executed, or containerd refuses. Then nothing is left.
     pub async fn exec(&self, request: &ExecRequest<'_>) -> Result<Exec, ExecError> {
-        let container = self.running(request.instance).await?.container;
+        let container = self.running_in(request.instance, request.container).await?.container;
         let spec = container.spec.as_ref().map(|spec| spec.value.as_slice()).unwrap_or_default();
         let process = process::beside(spec, request.command, request.terminal).map_err(ExecError::Spec)?;
         let exec = self.inner.execs.next();

@@ -3,7 +3,7 @@
 //! Everything is idempotent. [`Containerd::events`] only wakes: after a (re)connection it sends [`Event::Changed`], and
 //! [`Containerd::list`] is the truth. An attempt's exit comes as [`Event::Exited`], so that no call per process is needed.
 
-use std::{collections::BTreeSet, net::Ipv4Addr, path::PathBuf, sync::Arc};
+use std::{collections::BTreeSet, fmt, net::Ipv4Addr, path::PathBuf, sync::Arc};
 
 use api_types::{
     assignment::Assignment,
@@ -73,6 +73,34 @@ pub use crate::{
 /// Containers that are started at the same time: more only wait for each other in the runtime.
 const STARTS_AT_ONCE: usize = 8;
 
+/// Which container of an instance, and which attempt of it, from 0. A bare number is one of the main container.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Attempt {
+    /// Which of the assignment's companions, by its place in their list; `None` = the main container.
+    pub companion: Option<u8>,
+    /// The number of the attempt. Each container counts its own.
+    pub number: u32,
+}
+
+/// Names the first companion of an instance; the others follow in the alphabet, which has more letters than there may be.
+const FIRST_COMPANION_LETTER: u8 = b'a';
+
+impl From<u32> for Attempt {
+    fn from(number: u32) -> Self {
+        Self { companion: None, number }
+    }
+}
+
+impl fmt::Display for Attempt {
+    /// `4`, and `4b` for the second companion.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.companion.map(|index| FIRST_COMPANION_LETTER.saturating_add(index)) {
+            Some(letter) => write!(formatter, "{}{}", self.number, char::from(letter)),
+            None => write!(formatter, "{}", self.number),
+        }
+    }
+}
+
 /// One thing that containerd told.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
@@ -80,8 +108,8 @@ pub enum Event {
     Exited {
         /// Whose.
         instance: InstanceId,
-        /// Which attempt.
-        attempt: u32,
+        /// Which attempt of which of its containers.
+        attempt: Attempt,
         /// How.
         exit: Exit,
     },
@@ -100,8 +128,8 @@ pub enum Event {
 pub struct Found {
     /// Whose.
     pub instance: InstanceId,
-    /// Which attempt.
-    pub attempt: u32,
+    /// Which attempt of which of its containers.
+    pub attempt: Attempt,
     /// The workload it was made for.
     pub workload: WorkloadId,
     /// The spec's version it was made from.
@@ -129,8 +157,8 @@ pub enum FoundProcess {
 pub struct StartRequest<'a> {
     /// What the scheduler said.
     pub assignment: &'a Assignment,
-    /// Which attempt, from 0.
-    pub attempt: u32,
+    /// Which attempt of which of its containers.
+    pub attempt: Attempt,
     /// The file of the instance's network namespace.
     pub netns: PathBuf,
     /// The instance's address.
@@ -236,7 +264,7 @@ impl Containerd {
 
     /// Reads what the attempt uses, from its cgroup; `None` when it is gone.
     #[must_use]
-    pub fn usage(&self, instance: &InstanceId, attempt: u32) -> Option<UsageSample> {
+    pub fn usage(&self, instance: &InstanceId, attempt: impl Into<Attempt>) -> Option<UsageSample> {
         self.inner.cgroups.usage(&container_id(instance, attempt))
     }
 }

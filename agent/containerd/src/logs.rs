@@ -13,7 +13,11 @@ use std::{
     time::Duration,
 };
 
-use api_types::{id::InstanceId, time::Timestamp, view::LogLine};
+use api_types::{
+    id::{InstanceId, Name},
+    time::Timestamp,
+    view::LogLine,
+};
 use nix::{
     dir::Dir,
     errno::Errno,
@@ -35,27 +39,31 @@ const LINE_BYTES_MAX: u64 = 64 << 10;
 const LINES_AT_ONCE: usize = 256;
 
 impl Containerd {
-    /// Sends the last `tail` lines of the instance's output (`None` = all that is kept), over all its attempts; with
-    /// `follow` goes on until the receiver is dropped or [`Containerd::forget`] is called.
+    /// Sends the last `tail` lines of the output of the instance's main container, or of a companion (`None` = all that is
+    /// kept), over all its attempts; with `follow` goes on until the receiver is dropped or [`Containerd::forget`] is called.
     ///
     /// # Errors
     /// When there is no output or it cannot be read.
     pub async fn logs(
         &self,
         instance: &InstanceId,
+        container: Option<&Name>,
         tail: Option<usize>,
         follow: bool,
         sender: mpsc::Sender<LogLine>,
     ) -> Result<(), LogError> {
         let failed = |source: io::Error| {
             if source.kind() == io::ErrorKind::NotFound {
-                LogError::Absent(instance.to_string())
+                LogError::Absent(
+                    container.map_or_else(|| instance.to_string(), |name| format!("{instance}, container {name}")),
+                )
             } else {
                 LogError::Read { instance: instance.to_string(), source }
             }
         };
         let (log_dir, owner) = (self.inner.settings.log_dir.clone(), instance.clone());
-        let open = move || Reader::open(&log_dir, owner, tail);
+        let below = container.map_or_else(|| instance.to_string(), |name| format!("{instance}/{name}"));
+        let open = move || Reader::open(&log_dir, &below, owner, tail);
         let mut reader = blocking(open).await.map_err(failed)?;
         loop {
             let read = blocking(move || {
@@ -115,9 +123,10 @@ struct Reader {
 }
 
 impl Reader {
-    fn open(log_dir: &Path, instance: InstanceId, tail: Option<usize>) -> io::Result<Self> {
+    /// Opens the directory `below` that of all output.
+    fn open(log_dir: &Path, below: &str, instance: InstanceId, tail: Option<usize>) -> io::Result<Self> {
         let root = open(log_dir, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())?;
-        let directory = openat2(root, instance.as_str(), how(OFlag::O_DIRECTORY))?;
+        let directory = openat2(root, below, how(OFlag::O_DIRECTORY))?;
         let mut reader = Self { directory, instance, current: None, skip: 0 };
         if let Some(tail) = tail {
             reader.skip = reader.count()?.saturating_sub(tail);
@@ -266,7 +275,7 @@ mod tests {
         fs::write(root.join("web/10.log"), "torn\n3 o P three\n4 o F \n5 o F unfin").expect("written");
 
         let texts = |tail| -> Vec<String> {
-            let mut reader = Reader::open(&root, instance(), tail).expect("opened");
+            let mut reader = Reader::open(&root, "web", instance(), tail).expect("opened");
             reader.read().expect("read").into_iter().map(|line| line.text).collect()
         };
         let (all, last) = (texts(None), texts(Some(3)));
@@ -280,7 +289,7 @@ mod tests {
     fn what_is_written_later_is_read_later_even_in_the_next_file() {
         let root = directory("follow");
         fs::write(root.join("web/1.log"), "1 o F one\n2 o F tw").expect("written");
-        let mut reader = Reader::open(&root, instance(), None).expect("opened");
+        let mut reader = Reader::open(&root, "web", instance(), None).expect("opened");
         let texts = |lines: Vec<LogLine>| lines.into_iter().map(|line| line.text).collect::<Vec<_>>();
 
         let first = texts(reader.read().expect("read"));
@@ -300,11 +309,11 @@ mod tests {
         let secret = root.join("secret");
         fs::write(&secret, "1 o F secret\n").expect("written");
         std::os::unix::fs::symlink(&secret, root.join("web/1.log")).expect("linked");
-        let through_file = Reader::open(&root, instance(), None).expect("opened").read();
+        let through_file = Reader::open(&root, "web", instance(), None).expect("opened").read();
         fs::remove_dir_all(root.join("web")).expect("removed");
         fs::create_dir(root.join("other")).expect("made");
         std::os::unix::fs::symlink(root.join("other"), root.join("web")).expect("linked");
-        let through_directory = Reader::open(&root, instance(), None).err();
+        let through_directory = Reader::open(&root, "web", instance(), None).err();
         fs::remove_dir_all(&root).expect("removed");
 
         assert!(through_file.is_err_and(|error| error.raw_os_error() == Some(libc::ELOOP)));

@@ -43,6 +43,8 @@ const READ_ONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys",
 const DEFAULT_PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /// Microseconds in which a CPU quota is counted.
 const CPU_PERIOD_US: u64 = 100_000;
+/// What containerd's shim for runc is told which of its containers it shall serve alone (`runtime/v2/runc` of containerd).
+const SHIM_GROUP: &str = "io.containerd.runc.v2.group";
 /// The least quota that the kernel takes, in microseconds.
 const CPU_QUOTA_US_MIN: u64 = 1_000;
 
@@ -57,6 +59,8 @@ pub(crate) struct SpecInput<'a> {
     pub(crate) mounts: Vec<Value>,
     pub(crate) devices: Granted,
     pub(crate) hostname: &'a str,
+    /// Whether one shim serves all containers of this host name: they begin sooner, and take less memory.
+    pub(crate) shares_shim: bool,
     pub(crate) netns: PathBuf,
     pub(crate) cgroup: String,
     pub(crate) capabilities_ceiling: &'a [String],
@@ -81,7 +85,7 @@ pub(crate) fn spec(input: &SpecInput<'_>) -> Result<Value, String> {
     // A process that is not root gets none to use; what is bounding only limits set-uid programs.
     let held: &[String] = if input.user.uid == 0 { &named } else { &[] };
 
-    Ok(json!({
+    let mut spec = json!({
         "ociVersion": "1.0.2",
         "process": {
             "terminal": false,
@@ -110,7 +114,11 @@ pub(crate) fn spec(input: &SpecInput<'_>) -> Result<Value, String> {
             "readonlyPaths": READ_ONLY,
             "sysctl": sysctls(input.container),
         },
-    }))
+    });
+    if input.shares_shim {
+        spec["annotations"] = json!({ SHIM_GROUP: input.hostname });
+    }
+    Ok(spec)
 }
 
 /// Instead of the capabilities NET_BIND_SERVICE and NET_RAW, which then nobody needs for ports and ping. In the node's own
@@ -235,6 +243,16 @@ mod tests {
     }
 
     #[test]
+    fn containers_of_one_instance_name_the_shim_that_they_share() {
+        let container = container("[]");
+
+        let spec =
+            spec(&SpecInput { shares_shim: true, ..input(&container, User::default()) }).expect("a specification");
+
+        assert_eq!(spec["annotations"], json!({"io.containerd.runc.v2.group": "web-1"}));
+    }
+
+    #[test]
     fn a_process_that_is_not_root_holds_no_capability() {
         let container = container("[]");
 
@@ -319,6 +337,7 @@ mod tests {
             mounts: vec![json!({"destination": "/proc"})],
             devices: Granted::default(),
             hostname: "web-1",
+            shares_shim: false,
             netns: PathBuf::from("/run/netns/web-1"),
             cgroup: "/wherry/web-1.0".to_owned(),
             capabilities_ceiling: &[],

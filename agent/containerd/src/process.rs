@@ -10,7 +10,7 @@ use tokio::time::timeout;
 use tonic::{Code, Status};
 
 use crate::{
-    Containerd, cgroup,
+    Attempt, Containerd, cgroup,
     connection::{LONG, SHORT, is_absent},
     error::Error,
     identity::{STOP_SIGNAL, container_id},
@@ -29,8 +29,9 @@ impl Containerd {
     ///
     /// # Errors
     /// When containerd goes away meanwhile.
-    pub async fn wait(&self, instance: &InstanceId, attempt: u32) -> Result<Exit, Error> {
-        self.wait_for(&container_id(instance, attempt)).await
+    pub async fn wait(&self, instance: &InstanceId, attempt: impl Into<Attempt>) -> Result<Exit, Error> {
+        let id = container_id(instance, attempt);
+        self.wait_for(&id).await
     }
 
     /// Asks the process to end, and kills it after the grace. Without a signal, the one that the spec or the image names
@@ -41,7 +42,7 @@ impl Containerd {
     pub async fn stop(
         &self,
         instance: &InstanceId,
-        attempt: u32,
+        attempt: impl Into<Attempt>,
         signal: Option<&str>,
         grace: Duration,
     ) -> Result<(), Error> {
@@ -64,9 +65,10 @@ impl Containerd {
     ///
     /// # Errors
     /// When containerd is away or something resists.
-    pub async fn remove(&self, instance: &InstanceId, attempt: u32) -> Result<(), Error> {
+    pub async fn remove(&self, instance: &InstanceId, attempt: impl Into<Attempt>) -> Result<(), Error> {
+        let id = container_id(instance, attempt);
         self.inner.starting.give_way().await;
-        self.remove_container(&container_id(instance, attempt)).await
+        self.remove_container(&id).await
     }
 
     /// The record goes before the snapshot: if only the first is done, garbage collection does the second.

@@ -13,7 +13,7 @@ use std::{
 
 use api_types::{
     assignment::Assignment,
-    content::{FileContent, FileSpec, OnChange, Owner},
+    content::{ContentSpec, FileContent, FileSpec, OnChange, Owner},
     id::{InstanceId, Name, SecretId},
     secret::SecretValue,
 };
@@ -47,15 +47,23 @@ pub(crate) struct ShownFile {
 /// The secrets that a node holds.
 pub type Secrets = BTreeMap<SecretId, SecretValue>;
 
+/// What one container is shown, and the secrets that are known.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Content<'a> {
+    pub(crate) spec: &'a ContentSpec,
+    /// The namespace of its workload, whose secrets it names.
+    pub(crate) namespace: &'a Name,
+    pub(crate) secrets: &'a Secrets,
+}
+
 /// Writes what the attempt `id` is shown and says what goes where.
 pub(crate) fn write(
     run_dir: &Path,
     id: &str,
-    assignment: &Assignment,
-    secrets: &Secrets,
+    content: &Content<'_>,
     user: &User,
 ) -> Result<Vec<ShownFile>, StartError> {
-    let files = &assignment.container.content.files;
+    let files = &content.spec.files;
     if files.is_empty() {
         return Ok(Vec::new());
     }
@@ -66,22 +74,38 @@ pub(crate) fn write(
     let mut shown = Vec::with_capacity(files.len());
     for (index, (inside, file)) in files.iter().enumerate() {
         let source = directory.join(index.to_string());
-        let bytes = bytes(assignment, file, secrets).map_err(StartError::Spec)?;
+        let bytes = content.bytes(file).map_err(StartError::Spec)?;
         make(&source, bytes, file, user).map_err(failed(&source))?;
         shown.push(ShownFile { inside: inside.clone(), source });
     }
     Ok(shown)
 }
 
-/// The variables that hold secrets; the error is one line for people.
-pub(crate) fn variables(assignment: &Assignment, secrets: &Secrets) -> Result<Vec<(String, String)>, String> {
-    let variable = |(variable, name): (&String, &Name)| {
-        let text = std::str::from_utf8(held(assignment, name, secrets)?).ok().filter(|text| !text.contains('\0'));
-        let text =
-            text.ok_or_else(|| format!("secret `{name}` is not a text, as a variable must be: show it as a file"))?;
-        Ok((variable.clone(), text.to_owned()))
-    };
-    assignment.container.content.env.iter().map(variable).collect()
+impl<'a> Content<'a> {
+    /// The variables that hold secrets; the error is one line for people.
+    pub(crate) fn variables(&self) -> Result<Vec<(String, String)>, String> {
+        let variable = |(variable, name): (&String, &Name)| {
+            let text = std::str::from_utf8(self.held(name)?).ok().filter(|text| !text.contains('\0'));
+            let text =
+                text.ok_or_else(|| format!("secret `{name}` is not a text, as a variable must be: show it as a file"))?;
+            Ok((variable.clone(), text.to_owned()))
+        };
+        self.spec.env.iter().map(variable).collect()
+    }
+
+    /// What a file holds; the error is one line for people.
+    fn bytes(&self, file: &'a FileSpec) -> Result<&'a [u8], String> {
+        match &file.content {
+            FileContent::Text(text) => Ok(text.as_bytes()),
+            FileContent::Secret(name) => self.held(name),
+        }
+    }
+
+    fn held(&self, name: &Name) -> Result<&'a [u8], String> {
+        let id = SecretId { namespace: self.namespace.clone(), name: name.clone() };
+        let held = self.secrets.get(&id).map(|held| held.value.reveal());
+        held.ok_or_else(|| format!("secret `{id}` is not on this node: it comes when the scheduler is reached"))
+    }
 }
 
 /// Removes what an attempt was shown.
@@ -108,11 +132,12 @@ impl Containerd {
         let id = container_id(&assignment.instance, attempt);
         let directory = self.inner.settings.run_dir.join(DIRECTORY).join(&id);
         let content = &assignment.container.content;
+        let shown = Content { spec: content, namespace: &assignment.workload.namespace, secrets };
         let untold = directory.join(UNTOLD);
         let mut differs = untold.exists();
         for (index, file) in content.files.values().enumerate() {
             let path = directory.join(index.to_string());
-            let bytes = bytes(assignment, file, secrets).map_err(StartError::Spec)?;
+            let bytes = shown.bytes(file).map_err(StartError::Spec)?;
             if is_same(&path, bytes).map_err(failed(&path))? {
                 continue;
             }
@@ -160,20 +185,6 @@ fn prepare(run_dir: &Path) -> Result<PathBuf, Error> {
     };
     mounted().map_err(failed(&directory))?;
     Ok(directory)
-}
-
-/// What a file holds; the error is one line for people.
-fn bytes<'a>(assignment: &'a Assignment, file: &'a FileSpec, secrets: &'a Secrets) -> Result<&'a [u8], String> {
-    match &file.content {
-        FileContent::Text(text) => Ok(text.as_bytes()),
-        FileContent::Secret(name) => held(assignment, name, secrets),
-    }
-}
-
-fn held<'a>(assignment: &Assignment, name: &Name, secrets: &'a Secrets) -> Result<&'a [u8], String> {
-    let id = SecretId { namespace: assignment.workload.namespace.clone(), name: name.clone() };
-    let held = secrets.get(&id).map(|held| held.value.reveal());
-    held.ok_or_else(|| format!("secret `{id}` is not on this node: it comes when the scheduler is reached"))
 }
 
 fn make(path: &Path, bytes: &[u8], file: &FileSpec, user: &User) -> io::Result<()> {

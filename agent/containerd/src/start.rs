@@ -5,7 +5,14 @@
 
 use std::collections::BTreeMap;
 
-use api_types::id::Name;
+use api_types::{
+    assignment::Assignment,
+    companion::CompanionSpec,
+    container::ContainerSpec,
+    device::DeviceGrant,
+    id::{InstanceId, Name},
+    resources::ResourceSpec,
+};
 use containerd_client::{
     services::v1::{
         Container, CreateContainerRequest, CreateTaskRequest, GetRequest, StartRequest as StartProcessRequest,
@@ -25,13 +32,40 @@ use crate::{
     images::ImageFacts,
     mounts,
     oci::{self, NodeLimits, SpecInput},
-    own_files, percent, problem, shown, signal, user,
+    own_files, percent, problem,
+    shown::{self, Content},
+    signal, user,
     volumes::{self, Volume},
 };
 
 const RUNTIME: &str = "io.containerd.runc.v2";
 const SPEC_TYPE: &str = "types.containerd.io/opencontainers/runtime-spec/1/Spec";
 const DEFAULT_STOP_SIGNAL: &str = "SIGTERM";
+
+/// What of an assignment is started: its main container or a companion.
+struct What<'a> {
+    container: &'a ContainerSpec,
+    resources: &'a ResourceSpec,
+    /// Devices are given to the main container alone.
+    devices: &'a [DeviceGrant],
+    /// The name of a companion.
+    name: Option<&'a Name>,
+}
+
+impl<'a> What<'a> {
+    fn of(request: &StartRequest<'a>) -> Result<Self, StartError> {
+        let Assignment { container, resources, devices, companions, .. } = request.assignment;
+        let Some(index) = request.attempt.companion else {
+            return Ok(Self { container, resources, devices, name: None });
+        };
+        match companions.get(usize::from(index)) {
+            Some(CompanionSpec { container, resources, name, .. }) => {
+                Ok(Self { container, resources, devices: &[], name: Some(name) })
+            }
+            None => Err(StartError::Spec(format!("it has no companion number {index}"))),
+        }
+    }
+}
 
 impl Containerd {
     /// Makes container and process and gives its process id. At most eight at once; the rest wait. An attempt that runs
@@ -40,22 +74,23 @@ impl Containerd {
     /// # Errors
     /// When it does not start; then nothing of the attempt is left, unless containerd is away.
     pub async fn start(&self, request: &StartRequest<'_>) -> Result<u32, StartError> {
+        let what = What::of(request)?;
         let id = container_id(&request.assignment.instance, request.attempt);
         let _turn = self.inner.starts.acquire().await.expect("never closed");
         let _mark = self.inner.starting.mark(&id);
         self.inner.removed.clear(&id);
-        let image = &request.assignment.container.image;
+        let image = &what.container.image;
         let facts = match self.image_facts(image).await {
             Ok(Some(facts)) => facts,
             Ok(None) => return Err(StartError::ImageMissing { image: image.clone() }),
             Err(ImageError::Containerd(error)) => return Err(error.into()),
             Err(error) => return Err(StartError::Spec(error.to_string())),
         };
-        let container = self.container(&id, request, &facts).await?;
+        let container = self.container(&id, request, &what, &facts).await?;
         if let Some(pid) = self.create_record(container).await? {
             return Ok(pid);
         }
-        let started = self.run(&id, request, &facts).await;
+        let started = self.run(&id, request, &what, &facts).await;
         if started.is_err()
             && let Err(error) = self.remove_container(&id).await
         {
@@ -69,20 +104,20 @@ impl Containerd {
         &self,
         id: &str,
         request: &StartRequest<'_>,
+        what: &What<'_>,
         facts: &ImageFacts,
     ) -> Result<Container, StartError> {
         let settings = &self.inner.settings;
-        let assignment = request.assignment;
-        let wanted = assignment.container.stop_signal.as_deref().or(facts.config.stop_signal.as_deref());
+        let wanted = what.container.stop_signal.as_deref().or(facts.config.stop_signal.as_deref());
         let stop_signal = signal::number(wanted.filter(|name| !name.is_empty()).unwrap_or(DEFAULT_STOP_SIGNAL));
         let stop_signal = stop_signal.map_err(|error| StartError::Spec(error.to_string()))?;
-        let spec = self.spec(id, request, facts).await?;
+        let spec = self.spec(id, request, what, facts).await?;
         let spec =
             Any { type_url: SPEC_TYPE.to_owned(), value: serde_json::to_vec(&spec).expect("JSON is plain data") };
         Ok(Container {
             id: id.to_owned(),
-            labels: labels(&settings.node, request, stop_signal),
-            image: assignment.container.image.clone(),
+            labels: labels(&settings.node, request, what.name, stop_signal),
+            image: what.container.image.clone(),
             runtime: Some(Runtime { name: RUNTIME.to_owned(), options: None }),
             spec: Some(spec),
             snapshotter: settings.snapshotter.clone(),
@@ -91,9 +126,15 @@ impl Containerd {
         })
     }
 
-    async fn spec(&self, id: &str, request: &StartRequest<'_>, facts: &ImageFacts) -> Result<Value, StartError> {
+    async fn spec(
+        &self,
+        id: &str,
+        request: &StartRequest<'_>,
+        what: &What<'_>,
+        facts: &ImageFacts,
+    ) -> Result<Value, StartError> {
         let (settings, assignment) = (&self.inner.settings, request.assignment);
-        let container = &assignment.container;
+        let container = what.container;
         let wanted = container.user.as_deref().or(facts.config.user.as_deref()).unwrap_or_default();
         let user = if user::is_plain(wanted) {
             Ok(user::User::default())
@@ -108,10 +149,12 @@ impl Containerd {
             let volume = Volume { workload: &assignment.workload, name, slot: assignment.slot };
             volumes::ensure(&settings.volumes_dir, &volume, &user)
         };
-        let files = shown::write(&settings.run_dir, id, assignment, request.secrets, &user)?;
-        let secret_env = shown::variables(assignment, request.secrets).map_err(StartError::Spec)?;
+        let namespace = &assignment.workload.namespace;
+        let content = Content { spec: &container.content, namespace, secrets: request.secrets };
+        let files = shown::write(&settings.run_dir, id, &content, &user)?;
+        let secret_env = content.variables().map_err(StartError::Spec)?;
         let mounts = mounts::all(&own, &files, wanted_mounts, &settings.host_path_prefixes, &volume)?;
-        let mut devices = devices::resolve(&assignment.devices, &settings.devices).map_err(StartError::Forbidden)?;
+        let mut devices = devices::resolve(what.devices, &settings.devices).map_err(StartError::Forbidden)?;
         if assignment.retries.is_some() {
             // The instances of a job share its work out among them.
             devices.variables.insert("WHERRY_SLOT".to_owned(), assignment.slot.to_string());
@@ -119,12 +162,13 @@ impl Containerd {
         let input = SpecInput {
             container,
             secret_env,
-            resources: &assignment.resources,
+            resources: what.resources,
             image: &facts.config,
             user,
             mounts,
             devices,
             hostname: assignment.instance.as_str(),
+            shares_shim: !assignment.companions.is_empty(),
             netns: request.netns.clone(),
             cgroup: self.inner.cgroups.path_of(id),
             capabilities_ceiling: &settings.capabilities_ceiling,
@@ -167,10 +211,16 @@ impl Containerd {
         }
     }
 
-    async fn run(&self, id: &str, request: &StartRequest<'_>, facts: &ImageFacts) -> Result<u32, StartError> {
+    async fn run(
+        &self,
+        id: &str,
+        request: &StartRequest<'_>,
+        what: &What<'_>,
+        facts: &ImageFacts,
+    ) -> Result<u32, StartError> {
         let connection = &self.inner.connection;
-        let rootfs = self.prepare_snapshot(id, request, facts).await?;
-        let output = self.output(request)?;
+        let rootfs = self.prepare_snapshot(id, &what.container.image, facts).await?;
+        let output = self.output(&request.assignment.instance, what.name)?;
         let create = CreateTaskRequest {
             container_id: id.to_owned(),
             rootfs,
@@ -196,12 +246,7 @@ impl Containerd {
         Ok(pid)
     }
 
-    async fn prepare_snapshot(
-        &self,
-        id: &str,
-        request: &StartRequest<'_>,
-        facts: &ImageFacts,
-    ) -> Result<Vec<Mount>, StartError> {
+    async fn prepare_snapshot(&self, id: &str, image: &str, facts: &ImageFacts) -> Result<Vec<Mount>, StartError> {
         let (connection, settings) = (&self.inner.connection, &self.inner.settings);
         let prepare = PrepareSnapshotRequest {
             snapshotter: settings.snapshotter.clone(),
@@ -212,18 +257,19 @@ impl Containerd {
         match connection.snapshots().prepare(connection.request(prepare, SHORT)).await {
             Ok(answer) => Ok(answer.into_inner().mounts),
             Err(status) if is_absent(&status) => {
-                let image = request.assignment.container.image.clone();
-                self.forget_image(&image);
-                Err(StartError::ImageMissing { image })
+                self.forget_image(image);
+                Err(StartError::ImageMissing { image: image.to_owned() })
             }
             Err(status) => Err(connection.failed("to prepare a root file system")(status).into()),
         }
     }
 
     /// Where output goes: a program of ours per container, so that neither our restart nor containerd's loses a line.
-    fn output(&self, request: &StartRequest<'_>) -> Result<String, Error> {
+    /// A companion has a directory of its own below that of its instance.
+    fn output(&self, instance: &InstanceId, companion: Option<&Name>) -> Result<String, Error> {
         let settings = &self.inner.settings;
-        let directory = settings.log_dir.join(request.assignment.instance.as_str());
+        let mut directory = settings.log_dir.join(instance.as_str());
+        directory.extend(companion.map(Name::as_str));
         std::fs::create_dir_all(&directory).map_err(|source| Error::File { path: directory.clone(), source })?;
         Ok(format!(
             "binary://{}?directory={}&bytes={}&files={}",

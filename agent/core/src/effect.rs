@@ -6,7 +6,7 @@ use api_types::{
     assignment::{Assignment, AssignmentSet},
     balance::Bind,
     container::{NetworkMode, Protocol},
-    id::{InstanceId, WorkloadId},
+    id::{InstanceId, Name, WorkloadId},
     instance::InstanceStatus,
     job::Tries,
     net::{Cidr, IpRange, Ipv6Prefix},
@@ -15,7 +15,7 @@ use api_types::{
     time::Timestamp,
 };
 
-use crate::{machine::Version, tunnels::Tunnels};
+use crate::{input::CompanionAttempt, machine::Version, tunnels::Tunnels};
 
 /// One wish, as plain data. Its outcome returns as an [`crate::input::Input`]; success is never assumed.
 #[derive(Clone, Debug, PartialEq)]
@@ -86,6 +86,13 @@ pub enum Effect {
         /// Which attempt.
         attempt: u32,
     },
+    /// Do this with a container beside the main one. Answer: [`crate::input::Input::Companion`].
+    Companion {
+        /// Which.
+        key: CompanionAttempt,
+        /// What.
+        wish: CompanionWish,
+    },
     /// Probe from now on, at these intervals. Answers: `Probed`, again and again.
     StartProbe {
         /// Whose.
@@ -128,6 +135,35 @@ pub enum Effect {
     CountConnections(Vec<(InstanceId, Ipv4Addr)>),
     /// Tell the scheduler. Only performed while a session is open.
     Report(Report),
+}
+
+/// What is wished of a container beside the main one.
+#[derive(Clone, Debug, PartialEq)]
+pub enum CompanionWish {
+    /// Make container and process, with the image and network that the core sees to. Answer: `Started` or `StartFailed`;
+    /// later `Exited`.
+    Start {
+        /// Whose companion it is.
+        assignment: Arc<Assignment>,
+        /// The instance's address.
+        address: Ipv4Addr,
+    },
+    /// Ask the process to end, then kill it. Answer: `Exited`.
+    Stop {
+        /// The signal that asks, by name; `None` = as the image says, else SIGTERM.
+        signal: Option<String>,
+        /// Milliseconds until SIGKILL.
+        grace_ms: u64,
+    },
+    /// Remove process, container and snapshot, whatever is there. Answer: `Removed` or `RemoveFailed`.
+    Remove,
+    /// Give what the process, which ended, wrote last. Answer: `LastLines`, or none if nothing is to be read.
+    ReadLastLines {
+        /// The companion's name, by which its output is found.
+        name: Name,
+        /// When it was started: what was written before is another one's.
+        since: Timestamp,
+    },
 }
 
 /// The effects of one step, in order.

@@ -115,6 +115,13 @@ pub enum Input {
         /// Why, in one line for people.
         reason: String,
     },
+    /// Something happened to a container beside the main one.
+    Companion {
+        /// Which.
+        key: CompanionAttempt,
+        /// What.
+        event: CompanionEvent,
+    },
     /// A probe answered, or did not.
     Probed {
         /// Whose.
@@ -170,11 +177,56 @@ pub enum Input {
     },
 }
 
+/// Which attempt of which container beside the main one.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct CompanionAttempt {
+    /// Whose.
+    pub instance: InstanceId,
+    /// Which companion, by its place in the assignment's list.
+    pub companion: u8,
+    /// Which attempt, from 0; each companion counts its own.
+    pub attempt: u32,
+}
+
+/// What happened to a container beside the main one; each means what it means for the main one.
+#[derive(Clone, Debug, PartialEq)]
+pub enum CompanionEvent {
+    /// The process runs.
+    Started {
+        /// Its process id on the node.
+        pid: u32,
+    },
+    /// The process could not be started; nothing of the attempt is left.
+    StartFailed {
+        /// Why, in one line for people.
+        reason: String,
+    },
+    /// The process ended.
+    Exited {
+        /// How.
+        exit: Exit,
+    },
+    /// Container, snapshot and process are gone.
+    Removed,
+    /// They could not be removed; it will be tried again.
+    RemoveFailed {
+        /// Why, in one line for people.
+        reason: String,
+    },
+    /// What the process that ended wrote last.
+    LastLines {
+        /// The lines, the latest last.
+        lines: String,
+    },
+}
+
 /// A container of ours that containerd has, by its labels.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ObservedContainer {
     /// Whose.
     pub instance: InstanceId,
+    /// Which companion, by its place in the assignment's list; `None` = the main container.
+    pub companion: Option<u8>,
     /// Which attempt.
     pub attempt: u32,
     /// What its process does.

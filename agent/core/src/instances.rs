@@ -11,7 +11,14 @@ use api_types::{
     time::Timestamp,
 };
 
-use crate::{Settings, farewell::Farewell, probes::Probes, restart::Restart};
+use crate::{
+    Settings,
+    companions::Companion,
+    dependencies::Waiting,
+    farewell::Farewell,
+    probes::Probes,
+    restart::{Restart, backoff_ms},
+};
 
 /// Why an instance is on the books.
 #[derive(Clone, Debug)]
@@ -64,6 +71,50 @@ impl Attempt {
     pub(crate) fn is_alive(&self) -> bool {
         matches!(self, Self::Starting | Self::Running { .. })
     }
+
+    /// Begins to ask a process that runs to end, within its grace; true when it is to be asked now. One whose time for that is
+    /// over counts as ended.
+    pub(crate) fn begin_end(&mut self, grace_ms: u64, settings: &Settings, now: Timestamp) -> bool {
+        match *self {
+            Self::Running { .. } => {
+                *self = Self::Stopping { overdue_at: now + grace_ms + settings.stop_overdue_ms };
+                return true;
+            }
+            Self::Stopping { overdue_at } if overdue_at <= now => *self = Self::Ended,
+            Self::Starting | Self::Stopping { .. } | Self::Ended => {}
+            Self::Removing { .. } | Self::RemovalFailed { .. } => {}
+        }
+        false
+    }
+
+    /// Begins to remove what is left of it; true when that is to be asked for now.
+    pub(crate) fn begin_removal(&mut self, now: Timestamp) -> bool {
+        let failures = match *self {
+            Self::Ended => 0,
+            Self::RemovalFailed { failures, retry_at } if retry_at <= now => failures,
+            Self::RemovalFailed { .. } | Self::Removing { .. } => return false,
+            Self::Starting | Self::Running { .. } | Self::Stopping { .. } => return false,
+        };
+        *self = Self::Removing { failures };
+        true
+    }
+
+    /// Books that a removal failed; gives what people are told of it.
+    pub(crate) fn removal_failed(&mut self, settings: &Settings, reason: &str, now: Timestamp) -> String {
+        let failures = if let Self::Removing { failures } = *self { failures.saturating_add(1) } else { 1 };
+        let delay_ms = backoff_ms(settings, failures);
+        *self = Self::RemovalFailed { failures, retry_at: now + delay_ms };
+        format!("cannot remove: {reason}; next try in {} s", delay_ms.div_ceil(1000))
+    }
+
+    /// When it is to be looked at again, and why.
+    pub(crate) fn deadline(&self) -> Option<(Timestamp, &'static str)> {
+        match *self {
+            Self::Stopping { overdue_at } => Some((overdue_at, "a stop that is overdue")),
+            Self::RemovalFailed { retry_at, .. } => Some((retry_at, "the next try to remove a container")),
+            Self::Starting | Self::Running { .. } | Self::Ended | Self::Removing { .. } => None,
+        }
+    }
 }
 
 /// What the service tables say of an instance since it is well.
@@ -108,10 +159,14 @@ pub(crate) enum Network {
 pub(crate) struct Instance {
     /// Why it is on the books.
     pub(crate) claim: Claim,
-    /// Its containers, by attempt. At most one is alive.
+    /// Its main containers, by attempt. At most one is alive.
     pub(crate) attempts: BTreeMap<u32, Attempt>,
     /// The number that the next container gets.
     pub(crate) next_attempt: u32,
+    /// The containers beside the main one, by their companion's place in the assignment.
+    pub(crate) companions: BTreeMap<u8, Companion>,
+    /// Whether its first process here waits for other services.
+    pub(crate) waiting: Waiting,
     /// Its network.
     pub(crate) network: Network,
     /// How often making the network failed in a row.
@@ -173,6 +228,8 @@ impl Instance {
             claim,
             attempts: BTreeMap::new(),
             next_attempt: 0,
+            companions: BTreeMap::new(),
+            waiting: Waiting::default(),
             network: Network::Absent,
             network_failures: 0,
             address: None,

@@ -24,6 +24,12 @@ impl Agent {
             if instance.attempts.keys().any(|number| *number >= instance.next_attempt) {
                 return Err(format!("{id} would use the number of an attempt twice: {:?}", instance.attempts));
             }
+            for (index, companion) in &instance.companions {
+                let alive = companion.attempts.values().filter(|attempt| attempt.is_alive()).count();
+                if alive > 1 || companion.attempts.keys().any(|number| *number >= companion.next_attempt) {
+                    return Err(format!("companion {index} of {id} is there twice, or would be: {companion:?}"));
+                }
+            }
             if let Some(address) = instance.address
                 && !addresses.insert(address)
             {
@@ -47,7 +53,7 @@ impl Agent {
 
     /// Nothing is done to a node that was not looked at, and no address is given that is not an instance's.
     fn check_reach(&self, id: &InstanceId, instance: &Instance) -> Result<(), String> {
-        let untouched = instance.attempts.is_empty() && matches!(instance.network, Network::Absent);
+        let untouched = !instance.has_remains() && matches!(instance.network, Network::Absent);
         if self.runtime == Runtime::Unseen && !untouched {
             return Err(format!("{id} was acted on before the node was looked at"));
         }
@@ -55,7 +61,7 @@ impl Agent {
         if let (true, Some(address), Some(set)) = (making, instance.address, &self.set)
             && instance.shall_run()
             && !is_for_instances(set.subnet, address)
-            && instance.attempts.is_empty()
+            && !instance.has_remains()
         {
             return Err(format!("{id} was given {address}, which is not for instances of {}", set.subnet));
         }

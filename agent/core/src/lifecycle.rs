@@ -6,6 +6,8 @@ use api_types::{assignment::Assignment, id::InstanceId, instance::Exit, time::Ti
 
 use crate::{
     Settings,
+    companions::Companion,
+    dependencies::Outlook,
     effect::{Effect, Effects},
     farewell::Farewell,
     images::Images,
@@ -20,6 +22,7 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) settings: &'a Settings,
     pub(crate) images: &'a mut Images,
     pub(crate) balancing: Progress,
+    pub(crate) outlook: Outlook<'a>,
     pub(crate) effects: &'a mut Effects,
 }
 
@@ -31,6 +34,7 @@ impl Instance {
             Some(attempt @ Attempt::Starting) => {
                 *attempt = Attempt::Running { pid, started_at, known_at: now };
                 self.restart.running();
+                self.waiting.end();
                 self.probes.reset(false);
                 self.prepared = true;
             }
@@ -44,6 +48,7 @@ impl Instance {
                 self.next_attempt = number.saturating_add(1);
                 self.attempts.insert(number, Attempt::Running { pid, started_at, known_at: now });
                 self.restart.running();
+                self.waiting.end();
                 self.probes.reset(true);
                 // Nobody knows what it was shown before this program started.
                 self.shown_in_doubt = true;
@@ -94,7 +99,13 @@ impl Instance {
     }
 
     /// Its process could not be started, and nothing of the attempt is left: its number is free again.
-    pub(crate) fn start_failed(&mut self, number: u32, reason: &str, surroundings: &mut Surroundings<'_>) {
+    pub(crate) fn start_failed(
+        &mut self,
+        number: u32,
+        reason: &str,
+        (settings, images): (&Settings, &mut Images),
+        now: Timestamp,
+    ) {
         if !matches!(self.attempts.get(&number), Some(Attempt::Starting)) {
             return;
         }
@@ -102,12 +113,12 @@ impl Instance {
         if self.next_attempt == number.saturating_add(1) {
             self.next_attempt = number;
         }
-        self.restart.failed(surroundings.settings, surroundings.now, reason);
+        self.restart.failed(settings, now, reason);
         // Image or network may be the cause: both are made sure of again before the next try.
         if let Some(assignment) = self.assignment() {
-            surroundings.images.doubt(&assignment.container.image);
+            images.doubt(&assignment.container.image);
         }
-        if matches!(self.network, Network::Ready { .. }) {
+        if matches!(self.network, Network::Ready { .. }) && !self.companions.values().any(Companion::is_busy) {
             self.network = Network::Doubted;
         }
     }
@@ -122,13 +133,8 @@ impl Instance {
 
     /// The attempt's leftovers stay for now.
     pub(crate) fn removal_failed(&mut self, settings: &Settings, number: u32, reason: &str, now: Timestamp) {
-        if let Some(attempt) = self.attempts.get_mut(&number)
-            && let Attempt::Removing { failures } = *attempt
-        {
-            let failures = failures.saturating_add(1);
-            let delay_ms = backoff_ms(settings, failures);
-            *attempt = Attempt::RemovalFailed { failures, retry_at: now + delay_ms };
-            self.removal_trouble = format!("cannot remove: {reason}; next try in {} s", delay_ms.div_ceil(1000));
+        if let Some(attempt @ Attempt::Removing { .. }) = self.attempts.get_mut(&number) {
+            self.removal_trouble = attempt.removal_failed(settings, reason, now);
         }
     }
 
@@ -142,12 +148,13 @@ impl Instance {
 
     /// A process whose network is gone cannot be reached any more: it counts as ended.
     pub(crate) fn give_up_without_network(&mut self, settings: &Settings, now: Timestamp) {
-        if self.shall_run()
-            && matches!(self.network, Network::Absent | Network::Doubted)
-            && let Some((number, _)) = self.running()
-        {
+        if !self.shall_run() || !matches!(self.network, Network::Absent | Network::Doubted) {
+            return;
+        }
+        if let Some((number, _)) = self.running() {
             self.give_up(settings, number, now);
         }
+        self.give_up_companions(settings, now);
     }
 
     /// A process that runs and is of no use any more counts as ended, and is removed before the next one is started.
@@ -196,7 +203,10 @@ impl Instance {
     pub(crate) fn advance(&mut self, id: &InstanceId, surroundings: &mut Surroundings<'_>) {
         match &self.claim {
             Claim::Unclaimed => return,
-            Claim::Run(_) if self.outcome().is_some() => self.retire(id, surroundings.effects),
+            Claim::Run(_) if self.outcome().is_some() => {
+                self.stop_companions(id, surroundings);
+                self.retire(id, surroundings.effects);
+            }
             Claim::Run(assignment) => {
                 let assignment = assignment.clone();
                 self.end_the_unwell(id, &assignment, surroundings);
@@ -204,31 +214,34 @@ impl Instance {
                 if let Some(address) = self.address
                     && self.has_no_process()
                     && self.restart.take_due(surroundings.now)
-                    && self.prepare(id, address, &assignment, surroundings)
+                    && self.is_ready(id, address, &assignment, surroundings)
                 {
                     let address = self.reached_at(surroundings.settings).unwrap_or(address);
-                    self.start(assignment, address, surroundings.effects);
+                    if self.advance_steps(id, &assignment, address, surroundings.effects) {
+                        self.start(assignment.clone(), address, surroundings.effects);
+                    }
                 }
+                self.advance_sidecars(id, &assignment, surroundings);
             }
-            Claim::Leave(_) => self.stop(id, surroundings),
+            Claim::Leave(_) => {
+                self.stop(id, surroundings);
+                self.stop_companions(id, surroundings);
+            }
         }
         if let Some((attempt, since)) = self.lines_wanted.take() {
             surroundings.effects.push(Effect::ReadLastLines { instance: id.clone(), attempt, since });
         }
         self.remove_ended(id, surroundings);
-        if self.shall_leave() && self.attempts.is_empty() {
+        self.remove_companions(id, surroundings.now, surroundings.effects);
+        if self.shall_leave() && !self.has_remains() {
             self.remove_network(id, false, surroundings.effects);
         }
     }
 
     /// When `advance` wants to be called again, and why.
     pub(crate) fn deadline(&self, settings: &Settings, images: &Images) -> Option<(Timestamp, &'static str)> {
-        let attempts = self.attempts.values().filter_map(|attempt| match attempt {
-            Attempt::Stopping { overdue_at } => Some((*overdue_at, "a stop that is overdue")),
-            Attempt::RemovalFailed { retry_at, .. } => Some((*retry_at, "the next try to remove a container")),
-            Attempt::Starting | Attempt::Running { .. } | Attempt::Ended | Attempt::Removing { .. } => None,
-        });
-        let (mut restart, mut network, mut image) = (None, None, None);
+        let attempts = self.attempts.values().filter_map(Attempt::deadline);
+        let (mut restart, mut network, mut image, mut waiting) = (None, None, None, None);
         if let Claim::Run(assignment) = &self.claim
             && self.has_no_process()
             && self.address.is_some()
@@ -242,17 +255,32 @@ impl Instance {
                 Network::Absent | Network::Doubted | Network::Making => None,
                 Network::Ready { .. } | Network::Removing => None,
             };
-            image = images
-                .retry_at(&assignment.container.image)
-                .map(|at| (not_sooner(at), "the next try to pull an image"));
+            let retry_at = assignment.images().filter_map(|image| images.retry_at(image)).min();
+            image = retry_at.map(|at| (not_sooner(at), "the next try to pull an image"));
+            waiting = self.waiting.deadline();
         }
         let waits = self.shall_leave() && self.running().is_some();
         let farewell = self.farewell.filter(|_| waits).and_then(|farewell| farewell.look(settings));
         let settled = self.settles_at(settings).map(|at| (at, "a run that was long enough"));
-        attempts.chain(settled).chain(restart).chain(network).chain(image).chain(farewell).min()
+        let companions = self.companions_deadline(settings, images);
+        let own = attempts.chain(settled).chain(restart).chain(network).chain(image).chain(farewell);
+        own.chain(companions).chain(waiting).min()
     }
 
-    /// Sees to image and network, side by side; true when both are ready.
+    /// Whether all is there that a start needs: what is waited for holds no image and no network up.
+    fn is_ready(
+        &mut self,
+        id: &InstanceId,
+        address: Ipv4Addr,
+        assignment: &Assignment,
+        surroundings: &mut Surroundings<'_>,
+    ) -> bool {
+        let (outlook, settings, now) = (surroundings.outlook, surroundings.settings, surroundings.now);
+        let waits = self.waiting.goes_on(assignment, outlook, settings, now);
+        self.prepare(id, address, assignment, surroundings) && !waits
+    }
+
+    /// Sees to images and network, side by side; true when all are ready.
     fn prepare(
         &mut self,
         id: &InstanceId,
@@ -265,14 +293,16 @@ impl Instance {
             Network::Failed { retry_at, .. } => *retry_at <= surroundings.now,
             Network::Making | Network::Ready { .. } | Network::Removing => false,
         };
-        let image = &assignment.container.image;
-        let image_ready = surroundings.images.ensure(surroundings.now, image, surroundings.effects);
+        let mut images_ready = true;
+        for image in assignment.images() {
+            images_ready &= surroundings.images.ensure(surroundings.now, image, surroundings.effects);
+        }
         if make {
             self.network = Network::Making;
             let network = assignment.container.network;
             surroundings.effects.push(Effect::EnsureNetwork { network, instance: id.clone(), address });
         }
-        image_ready && matches!(self.network, Network::Ready { .. })
+        images_ready && matches!(self.network, Network::Ready { .. })
     }
 
     /// Shows a process that runs what it shall be shown, unless it keeps what it has until it is replaced.
@@ -293,6 +323,8 @@ impl Instance {
         self.next_attempt = attempt.saturating_add(1);
         self.prepared = true;
         self.shown_in_doubt = false;
+        // The next start has its steps before it again.
+        self.companions.values_mut().for_each(|companion| companion.is_done = false);
         effects.push(Effect::Start { assignment, attempt, address });
     }
 
@@ -310,17 +342,12 @@ impl Instance {
             None => (None, surroundings.settings.leftover_grace_ms),
         };
         for (&number, attempt) in &mut self.attempts {
-            match *attempt {
-                Attempt::Running { .. } if waits => {}
-                Attempt::Running { .. } => {
-                    let overdue_at = surroundings.now + grace_ms + surroundings.settings.stop_overdue_ms;
-                    *attempt = Attempt::Stopping { overdue_at };
-                    let (instance, signal) = (id.clone(), signal.clone());
-                    surroundings.effects.push(Effect::Stop { instance, attempt: number, signal, grace_ms });
-                }
-                Attempt::Stopping { overdue_at } if overdue_at <= surroundings.now => *attempt = Attempt::Ended,
-                Attempt::Starting | Attempt::Stopping { .. } | Attempt::Ended | Attempt::Removing { .. } => {}
-                Attempt::RemovalFailed { .. } => {}
+            if waits && matches!(attempt, Attempt::Running { .. }) {
+                continue;
+            }
+            if attempt.begin_end(grace_ms, settings, now) {
+                let (instance, signal) = (id.clone(), signal.clone());
+                surroundings.effects.push(Effect::Stop { instance, attempt: number, signal, grace_ms });
             }
         }
     }
@@ -328,14 +355,9 @@ impl Instance {
     /// Removes what is left of attempts that ended.
     fn remove_ended(&mut self, id: &InstanceId, surroundings: &mut Surroundings<'_>) {
         for (&number, attempt) in &mut self.attempts {
-            let failures = match *attempt {
-                Attempt::Ended => 0,
-                Attempt::RemovalFailed { failures, retry_at } if retry_at <= surroundings.now => failures,
-                Attempt::RemovalFailed { .. } | Attempt::Removing { .. } => continue,
-                Attempt::Starting | Attempt::Running { .. } | Attempt::Stopping { .. } => continue,
-            };
-            *attempt = Attempt::Removing { failures };
-            surroundings.effects.push(Effect::Remove { instance: id.clone(), attempt: number });
+            if attempt.begin_removal(surroundings.now) {
+                surroundings.effects.push(Effect::Remove { instance: id.clone(), attempt: number });
+            }
         }
     }
 

@@ -24,7 +24,6 @@ use crate::{
     images::Images,
     input::Input,
     instances::{Claim, Instance},
-    lifecycle::Surroundings,
     report::{Gone, Session},
     services::BalancingBooks,
     tries::KeptTries,
@@ -65,6 +64,8 @@ pub struct Settings {
     pub lull_ms: u64,
     /// How often its open connections are counted after that.
     pub count_interval_ms: u64,
+    /// How long, while the scheduler is away, an instance waits for services before it is started all the same.
+    pub dependency_limit_ms: u64,
 }
 
 impl Settings {
@@ -88,6 +89,7 @@ impl Settings {
             farewell_ms: 2000,
             lull_ms: 250,
             count_interval_ms: 500,
+            dependency_limit_ms: 60_000,
         }
     }
 }
@@ -142,6 +144,8 @@ pub struct Agent {
     /// Endpoints in other sites that a tunnel reaches, and where it begins here.
     pub(crate) detours: BTreeMap<SocketAddrV4, SocketAddrV4>,
     pub(crate) session: Option<Session>,
+    /// Since when there is no session.
+    pub(crate) cut_off_since: Option<Timestamp>,
 }
 
 impl Agent {
@@ -176,6 +180,7 @@ impl Agent {
             unreachable: BTreeSet::new(),
             detours: BTreeMap::new(),
             session: None,
+            cut_off_since: Some(now),
         };
         if let Some(set) = assignments.filter(|set| set.node == agent.settings.node) {
             agent.accept(&set, now);
@@ -251,7 +256,7 @@ impl Agent {
             Input::Assigned(set) => self.assigned(now, set, effects),
             Input::Services(table) => self.services(now, table, effects),
             Input::SessionOpened { epoch: _ } => self.session_opened(now),
-            Input::SessionClosed => self.session_closed(),
+            Input::SessionClosed => self.session_closed(now),
             Input::MachineEnds => self.machine_ends = true,
             Input::ImageReady { image } => self.images.ready(&image),
             Input::ImageFailed { image, reason } => self.images.failed(&self.settings, now, &image, &reason),
@@ -261,14 +266,13 @@ impl Agent {
             }
             Input::NetworkRemoved { instance } => self.touch(&instance, |instance, _| instance.network_removed()),
             Input::Started { instance, attempt, pid } => self.started(now, &instance, attempt, pid),
-            Input::StartFailed { instance, attempt, reason } => {
-                self.start_failed(now, &instance, attempt, &reason, effects);
-            }
+            Input::StartFailed { instance, attempt, reason } => self.start_failed(now, &instance, attempt, &reason),
             Input::Exited { instance, attempt, exit } => self.exited(now, &instance, attempt, exit),
             Input::Removed { instance, attempt } => self.touch(&instance, |instance, _| instance.removed(attempt)),
             Input::RemoveFailed { instance, attempt, reason } => {
                 self.touch(&instance, |instance, settings| instance.removal_failed(settings, attempt, &reason, now));
             }
+            Input::Companion { key, event } => self.companion(now, &key, event),
             Input::Probed { instance, attempt, kind, outcome } => {
                 self.touch(&instance, |instance, _| instance.probed((attempt, kind), outcome, now));
             }
@@ -355,6 +359,7 @@ impl Agent {
 
     fn session_opened(&mut self, now: Timestamp) {
         self.session = Some(Session::opened(now));
+        self.cut_off_since = None;
         self.balancing.session_opened();
         self.trust_own_knowledge();
         if self.set.is_some() && !self.confirmed {
@@ -362,8 +367,9 @@ impl Agent {
         }
     }
 
-    fn session_closed(&mut self) {
+    fn session_closed(&mut self, now: Timestamp) {
         self.session = None;
+        self.cut_off_since.get_or_insert(now);
         self.trust_own_knowledge();
         self.confirm_at = None;
     }
@@ -382,10 +388,8 @@ impl Agent {
         }
     }
 
-    fn start_failed(&mut self, now: Timestamp, id: &InstanceId, attempt: u32, reason: &str, effects: &mut Effects) {
+    fn start_failed(&mut self, now: Timestamp, id: &InstanceId, attempt: u32, reason: &str) {
         let Some(instance) = self.instances.get_mut(id) else { return };
-        let (settings, balancing) = (&self.settings, self.balancing.progress());
-        let mut surroundings = Surroundings { now, settings, images: &mut self.images, balancing, effects };
-        instance.start_failed(attempt, reason, &mut surroundings);
+        instance.start_failed(attempt, reason, (&self.settings, &mut self.images), now);
     }
 }

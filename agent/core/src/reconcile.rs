@@ -10,6 +10,7 @@ use api_types::{
 
 use crate::{
     addresses::is_for_instances,
+    dependencies::Outlook,
     effect::{Effect, Effects},
     instances::{Claim, Instance, Network},
     lifecycle::Surroundings,
@@ -82,7 +83,9 @@ impl Agent {
             self.keep_addresses(effects);
             self.keep_tries(effects);
             let (settings, balancing) = (&self.settings, self.balancing.progress());
-            let mut surroundings = Surroundings { now, settings, images: &mut self.images, balancing, effects };
+            let outlook = Outlook { balancing: self.balancing.wanted.as_deref(), cut_off_since: self.cut_off_since };
+            let mut surroundings =
+                Surroundings { now, settings, images: &mut self.images, balancing, outlook, effects };
             for (id, instance) in &mut self.instances {
                 instance.advance(id, &mut surroundings);
             }
@@ -112,7 +115,7 @@ impl Agent {
         for instance in self.instances.values_mut() {
             if let Some(address) = instance.address
                 && instance.shall_run()
-                && instance.attempts.is_empty()
+                && !instance.has_remains()
                 && matches!(instance.network, Network::Absent | Network::Failed { .. })
                 && !is_for_instances(subnet, address)
             {
@@ -161,7 +164,7 @@ impl Agent {
     /// Takes instances that left nothing off the books; false when there are none.
     fn bury(&mut self, now: Timestamp) -> bool {
         let is_over = |instance: &Instance| {
-            let is_empty = instance.attempts.is_empty() && matches!(instance.network, Network::Absent);
+            let is_empty = !instance.has_remains() && matches!(instance.network, Network::Absent);
             instance.shall_leave() && is_empty && !instance.left_output
         };
         let over: Vec<_> =
@@ -184,7 +187,7 @@ impl Agent {
             .instances
             .values()
             .filter_map(|instance| instance.assignment())
-            .map(|assignment| assignment.container.image.as_str())
+            .flat_map(|assignment| assignment.images())
             .collect();
         self.images.retain(|reference| needed.contains(reference));
     }

@@ -23,6 +23,50 @@ struct Reading<'a> {
     settles: bool,
 }
 
+/// What follows for an attempt that a list lacks.
+enum Missed {
+    /// Nothing more than what is booked already.
+    Booked,
+    /// Its process is gone.
+    Ended,
+    /// It became known so lately that only another list, from this moment on, can tell.
+    Doubted(Timestamp),
+}
+
+impl Attempt {
+    /// Whether a list says of it no more than how a wish stands: one whose answer was lost is taken back, and one that is
+    /// being performed is waited for.
+    fn is_settled_by(&mut self, process: &ObservedProcess, reading: &Reading<'_>) -> bool {
+        *self = match (&*self, process) {
+            // Nobody will answer the stop: it is asked for again.
+            (Self::Stopping { .. }, ObservedProcess::Running { pid, started_at }) if reading.settles => {
+                Self::Running { pid: *pid, started_at: *started_at, known_at: reading.now }
+            }
+            (Self::Removing { .. }, _) if reading.settles => Self::Ended,
+            // It is being made just now: there is a record, and no process yet.
+            (Self::Starting, ObservedProcess::Ended(_)) => return !reading.settles,
+            _ => return false,
+        };
+        true
+    }
+
+    /// Books that a list lacks it.
+    fn missed_by(&mut self, reading: &Reading<'_>) -> Missed {
+        match self {
+            // The start never got that far; whatever of it appears later is removed.
+            Self::Starting | Self::Removing { .. } if reading.settles => *self = Self::Ended,
+            Self::Running { known_at, .. } => {
+                let trusted_from = *known_at + reading.settings.list_delay_ms;
+                let is_trusted = reading.settles || reading.now >= trusted_from;
+                return if is_trusted { Missed::Ended } else { Missed::Doubted(trusted_from) };
+            }
+            Self::Stopping { .. } => return Missed::Ended,
+            Self::Starting | Self::Ended | Self::Removing { .. } | Self::RemovalFailed { .. } => {}
+        }
+        Missed::Booked
+    }
+}
+
 impl Agent {
     /// Brings the books in line with a list.
     pub(crate) fn observed(&mut self, now: Timestamp, containers: &[ObservedContainer], networks: &[ObservedNetwork]) {
@@ -48,7 +92,9 @@ impl Agent {
         let mut doubts = Vec::new();
         for (id, instance) in &mut self.instances {
             let seen = by_instance.remove(id).unwrap_or_default();
+            let (beside, seen) = seen.into_iter().partition(|container| container.companion.is_some());
             doubts.extend(instance.observed_containers(seen, &reading));
+            doubts.extend(instance.observed_companions(beside, &reading));
             doubts.extend(instance.observed_network(addresses.get(id).copied(), &mut used, &reading));
         }
         self.look_again_at = doubts.into_iter().chain(asked).min();
@@ -78,66 +124,74 @@ impl Instance {
         seen.sort_by_key(|container| {
             (matches!(container.process, ObservedProcess::Ended(_)), std::cmp::Reverse(container.attempt))
         });
-        for container in seen {
-            match &container.process {
-                ObservedProcess::Running { pid, started_at } => {
-                    self.observed_running(container.attempt, *pid, *started_at, reading);
+        for ObservedContainer { attempt: number, process, .. } in seen {
+            let known = self.attempts.get_mut(number);
+            let is_known = known.is_some();
+            if known.is_some_and(|attempt| attempt.is_settled_by(process, reading)) {
+                continue;
+            }
+            match process {
+                ObservedProcess::Running { pid, started_at } => self.runs(*number, *pid, *started_at, reading.now),
+                ObservedProcess::Ended(exit) if is_known => {
+                    self.ended(reading.settings, *number, exit.clone(), reading.now);
                 }
-                ObservedProcess::Ended(exit) => self.observed_ended(container.attempt, exit, reading),
-            }
-        }
-        let missing: Vec<u32> = self.attempts.keys().filter(|number| !numbers.contains(number)).copied().collect();
-        missing.into_iter().filter_map(|number| self.observed_nothing(number, reading)).min()
-    }
-
-    fn observed_running(&mut self, number: u32, pid: u32, started_at: Timestamp, reading: &Reading<'_>) {
-        match self.attempts.get_mut(&number) {
-            // Nobody will answer the stop: it is asked for again.
-            Some(attempt @ Attempt::Stopping { .. }) if reading.settles => {
-                *attempt = Attempt::Running { pid, started_at, known_at: reading.now };
-            }
-            Some(attempt @ Attempt::Removing { .. }) if reading.settles => *attempt = Attempt::Ended,
-            Some(
-                Attempt::Starting
-                | Attempt::Running { .. }
-                | Attempt::Stopping { .. }
-                | Attempt::Ended
-                | Attempt::Removing { .. }
-                | Attempt::RemovalFailed { .. },
-            )
-            | None => self.runs(number, pid, started_at, reading.now),
-        }
-    }
-
-    fn observed_ended(&mut self, number: u32, exit: &Exit, reading: &Reading<'_>) {
-        match self.attempts.get_mut(&number) {
-            None => self.found_ended(reading.settings, number, exit.clone(), reading.now),
-            // It is being made just now: there is a record, and no process yet.
-            Some(Attempt::Starting) if !reading.settles => {}
-            Some(Attempt::Starting | Attempt::Running { .. } | Attempt::Stopping { .. }) => {
-                self.ended(reading.settings, number, exit.clone(), reading.now);
-            }
-            Some(attempt @ Attempt::Removing { .. }) if reading.settles => *attempt = Attempt::Ended,
-            Some(Attempt::Ended | Attempt::Removing { .. } | Attempt::RemovalFailed { .. }) => {}
-        }
-    }
-
-    fn observed_nothing(&mut self, number: u32, reading: &Reading<'_>) -> Option<Timestamp> {
-        let attempt = self.attempts.get_mut(&number)?;
-        match attempt {
-            // The start never got that far; whatever of it appears later is removed.
-            Attempt::Starting | Attempt::Removing { .. } if reading.settles => *attempt = Attempt::Ended,
-            Attempt::Running { known_at, .. } => {
-                let trusted_from = *known_at + reading.settings.list_delay_ms;
-                if !reading.settles && reading.now < trusted_from {
-                    return Some(trusted_from);
+                ObservedProcess::Ended(exit) => {
+                    self.found_ended(reading.settings, *number, exit.clone(), reading.now);
                 }
+            }
+        }
+        let missing = self.attempts.iter_mut().filter(|(number, _)| !numbers.contains(number));
+        let missing: Vec<_> = missing.map(|(number, attempt)| (*number, attempt.missed_by(reading))).collect();
+        let judged = missing.into_iter().filter_map(|(number, missed)| match missed {
+            Missed::Ended => {
                 self.ended(reading.settings, number, Exit::Unknown, reading.now);
+                None
             }
-            Attempt::Stopping { .. } => self.ended(reading.settings, number, Exit::Unknown, reading.now),
-            Attempt::Starting | Attempt::Ended | Attempt::Removing { .. } | Attempt::RemovalFailed { .. } => {}
+            Missed::Doubted(trusted_from) => Some(trusted_from),
+            Missed::Booked => None,
+        });
+        judged.min()
+    }
+
+    /// Books the containers beside its main one, in the same way.
+    fn observed_companions(&mut self, seen: Vec<&ObservedContainer>, reading: &Reading<'_>) -> Option<Timestamp> {
+        let mut listed: BTreeMap<(u8, u32), &ObservedProcess> = BTreeMap::new();
+        for container in seen {
+            listed.extend(container.companion.map(|index| ((index, container.attempt), &container.process)));
         }
-        None
+        for (&key, &process) in &listed {
+            let companion = self.companions.entry(key.0).or_default();
+            let known = companion.attempts.get_mut(&key.1);
+            let is_known = known.is_some();
+            if known.is_some_and(|attempt| attempt.is_settled_by(process, reading)) {
+                continue;
+            }
+            match process {
+                ObservedProcess::Running { pid, started_at } => {
+                    companion.runs(key.1, *pid, *started_at, reading.now);
+                }
+                ObservedProcess::Ended(exit) if is_known => {
+                    self.companion_ended(key, exit.clone(), reading.settings, reading.now);
+                }
+                ObservedProcess::Ended(exit) => {
+                    self.companion_found_ended(key, exit, reading.settings, reading.now);
+                }
+            }
+        }
+        let books = self.companions.iter_mut();
+        let all =
+            books.flat_map(|(index, books)| books.attempts.iter_mut().map(|(number, held)| ((*index, *number), held)));
+        let missing = all.filter(|(key, _)| !listed.contains_key(key));
+        let missing: Vec<_> = missing.map(|(key, attempt)| (key, attempt.missed_by(reading))).collect();
+        let judged = missing.into_iter().filter_map(|(key, missed)| match missed {
+            Missed::Ended => {
+                self.companion_ended(key, Exit::Unknown, reading.settings, reading.now);
+                None
+            }
+            Missed::Doubted(trusted_from) => Some(trusted_from),
+            Missed::Booked => None,
+        });
+        judged.min()
     }
 
     /// Books its network; gives the moment from which another list can be trusted, where this one cannot.

@@ -202,7 +202,8 @@ impl Instance {
         }
         if state == InstanceState::Running {
             let trouble = self.probes.trouble(health != Health::Healthy);
-            let causes = [self.device_trouble(), &trouble, self.restart.reason()];
+            let sidecars = self.sidecars_trouble(images);
+            let causes = [self.device_trouble(), &trouble, self.restart.reason(), &sidecars];
             return causes.into_iter().find(|cause| !cause.is_empty()).unwrap_or("").to_owned();
         }
         let network = match &self.network {
@@ -210,8 +211,11 @@ impl Instance {
             Network::Absent | Network::Doubted | Network::Making => "",
             Network::Ready { .. } | Network::Removing => "",
         };
-        let image = self.assignment().map_or("", |assignment| images.reason(&assignment.container.image));
-        let causes = [self.address_trouble.as_str(), image, network, self.restart.reason()];
+        let mut needed = self.assignment().into_iter().flat_map(|assignment| assignment.images());
+        let image = needed.find_map(|image| Some(images.reason(image)).filter(|reason| !reason.is_empty()));
+        let step = self.step_under_way();
+        let awaited = self.waiting.reason();
+        let causes = [&self.address_trouble, image.unwrap_or(""), network, self.restart.reason(), awaited, &step];
         causes.into_iter().find(|cause| !cause.is_empty()).unwrap_or("").to_owned()
     }
 }

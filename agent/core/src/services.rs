@@ -223,9 +223,13 @@ impl Agent {
         let assignment = instance.assignment();
         let verdict =
             assignment.map_or(Health::Unknown, |held| instance.probes.verdict(held.probe.as_ref(), &held.restart));
-        match verdict {
+        let verdict = match verdict {
             Health::Unknown if instance.probes.adopted && self.lists(id) => Health::Healthy,
             verdict @ (Health::Unknown | Health::Healthy | Health::Unhealthy) => verdict,
+        };
+        match verdict {
+            Health::Healthy => instance.sidecars_health(),
+            verdict @ (Health::Unknown | Health::Unhealthy) => verdict,
         }
     }
 

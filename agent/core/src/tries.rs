@@ -92,7 +92,7 @@ impl Instance {
     /// Gives back what an instance that ended for good needs no more: its network and, when that is gone, its address. What it
     /// wrote stays until the instance is told to leave.
     pub(crate) fn retire(&mut self, id: &InstanceId, effects: &mut Effects) {
-        if !self.attempts.is_empty() || matches!(self.network, Network::Absent) {
+        if self.has_remains() || matches!(self.network, Network::Absent) {
             return;
         }
         self.remove_network(id, true, effects);

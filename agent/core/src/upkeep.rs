@@ -32,6 +32,7 @@ impl Instance {
             self.restart.settled();
             self.last_lines = None;
         }
+        self.mature_companions(settings, now);
     }
 
     /// When the process has run for so long that earlier exits are forgiven; `None` = there is nothing to forgive, or it is
@@ -121,19 +122,26 @@ impl Instance {
         if is_late || number >= self.next_attempt || lines.is_empty() {
             return;
         }
-        let over = lines.len().saturating_sub(LAST_LINES_BYTES_MAX);
-        let from = (over..lines.len()).find(|at| lines.is_char_boundary(*at)).unwrap_or_default();
-        self.last_lines = Some((number, lines[from..].to_owned()));
+        self.last_lines = Some((number, last_words(&lines)));
     }
 
     /// What is told of it beside its state.
     pub(crate) fn findings(&self) -> Findings {
         let restarts_max = self.assignment().and_then(|assignment| assignment.restart.max_restarts);
+        let (crash_loop, used_up) = self.sidecars_findings(restarts_max);
+        let last_lines = self.last_lines.as_ref().map_or(self.companions_last_lines(), |(_, lines)| lines);
         Findings {
             probes: if self.running().is_some() { self.probes.findings() } else { Vec::new() },
-            last_lines: self.last_lines.as_ref().map(|(_, lines)| lines.clone()).unwrap_or_default(),
-            crash_loop: self.restart.is_crash_loop(),
-            used_up: self.restart.is_used_up(restarts_max),
+            last_lines: last_lines.to_owned(),
+            crash_loop: crash_loop || self.restart.is_crash_loop(),
+            used_up: used_up || self.restart.is_used_up(restarts_max),
         }
     }
+}
+
+/// The end of what a process wrote, as much of it as is told.
+pub(crate) fn last_words(lines: &str) -> String {
+    let over = lines.len().saturating_sub(LAST_LINES_BYTES_MAX);
+    let from = (over..lines.len()).find(|at| lines.is_char_boundary(*at)).unwrap_or_default();
+    lines[from..].to_owned()
 }

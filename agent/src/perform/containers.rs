@@ -1,11 +1,18 @@
-//! Starts, stops and removes attempts.
+//! Starts, stops and removes attempts: of main containers, and of companions.
 
 use std::{net::Ipv4Addr, sync::Arc, time::Duration};
 
-use agent_containerd::{Secrets, StartRequest};
-use agent_core::input::Input;
+use agent_containerd::{Attempt, Secrets, StartRequest};
+use agent_core::{
+    effect::CompanionWish,
+    input::{CompanionAttempt, CompanionEvent, Input},
+};
 use api_types::{
-    assignment::Assignment, id::InstanceId, instance::LAST_LINES_BYTES_MAX, time::Timestamp, view::LogLine,
+    assignment::Assignment,
+    id::{InstanceId, Name},
+    instance::{Exit, LAST_LINES_BYTES_MAX},
+    time::Timestamp,
+    view::LogLine,
 };
 use tokio::sync::mpsc;
 
@@ -24,23 +31,128 @@ pub(super) async fn start(
     (attempt, address): (u32, Ipv4Addr),
     secrets: Secrets,
 ) {
-    let netns = tools.network.netns_path(&assignment.instance);
-    let name_server = tools.names.server();
-    let request = StartRequest { assignment: &assignment, attempt, netns, address, name_server, secrets: &secrets };
-    let outcome = tools.containerd.start(&request).await;
     let instance = assignment.instance.clone();
     tools
-        .tell(match outcome {
-            Ok(pid) => {
-                tracing::info!(%instance, attempt, pid, "started");
-                Input::Started { instance, attempt, pid }
-            }
-            Err(error) => {
-                tracing::warn!(%instance, attempt, %error, "not started");
-                Input::StartFailed { instance, attempt, reason: error.to_string() }
-            }
+        .tell(match tools.begin(&assignment, (attempt.into(), address), &secrets).await {
+            Ok(pid) => Input::Started { instance, attempt, pid },
+            Err(reason) => Input::StartFailed { instance, attempt, reason },
         })
         .await;
+}
+
+pub(super) async fn stop(tools: Tools, instance: InstanceId, attempt: u32, signal: Option<String>, grace_ms: u64) {
+    if let Some(exit) = tools.end(&instance, attempt.into(), signal.as_deref(), grace_ms).await {
+        tools.tell(Input::Exited { instance, attempt, exit }).await;
+    }
+}
+
+pub(super) async fn remove(tools: Tools, instance: InstanceId, attempt: u32) {
+    tools
+        .tell(match tools.clear(&instance, attempt.into()).await {
+            Ok(()) => Input::Removed { instance, attempt },
+            Err(reason) => Input::RemoveFailed { instance, attempt, reason },
+        })
+        .await;
+}
+
+/// Tells what a process that ended wrote last; nothing, where nothing can be read.
+pub(super) async fn read_last_lines(tools: Tools, instance: InstanceId, attempt: u32, since: Timestamp) {
+    if let Some(lines) = tools.last_lines(&instance, None, since).await {
+        tools.tell(Input::LastLines { instance, attempt, lines }).await;
+    }
+}
+
+/// Does what is wished of a container beside a main one, and tells what came of it.
+pub(super) async fn companion(tools: Tools, key: CompanionAttempt, wish: CompanionWish, secrets: Secrets) {
+    let attempt = Attempt { companion: Some(key.companion), number: key.attempt };
+    let instance = &key.instance;
+    let event = match wish {
+        CompanionWish::Start { assignment, address } => {
+            Some(match tools.begin(&assignment, (attempt, address), &secrets).await {
+                Ok(pid) => CompanionEvent::Started { pid },
+                Err(reason) => CompanionEvent::StartFailed { reason },
+            })
+        }
+        CompanionWish::Stop { signal, grace_ms } => {
+            let ended = tools.end(instance, attempt, signal.as_deref(), grace_ms).await;
+            ended.map(|exit| CompanionEvent::Exited { exit })
+        }
+        CompanionWish::Remove => Some(match tools.clear(instance, attempt).await {
+            Ok(()) => CompanionEvent::Removed,
+            Err(reason) => CompanionEvent::RemoveFailed { reason },
+        }),
+        CompanionWish::ReadLastLines { name, since } => {
+            let lines = tools.last_lines(instance, Some(&name), since).await;
+            lines.map(|lines| CompanionEvent::LastLines { lines })
+        }
+    };
+    if let Some(event) = event {
+        tools.tell(Input::Companion { key, event }).await;
+    }
+}
+
+impl Tools {
+    /// Starts an attempt; gives its process id.
+    async fn begin(
+        &self,
+        assignment: &Assignment,
+        (attempt, address): (Attempt, Ipv4Addr),
+        secrets: &Secrets,
+    ) -> Result<u32, String> {
+        let (netns, name_server) = (self.network.netns_path(&assignment.instance), self.names.server());
+        let request = StartRequest { assignment, attempt, netns, address, name_server, secrets };
+        let (outcome, instance) = (self.containerd.start(&request).await, &assignment.instance);
+        match &outcome {
+            Ok(pid) => tracing::info!(%instance, %attempt, pid, "started"),
+            Err(error) => tracing::warn!(%instance, %attempt, %error, "not started"),
+        }
+        outcome.map_err(|error| error.to_string())
+    }
+
+    /// Ends an attempt; gives how, or `None` where that comes as an event, or never.
+    async fn end(&self, instance: &InstanceId, attempt: Attempt, signal: Option<&str>, grace_ms: u64) -> Option<Exit> {
+        if let Err(error) = self.containerd.stop(instance, attempt, signal, Duration::from_millis(grace_ms)).await {
+            // The core counts the time: what outlives its grace is removed as it is.
+            tracing::warn!(%instance, %attempt, %error, "cannot stop");
+            return None;
+        }
+        tracing::info!(%instance, %attempt, "stopped");
+        // Where nothing ran no event comes; a second word about one end changes nothing.
+        self.containerd.wait(instance, attempt).await.ok()
+    }
+
+    /// Removes what is left of an attempt.
+    async fn clear(&self, instance: &InstanceId, attempt: Attempt) -> Result<(), String> {
+        let outcome = self.containerd.remove(instance, attempt).await;
+        outcome.map_err(|error| {
+            tracing::warn!(%instance, %attempt, %error, "cannot remove");
+            error.to_string()
+        })
+    }
+
+    /// The lines that a process which ended wrote last: the main one, or that of a companion.
+    async fn last_lines(&self, instance: &InstanceId, companion: Option<&Name>, since: Timestamp) -> Option<String> {
+        tokio::time::sleep(LOGGER_DELAY).await;
+        let (sender, mut receiver) = mpsc::channel::<LogLine>(LAST_LINES);
+        let collect = async {
+            let mut lines = Vec::new();
+            while let Some(line) = receiver.recv().await {
+                let text: String = line.text.chars().filter(|letter| !letter.is_control()).collect();
+                if line.at.0 + KNOWN_AFTER_MS >= since.0 {
+                    lines.push(text.chars().take(LAST_LINES_BYTES_MAX).collect::<String>());
+                }
+            }
+            lines.join("\n")
+        };
+        let reading = self.containerd.logs(instance, companion, Some(LAST_LINES), false, sender);
+        match tokio::join!(reading, collect) {
+            (Ok(()), lines) => Some(lines).filter(|lines| !lines.is_empty()),
+            (Err(error), _) => {
+                tracing::debug!(%instance, %error, "no last lines");
+                None
+            }
+        }
+    }
 }
 
 /// Shows a process what it shall be shown now.
@@ -61,53 +173,4 @@ pub(super) fn refresh(tools: &Tools, assignment: &Assignment, attempt: u32, secr
             Err(error) => tracing::error!(%instance, attempt, %error, "its files were written anew: it cannot be told"),
         }
     });
-}
-
-pub(super) async fn stop(tools: Tools, instance: InstanceId, attempt: u32, signal: Option<String>, grace_ms: u64) {
-    let grace = Duration::from_millis(grace_ms);
-    if let Err(error) = tools.containerd.stop(&instance, attempt, signal.as_deref(), grace).await {
-        // The core counts the time: what outlives its grace is removed as it is.
-        tracing::warn!(%instance, attempt, %error, "cannot stop");
-        return;
-    }
-    tracing::info!(%instance, attempt, "stopped");
-    // Where nothing ran no event comes; a second word about one end changes nothing.
-    if let Ok(exit) = tools.containerd.wait(&instance, attempt).await {
-        tools.tell(Input::Exited { instance, attempt, exit }).await;
-    }
-}
-
-pub(super) async fn remove(tools: Tools, instance: InstanceId, attempt: u32) {
-    let outcome = tools.containerd.remove(&instance, attempt).await;
-    tools
-        .tell(match outcome {
-            Ok(()) => Input::Removed { instance, attempt },
-            Err(error) => {
-                tracing::warn!(%instance, attempt, %error, "cannot remove");
-                Input::RemoveFailed { instance, attempt, reason: error.to_string() }
-            }
-        })
-        .await;
-}
-
-/// Tells what a process that ended wrote last; nothing, where nothing can be read.
-pub(super) async fn read_last_lines(tools: Tools, instance: InstanceId, attempt: u32, since: Timestamp) {
-    tokio::time::sleep(LOGGER_DELAY).await;
-    let (sender, mut receiver) = mpsc::channel::<LogLine>(LAST_LINES);
-    let collect = async {
-        let mut lines = Vec::new();
-        while let Some(line) = receiver.recv().await {
-            let text: String = line.text.chars().filter(|letter| !letter.is_control()).collect();
-            if line.at.0 + KNOWN_AFTER_MS >= since.0 {
-                lines.push(text.chars().take(LAST_LINES_BYTES_MAX).collect::<String>());
-            }
-        }
-        lines.join("\n")
-    };
-    let (read, lines) = tokio::join!(tools.containerd.logs(&instance, Some(LAST_LINES), false, sender), collect);
-    if let Err(error) = read {
-        tracing::debug!(%instance, attempt, %error, "no last lines");
-    } else if !lines.is_empty() {
-        tools.tell(Input::LastLines { instance, attempt, lines }).await;
-    }
 }

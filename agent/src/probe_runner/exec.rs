@@ -21,7 +21,7 @@ pub(super) async fn run(
     command: &[String],
     limit: Duration,
 ) -> Option<Result<String, String>> {
-    let request = ExecRequest { instance, command, stdin: false, terminal: None };
+    let request = ExecRequest { instance, container: None, command, stdin: false, terminal: None };
     // Dropped while it begins, a command is ended as well.
     let begun = match timeout(limit, containerd.exec(&request)).await {
         Ok(begun) => begun,

@@ -71,7 +71,8 @@ async fn send(mut dispatcher: Dispatcher, containerd: &Containerd, wanted: &Open
     let (line_sender, lines) = mpsc::channel(LINES_MAX);
     let (chunk_sender, chunks) = mpsc::channel(CHUNKS_MAX);
     let tail = usize::try_from(wanted.tail).ok();
-    let reading = containerd.logs(&wanted.instance, tail, wanted.follow, line_sender);
+    let OpenLogs { instance, container, follow, .. } = wanted;
+    let reading = containerd.logs(instance, container.as_ref(), tail, *follow, line_sender);
     let gathering = gather(lines, chunk_sender.clone(), wanted);
     let told = async {
         // The first chunk says which request this is, before there is any line; the rpc may be over already.
@@ -132,7 +133,8 @@ mod tests {
     #[tokio::test]
     async fn lines_travel_in_order_in_chunks_of_a_bounded_size() {
         let instance = InstanceId::new("web-1").expect("a name");
-        let wanted = OpenLogs { request: RequestId(7), instance: instance.clone(), tail: 9, follow: false };
+        let wanted =
+            OpenLogs { request: RequestId(7), instance: instance.clone(), container: None, tail: 9, follow: false };
         let (line_sender, lines) = mpsc::channel(LINES_MAX);
         let (chunk_sender, mut chunks) = mpsc::channel(100);
         for index in 0..LINES_MAX {

@@ -112,8 +112,9 @@ async fn serve_purpose(
     (inputs, outputs): (&mut Inputs, &Outputs),
 ) -> Result<RelayEnd, Gone> {
     match (target, purpose) {
-        (RelayTarget::Instance(instance), RelayPurpose::Exec { command, stdin, terminal }) => {
-            let request = agent_containerd::ExecRequest { instance, command: &command, stdin, terminal };
+        (RelayTarget::Instance(instance), RelayPurpose::Exec { container, command, stdin, terminal }) => {
+            let container = container.as_ref();
+            let request = agent_containerd::ExecRequest { instance, container, command: &command, stdin, terminal };
             exec::serve(containerd, &request, inputs, outputs).await
         }
         (RelayTarget::Instance(instance), RelayPurpose::Attach {}) => {

@@ -1,11 +1,13 @@
 //! The HTTP API as functions.
 
 mod explain;
+mod logs;
 mod moves;
 mod relay;
 mod rollouts;
 mod secrets;
 
+pub use logs::LogQuery;
 pub use relay::{RelayReader, RelayWriter};
 
 use std::{fmt, marker::PhantomData};
@@ -16,7 +18,7 @@ use api_types::{
     join::NodeTokenRequest,
     node::Availability,
     view::{
-        ClusterView, Description, Event, ImageOutcome, InstanceView, JoinTokenView, List, LogLine, NodeView, Problem,
+        ClusterView, Description, Event, ImageOutcome, InstanceView, JoinTokenView, List, NodeView, Problem,
         StreamLine, WorkloadChange, WorkloadView,
     },
 };
@@ -210,32 +212,6 @@ impl Client {
     pub async fn remove_node(&self, node: &NodeId, force: bool) -> Result<(), ClientError> {
         let path = format!("/v1/nodes/{node}?force={force}");
         self.answer(Method::DELETE, &path, JSON, Vec::new()).await.map(drop)
-    }
-
-    /// The last `tail` lines of each instance of a workload, and with `follow` those to come.
-    ///
-    /// # Errors
-    /// See [`Self::cluster`].
-    pub async fn workload_logs(
-        &self,
-        workload: &WorkloadId,
-        tail: u32,
-        follow: bool,
-    ) -> Result<Lines<LogLine>, ClientError> {
-        self.lines(&format!("/v1/logs/workload/{workload}?tail={tail}&follow={follow}")).await
-    }
-
-    /// The last `tail` lines of an instance, and with `follow` those to come.
-    ///
-    /// # Errors
-    /// See [`Self::cluster`].
-    pub async fn instance_logs(
-        &self,
-        instance: &InstanceId,
-        tail: u32,
-        follow: bool,
-    ) -> Result<Lines<LogLine>, ClientError> {
-        self.lines(&format!("/v1/logs/instance/{instance}?tail={tail}&follow={follow}")).await
     }
 
     /// Sends an OCI archive to every ready node; one outcome for each, as they come.

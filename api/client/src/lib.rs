@@ -6,6 +6,6 @@ pub mod error;
 mod transport;
 
 pub use crate::{
-    client::{Client, Lines, RelayReader, RelayWriter},
+    client::{Client, Lines, LogQuery, RelayReader, RelayWriter},
     error::ClientError,
 };

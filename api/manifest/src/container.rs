@@ -62,12 +62,13 @@ const CAPABILITIES: &[&str] = &[
 pub(crate) const SIGNALS: &[&str] =
     &["SIGTERM", "SIGINT", "SIGQUIT", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGWINCH", "SIGKILL"];
 
-pub(crate) fn read(section: &Section<'_>, configs: &Configs) -> Option<ContainerSpec> {
+/// Reads what a container runs; one that names no image runs the `usual` one, where there is one.
+pub(crate) fn read(section: &Section<'_>, configs: &Configs, usual: Option<&str>) -> Option<ContainerSpec> {
     let image = section.get("image");
-    if image.is_none() {
+    if image.is_none() && usual.is_none() {
         section.missing("image", "add image = \"registry.lan/shop/web:1.4.2\"");
     }
-    let image = image.and_then(|entry| self::image(&entry));
+    let image = image.map_or_else(|| usual.map(str::to_owned), |entry| self::image(&entry));
     let command = section.get("command").and_then(|entry| command(&entry));
     let args = section.get("args").and_then(|entry| entry.texts());
     let env = section.get("env").and_then(|entry| entry.section());

@@ -1,10 +1,12 @@
 //! TOML manifests to specs: all faults at once, each with its place and what to write instead.
 
 mod balance;
+mod companion;
 mod config;
 mod constraint;
 mod container;
 mod content;
+mod dependency;
 mod device;
 mod fault;
 mod image;
@@ -108,6 +110,7 @@ fn read(root: &Section<'_>, faults: &Faults<'_>) -> Manifest {
         faults.report_with_help("empty", "", 0..0, "there is no workload in this manifest", help);
     }
     refuse_collisions(&readings, faults);
+    dependency::refuse_endless(&readings, faults);
     Manifest { name, workloads: readings.into_iter().map(|reading| reading.spec).collect() }
 }
 

@@ -228,6 +228,15 @@ impl<'a> Entry<'a> {
         Some(items.iter().enumerate().map(item).collect())
     }
 
+    /// The tables of an array, which are written with a header of their own each (`[[service.x.init]]`).
+    pub(crate) fn tables(&self) -> Option<Vec<Entry<'a>>> {
+        if matches!(self.value, DeValue::Table(_)) {
+            self.wrong_type("an array of tables", format!("write [[{}]]", self.path));
+            return None;
+        }
+        self.items()
+    }
+
     /// An array of strings.
     pub(crate) fn texts(&self) -> Option<Vec<String>> {
         Some(self.items()?.iter().filter_map(Entry::text).map(str::to_owned).collect())

@@ -1,7 +1,7 @@
 //! `[service.x.update]`: how a change is rolled out, and what follows when it does not work.
 
 use api_types::{
-    container::{ContainerSpec, Mount, PortSpec},
+    container::PortSpec,
     rollout::{OnFailure, Share, UpdateOrder, UpdateSpec},
     workload::REPLICAS_MAX,
 };
@@ -17,15 +17,11 @@ const DAY_MS: u64 = 86_400_000;
 const ORDERS: [UpdateOrder; 2] = [UpdateOrder::StartFirst, UpdateOrder::StopFirst];
 const ON_FAILURE: [OnFailure; 2] = [OnFailure::Rollback, OnFailure::Pause];
 
-pub(crate) fn read(
-    section: &Section<'_>,
-    kind: Kind,
-    ports: &[PortSpec],
-    container: Option<&ContainerSpec>,
-) -> UpdateSpec {
+/// Reads it; `has_volume` says whether an instance holds data that stays on its node.
+pub(crate) fn read(section: &Section<'_>, kind: Kind, ports: &[PortSpec], has_volume: bool) -> UpdateSpec {
     let mut update = UpdateSpec::default();
     if let Some(entry) = section.get("order") {
-        update.order = order(&entry, kind, ports, container);
+        update.order = order(&entry, kind, ports, has_volume);
     }
     if let Some(entry) = section.get("parallel") {
         update.parallel = share(&entry);
@@ -55,18 +51,16 @@ pub(crate) fn read(
 }
 
 /// Two instances cannot be there at once where they would share a port of the node, data, or the node itself.
-fn order(entry: &Entry<'_>, kind: Kind, ports: &[PortSpec], container: Option<&ContainerSpec>) -> Option<UpdateOrder> {
+fn order(entry: &Entry<'_>, kind: Kind, ports: &[PortSpec], has_volume: bool) -> Option<UpdateOrder> {
     let order = word(entry, &ORDERS, UpdateOrder::as_str, "an order")?;
     if order == UpdateOrder::StopFirst {
         return Some(order);
     }
-    let has_volume =
-        |container: &ContainerSpec| container.mounts.values().any(|mount| matches!(mount, Mount::Volume { .. }));
     let why = if kind == Kind::Daemon {
         "a daemon's instance leaves its node before the next comes"
     } else if ports.iter().any(|port| port.host.is_some()) {
         "two instances cannot hold the same host port"
-    } else if container.is_some_and(has_volume) {
+    } else if has_volume {
         "two instances cannot hold the same volume"
     } else {
         return Some(order);

@@ -2,7 +2,8 @@
 
 use api_types::{
     access::Source,
-    container::{NetworkMode, PortSpec, Protocol},
+    companion::CompanionSpec,
+    container::{ContainerSpec, Mount, NetworkMode, PortSpec, Protocol},
     device::DeviceRequest,
     id::{Name, WorkloadId},
     placement::PlacementSpec,
@@ -12,9 +13,9 @@ use api_types::{
 };
 
 use crate::{
-    balance,
+    balance, companion,
     config::Configs,
-    container, device,
+    container, dependency, device,
     fault::{Place, suggestion},
     job, placement, ports, probe, scale,
     section::{Entry, Section},
@@ -43,16 +44,17 @@ pub(crate) struct Reading {
     pub(crate) place: Place,
     /// The places of the ports' names, in the order of the spec.
     pub(crate) port_places: Vec<Place>,
+    /// The places of the services it waits for, in the order of the spec.
+    pub(crate) after_places: Vec<Place>,
 }
 
 pub(crate) fn read(entry: &Entry<'_>, kind: Kind, namespace: &Name, configs: &Configs) -> Option<Reading> {
     let name = entry.key_name();
     let section = entry.section()?;
-    let replicas = section.get("replicas");
-    let scale = section.get("scale");
+    let (replicas, scale) = (section.get("replicas"), section.get("scale"));
     refuse_both(replicas.as_ref(), scale.as_ref());
     let replicas = replicas.map_or(Some(1), |entry| self::replicas(&entry, kind));
-    let container = container::read(&section, configs);
+    let (container, companions) = containers(&section, configs);
     let job = (kind == Kind::Job).then(|| job::read(&section, container.as_ref()));
     let ports = section.get("ports").and_then(|entry| entry.section());
     let ports_wanted = ports.as_ref().map_or(0, |section| section.entries().count());
@@ -63,8 +65,7 @@ pub(crate) fn read(entry: &Entry<'_>, kind: Kind, namespace: &Name, configs: &Co
     let owner = ports::Owner { kind, network, has_ipv6: ipv6.unwrap_or(dual.is_some()) };
     let ports = ports.map(|section| ports::read(&section, owner)).unwrap_or_default();
     let (ports, port_places): (Vec<PortSpec>, Vec<Place>) = ports.into_iter().unzip();
-    let resources = section.get("resources").and_then(|entry| entry.section());
-    let resources = resources.map(|section| self::resources(&section));
+    let resources = section.get("resources").and_then(|entry| Some(self::resources(&entry.section()?)));
     let (resources, devices) = resources.unwrap_or_default();
     // A port with a fault of its own is not also reported as missing.
     let sound_ports = (ports.len() == ports_wanted).then_some(ports.as_slice());
@@ -80,8 +81,9 @@ pub(crate) fn read(entry: &Entry<'_>, kind: Kind, namespace: &Name, configs: &Co
     let place = section.get("place").and_then(|entry| entry.section());
     let placement = place.map_or_else(PlacementSpec::default, |section| placement::read(&section, kind, namespace));
     let balance = section.get("balance").and_then(|entry| Some(balance::read(&entry.section()?, &entry, kind)));
+    let has_volume = has_volume(container.as_ref(), &companions);
     let update = section.get("update").and_then(|entry| entry.section());
-    let update = update.map(|section| update::read(&section, kind, &ports, container.as_ref()));
+    let update = update.map(|section| update::read(&section, kind, &ports, has_volume));
     let scale = scale.and_then(|entry| scale::read(&entry, kind, sound_ports));
     let disconnect = section.get("disconnect").and_then(|entry| entry.section());
     let disconnect = disconnect.map_or_else(DisconnectPolicy::default, |section| self::disconnect(&section));
@@ -91,6 +93,7 @@ pub(crate) fn read(entry: &Entry<'_>, kind: Kind, namespace: &Name, configs: &Co
         refuse_published(&entry, network, "say who may by `allow` of a port");
         sources(&entry, namespace)
     });
+    let (after, after_places) = dependency::read(&section, namespace).into_iter().unzip();
     section.refuse_unknown();
     let kind = match kind {
         Kind::Service => {
@@ -103,6 +106,8 @@ pub(crate) fn read(entry: &Entry<'_>, kind: Kind, namespace: &Name, configs: &Co
     let id = WorkloadId { namespace: namespace.clone(), name: name? };
     let spec = WorkloadSpec {
         resources,
+        companions,
+        after,
         devices,
         placement,
         ports,
@@ -117,7 +122,7 @@ pub(crate) fn read(entry: &Entry<'_>, kind: Kind, namespace: &Name, configs: &Co
         allow_from,
         ..WorkloadSpec::of_kind(id, kind, container?)
     };
-    Some(Reading { spec, path: entry.path.clone(), place: entry.key_place.clone(), port_places })
+    Some(Reading { spec, path: entry.path.clone(), place: entry.key_place.clone(), port_places, after_places })
 }
 
 /// A daemon has no address of its own, so by IPv6 only ports of its nodes can lead to it.
@@ -126,6 +131,21 @@ fn lead_somewhere(ipv6: &Entry<'_>, ports: &[PortSpec]) {
         let message = "`ipv6` of a daemon is about its `host` ports, and it has none";
         ipv6.invalid("no_node_port", message, "remove it, or give a port a `host` port");
     }
+}
+
+/// The main container and those beside it.
+fn containers(section: &Section<'_>, configs: &Configs) -> (Option<ContainerSpec>, Vec<CompanionSpec>) {
+    let container = container::read(section, configs, None);
+    // Where the workload's own image has a fault, that is all that is said of images.
+    let image = container.as_ref().map_or("", |container| &container.image);
+    let companions = companion::read(section, configs, image);
+    (container, companions)
+}
+
+/// Whether an instance holds data that stays on its node.
+fn has_volume(container: Option<&ContainerSpec>, companions: &[CompanionSpec]) -> bool {
+    let all = container.into_iter().chain(companions.iter().map(|companion| &companion.container));
+    all.flat_map(|container| container.mounts.values()).any(|mount| matches!(mount, Mount::Volume { .. }))
 }
 
 /// A tunnel carries TCP to an instance's own address.
@@ -202,7 +222,7 @@ fn sources(entry: &Entry<'_>, namespace: &Name) -> Vec<Source> {
     sources
 }
 
-fn resources(section: &Section<'_>) -> (ResourceSpec, Vec<DeviceRequest>) {
+pub(crate) fn resources(section: &Section<'_>) -> (ResourceSpec, Vec<DeviceRequest>) {
     let mut resources = ResourceSpec::default();
     if let Some(cpu) = section.get("cpu").and_then(|entry| entry.cpu_bounds()) {
         resources.reserve.cpu_millis = cpu.reserve;

@@ -62,6 +62,8 @@ pub enum Target {
 pub struct LogQuery {
     /// Of one instance, or of all instances of a workload.
     pub target: Target,
+    /// Of which companion; `None` = of the main container.
+    pub container: Option<Name>,
     /// How many of the last lines of each instance.
     pub tail: u32,
     /// Whether to go on with what comes.

@@ -130,10 +130,13 @@ async fn describe<C: ControlPlane>(
 /// Values in the environment are often secrets: a viewer sees their names only.
 fn hide(subject: &Subject, view: &mut WorkloadView) {
     if subject.role < Role::Deployer {
-        view.spec.container.env.values_mut().for_each(|value| HIDDEN.clone_into(value));
-        for file in view.spec.container.content.files.values_mut() {
-            if let FileContent::Text(text) = &mut file.content {
-                HIDDEN.clone_into(text);
+        let companions = view.spec.companions.iter_mut().map(|companion| &mut companion.container);
+        for container in [&mut view.spec.container].into_iter().chain(companions) {
+            container.env.values_mut().for_each(|value| HIDDEN.clone_into(value));
+            for file in container.content.files.values_mut() {
+                if let FileContent::Text(text) = &mut file.content {
+                    HIDDEN.clone_into(text);
+                }
             }
         }
     }

@@ -1,7 +1,7 @@
 //! Routes whose body or answer is a stream: logs and images. An answer is a JSON value a line (NDJSON).
 
 use api_types::{
-    id::{InstanceId, WorkloadId},
+    id::{InstanceId, Name, WorkloadId},
     view::StreamLine,
 };
 use axum::{
@@ -28,6 +28,7 @@ const TAIL_MAX: u32 = 10_000;
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct LogsAsked {
+    container: Option<Name>,
     tail: Option<u32>,
     #[serde(default)]
     follow: bool,
@@ -51,7 +52,7 @@ pub(crate) async fn instance_logs<C: ControlPlane>(
 
 async fn logs<C: ControlPlane>(plane: C, target: Target, asked: &LogsAsked) -> Result<Response, Refused> {
     let tail = asked.tail.unwrap_or(TAIL).min(TAIL_MAX);
-    Ok(lines(plane.logs(LogQuery { target, tail, follow: asked.follow }).await?))
+    Ok(lines(plane.logs(LogQuery { target, container: asked.container.clone(), tail, follow: asked.follow }).await?))
 }
 
 pub(crate) async fn load_image<C: ControlPlane>(State(plane): State<C>, request: Request) -> Result<Response, Refused> {

@@ -5,8 +5,10 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    companion::CompanionSpec,
     container::{ContainerSpec, PortSpec},
     counter::{Epoch, Generation, Revision},
+    dependency::Dependency,
     device::DeviceGrant,
     id::{InstanceId, Name, NodeId, SecretId, WorkloadId},
     instance::Desired,
@@ -50,8 +52,14 @@ pub struct Assignment {
     pub desired: Desired,
     /// What it runs.
     pub container: ContainerSpec,
-    /// What it gets.
+    /// What its main container gets.
     pub resources: ResourceSpec,
+    /// The containers beside it: init steps in the order in which they run, then sidecars.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub companions: Vec<CompanionSpec>,
+    /// The services that it waits for before its first process is started, sorted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub after: Vec<Dependency>,
     /// The devices it was given.
     #[serde(default)]
     pub devices: Vec<DeviceGrant>,
@@ -75,6 +83,14 @@ pub struct Assignment {
     /// The versions of the secrets of its namespace that it is shown.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub secrets: BTreeMap<Name, u64>,
+}
+
+impl Assignment {
+    /// Every image that its containers need, the main one's first.
+    pub fn images(&self) -> impl Iterator<Item = &str> {
+        let companions = self.companions.iter().map(|companion| companion.container.image.as_str());
+        std::iter::once(self.container.image.as_str()).chain(companions)
+    }
 }
 
 impl AssignmentSet {

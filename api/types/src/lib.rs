@@ -12,6 +12,8 @@
 //! | **completion** | one slot of a run that ended with success | [`job::JobSpec::completions`] |
 //! | **revision** | version of a workload's spec | [`counter::Revision`] |
 //! | **instance** | one run of a workload on one node; placed once, never revived | [`instance::Instance`] |
+//! | **companion**, **init step**, **sidecar** | a container beside an instance's main one; one that ends before that starts; one that runs with it | [`companion::CompanionSpec`] |
+//! | **dependency** | a service that an instance waits for before its first process is started | [`dependency::Dependency`] |
 //! | **slot** | the place in which instances succeed each other | [`instance::Instance::slot`] |
 //! | **state**, **health** | where an instance is in its life; its probes' verdict | [`instance::InstanceState`], [`instance::Health`] |
 //! | **desired**, **observed** | what is wanted; what was seen | [`instance::Desired`], [`instance::InstanceStatus`] |
@@ -48,9 +50,11 @@
 pub mod access;
 pub mod assignment;
 pub mod balance;
+pub mod companion;
 pub mod container;
 pub mod content;
 pub mod counter;
+pub mod dependency;
 pub mod device;
 pub mod error;
 pub mod fnv;

@@ -61,6 +61,9 @@ pub struct VolumeSlot {
 pub enum RelayPurpose {
     /// To run a command beside the container's own process, with its user, rights and limits.
     Exec {
+        /// The name of the companion in which it runs; `None` = the main container.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        container: Option<Name>,
         /// Program and arguments; the program is looked for in the container's PATH.
         command: Vec<String>,
         /// Whether the command reads what the person sends; else it finds its input at the end.
@@ -238,6 +241,7 @@ mod tests {
     #[test]
     fn what_cannot_be_had_is_refused() {
         let exec = |words: &[&str]| RelayPurpose::Exec {
+            container: None,
             command: words.iter().map(|word| (*word).to_owned()).collect(),
             stdin: false,
             terminal: None,

@@ -5,14 +5,16 @@ use serde::{Deserialize, Serialize};
 use crate::{
     access::Source,
     balance::BalanceSpec,
-    container::{ContainerSpec, PortSpec},
+    companion::CompanionSpec,
+    container::{ContainerSpec, Mount, NetworkMode, PortSpec},
     counter::Revision,
+    dependency::Dependency,
     device::DeviceRequest,
     id::WorkloadId,
     job::JobSpec,
     placement::PlacementSpec,
     probe::ProbeSpec,
-    resources::ResourceSpec,
+    resources::{ResourceSpec, Resources},
     restart::RestartSpec,
     rollout::UpdateSpec,
     scale::ScaleSpec,
@@ -32,8 +34,14 @@ pub struct WorkloadSpec {
     pub kind: WorkloadKind,
     /// What each instance runs.
     pub container: ContainerSpec,
-    /// What each instance gets.
+    /// What its main container gets.
     pub resources: ResourceSpec,
+    /// The containers beside the main one: init steps in the order in which they run, then sidecars.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub companions: Vec<CompanionSpec>,
+    /// The services that each instance waits for before its first process is started, sorted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub after: Vec<Dependency>,
     /// The devices each instance gets.
     #[serde(default)]
     pub devices: Vec<DeviceRequest>,
@@ -97,6 +105,8 @@ impl WorkloadSpec {
             kind,
             container,
             resources: ResourceSpec::default(),
+            companions: Vec::new(),
+            after: Vec::new(),
             devices: Vec::new(),
             placement: PlacementSpec::default(),
             ports: Vec::new(),
@@ -124,10 +134,52 @@ impl WorkloadSpec {
         self.kind.runs_the_same_as(&other.kind)
             && self.container.runs_the_same_as(&other.container)
             && self.resources == other.resources
+            && self.companions == other.companions
+            && self.after == other.after
             && self.devices == other.devices
             && self.probe == other.probe
             && self.restart == other.restart
             && ports(self) == ports(other)
+    }
+
+    /// Whether nodes share out connections to its instances, and so are told how these are.
+    #[must_use]
+    pub fn is_balanced(&self) -> bool {
+        matches!(self.kind, WorkloadKind::Service { .. }) && self.ports.iter().any(|port| self.shares_out(port))
+    }
+
+    /// Whether a port of a service leads to all of its instances: the port of its address, or of every node.
+    #[must_use]
+    pub fn shares_out(&self, port: &PortSpec) -> bool {
+        port.publish.is_some() || self.container.network != NetworkMode::Published
+    }
+
+    /// All containers of an instance, the main one first.
+    pub fn containers(&self) -> impl Iterator<Item = &ContainerSpec> {
+        std::iter::once(&self.container).chain(self.companions.iter().map(|companion| &companion.container))
+    }
+
+    /// All that is mounted into containers of an instance.
+    pub fn mounts(&self) -> impl Iterator<Item = &Mount> {
+        self.containers().flat_map(|container| container.mounts.values())
+    }
+
+    /// What each instance is promised: what its main container and its sidecars are, or an init step if that is more, as
+    /// steps run alone.
+    #[must_use]
+    pub fn reserve(&self) -> Resources {
+        let (steps, sidecars): (Vec<_>, Vec<_>) = self.companions.iter().partition(|companion| companion.is_init());
+        let sum = sidecars.iter().fold(self.resources.reserve, |sum, sidecar| {
+            let reserve = sidecar.resources.reserve;
+            Resources {
+                cpu_millis: sum.cpu_millis.saturating_add(reserve.cpu_millis),
+                memory_bytes: sum.memory_bytes.saturating_add(reserve.memory_bytes),
+            }
+        });
+        steps.iter().map(|step| step.resources.reserve).fold(sum, |most, step| Resources {
+            cpu_millis: most.cpu_millis.max(step.cpu_millis),
+            memory_bytes: most.memory_bytes.max(step.memory_bytes),
+        })
     }
 }
 

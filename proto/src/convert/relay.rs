@@ -9,7 +9,7 @@ use v1::{
     relay_to_agent::Message as SchedulerMessage,
 };
 
-use super::{bounded, parsed, port, shortened};
+use super::{bounded, name_or_none, parsed, port, shortened};
 use crate::{
     error::ConvertError,
     limits::RELAY_CHUNK_BYTES,
@@ -21,9 +21,12 @@ impl From<OpenRelay> for v1::OpenRelay {
     fn from(open: OpenRelay) -> Self {
         let RelayRequest { target, purpose } = open.wanted;
         let purpose = match purpose {
-            RelayPurpose::Exec { command, stdin, terminal } => {
-                Purpose::Exec(v1::RelayExec { command, stdin, terminal: terminal.map(Into::into) })
-            }
+            RelayPurpose::Exec { container, command, stdin, terminal } => Purpose::Exec(v1::RelayExec {
+                container: container.map(Into::into).unwrap_or_default(),
+                command,
+                stdin,
+                terminal: terminal.map(Into::into),
+            }),
             RelayPurpose::Attach {} => Purpose::Attach(v1::RelayAttach {}),
             RelayPurpose::PortForward { port } => Purpose::PortForward(port.into()),
             RelayPurpose::CopyFrom { path } => Purpose::CopyFrom(path),
@@ -43,7 +46,8 @@ impl TryFrom<v1::OpenRelay> for OpenRelay {
             Purpose::Exec(exec) => {
                 let terminal = exec.terminal.map(TerminalSize::try_from).transpose();
                 let terminal = terminal.map_err(|error| error.within("exec.terminal"))?;
-                RelayPurpose::Exec { command: exec.command, stdin: exec.stdin, terminal }
+                let container = name_or_none("exec.container", &exec.container)?;
+                RelayPurpose::Exec { container, command: exec.command, stdin: exec.stdin, terminal }
             }
             Purpose::Attach(_) => RelayPurpose::Attach {},
             Purpose::PortForward(number) => RelayPurpose::PortForward { port: port("port_forward", number)? },

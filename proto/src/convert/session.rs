@@ -8,7 +8,7 @@ use api_types::{
 };
 use v1::{from_agent::Message as AgentMessage, from_scheduler::Message as SchedulerMessage};
 
-use super::{bounded, parsed, required, shortened};
+use super::{bounded, name_or_none, parsed, required, shortened};
 use crate::{
     error::ConvertError,
     limits::{LOG_LINE_BYTES_MAX, cut},
@@ -186,7 +186,13 @@ impl From<v1::CurrentMarkers> for CurrentMarkers {
 
 impl From<OpenLogs> for v1::OpenLogs {
     fn from(open: OpenLogs) -> Self {
-        Self { request: open.request.0, instance: open.instance.to_string(), tail: open.tail, follow: open.follow }
+        Self {
+            request: open.request.0,
+            instance: open.instance.to_string(),
+            container: open.container.map(Into::into).unwrap_or_default(),
+            tail: open.tail,
+            follow: open.follow,
+        }
     }
 }
 
@@ -197,6 +203,7 @@ impl TryFrom<v1::OpenLogs> for OpenLogs {
         Ok(Self {
             request: RequestId(wire.request),
             instance: parsed("instance", &wire.instance)?,
+            container: name_or_none("container", &wire.container)?,
             tail: wire.tail,
             follow: wire.follow,
         })

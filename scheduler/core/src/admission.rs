@@ -1,6 +1,8 @@
 //! Accepts or refuses a change of desired state, with reasons that say what to do next.
 
 mod changes;
+mod companions;
+mod dependencies;
 mod job;
 mod network;
 mod rules;
@@ -100,6 +102,7 @@ pub(crate) fn admit(
             )));
         }
     }
+    dependencies::check(cluster, specs)?;
     check_ports(cluster, specs, &ids)?;
     check_addresses(cluster, settings, specs, &ids)
 }

@@ -128,6 +128,8 @@ fn assignment(cluster: &Cluster, held: Held<'_>) -> Assignment {
         desired: held.desired(),
         container: spec.container.clone(),
         resources: spec.resources,
+        companions: spec.companions.clone(),
+        after: spec.after.clone(),
         devices: held.devices().to_vec(),
         ports,
         probe: spec.probe.clone(),

@@ -14,7 +14,7 @@ use api_types::{
 };
 
 use crate::{
-    cluster::{awaited::Awaited, held::Held, nodes::NodeEntry, workloads::is_balanced},
+    cluster::{awaited::Awaited, held::Held, nodes::NodeEntry},
     endpoints,
     history::Subject,
     machine::Scheduler,
@@ -102,7 +102,7 @@ impl Scheduler {
 
     /// Whether an instance may be told to stop at once: no table that some node may hold shows it.
     pub(crate) fn is_unknown(&self, held: Held<'_>) -> bool {
-        !is_balanced(held.spec())
+        !held.spec().is_balanced()
             || !endpoints::is_endpoint(held)
                 && !self.balancing.shows(held.workload(), &held.id())
                 && self.cluster.awaited.all_hold(self.balancing.generation())
@@ -118,7 +118,7 @@ impl Scheduler {
 
     /// Whether all know an instance that serves: then what it replaces may leave the table.
     pub(crate) fn is_known(&mut self, number: u64) -> bool {
-        if !self.cluster.held(number).is_some_and(|held| is_balanced(held.spec())) {
+        if !self.cluster.held(number).is_some_and(|held| held.spec().is_balanced()) {
             return true;
         }
         if !self.barriers.passages.contains_key(&number) && !self.barriers.arrived.contains(&number) {

@@ -20,13 +20,7 @@ use api_types::{
 };
 
 use crate::{
-    cluster::{
-        Cluster, Touched,
-        held::Held,
-        ids::instance_id,
-        rows::Observed,
-        workloads::{has_address, is_balanced, is_shared_out},
-    },
+    cluster::{Cluster, Touched, held::Held, ids::instance_id, rows::Observed, workloads::has_address},
     settings::Settings,
 };
 
@@ -215,7 +209,7 @@ pub(crate) fn ports(spec: &WorkloadSpec) -> Vec<ServicePort> {
     let mut ports: Vec<ServicePort> = spec
         .ports
         .iter()
-        .filter(|port| is_shared_out(spec, port))
+        .filter(|port| spec.shares_out(port))
         .map(|port| ServicePort {
             name: port.name.clone(),
             protocol: port.protocol,
@@ -236,7 +230,7 @@ fn service(cluster: &Cluster, id: &WorkloadId, rule: Option<bool>) -> Option<Ser
     let spec = cluster.workloads.get(id)?.spec();
     let by_ports_only = spec.container.network == NetworkMode::Published;
     let address = if by_ports_only {
-        is_balanced(spec).then_some(Ipv4Addr::UNSPECIFIED)
+        spec.is_balanced().then_some(Ipv4Addr::UNSPECIFIED)
     } else {
         cluster.addresses.get(id).filter(|_| has_address(spec)).copied()
     };

@@ -10,10 +10,7 @@ use api_types::{
 };
 
 use crate::{
-    cluster::{
-        nodes::NodeEntry,
-        workloads::{has_address, is_balanced},
-    },
+    cluster::{nodes::NodeEntry, workloads::has_address},
     endpoints,
     machine::Scheduler,
     reconcile::slots::LIVE_PER_SLOT_MAX,
@@ -216,7 +213,7 @@ impl Scheduler {
             }
         }
         for (id, entry) in self.cluster.workloads.iter() {
-            let by_ports_only = is_balanced(entry.spec()) && !has_address(entry.spec());
+            let by_ports_only = entry.spec().is_balanced() && !has_address(entry.spec());
             if by_ports_only && self.balancing.service(id).is_none_or(|service| !service.is_published_only()) {
                 return Err(format!("{id}: ports of the nodes lead to it, but the table does not say so"));
             }

@@ -1,6 +1,7 @@
 //! Secrets: set by version, shown to the instances that use them, and to nobody else. Their contents are sealed here.
 
 use api_types::{
+    content::ContentSpec,
     counter::Revision,
     id::{SecretId, WorkloadId},
     secret::SECRET_BYTES_MAX,
@@ -85,8 +86,8 @@ impl Scheduler {
     /// Begins to replace a workload's instances, if these keep what they were shown; `false` if they do not.
     fn follow_secret(&mut self, id: &WorkloadId, secret: &SecretId, version: u64) -> bool {
         let Some(entry) = self.cluster.workloads.get(id) else { return false };
-        let shown = &entry.spec().container.content;
-        if !shown.on_change.is_restart() || !shown.secrets().contains(&secret.name) {
+        let keeps = |shown: &ContentSpec| shown.on_change.is_restart() && shown.secrets().contains(&secret.name);
+        if !entry.spec().containers().any(|container| keeps(&container.content)) {
             return false;
         }
         let revision: Revision = entry.workload.revision.next();

@@ -12,7 +12,7 @@ use std::{
 use api_server::control_plane::BoxStream;
 use api_types::{
     counter::RequestId,
-    id::{InstanceId, NodeId},
+    id::{InstanceId, Name, NodeId},
     view::{LogLine, Problem},
 };
 use futures_util::{StreamExt, stream};
@@ -34,6 +34,17 @@ const LINES_WAITING_MAX: usize = 256;
 const BEGIN_LIMIT: Duration = Duration::from_secs(10);
 
 type Lines = mpsc::Sender<Result<LogLine, Problem>>;
+
+/// Which lines of each instance.
+#[derive(Clone, Debug)]
+pub(crate) struct Wanted {
+    /// Of which companion; `None` = of the main container.
+    pub(crate) container: Option<Name>,
+    /// How many of the last.
+    pub(crate) tail: u32,
+    /// Whether to go on with what comes.
+    pub(crate) follow: bool,
+}
 
 /// All requests for logs that are open.
 #[derive(Debug)]
@@ -74,14 +85,13 @@ impl LogRequests {
     pub(crate) fn open(
         self: &Arc<Self>,
         instances: &[(InstanceId, NodeId)],
-        tail: u32,
-        follow: bool,
+        wanted: &Wanted,
     ) -> Result<BoxStream<LogLine>, Problem> {
         let (lines, receiver) = mpsc::channel(LINES_WAITING_MAX);
         let mut guard = Guard { requests: Arc::clone(self), ids: Vec::new() };
         let mut away = None;
         for (instance, node) in instances {
-            match self.ask(instance, node, tail, follow, &lines) {
+            match self.ask(instance, node, wanted, &lines) {
                 Ok(id) => guard.ids.push(id),
                 Err(problem) => away = Some(problem),
             }
@@ -120,14 +130,7 @@ impl LogRequests {
         Ok(())
     }
 
-    fn ask(
-        &self,
-        instance: &InstanceId,
-        node: &NodeId,
-        tail: u32,
-        follow: bool,
-        lines: &Lines,
-    ) -> Result<RequestId, Problem> {
+    fn ask(&self, instance: &InstanceId, node: &NodeId, wanted: &Wanted, lines: &Lines) -> Result<RequestId, Problem> {
         let id = RequestId(self.last_request.fetch_add(1, Ordering::Relaxed) + 1);
         {
             let mut open = self.lock();
@@ -139,7 +142,8 @@ impl LogRequests {
                 LogRequest { node: node.clone(), instance: instance.clone(), lines: lines.clone(), begun: false };
             open.insert(id, request);
         }
-        let wish = OpenLogs { request: id, instance: instance.clone(), tail, follow };
+        let Wanted { container, tail, follow } = wanted.clone();
+        let wish = OpenLogs { request: id, instance: instance.clone(), container, tail, follow };
         if self.registry.wish(node, FromScheduler::OpenLogs(wish)) {
             return Ok(id);
         }

@@ -132,7 +132,7 @@ fn named(instance: &str) -> RelayTarget {
 
 /// The body of somebody who sends everything at once: a command, its input, the end of it.
 fn body(instance: &InstanceId, data: &[&str]) -> String {
-    let purpose = RelayPurpose::Exec { command: vec!["cat".to_owned()], stdin: true, terminal: None };
+    let purpose = RelayPurpose::Exec { container: None, command: vec!["cat".to_owned()], stdin: true, terminal: None };
     let request = RelayRequest { target: RelayTarget::Instance(instance.clone()), purpose };
     let mut body = Frame::encoded(Kind::Request, &serde_json::to_vec(&request).expect("JSON"));
     for data in data {

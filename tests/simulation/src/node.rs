@@ -372,6 +372,8 @@ impl World {
                 self.nodes[index].probes.retain(|((probed, _), known), _| *probed != instance || *known != kind);
             }
             Effect::ReadLastLines { .. } | Effect::Refresh { .. } => {}
+            // No workload here has companions.
+            Effect::Companion { .. } => {}
             Effect::EnsureImage { .. } | Effect::EnsureNetwork { .. } | Effect::RemoveNetwork { .. } => {
                 self.begin(index, effect);
             }

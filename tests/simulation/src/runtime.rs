@@ -67,7 +67,7 @@ impl World {
                 Some(process) => ObservedProcess::Running { pid: process.pid, started_at: process.started_at },
                 None => ObservedProcess::Ended(container.exit.clone()),
             };
-            ObservedContainer { instance: instance.clone(), attempt: *attempt, process }
+            ObservedContainer { instance: instance.clone(), companion: None, attempt: *attempt, process }
         });
         let networks = sim.runtime.networks.iter();
         let networks =
@@ -100,6 +100,8 @@ impl World {
             | Effect::ProgramServices { .. }
             | Effect::Report(_) => 0,
             Effect::ConfirmTable(_) | Effect::CountConnections(_) | Effect::Refresh { .. } => 0,
+            // No workload here has companions.
+            Effect::Companion { .. } => 0,
         };
         let hangs = matches!(effect, Effect::Start { .. } | Effect::Stop { .. } | Effect::Remove { .. });
         let takes = if hangs { takes + self.nodes[index].runtime.hangs_until.since(self.now) } else { takes };
@@ -267,6 +269,7 @@ impl World {
             | Effect::ReadLastLines { .. }
             | Effect::ProgramServices { .. } => None,
             Effect::ConfirmTable(_) | Effect::CountConnections(_) | Effect::Refresh { .. } => None,
+            Effect::Companion { .. } => None,
         }
     }
 
@@ -329,6 +332,7 @@ fn describe(effect: &Effect) -> String {
         Effect::ReadLastLines { instance, .. } => format!("reads the last lines of {instance}"),
         Effect::ProgramServices { .. } => "programs balancing".to_owned(),
         Effect::ConfirmTable((_, generation)) => format!("confirms table {generation}"),
+        Effect::Companion { key, .. } => format!("sees to companion {} of {}", key.companion, key.instance),
         Effect::CountConnections(_) => "counts connections".to_owned(),
         Effect::Report(_) => "reports".to_owned(),
     }

@@ -7,6 +7,8 @@
 mod addresses;
 #[path = "stories/autoscaling.rs"]
 mod autoscaling;
+#[path = "stories/companions.rs"]
+mod companions;
 #[path = "stories/content.rs"]
 mod content;
 #[path = "stories/control_plane.rs"]
@@ -106,6 +108,10 @@ const STORIES: &[Story] = &[
     ("a_node_reboots_while_the_scheduler_is_away", control_plane::a_node_reboots_without_a_scheduler),
     ("a_secret_is_shown_where_it_is_used_and_nowhere_else", content::a_secret_is_shown_where_it_is_used),
     ("what_instances_are_shown_changes_by_replacement_or_signal", content::what_is_shown_is_replaced_or_signalled),
+    (
+        "init_steps_come_first_and_sidecars_live_beside_their_main_process",
+        companions::steps_come_first_and_sidecars_live_beside,
+    ),
     ("an_image_that_does_not_exist_is_named_until_it_does", faults::a_missing_image),
     ("a_command_that_does_not_exist_is_named_until_it_is_mended", faults::a_missing_command),
     ("a_memory_limit_that_is_hit_is_named_until_it_is_raised", faults::a_memory_limit),

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use agent_containerd::{Containerd, Event, Registry, Secrets, Settings, StartError, StartRequest};
+use agent_containerd::{Attempt, Containerd, Event, Registry, Secrets, Settings, StartError, StartRequest};
 use api_types::{
     assignment::Assignment,
     container::ContainerSpec,
@@ -124,18 +124,19 @@ impl Bed {
         assert_eq!(self.adapter.import_image(&file).await.expect("imported"), [name]);
     }
 
-    pub(crate) async fn start(&self, assignment: &Assignment, attempt: u32) -> Result<u32, StartError> {
+    pub(crate) async fn start(&self, assignment: &Assignment, attempt: impl Into<Attempt>) -> Result<u32, StartError> {
         self.start_with(assignment, attempt, &Secrets::new()).await
     }
 
     pub(crate) async fn start_with(
         &self,
         assignment: &Assignment,
-        attempt: u32,
+        attempt: impl Into<Attempt>,
         secrets: &Secrets,
     ) -> Result<u32, StartError> {
         let netns = netns::path(&self.name);
         let address = Ipv4Addr::new(10, 42, 0, 7);
+        let attempt = attempt.into();
         self.adapter.start(&StartRequest { assignment, attempt, netns, address, name_server: None, secrets }).await
     }
 
@@ -165,7 +166,7 @@ impl Bed {
         let directory = self.folder.join("logs").join(instance.as_str());
         wait_until(LIMIT, || !loggers().contains(&directory.display().to_string()));
         let (sender, mut lines) = mpsc::channel(10_000);
-        match self.adapter.logs(instance, None, false, sender).await {
+        match self.adapter.logs(instance, None, None, false, sender).await {
             Ok(()) => {}
             Err(error) => panic!("{error}"),
         }
@@ -247,6 +248,8 @@ pub(crate) fn assignment(name: &str, command: &[&str]) -> Assignment {
         desired: Desired::Run,
         container: serde_json::from_value(container).expect("a container"),
         resources: ResourceSpec { memory_bytes_max: 32 << 20, ..ResourceSpec::default() },
+        companions: Vec::new(),
+        after: Vec::new(),
         ports: Vec::new(),
         probe: None,
         restart: RestartSpec::default(),

@@ -25,7 +25,7 @@ async fn a_container_runs_as_spec_and_image_say_and_is_found_again() {
 
     assert_eq!(pid, again);
     assert_eq!(found.len(), 1);
-    assert_eq!((&found[0].instance, found[0].attempt), (&assignment.instance, 4));
+    assert_eq!((&found[0].instance, found[0].attempt), (&assignment.instance, 4.into()));
     assert_eq!((found[0].workload.to_string().as_str(), found[0].revision), ("shop/web", Revision(3)));
     assert!(matches!(found[0].process, FoundProcess::Running { pid: known, .. } if known == pid), "{found:?}");
 
@@ -95,7 +95,7 @@ async fn an_exit_is_told_once_with_its_code_and_stays_known() {
     bed.start(&assignment, 0).await.expect("started");
 
     let instance = assignment.instance.clone();
-    assert_eq!(next(&mut events).await, Event::Exited { instance, attempt: 0, exit: Exit::Code(7) });
+    assert_eq!(next(&mut events).await, Event::Exited { instance, attempt: 0.into(), exit: Exit::Code(7) });
     assert_eq!(bed.adapter.wait(&assignment.instance, 0).await.expect("known"), Exit::Code(7));
     let found = bed.adapter.list().await.expect("listed");
     assert_eq!(found[0].process, FoundProcess::Ended(Exit::Code(7)));
@@ -117,7 +117,7 @@ async fn a_process_over_its_memory_limit_ends_as_out_of_memory() {
     bed.start(&assignment, 0).await.expect("started");
 
     let instance = assignment.instance.clone();
-    assert_eq!(next(&mut events).await, Event::Exited { instance, attempt: 0, exit: Exit::OutOfMemory });
+    assert_eq!(next(&mut events).await, Event::Exited { instance, attempt: 0.into(), exit: Exit::OutOfMemory });
     let found = bed.adapter.list().await.expect("listed");
     assert_eq!(found[0].process, FoundProcess::Ended(Exit::OutOfMemory));
 }
@@ -133,7 +133,7 @@ async fn a_process_is_asked_to_end_and_killed_only_after_its_grace() {
     }
     let (sender, mut lines) = tokio::sync::mpsc::channel(10);
     let (adapter, instance) = (bed.adapter.clone(), polite.instance.clone());
-    tokio::spawn(async move { adapter.logs(&instance, None, true, sender).await });
+    tokio::spawn(async move { adapter.logs(&instance, None, None, true, sender).await });
     let ready = tokio::time::timeout(LIMIT, lines.recv()).await.expect("in time").expect("a line");
     assert_eq!(ready.text, "ready");
 

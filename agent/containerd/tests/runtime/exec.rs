@@ -134,7 +134,7 @@ async fn run(
     terminal: Option<TerminalSize>,
 ) -> Result<Exec, ExecError> {
     let command: Vec<String> = command.iter().map(|word| (*word).to_owned()).collect();
-    bed.adapter.exec(&ExecRequest { instance, command: &command, stdin, terminal }).await
+    bed.adapter.exec(&ExecRequest { instance, container: None, command: &command, stdin, terminal }).await
 }
 
 async fn read(from: &mut Option<tokio::net::unix::pipe::Receiver>) -> String {

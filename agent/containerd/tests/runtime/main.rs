@@ -1,6 +1,7 @@
 //! The adapter on a real containerd: each test has one of its own, and leaves nothing behind.
 
 mod bed;
+mod companions;
 mod containers;
 mod copy;
 mod devices;

@@ -13,7 +13,7 @@ async fn both_streams_of_all_attempts_are_followed_until_the_instance_is_forgott
     bed.start(&assignment, 0).await.expect("started");
     let (sender, mut lines) = mpsc::channel(10);
     let (adapter, instance) = (bed.adapter.clone(), assignment.instance.clone());
-    let following = tokio::spawn(async move { adapter.logs(&instance, None, true, sender).await });
+    let following = tokio::spawn(async move { adapter.logs(&instance, None, None, true, sender).await });
 
     let mut next = async || timeout(LIMIT, lines.recv()).await.expect("in time").map(|line| (line.stream, line.text));
     let mut first = vec![next().await.expect("a line"), next().await.expect("a line")];
@@ -50,7 +50,7 @@ async fn output_is_bounded_and_its_end_is_what_is_kept() {
     assert!(lines.len() > 1000 && lines.len() < 9000, "{} lines are kept", lines.len());
     assert!(lines.last().is_some_and(|line| line.starts_with("line 8999 ")), "{:?}", lines.last());
     let (sender, mut tail) = mpsc::channel(10);
-    bed.adapter.logs(&InstanceId::new("web-1").expect("a name"), Some(2), false, sender).await.expect("read");
+    bed.adapter.logs(&InstanceId::new("web-1").expect("a name"), None, Some(2), false, sender).await.expect("read");
     assert!(tail.recv().await.is_some_and(|line| line.text.starts_with("line 8998 ")));
 }
 
@@ -59,7 +59,7 @@ async fn an_instance_that_never_was_has_no_output() {
     let bed = Bed::empty().await;
     let (sender, _lines) = mpsc::channel(10);
 
-    let absent = bed.adapter.logs(&InstanceId::new("nobody").expect("a name"), None, true, sender).await;
+    let absent = bed.adapter.logs(&InstanceId::new("nobody").expect("a name"), None, None, true, sender).await;
 
     assert!(matches!(absent, Err(LogError::Absent(_))), "{absent:?}");
 }

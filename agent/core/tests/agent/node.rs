@@ -8,16 +8,17 @@ use std::{
 
 use agent_core::{
     Agent, Settings, Version,
-    effect::{Balancing, Effect, Report},
-    input::{Input, ObservedContainer, ObservedNetwork, ObservedProcess},
+    effect::{Balancing, CompanionWish, Effect, Report},
+    input::{CompanionAttempt, CompanionEvent, Input, ObservedContainer, ObservedNetwork, ObservedProcess},
 };
 use api_types::{
     assignment::{Assignment, AssignmentSet},
     balance::BalancePolicy,
+    companion::{CompanionRole, CompanionSpec},
     container::{ContainerSpec, PortSpec, Protocol},
     counter::{Epoch, Generation, Revision},
     device::DeviceGrant,
-    id::{InstanceId, NodeId, WorkloadId},
+    id::{InstanceId, Name, NodeId, WorkloadId},
     instance::{Desired, Exit, InstanceState, InstanceStatus},
     job::Tries,
     net::Cidr,
@@ -35,6 +36,7 @@ const NETWORK_MS: u64 = 20;
 const START_MS: u64 = 60;
 const END_MS: u64 = 40;
 const COUNT_MS: u64 = 5;
+const STEP_MS: u64 = 30;
 
 /// Which instance, which attempt.
 pub(crate) type Key = (InstanceId, u32);
@@ -46,6 +48,10 @@ pub(crate) struct Node {
     pub(crate) now: Timestamp,
     /// Containers, and the process id of those that run.
     pub(crate) containers: BTreeMap<Key, Option<u32>>,
+    /// Containers beside main ones: the process ids of those that run, and how the others ended.
+    pub(crate) companions: BTreeMap<CompanionAttempt, Result<u32, Exit>>,
+    /// How init steps end by themselves; `None` = they run on.
+    pub(crate) steps_end: Option<Exit>,
     /// When each process was started.
     pub(crate) started_at: BTreeMap<Key, Timestamp>,
     pub(crate) networks: BTreeMap<InstanceId, Ipv4Addr>,
@@ -82,6 +88,8 @@ impl Node {
             agent: Agent::new(settings(), None, None, BTreeMap::new(), BTreeMap::new(), now),
             now,
             containers: BTreeMap::new(),
+            companions: BTreeMap::new(),
+            steps_end: Some(Exit::Code(0)),
             started_at: BTreeMap::new(),
             networks: BTreeMap::new(),
             bad_images: BTreeMap::new(),
@@ -159,11 +167,19 @@ impl Node {
                 },
                 None => ObservedProcess::Ended(Exit::Unknown),
             };
-            ObservedContainer { instance: instance.clone(), attempt: *attempt, process }
+            ObservedContainer { instance: instance.clone(), companion: None, attempt: *attempt, process }
+        });
+        let beside = self.companions.iter().map(|(key, state)| {
+            let CompanionAttempt { instance, companion, attempt } = key.clone();
+            let process = match state {
+                Ok(pid) => ObservedProcess::Running { pid: *pid, started_at: self.now },
+                Err(exit) => ObservedProcess::Ended(exit.clone()),
+            };
+            ObservedContainer { instance, companion: Some(companion), attempt, process }
         });
         let networks = self.networks.iter();
         Input::Observed {
-            containers: containers.collect(),
+            containers: containers.chain(beside).collect(),
             networks: networks
                 .map(|(instance, address)| ObservedNetwork { instance: instance.clone(), address: *address })
                 .collect(),
@@ -177,6 +193,19 @@ impl Node {
         self.give(Input::Exited { instance: key.0, attempt: key.1, exit });
     }
 
+    /// The process of a companion ends by itself.
+    pub(crate) fn companion_exit(&mut self, instance: &str, companion: u8, exit: Exit) {
+        let key = self.companion(instance, companion).expect("a companion that can end");
+        self.companions.insert(key.clone(), Err(exit.clone()));
+        self.give(Input::Companion { key, event: CompanionEvent::Exited { exit } });
+    }
+
+    /// The attempt of a companion that runs.
+    pub(crate) fn companion(&self, instance: &str, companion: u8) -> Option<CompanionAttempt> {
+        let is_it = |key: &CompanionAttempt| key.instance.as_str() == instance && key.companion == companion;
+        self.companions.iter().find(|(key, state)| is_it(key) && state.is_ok()).map(|(key, _)| key.clone())
+    }
+
     /// The agent starts anew with what the disk has; what it waited for is lost.
     pub(crate) fn restart_agent(&mut self) {
         let (set, table) = self.disk.clone();
@@ -188,6 +217,7 @@ impl Node {
     /// The machine loses power and boots: processes and networks are gone, containers and disk are not.
     pub(crate) fn reboot(&mut self) {
         self.containers.values_mut().for_each(|pid| *pid = None);
+        self.companions.values_mut().for_each(|state| *state = Err(Exit::Unknown));
         self.networks.clear();
         self.balancing = None;
         self.restart_agent();
@@ -272,6 +302,7 @@ impl Node {
                 self.containers.remove(&(instance.clone(), attempt));
                 self.answer(END_MS, Input::Removed { instance, attempt });
             }
+            Effect::Companion { key, wish } => self.perform_beside(key, wish),
             Effect::ProgramServices { number, balancing } => {
                 self.balancing = Some((*balancing).clone());
                 if let Some(kernel_ms) = self.kernel_ms {
@@ -290,6 +321,46 @@ impl Node {
                 self.answer(END_MS, Input::LastLines { instance, attempt, lines });
             }
             Effect::Report(report) => self.reports.push(report),
+        }
+    }
+
+    fn perform_beside(&mut self, key: CompanionAttempt, wish: CompanionWish) {
+        let (after_ms, event) = match wish {
+            CompanionWish::Start { assignment, .. } => {
+                let spec = &assignment.companions[usize::from(key.companion)];
+                self.start_beside(key, spec.is_init());
+                return;
+            }
+            CompanionWish::Stop { .. } => {
+                if let Some(state) = self.companions.get_mut(&key).filter(|state| state.is_ok()) {
+                    *state = Err(Exit::Code(0));
+                }
+                (END_MS, CompanionEvent::Exited { exit: Exit::Code(0) })
+            }
+            CompanionWish::Remove => {
+                self.companions.remove(&key);
+                (END_MS, CompanionEvent::Removed)
+            }
+            CompanionWish::ReadLastLines { name, .. } => {
+                (END_MS, CompanionEvent::LastLines { lines: format!("the last words of {name}") })
+            }
+        };
+        self.answer(after_ms, Input::Companion { key, event });
+    }
+
+    fn start_beside(&mut self, key: CompanionAttempt, is_init: bool) {
+        if let Some(reason) = self.bad_starts.clone() {
+            self.answer(START_MS, Input::Companion { key, event: CompanionEvent::StartFailed { reason } });
+            return;
+        }
+        self.count += 1;
+        let pid = 1000 + u32::try_from(self.count).expect("a short test");
+        let before = self.companions.insert(key.clone(), Ok(pid));
+        assert!(before.is_none(), "{key:?} was started twice");
+        self.answer(START_MS, Input::Companion { key: key.clone(), event: CompanionEvent::Started { pid } });
+        if let Some(exit) = self.steps_end.clone().filter(|_| is_init) {
+            self.companions.insert(key.clone(), Err(exit.clone()));
+            self.answer(START_MS + STEP_MS, Input::Companion { key, event: CompanionEvent::Exited { exit } });
         }
     }
 
@@ -340,6 +411,8 @@ pub(crate) fn assignment(instance: &str) -> Assignment {
             ..ContainerSpec::of_image("registry.lan/web:1")
         },
         resources: ResourceSpec::default(),
+        companions: Vec::new(),
+        after: Vec::new(),
         ports: vec![PortSpec {
             name: "http".to_owned(),
             container: 8080,
@@ -358,6 +431,19 @@ pub(crate) fn assignment(instance: &str) -> Assignment {
         retries: None,
         secrets: BTreeMap::new(),
     }
+}
+
+/// An instance with the init steps `fetch` and `migrate` and the sidecar `proxy`, which are companions 0, 1 and 2.
+pub(crate) fn accompanied(instance: &str) -> Assignment {
+    let companion = |name: &str, role| CompanionSpec {
+        name: Name::new(name).expect("a name"),
+        role,
+        container: ContainerSpec { stop_grace_ms: 3000, ..ContainerSpec::of_image(format!("registry.lan/{name}:1")) },
+        resources: ResourceSpec::default(),
+    };
+    let steps = ["fetch", "migrate"].map(|name| companion(name, CompanionRole::Init));
+    let companions = steps.into_iter().chain([companion("proxy", CompanionRole::Sidecar)]).collect();
+    Assignment { companions, ..assignment(instance) }
 }
 
 /// Where the node itself is reached.

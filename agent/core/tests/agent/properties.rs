@@ -2,7 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use agent_core::{Agent, Settings, effect::Effect, input::Input};
+use agent_core::{
+    Agent, Settings,
+    effect::Effect,
+    input::{CompanionAttempt, CompanionEvent, Input},
+};
 use api_types::{
     assignment::{Assignment, AssignmentSet},
     counter::Epoch,
@@ -12,7 +16,7 @@ use api_types::{
     time::Timestamp,
 };
 
-use crate::node::{Node, assignment, id, node_id, probe, probed, set, stopped, table, with_camera};
+use crate::node::{Node, accompanied, assignment, id, node_id, probe, probed, set, stopped, table, with_camera};
 
 /// A small seeded generator (splitmix64).
 struct Random(u64);
@@ -56,6 +60,9 @@ fn wish(number: u64) -> Assignment {
     if number.is_multiple_of(4) {
         wish.container.image = "registry.lan/other:1".to_owned();
     }
+    if number % 3 == 1 {
+        wish.companions = accompanied(&name).companions;
+    }
     wish
 }
 
@@ -80,7 +87,7 @@ fn any_input(random: &mut Random, node: &Node) -> Input {
     let pid = u32::try_from(random.below(5000)).expect("small");
     let exit = random.pick(&[Exit::Code(0), Exit::Code(137), Exit::OutOfMemory, Exit::Unknown]).clone();
     let generation = random.below(200);
-    match random.below(24) {
+    match random.below(26) {
         0 | 1 => Input::Tick,
         2 => node.list(),
         3 => Input::Observed { containers: Vec::new(), networks: Vec::new() },
@@ -110,6 +117,19 @@ fn any_input(random: &mut Random, node: &Node) -> Input {
             Input::DevicesSeen { missing: gone.into_iter().collect() }
         }
         22 => Input::LastLines { instance, attempt, lines: "\u{e4}".repeat(600) },
+        23 | 24 => {
+            let companion = u8::try_from(random.below(4)).expect("small");
+            let events = [
+                CompanionEvent::Started { pid },
+                CompanionEvent::StartFailed { reason: reason.clone() },
+                CompanionEvent::Exited { exit },
+                CompanionEvent::Removed,
+                CompanionEvent::RemoveFailed { reason: reason.clone() },
+                CompanionEvent::LastLines { lines: reason },
+            ];
+            let key = CompanionAttempt { instance, companion, attempt };
+            Input::Companion { key, event: random.pick(&events).clone() }
+        }
         _ => Input::ServicesFailed { reason },
     }
 }
@@ -121,7 +141,12 @@ fn assert_converged(node: &Node, wanted: &AssignmentSet, story: &str) {
         let name = wish.instance.as_str();
         assert_eq!(node.state(name), Some(InstanceState::Running), "{name} does not run; {story}");
         assert!(node.process(name).is_some(), "{name} has no process; {story}");
+        let sidecar = wish.companions.iter().position(|companion| !companion.is_init());
+        let sidecar = sidecar.map(|index| u8::try_from(index).expect("small"));
+        assert!(sidecar.is_none_or(|index| node.companion(name, index).is_some()), "{name} has no sidecar; {story}");
     }
+    let accompanied = running.iter().filter(|wish| !wish.companions.is_empty()).count();
+    assert_eq!(node.companions.len(), accompanied, "{:?}; {story}", node.companions);
     assert_eq!(node.containers.len(), running.len(), "{:?}; {story}", node.containers);
     assert_eq!(node.networks.len(), running.len(), "{:?}; {story}", node.networks);
 }

@@ -16,6 +16,7 @@ fn touching(effects: &[Effect]) -> Vec<&Effect> {
     let touches = |effect: &&Effect| match effect {
         Effect::Start { .. } | Effect::Stop { .. } | Effect::Remove { .. } | Effect::Refresh { .. } => true,
         Effect::EnsureImage { .. } | Effect::EnsureNetwork { .. } | Effect::RemoveNetwork { .. } => true,
+        Effect::Companion { .. } => true,
         Effect::KeepAssignments(_) | Effect::KeepServices(_) | Effect::KeepAddresses(_) => false,
         Effect::KeepTries(_) | Effect::Observe | Effect::Report(_) => false,
         Effect::StartProbe { .. } | Effect::StopProbe { .. } | Effect::ProgramServices { .. } => false,

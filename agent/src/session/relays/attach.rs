@@ -30,7 +30,7 @@ pub(super) async fn serve(
         Err(error) => return Ok(not_begun(&error)),
     };
     let (sender, mut lines) = mpsc::channel(LINES_MAX);
-    let following = containerd.logs(instance, Some(0), true, sender);
+    let following = containerd.logs(instance, None, Some(0), true, sender);
     let passing = async {
         let exit = containerd.wait(instance, running.attempt);
         tokio::pin!(exit);

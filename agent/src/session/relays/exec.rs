@@ -34,9 +34,10 @@ pub(super) async fn serve(
     // On its own: whoever breaks a beginning off cannot know what the runtime makes of it. A command that begins for a person
     // who is gone is dropped with the answer, and so ended.
     let (containerd, instance, command) = (containerd.clone(), request.instance.clone(), request.command.to_vec());
-    let (stdin, terminal) = (request.stdin, request.terminal);
+    let (container, stdin, terminal) = (request.container.cloned(), request.stdin, request.terminal);
     let beginning = tokio::spawn(async move {
-        let request = ExecRequest { instance: &instance, command: &command, stdin, terminal };
+        let container = container.as_ref();
+        let request = ExecRequest { instance: &instance, container, command: &command, stdin, terminal };
         containerd.exec(&request).await
     });
     let mut command = match beginning.await.expect("to begin does not panic") {

@@ -2,13 +2,14 @@
 
 use api_client::Client;
 use api_types::{
+    companion::CompanionRole,
     container::NetworkMode,
     instance::Findings,
     job::JobSpec,
     probe::ProbeFinding,
     time::Timestamp,
     view::{Description, Event, InstanceView, NodeView, WorkloadView},
-    workload::WorkloadKind,
+    workload::{WorkloadKind, WorkloadSpec},
 };
 use clap::{Args, ValueEnum};
 
@@ -122,7 +123,7 @@ fn amounts(cpu_millis: u64, memory_bytes: u64) -> String {
 
 fn workload(view: &WorkloadView, now: Timestamp) -> String {
     let spec = &view.spec;
-    let (container, resources) = (&spec.container, &spec.resources);
+    let (container, resources, reserve) = (&spec.container, &spec.resources, spec.reserve());
     let kind = match spec.kind {
         WorkloadKind::Service { .. } => format!("service, {} wanted", view.wanted),
         WorkloadKind::Daemon => "daemon, one on each matching node".to_owned(),
@@ -149,11 +150,13 @@ fn workload(view: &WorkloadView, now: Timestamp) -> String {
         ("command", container.command.as_deref().map(words).unwrap_or_default()),
         ("args", container.args.as_deref().map(words).unwrap_or_default()),
         ("env", container.env.keys().cloned().collect::<Vec<_>>().join(", ")),
+        ("init steps", companions(spec, CompanionRole::Init)),
+        ("sidecars", companions(spec, CompanionRole::Sidecar)),
         ("network", network(container.network).to_owned()),
         ("address", view.address.map(|address| address.to_string()).unwrap_or_default()),
         ("ports", ports(view)),
         ("endpoints", if view.ports.is_empty() { String::new() } else { view.endpoints.to_string() }),
-        ("reserve", amounts(resources.reserve.cpu_millis, resources.reserve.memory_bytes)),
+        ("reserve", amounts(reserve.cpu_millis, reserve.memory_bytes)),
         ("limit", format!("{limit}, {}, {} processes", bytes(resources.memory_bytes_max), resources.pids_max)),
         ("require", constraints.join(", ")),
         (
@@ -172,6 +175,15 @@ fn in_words(job: JobSpec) -> String {
         "job, {} wanted, {parallelism} at once, {tries} each{deadline}",
         counted(completions as usize, "completion")
     )
+}
+
+/// The containers beside the main one, each with its image.
+fn companions(spec: &WorkloadSpec, role: CompanionRole) -> String {
+    let of_role = spec.companions.iter().filter(|companion| companion.role == role);
+    of_role
+        .map(|companion| format!("{} ({})", companion.name, companion.container.image))
+        .collect::<Vec<_>>()
+        .join(", ")
 }
 
 /// Whose network its instances are in, where that is not their own, which all may ask.

@@ -1,7 +1,7 @@
 //! `wherry exec` and `wherry attach`.
 
 use api_types::{
-    id::InstanceId,
+    id::{InstanceId, Name},
     relay::{RelayPurpose, RelayRequest, RelayTarget},
 };
 use clap::Args;
@@ -24,6 +24,9 @@ pub(crate) struct Exec {
     /// The instance, as `wherry get instances` shows it
     #[arg(value_parser = name::<InstanceId>)]
     instance: InstanceId,
+    /// A sidecar of it, or an init step that runs, by its name in the manifest; left out, the main container
+    #[arg(short, long, value_name = "NAME", value_parser = name::<Name>)]
+    container: Option<Name>,
     /// Send what this program reads to the command
     #[arg(short, long)]
     interactive: bool,
@@ -51,8 +54,8 @@ pub(crate) async fn run(session: &Session<'_>, arguments: &Exec) -> Result<(), F
         let hint = "leave out `-t`; `-i` alone sends what is read";
         return Err(Failure::Misused("this program does not read from a terminal".to_owned(), hint.to_owned()));
     }
-    let (command, stdin) = (arguments.command.clone(), arguments.interactive);
-    let purpose = RelayPurpose::Exec { command, stdin, terminal };
+    let (container, command, stdin) = (arguments.container.clone(), arguments.command.clone(), arguments.interactive);
+    let purpose = RelayPurpose::Exec { container, command, stdin, terminal };
     let request = RelayRequest { target: RelayTarget::Instance(arguments.instance.clone()), purpose };
     let (writer, mut reader) = session.client()?.relay(&request).await?;
     let raw = (arguments.tty && stdin).then(RawTerminal::enter).transpose()?;

@@ -1,14 +1,22 @@
 //! `wherry logs`.
 
-use api_types::id::{InstanceId, WorkloadId};
+use api_client::LogQuery;
+use api_types::id::{InstanceId, Name, WorkloadId};
 use clap::Args;
 
-use crate::{commands::Session, failure::Failure, output::clean};
+use crate::{
+    commands::{Session, name},
+    failure::Failure,
+    output::clean,
+};
 
 #[derive(Debug, Args)]
 pub(crate) struct Logs {
     /// A workload, for all its instances, or an instance
     name: String,
+    /// An init step or a sidecar of it, by its name in the manifest; left out, the main container
+    #[arg(short, long, value_name = "NAME", value_parser = name::<Name>)]
+    container: Option<Name>,
     /// Go on with what comes
     #[arg(short, long)]
     follow: bool,
@@ -26,14 +34,15 @@ pub(crate) async fn run(session: &Session<'_>, arguments: &Logs) -> Result<(), F
     // A workload's name comes first; names of instances are longer than that of their workload.
     let workloads = client.workloads(None).await?.items;
     let is_workload = workloads.iter().any(|view| view.name == workload);
+    let query = LogQuery { container: arguments.container.clone(), tail: arguments.tail, follow: arguments.follow };
     let mut lines = if is_workload {
-        client.workload_logs(&workload, arguments.tail, arguments.follow).await?
+        client.workload_logs(&workload, &query).await?
     } else {
         let instance = arguments.name.parse::<InstanceId>().map_err(|_| {
             let hint = "`wherry get workloads` and `wherry get instances` show what there is";
             Failure::Hinted(format!("there is no workload `{workload}`"), hint.to_owned())
         })?;
-        client.instance_logs(&instance, arguments.tail, arguments.follow).await?
+        client.instance_logs(&instance, &query).await?
     };
     while let Some(line) = lines.next().await? {
         let text = match (arguments.output.as_str(), is_workload) {

@@ -3,6 +3,7 @@
 use api_types::{
     access::Source,
     balance::{BalancePolicy, BalanceSpec},
+    companion::CompanionSpec,
     container::{ContainerSpec, Mount, PortSpec},
     content::{ContentSpec, FileContent, FileSpec, OnChange, Owner},
     fnv,
@@ -40,10 +41,11 @@ pub(crate) fn change(existing: Option<&Workload>, spec: &WorkloadSpec) -> Worklo
 
 fn warnings(existing: Option<&Workload>, spec: &WorkloadSpec) -> Vec<String> {
     let mut warnings = Vec::new();
-    let image = &spec.container.image;
-    let name = image.rsplit('/').next().unwrap_or(image);
-    if !name.contains(':') && !name.contains('@') {
-        warnings.push(format!("`{image}` has no tag: nodes may run different images"));
+    for image in spec.containers().map(|container| &container.image) {
+        let name = image.rsplit('/').next().unwrap_or(image);
+        if !name.contains(':') && !name.contains('@') {
+            warnings.push(format!("`{image}` has no tag: nodes may run different images"));
+        }
     }
     let replaced = existing.is_some_and(|existing| !existing.spec.runs_the_same_as(spec));
     if replaced && (has_host_ports(spec) || spec.kind == WorkloadKind::Daemon) {
@@ -78,6 +80,8 @@ fn fields(spec: &WorkloadSpec) -> Vec<(String, String)> {
         kind,
         container,
         resources,
+        companions,
+        after,
         devices,
         placement,
         ports,
@@ -99,8 +103,10 @@ fn fields(spec: &WorkloadSpec) -> Vec<(String, String)> {
     if let WorkloadKind::Job(job) = kind {
         fields.add_job(job);
     }
-    fields.add_container(container);
-    fields.add_resources(resources);
+    fields.add_container("container", container);
+    fields.add_resources("resources", resources);
+    companions.iter().for_each(|companion| fields.add_companion(companion));
+    fields.add("after", texts(&after.iter().map(ToString::to_string).collect::<Vec<_>>()));
     let devices: Vec<String> = devices.iter().map(ToString::to_string).collect();
     fields.add("devices", texts(&devices));
     fields.add_placement(placement);
@@ -141,7 +147,7 @@ impl Fields {
         self.add("keep.failed", failed.to_string());
     }
 
-    fn add_container(&mut self, container: &ContainerSpec) {
+    fn add_container(&mut self, path: &str, container: &ContainerSpec) {
         let ContainerSpec {
             image,
             command,
@@ -159,35 +165,47 @@ impl Fields {
             network,
             content: ContentSpec { files, env: secret_env, on_change },
         } = container;
-        self.add("container.image", text(image));
-        self.add("container.command", command.as_ref().map_or_else(null, |words| texts(words)));
-        self.add("container.args", args.as_ref().map_or_else(null, |words| texts(words)));
-        self.add("container.env", object(env.iter().map(|(name, value)| (name.as_str(), text(value)))));
-        self.add("container.user", user.as_ref().map_or_else(null, |user| text(user)));
-        self.add("container.workdir", workdir.as_ref().map_or_else(null, |path| text(path)));
-        self.add("container.mounts", object(mounts.iter().map(|(path, mount)| (path.as_str(), mount_json(mount)))));
-        self.add("container.read_only", read_only.to_string());
-        self.add("container.capabilities_add", texts(capabilities_add));
-        self.add("container.capabilities_drop", texts(capabilities_drop));
-        self.add("container.stop_signal", stop_signal.as_ref().map_or_else(null, |signal| text(signal)));
-        self.add("container.stop_grace_ms", stop_grace_ms.to_string());
-        self.add("container.drain_ms", drain_ms.to_string());
-        self.add("container.network", text(network.as_str()));
-        for (path, file) in files {
-            self.add(&format!("container.files.{path}"), file_json(file));
+        let mut add = |field: &str, value: String| self.add(&format!("{path}.{field}"), value);
+        add("image", text(image));
+        add("command", command.as_ref().map_or_else(null, |words| texts(words)));
+        add("args", args.as_ref().map_or_else(null, |words| texts(words)));
+        add("env", object(env.iter().map(|(name, value)| (name.as_str(), text(value)))));
+        add("user", user.as_ref().map_or_else(null, |user| text(user)));
+        add("workdir", workdir.as_ref().map_or_else(null, |path| text(path)));
+        add("mounts", object(mounts.iter().map(|(inside, mount)| (inside.as_str(), mount_json(mount)))));
+        add("read_only", read_only.to_string());
+        add("capabilities_add", texts(capabilities_add));
+        add("capabilities_drop", texts(capabilities_drop));
+        add("stop_signal", stop_signal.as_ref().map_or_else(null, |signal| text(signal)));
+        add("stop_grace_ms", stop_grace_ms.to_string());
+        add("drain_ms", drain_ms.to_string());
+        add("network", text(network.as_str()));
+        for (inside, file) in files {
+            add(&format!("files.{inside}"), file_json(file));
         }
         let secret_env = secret_env.iter().map(|(variable, secret)| (variable.as_str(), text(secret.as_str())));
-        self.add("container.secret_env", object(secret_env));
-        self.add("container.on_change", on_change_json(on_change));
+        add("secret_env", object(secret_env));
+        add("on_change", on_change_json(on_change));
     }
 
-    fn add_resources(&mut self, resources: &ResourceSpec) {
+    fn add_resources(&mut self, path: &str, resources: &ResourceSpec) {
         let ResourceSpec { reserve, cpu_millis_max, memory_bytes_max, pids_max } = resources;
-        self.add("resources.reserve.cpu_millis", reserve.cpu_millis.to_string());
-        self.add("resources.reserve.memory_bytes", reserve.memory_bytes.to_string());
-        self.add("resources.cpu_millis_max", number(*cpu_millis_max));
-        self.add("resources.memory_bytes_max", memory_bytes_max.to_string());
-        self.add("resources.pids_max", pids_max.to_string());
+        let mut add = |field: &str, value: String| self.add(&format!("{path}.{field}"), value);
+        add("reserve.cpu_millis", reserve.cpu_millis.to_string());
+        add("reserve.memory_bytes", reserve.memory_bytes.to_string());
+        add("cpu_millis_max", number(*cpu_millis_max));
+        add("memory_bytes_max", memory_bytes_max.to_string());
+        add("pids_max", pids_max.to_string());
+    }
+
+    /// Without what it does not say: one that comes or goes is shown by what it says.
+    fn add_companion(&mut self, companion: &CompanionSpec) {
+        let CompanionSpec { name, role, container, resources } = companion;
+        let path = format!("{}.{name}", role.as_str());
+        let mut all = Self(Vec::new());
+        all.add_container(&path, container);
+        all.add_resources(&format!("{path}.resources"), resources);
+        self.0.extend(all.0.into_iter().filter(|(_, value)| !matches!(value.as_str(), "null" | "[]" | "{}")));
     }
 
     fn add_placement(&mut self, placement: &PlacementSpec) {

@@ -5,16 +5,17 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use api_types::{
     balance::{BalancePolicy, WEIGHT_MAX},
-    container::{ALLOW_MAX, Mount, Protocol},
+    container::{ALLOW_MAX, ContainerSpec, Mount, Protocol},
     device::{DEVICE_COUNT_MAX, DeviceAmount, WHOLE_DEVICE_MILLIS, is_device_word},
     error::ValidationError,
     placement::{Constraint, ConstraintKey, Domain, Operator, is_label_name},
     probe::ProbeCheck,
+    resources::{ResourceSpec, Resources},
     restart::{RESTARTS_MAX, RestartSpec},
     workload::{REPLICAS_MAX, WorkloadKind, WorkloadSpec},
 };
 
-use super::{job, network, scale, update};
+use super::{companions, job, network, scale, update};
 use crate::effect::Refusal;
 
 const PORTS_MAX: usize = 64;
@@ -45,8 +46,9 @@ const CONSTRAINT_VALUES_MAX: usize = 1_024;
 pub(super) fn check(spec: &WorkloadSpec) -> Result<(), ValidationError> {
     check_count(spec)?;
     job::check(spec)?;
-    check_container(spec)?;
-    check_resources(spec)?;
+    check_container("container", &spec.container)?;
+    check_resources("resources", &spec.resources)?;
+    companions::check(spec)?;
     check_ports(spec)?;
     network::check(spec)?;
     check_balance(spec)?;
@@ -83,20 +85,22 @@ fn check_count(spec: &WorkloadSpec) -> Result<(), ValidationError> {
     Ok(())
 }
 
-fn check_container(spec: &WorkloadSpec) -> Result<(), ValidationError> {
-    let image = &spec.container.image;
+/// Checks what one container of an instance runs; `path` is where it stands in the spec.
+pub(super) fn check_container(path: &str, container: &ContainerSpec) -> Result<(), ValidationError> {
+    let of = |field: &str| format!("{path}.{field}");
+    let image = &container.image;
     if image.is_empty() || image.len() > TEXT_BYTES_MAX || image.chars().any(|c| c.is_whitespace() || c.is_control()) {
-        return fault("container.image", "not an image reference such as registry.lan/shop/web:1.4.2");
+        return fault(of("image"), "not an image reference such as registry.lan/shop/web:1.4.2");
     }
-    if spec.container.stop_grace_ms > STOP_GRACE_MS_MAX {
-        return fault("container.stop_grace_ms", "longer than an hour");
+    if container.stop_grace_ms > STOP_GRACE_MS_MAX {
+        return fault(of("stop_grace_ms"), "longer than an hour");
     }
-    if spec.container.drain_ms > DRAIN_MS_MAX {
-        return fault("container.drain_ms", "longer than an hour");
+    if container.drain_ms > DRAIN_MS_MAX {
+        return fault(of("drain_ms"), "longer than an hour");
     }
-    let mounts = &spec.container.mounts;
+    let mounts = &container.mounts;
     if mounts.len() > MOUNTS_MAX {
-        return fault("container.mounts", format!("at most {MOUNTS_MAX} mounts"));
+        return fault(of("mounts"), format!("at most {MOUNTS_MAX} mounts"));
     }
     let is_long = |path: &String| path.is_empty() || path.len() > TEXT_BYTES_MAX;
     let source = |mount: &Mount| match mount {
@@ -104,7 +108,7 @@ fn check_container(spec: &WorkloadSpec) -> Result<(), ValidationError> {
         Mount::Volume { .. } | Mount::Tmpfs { .. } => false,
     };
     match mounts.iter().find(|(inside, mount)| is_long(inside) || source(mount)) {
-        Some(_) => fault("container.mounts", format!("a path has 1 to {TEXT_BYTES_MAX} bytes")),
+        Some(_) => fault(of("mounts"), format!("a path has 1 to {TEXT_BYTES_MAX} bytes")),
         None => Ok(()),
     }
 }
@@ -183,24 +187,28 @@ fn check_domain(path: &str, domain: &Domain) -> Result<(), ValidationError> {
     }
 }
 
-fn check_resources(spec: &WorkloadSpec) -> Result<(), ValidationError> {
-    let resources = &spec.resources;
-    if resources.reserve.cpu_millis > CPU_MILLIS_MAX || resources.reserve.memory_bytes > MEMORY_BYTES_MAX {
-        return fault("resources.reserve", "more than any node has: at most 1,000,000 CPUs and 1 TiB");
+/// Checks what one container of an instance gets; `path` is where that stands in the spec.
+pub(super) fn check_resources(path: &str, resources: &ResourceSpec) -> Result<(), ValidationError> {
+    let of = |field: &str| format!("{path}.{field}");
+    if !is_bounded(resources.reserve) {
+        return fault(of("reserve"), "more than any node has: at most 1,000,000 CPUs and 1 TiB");
     }
     if resources.memory_bytes_max < resources.reserve.memory_bytes {
-        return fault(
-            "resources.memory_bytes_max",
-            "below what is reserved: the process would be killed within its promise",
-        );
+        let problem = "below what is reserved: the process would be killed within its promise";
+        return fault(of("memory_bytes_max"), problem);
     }
     if resources.cpu_millis_max.is_some_and(|most| most < resources.reserve.cpu_millis) {
-        return fault("resources.cpu_millis_max", "below what is reserved");
+        return fault(of("cpu_millis_max"), "below what is reserved");
     }
     if resources.memory_bytes_max == 0 || resources.pids_max == 0 || resources.cpu_millis_max == Some(0) {
-        return fault("resources", "a limit of 0 lets nothing run");
+        return fault(path, "a limit of 0 lets nothing run");
     }
     Ok(())
+}
+
+/// Whether sums of so much fit into 64 bits, however many instances are promised it.
+pub(super) fn is_bounded(reserve: Resources) -> bool {
+    reserve.cpu_millis <= CPU_MILLIS_MAX && reserve.memory_bytes <= MEMORY_BYTES_MAX
 }
 
 fn check_ports(spec: &WorkloadSpec) -> Result<(), ValidationError> {

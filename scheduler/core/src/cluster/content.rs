@@ -3,6 +3,7 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use api_types::{
+    container::ContainerSpec,
     id::{Name, SecretId, WorkloadId},
     workload::WorkloadSpec,
 };
@@ -12,7 +13,8 @@ use crate::cluster::{Cluster, held::Held, workloads::Run};
 /// The secrets that a spec shows to its instances.
 pub(crate) fn secrets(spec: &WorkloadSpec) -> impl Iterator<Item = (&Name, SecretId)> {
     let namespace = &spec.id.namespace;
-    spec.container.content.secrets().into_iter().map(|name| {
+    let names: BTreeSet<&Name> = spec.containers().flat_map(|container| container.content.secrets()).collect();
+    names.into_iter().map(|name| {
         let id = SecretId { namespace: namespace.clone(), name: name.clone() };
         (name, id)
     })
@@ -21,7 +23,9 @@ pub(crate) fn secrets(spec: &WorkloadSpec) -> impl Iterator<Item = (&Name, Secre
 impl Cluster {
     /// Grows whenever what a running instance is shown changes: a sum of versions, none of which ever falls.
     pub(crate) fn content_version(&self, held: Held<'_>) -> u64 {
-        if held.spec().container.content.files.is_empty() && held.spec().container.content.env.is_empty() {
+        let is_shown_nothing =
+            |container: &ContainerSpec| container.content.files.is_empty() && container.content.env.is_empty();
+        if held.spec().containers().all(is_shown_nothing) {
             return 0;
         }
         let versions = secrets(held.spec()).filter_map(|(_, id)| self.secrets.get(&id));
@@ -31,7 +35,8 @@ impl Cluster {
     /// The workloads that show a secret to instances, or did to some that are still there.
     pub(crate) fn users_of(&self, secret: &SecretId) -> BTreeSet<&WorkloadId> {
         let uses = |spec: &WorkloadSpec| {
-            spec.id.namespace == secret.namespace && spec.container.content.secrets().contains(&secret.name)
+            let shows = |container: &ContainerSpec| container.content.secrets().contains(&secret.name);
+            spec.id.namespace == secret.namespace && spec.containers().any(shows)
         };
         let wanted = self.workloads.values().map(|entry| entry.spec());
         let earlier = self.earlier_runs.values().map(|earlier| &*earlier.run.spec);

@@ -158,7 +158,7 @@ impl<'c> Held<'c> {
 
     /// What it was promised, and holds.
     pub(crate) fn reserve(&self) -> Resources {
-        if self.is_finished() { Resources::default() } else { self.spec().resources.reserve }
+        if self.is_finished() { Resources::default() } else { self.spec().reserve() }
     }
 
     /// The ports of its node that lead to it.

@@ -14,7 +14,7 @@ use crate::{
         held::Held,
         nodes::NodeEntry,
         rows::{COUNTED, ENDED, LEAVING, Observation, Observed, Row, STOPPING},
-        workloads::{Run, WorkloadEntry, is_balanced},
+        workloads::{Run, WorkloadEntry},
     },
     effect::{InstancePage, PAGE_NUMBERS, PageEntry},
     placement::{Seat, holdings::named},
@@ -80,7 +80,7 @@ impl Cluster {
         let spec = &edition.run.spec;
         let node = self.nodes.at_mut(row.node).expect("only known nodes are picked");
         insert_sorted(&mut node.instances, number);
-        node.allocated = node.allocated.checked_add(spec.resources.reserve).expect("admission bounds what is reserved");
+        node.allocated = node.allocated.checked_add(spec.reserve()).expect("admission bounds what is reserved");
         for port in &spec.ports {
             if let Some(host) = port.host {
                 node.host_ports.insert((host, port.protocol), number);
@@ -249,7 +249,7 @@ impl Cluster {
 
     /// Notes that an endpoint may differ, if its workload is balanced to at all.
     pub(crate) fn touch_endpoint(&mut self, workload: WorkloadId, number: u64) {
-        let is_balanced = |entry: &WorkloadEntry| is_balanced(entry.spec());
+        let is_balanced = |entry: &WorkloadEntry| entry.spec().is_balanced();
         if self.follows_all || self.workloads.get(&workload).is_some_and(is_balanced) {
             self.touched.endpoints.insert((workload, number));
         }

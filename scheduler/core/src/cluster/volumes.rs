@@ -19,7 +19,7 @@ pub(crate) type Homes = BTreeMap<WorkloadId, BTreeMap<(u32, Name), NodeId>>;
 
 /// The volumes that a spec mounts.
 pub(crate) fn volumes(spec: &WorkloadSpec) -> BTreeSet<&Name> {
-    let named = spec.container.mounts.values().filter_map(|mount| match mount {
+    let named = spec.mounts().filter_map(|mount| match mount {
         Mount::Volume { name, .. } => Some(name),
         Mount::Host { .. } | Mount::Tmpfs { .. } => None,
     });

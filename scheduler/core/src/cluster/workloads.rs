@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use api_types::{
-    container::{NetworkMode, PortSpec},
+    container::NetworkMode,
     counter::Revision,
     id::WorkloadId,
     workload::{Workload, WorkloadKind, WorkloadSpec},
@@ -86,17 +86,7 @@ impl WorkloadEntry {
 
 /// Whether a workload has a virtual address.
 pub(crate) fn has_address(spec: &WorkloadSpec) -> bool {
-    is_balanced(spec) && spec.container.network != NetworkMode::Published
-}
-
-/// Whether nodes share out connections to a workload's instances.
-pub(crate) fn is_balanced(spec: &WorkloadSpec) -> bool {
-    matches!(spec.kind, WorkloadKind::Service { .. }) && spec.ports.iter().any(|port| is_shared_out(spec, port))
-}
-
-/// Whether a port of a service leads to all of its instances: the port of its address, or of every node.
-pub(crate) fn is_shared_out(spec: &WorkloadSpec, port: &PortSpec) -> bool {
-    port.publish.is_some() || spec.container.network != NetworkMode::Published
+    spec.is_balanced() && spec.container.network != NetworkMode::Published
 }
 
 /// Whether two instances of it cannot be on one node because of a port.
@@ -175,7 +165,8 @@ impl Cluster {
         let shown = &wanted.container.content;
         // The same spec may show another version of a secret, which only a replacement is shown; and an earlier run keeps
         // the texts that it had.
-        let keeps_secrets = shown.on_change.is_restart() && !shown.secrets().is_empty();
+        let mut all_shown = wanted.containers().map(|container| &container.content);
+        let keeps_secrets = all_shown.any(|shown| shown.on_change.is_restart() && !shown.secrets().is_empty());
         let is_same = |spec: &WorkloadSpec| spec.runs_the_same_as(wanted) && spec.container.content == *shown;
         let alike = earlier.filter(|(_, spec)| !keeps_secrets && is_same(spec));
         entry.alike = alike.map(|(since, _)| since).collect();

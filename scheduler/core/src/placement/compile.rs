@@ -43,7 +43,7 @@ pub(crate) fn demand(
         },
     };
     Demand {
-        amount: holdings::request(spec.resources.reserve),
+        amount: holdings::request(spec.reserve()),
         selection,
         nodes,
         spread,

@@ -7,6 +7,7 @@ use std::{
 
 use api_types::{
     id::{InstanceId, NodeId, WorkloadId},
+    instance::InstanceState,
     view::{Explanation, NodeVerdict, PlacedInstance, Remedy, ScorePart, VerdictGroup},
     workload::{WorkloadKind, WorkloadSpec},
 };
@@ -119,7 +120,7 @@ impl<'s> Inquiry<'s> {
         let most = if self.all { ALL_INSTANCES_MAX } else { INSTANCES_MAX };
         Explanation {
             workload: spec.id.clone(),
-            summary: self.summary(),
+            summary: self.summary(instances),
             instances: instances.iter().take(most).map(|held| self.placed(*held)).collect(),
             instances_left_out: number(instances.len().saturating_sub(most)),
             groups: groups(&verdicts),
@@ -131,7 +132,7 @@ impl<'s> Inquiry<'s> {
         }
     }
 
-    fn summary(self) -> String {
+    fn summary(self, instances: &[Held<'_>]) -> String {
         let view = self.scheduler.workload_view(self.entry, &TakenPorts::default());
         let placed = view.wanted.saturating_sub(view.pending);
         let scaled =
@@ -140,7 +141,10 @@ impl<'s> Inquiry<'s> {
         match self.scheduler.parked_reason(self.entry) {
             Some(reason) => format!("{summary}; {reason}"),
             None if view.pending > 0 && self.scheduler.is_warming_up() => format!("{summary}; {WARMING_UP}"),
-            None => summary,
+            None => match instances.iter().find_map(|held| delay(*held)) {
+                Some(delay) => format!("{summary}; {delay}"),
+                None => summary,
+            },
         }
     }
 
@@ -233,6 +237,13 @@ impl<'s> Inquiry<'s> {
         };
         placed
     }
+}
+
+/// Why an instance that has its node has no process there yet, as that says; `None` = it has, or nothing is wrong.
+fn delay(held: Held<'_>) -> Option<String> {
+    let said = held.observation()?;
+    let is_on_its_way = matches!(said.state, InstanceState::Preparing | InstanceState::Starting);
+    (is_on_its_way && !said.reason.is_empty()).then(|| format!("{} on {}: {}", held.id(), held.node_id(), said.reason))
 }
 
 /// The first part in which two scores differ.

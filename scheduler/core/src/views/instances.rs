@@ -82,7 +82,7 @@ impl Scheduler {
             reason: reason.clone(),
             since: entry.workload.applied_at,
             usage: InstanceUsage::default(),
-            reserve: entry.spec().resources.reserve,
+            reserve: entry.spec().reserve(),
             findings: Findings::default(),
         });
         views.collect()

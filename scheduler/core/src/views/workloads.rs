@@ -9,7 +9,7 @@ use api_types::{
 
 use crate::{
     admission::kind_name,
-    cluster::workloads::{WorkloadEntry, is_balanced},
+    cluster::workloads::WorkloadEntry,
     endpoints,
     machine::Scheduler,
     reconcile::{slots::is_current, volumes::WAITING_FOR_DATA},
@@ -55,7 +55,7 @@ impl Scheduler {
             pending: number(pending),
             address: self.cluster.addresses.get(&spec.id).copied(),
             ports: endpoints::ports(spec),
-            endpoints: number(if is_balanced(spec) { endpoints } else { 0 }),
+            endpoints: number(if spec.is_balanced() { endpoints } else { 0 }),
             reason: together(self.workload_reason(entry, wanted, pending, ready, old), self.closed_ports(spec, taken)),
             rollout: self.rollout_news(&spec.id, number(ready), number(wanted)),
             scale: self.scale_view(entry),

@@ -12,7 +12,7 @@ use api_types::{
 };
 
 use crate::{
-    cluster::{nodes::NodeEntry, workloads::is_balanced},
+    cluster::nodes::NodeEntry,
     machine::Scheduler,
     rehearsal::{End, Rehearsal},
     what_if::{event::Event, track::Tracks},
@@ -108,7 +108,8 @@ impl Report<'_> {
         let mut warnings = Vec::new();
         for seen in workloads.iter().filter(|seen| seen.down_ms != Some(0)) {
             let entry = self.before.cluster.workloads.get(&seen.workload);
-            let what = if entry.is_some_and(|entry| is_balanced(entry.spec())) { "no endpoint" } else { "no instance" };
+            let what =
+                if entry.is_some_and(|entry| entry.spec().is_balanced()) { "no endpoint" } else { "no instance" };
             let long = seen.down_ms.map_or_else(|| "from then on".to_owned(), |down| format!("for {}", time(down)));
             warnings.push(format!("{} has {what} {long}", seen.workload));
         }

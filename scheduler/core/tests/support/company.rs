@@ -3,8 +3,13 @@
 use std::fmt::Write as _;
 
 use api_types::{
+    companion::{CompanionRole, CompanionSpec},
+    container::ContainerSpec,
+    dependency::{Awaited, Dependency},
     device::{Device, DeviceAmount, DeviceRequest},
+    id::Name,
     placement::{Affinity, Domain, Relation},
+    resources::{ResourceSpec, Resources},
 };
 
 use crate::fleet::Fleet;
@@ -24,6 +29,28 @@ pub(crate) fn affinities(with: Option<&str>, without: Option<&str>) -> Vec<Affin
         text.into_iter().flat_map(|text| text.split(',')).map(rule).collect()
     };
     [rules(with, Relation::With), rules(without, Relation::Without)].concat()
+}
+
+/// `db,queue`: other services that are waited for until they are healthy.
+pub(crate) fn after(text: &str) -> Vec<Dependency> {
+    let dependency = |text: &str| Dependency { workload: text.parse().expect("a workload"), awaited: Awaited::Healthy };
+    text.split(',').map(dependency).collect()
+}
+
+/// An init step and a sidecar with what each reserves, where that is said.
+pub(crate) fn companions(init: Option<u64>, sidecar: Option<u64>) -> Vec<CompanionSpec> {
+    let companion = |role: CompanionRole, memory_bytes| CompanionSpec {
+        name: Name::new(role.as_str()).expect("a name"),
+        role,
+        container: ContainerSpec::of_image("registry.lan/tool:1"),
+        resources: ResourceSpec {
+            reserve: Resources { cpu_millis: 50, memory_bytes },
+            memory_bytes_max: memory_bytes,
+            ..ResourceSpec::default()
+        },
+    };
+    let init = init.map(|bytes| companion(CompanionRole::Init, bytes));
+    init.into_iter().chain(sidecar.map(|bytes| companion(CompanionRole::Sidecar, bytes))).collect()
 }
 
 /// `front:camera,g0:gpu/t4:4`: names with kinds, models and shares of a node's devices.

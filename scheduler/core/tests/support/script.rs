@@ -242,6 +242,8 @@ fn spec(words: &[&str]) -> WorkloadSpec {
         },
         devices: get("devices").map(company::requests).unwrap_or_default(),
         ports: port.into_iter().collect(),
+        companions: company::companions(get("init").map(bytes), get("sidecar").map(bytes)),
+        after: get("after").map(company::after).unwrap_or_default(),
         balance: balance::spec(&options),
         probe: options.contains_key("probe").then_some(ProbeSpec {
             check: ProbeCheck::Tcp { port: 80 },

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use api_client::{Client, ClientError, Lines};
+use api_client::{Client, ClientError, Lines, LogQuery};
 use api_types::{
     id::{InstanceId, WorkloadId},
     instance::{Exit, InstanceState},
@@ -137,7 +137,7 @@ impl Shown<'_> {
     /// Begins to read an instance's lines, after those that were shown already.
     async fn begin(&mut self, id: InstanceId, follow: bool) -> Result<(), ClientError> {
         let tail = u32::try_from(READ_BACK_MAX).unwrap_or(u32::MAX);
-        let mut stream = self.client.instance_logs(&id, tail, follow).await?;
+        let mut stream = self.client.instance_logs(&id, &LogQuery { container: None, tail, follow }).await?;
         if self.instance.as_ref() != Some(&id) {
             (self.instance, self.lines) = (Some(id), 0);
         }

@@ -1,0 +1,285 @@
+//! The containers beside an instance's main one: init steps that end well before each start of the main process, and sidecars
+//! that run while it does.
+//!
+//! A step is a part of the main process's start: its failure is one of that, with the same back-off and the same count. A
+//! sidecar has a back-off of its own and ends nobody but itself; while it does not run its instance is not well. What a step
+//! left is removed once the main process is started: until then an agent that is started again knows by it that the step is done.
+
+mod verdicts;
+mod wishes;
+
+use std::collections::BTreeMap;
+
+use api_types::{
+    assignment::Assignment,
+    companion::CompanionSpec,
+    id::{InstanceId, Name},
+    instance::Exit,
+    time::Timestamp,
+};
+
+use crate::{
+    Settings,
+    effect::{CompanionWish, Effect, Effects},
+    images::Images,
+    input::{CompanionAttempt, CompanionEvent},
+    instances::{Attempt, Instance},
+    machine::Agent,
+    restart::Restart,
+    upkeep::last_words,
+};
+
+/// All that is known of one companion.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Companion {
+    /// Its containers, by attempt. At most one is alive.
+    pub(crate) attempts: BTreeMap<u32, Attempt>,
+    /// The number that the next container gets.
+    pub(crate) next_attempt: u32,
+    /// When the next attempt of a sidecar is due.
+    pub(crate) restart: Restart,
+    /// Whether it is an init step that ended well for the next start of the main process.
+    pub(crate) is_done: bool,
+    /// Of which attempt the last lines are still to be asked for, its name, and since when it ran.
+    lines_wanted: Option<(u32, Name, Timestamp)>,
+    /// What the process that last ended wrote last.
+    last_lines: String,
+}
+
+impl Companion {
+    /// The attempt whose process runs, and since when.
+    fn running_since(&self) -> Option<Timestamp> {
+        self.attempts.values().find_map(|attempt| match attempt {
+            Attempt::Running { started_at, .. } => Some(*started_at),
+            Attempt::Starting | Attempt::Stopping { .. } | Attempt::Ended => None,
+            Attempt::Removing { .. } | Attempt::RemovalFailed { .. } => None,
+        })
+    }
+
+    /// Whether it has a process or may get one.
+    pub(crate) fn is_busy(&self) -> bool {
+        self.attempts.values().any(|attempt| attempt.is_alive() || matches!(attempt, Attempt::Stopping { .. }))
+    }
+
+    /// When a sidecar has run for so long that its earlier ends are forgiven; `None` = there is nothing to forgive.
+    fn settles_at(&self, settings: &Settings) -> Option<Timestamp> {
+        let is_noted = self.restart.is_unsettled() || !self.last_lines.is_empty();
+        self.running_since().filter(|_| is_noted).map(|since| since + settings.stable_after_ms)
+    }
+
+    /// Its process runs, as an answer or a list says. An attempt that is higher than all known ones is taken over.
+    pub(crate) fn runs(&mut self, number: u32, pid: u32, started_at: Timestamp, now: Timestamp) {
+        let running = Attempt::Running { pid, started_at, known_at: now };
+        match self.attempts.get_mut(&number) {
+            Some(attempt @ Attempt::Starting) => *attempt = running,
+            Some(_) => return,
+            None if number >= self.next_attempt => {
+                self.attempts
+                    .values_mut()
+                    .filter(|attempt| attempt.is_alive())
+                    .for_each(|older| *older = Attempt::Ended);
+                self.attempts.insert(number, running);
+                self.next_attempt = number.saturating_add(1);
+            }
+            None => {
+                self.attempts.insert(number, Attempt::Ended);
+                return;
+            }
+        }
+        self.restart.running();
+    }
+
+    fn start(&mut self, (instance, companion): (&InstanceId, u8), wish: CompanionWish, effects: &mut Effects) {
+        let attempt = self.next_attempt;
+        self.attempts.insert(attempt, Attempt::Starting);
+        self.next_attempt = attempt.saturating_add(1);
+        effects
+            .push(Effect::Companion { key: CompanionAttempt { instance: instance.clone(), companion, attempt }, wish });
+    }
+}
+
+/// The companions of an assignment, each with its place in the list.
+fn placed(assignment: &Assignment) -> impl Iterator<Item = (u8, &CompanionSpec)> {
+    (0..=u8::MAX).zip(&assignment.companions)
+}
+
+impl Agent {
+    /// The containers beside main ones whose processes run.
+    pub fn companions_running(&self) -> impl Iterator<Item = CompanionAttempt> {
+        self.instances.iter().flat_map(|(id, instance)| {
+            instance.running_companions().map(|(companion, attempt)| CompanionAttempt {
+                instance: id.clone(),
+                companion,
+                attempt,
+            })
+        })
+    }
+
+    /// Books what one answer or event says of a companion's container. One that is not on the books yet may be in a list that
+    /// is on its way.
+    pub(crate) fn companion(&mut self, now: Timestamp, key: &CompanionAttempt, event: CompanionEvent) {
+        let place = (key.companion, key.attempt);
+        match self.instances.get_mut(&key.instance).filter(|instance| instance.knows(place)) {
+            Some(instance) => instance.companion_event(place, event, (&self.settings, &mut self.images), now),
+            None => self.look_again_at = Some(now),
+        }
+    }
+}
+
+/// Facts: what happened to companions.
+impl Instance {
+    /// The companions whose processes run, by place and attempt.
+    fn running_companions(&self) -> impl Iterator<Item = (u8, u32)> {
+        self.companions.iter().flat_map(|(index, companion)| {
+            let is_running = |(_, attempt): &(&u32, &Attempt)| matches!(attempt, Attempt::Running { .. });
+            companion.attempts.iter().filter(is_running).map(|(number, _)| (*index, *number))
+        })
+    }
+
+    fn knows(&self, (index, number): (u8, u32)) -> bool {
+        self.companions.get(&index).is_some_and(|companion| number < companion.next_attempt)
+    }
+
+    fn companion_event(
+        &mut self,
+        (index, number): (u8, u32),
+        event: CompanionEvent,
+        (settings, images): (&Settings, &mut Images),
+        now: Timestamp,
+    ) {
+        match event {
+            CompanionEvent::Started { pid } => {
+                self.companions.entry(index).or_default().runs(number, pid, now, now);
+            }
+            CompanionEvent::StartFailed { reason } => {
+                self.companion_not_started((index, number), &reason, (settings, images), now);
+            }
+            CompanionEvent::Exited { exit } => self.companion_ended((index, number), exit, settings, now),
+            CompanionEvent::Removed => {
+                let Some(companion) = self.companions.get_mut(&index) else { return };
+                if matches!(companion.attempts.get(&number), Some(Attempt::Removing { .. })) {
+                    companion.attempts.remove(&number);
+                    self.removal_trouble.clear();
+                }
+            }
+            CompanionEvent::RemoveFailed { reason } => {
+                let Some(companion) = self.companions.get_mut(&index) else { return };
+                if let Some(attempt @ Attempt::Removing { .. }) = companion.attempts.get_mut(&number) {
+                    self.removal_trouble = attempt.removal_failed(settings, &reason, now);
+                }
+            }
+            CompanionEvent::LastLines { lines } => {
+                if let Some(companion) = self.companions.get_mut(&index).filter(|held| number < held.next_attempt) {
+                    companion.last_lines = last_words(&lines);
+                }
+            }
+        }
+    }
+
+    fn companion_spec(&self, index: u8) -> Option<CompanionSpec> {
+        self.assignment()?.companions.get(usize::from(index)).cloned()
+    }
+
+    /// Its process could not be started, and nothing of the attempt is left: its number is free again.
+    fn companion_not_started(
+        &mut self,
+        (index, number): (u8, u32),
+        reason: &str,
+        (settings, images): (&Settings, &mut Images),
+        now: Timestamp,
+    ) {
+        let spec = self.companion_spec(index);
+        let Some(companion) = self.companions.get_mut(&index) else { return };
+        if !matches!(companion.attempts.get(&number), Some(Attempt::Starting)) {
+            return;
+        }
+        companion.attempts.remove(&number);
+        if companion.next_attempt == number.saturating_add(1) {
+            companion.next_attempt = number;
+        }
+        let Some(spec) = spec else { return };
+        images.doubt(&spec.container.image);
+        if spec.is_init() {
+            self.restart.failed(settings, now, &format!("{}: {reason}", spec.describe()));
+        } else {
+            companion.restart.failed(settings, now, reason);
+        }
+    }
+
+    /// Its process ended.
+    pub(crate) fn companion_ended(
+        &mut self,
+        (index, number): (u8, u32),
+        exit: Exit,
+        settings: &Settings,
+        now: Timestamp,
+    ) {
+        let spec = self.companion_spec(index);
+        let Some(companion) = self.companions.get_mut(&index) else { return };
+        let Some(attempt) = companion.attempts.get_mut(&number) else { return };
+        let since = match attempt {
+            Attempt::Starting => Some(now),
+            Attempt::Running { started_at, .. } => Some(*started_at),
+            Attempt::Stopping { .. } => None,
+            Attempt::Ended | Attempt::Removing { .. } | Attempt::RemovalFailed { .. } => return,
+        };
+        *attempt = Attempt::Ended;
+        // Who was asked to end, or was never assigned, has no future.
+        let Some((since, spec)) = since.zip(spec) else { return };
+        let ran_ms = now.since(since);
+        if !spec.is_init() {
+            companion.lines_wanted = Some((number, spec.name, since));
+            companion.restart.exited(settings, now, ran_ms, exit.describe(), companion.next_attempt);
+        } else if exit == Exit::Code(0) {
+            companion.is_done = true;
+            companion.last_lines.clear();
+        } else {
+            let how = format!("{} {}", spec.describe(), exit.describe());
+            companion.lines_wanted = Some((number, spec.name, since));
+            self.restart.exited(settings, now, ran_ms, how, companion.next_attempt);
+            // What people ask for is this step's, not what the main process wrote before.
+            self.last_lines = None;
+            self.last_exit = Some(exit);
+        }
+    }
+
+    /// It ended while nobody watched: a list shows a container that is not on the books.
+    pub(crate) fn companion_found_ended(
+        &mut self,
+        (index, number): (u8, u32),
+        exit: &Exit,
+        settings: &Settings,
+        now: Timestamp,
+    ) {
+        let is_init = self.companion_spec(index).is_some_and(|spec| spec.is_init());
+        let main_runs = self.alive().is_some();
+        let companion = self.companions.entry(index).or_default();
+        companion.attempts.insert(number, Attempt::Ended);
+        if number < companion.next_attempt {
+            return;
+        }
+        companion.next_attempt = number.saturating_add(1);
+        if is_init {
+            companion.is_done = !main_runs && *exit == Exit::Code(0);
+        } else if !companion.is_busy() {
+            companion.restart.exited(settings, now, u64::MAX, exit.describe(), companion.next_attempt);
+        }
+    }
+
+    /// Processes whose network is gone count as ended.
+    pub(crate) fn give_up_companions(&mut self, settings: &Settings, now: Timestamp) {
+        for key in self.running_companions().collect::<Vec<_>>() {
+            self.companion_ended(key, Exit::Unknown, settings, now);
+        }
+    }
+
+    /// Forgives the earlier ends of sidecars that have run long.
+    pub(crate) fn mature_companions(&mut self, settings: &Settings, now: Timestamp) {
+        for companion in self.companions.values_mut() {
+            if companion.settles_at(settings).is_some_and(|at| at <= now) {
+                companion.restart.settled();
+                companion.last_lines.clear();
+            }
+        }
+    }
+}

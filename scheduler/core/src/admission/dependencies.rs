@@ -1,0 +1,45 @@
+//! What workloads may wait for, among all that there are.
+
+use std::collections::BTreeMap;
+
+use api_types::{
+    dependency::{DEPENDENCIES_MAX, circle},
+    id::WorkloadId,
+    workload::WorkloadSpec,
+};
+
+use crate::{cluster::Cluster, effect::Refusal};
+
+/// Checks that nobody waits without end: for itself by way of others, or for what nodes are not told of. Who is not there yet
+/// may come.
+pub(super) fn check(cluster: &Cluster, specs: &[WorkloadSpec]) -> Result<(), Refusal> {
+    let known = cluster.workloads.values().map(|entry| entry.spec());
+    let all: BTreeMap<&WorkloadId, &WorkloadSpec> = known.chain(specs).map(|spec| (&spec.id, spec)).collect();
+    for spec in all.values() {
+        let id = &spec.id;
+        if spec.after.len() > DEPENDENCIES_MAX || !spec.after.is_sorted_by(|a, b| a.workload < b.workload) {
+            let problem = format!("`{id}`: after: at most {DEPENDENCIES_MAX} services, sorted, each once");
+            return Err(Refusal::Invalid(problem));
+        }
+        let awaited = spec.after.iter().filter_map(|dependency| all.get(&dependency.workload));
+        if let Some(awaited) = awaited.into_iter().find(|awaited| !awaited.is_balanced()) {
+            return Err(Refusal::Invalid(format!(
+                "`{id}` waits for `{}`, and nodes are not told how that is: wait for a service with a port that leads to all of \
+                 its instances",
+                awaited.id
+            )));
+        }
+    }
+    let waits_for = |id: &WorkloadId| {
+        let after = all.get(id).into_iter().flat_map(|spec| &spec.after);
+        after.map(|dependency| &dependency.workload)
+    };
+    match circle(specs.iter().map(|spec| &spec.id), waits_for) {
+        None => Ok(()),
+        Some(found) => {
+            let names: Vec<String> = found.into_iter().map(|id| format!("`{id}`")).collect();
+            let names = names.join(" after ");
+            Err(Refusal::Invalid(format!("services wait for each other: {names}: let one of them start by itself")))
+        }
+    }
+}

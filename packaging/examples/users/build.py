@@ -33,12 +33,13 @@ def packages(root):
         package = left.pop()
         if package in wanted:
             continue
-        query = ["dpkg-query", "--show", "--showformat", "${Depends}, ${Pre-Depends}", package]
+        query = ["dpkg-query", "--show", "--showformat", "${db:Status-Status}: ${Depends}, ${Pre-Depends}", package]
         shown = subprocess.run(query, capture_output=True, text=True, check=False)
-        if shown.returncode != 0:
+        status, _, needs = shown.stdout.partition(":")
+        if status != "installed":
             continue  # Virtual, or the other of two that would do.
         wanted.add(package)
-        alternatives = re.split(r"[,|]", shown.stdout)
+        alternatives = re.split(r"[,|]", needs)
         left += [name.group() for name in (re.match(r"[a-z0-9.+-]+", text.strip()) for text in alternatives) if name]
     return wanted
 
@@ -57,9 +58,10 @@ def inside(path):
 
 
 def plain(info):
-    """The same file whoever built it, and whenever."""
+    """The same file whoever built it, and whenever; any user may read it."""
     info.uid = info.gid = info.mtime = 0
     info.uname = info.gname = ""
+    info.mode |= 0o555 if info.mode & 0o100 else 0o444
     return info
 
 

@@ -341,6 +341,7 @@ fn status(id: &str, exit: Exit) -> InstanceStatus {
             last_lines: "first\nsecond".to_owned(),
             crash_loop: true,
             used_up: true,
+            no_image: true,
         },
     }
 }

@@ -131,6 +131,18 @@ pub enum ImageError {
     Containerd(#[from] Error),
 }
 
+impl ImageError {
+    /// Whether the image is not there for anybody who asks for it on such a machine: trying again helps only once somebody put it there.
+    #[must_use]
+    pub fn is_missing(&self) -> bool {
+        match self {
+            Self::Name { .. } | Self::NotFound { .. } | Self::Platform { .. } => true,
+            Self::Unauthorized { .. } | Self::PlainHttp { .. } | Self::Registry { .. } => false,
+            Self::Malformed { .. } | Self::Archive(_) | Self::Containerd(_) => false,
+        }
+    }
+}
+
 /// A container that could not be started. Nothing of the attempt is left.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {

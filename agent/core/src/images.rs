@@ -32,11 +32,13 @@ struct Entry {
     image: Image,
     failures: u32,
     reason: String,
+    /// When it was last found not to be there for anybody who asks; `None` = it is not known to be missing.
+    missing_at: Option<Timestamp>,
 }
 
 impl Entry {
     fn new() -> Self {
-        Self { image: Image::Unknown, failures: 0, reason: String::new() }
+        Self { image: Image::Unknown, failures: 0, reason: String::new(), missing_at: None }
     }
 }
 
@@ -71,14 +73,22 @@ impl Images {
         entry.image = Image::Ready;
         entry.failures = 0;
         entry.reason.clear();
+        entry.missing_at = None;
     }
 
-    /// Books a failed pull.
-    pub(crate) fn failed(&mut self, settings: &Settings, now: Timestamp, reference: &str, reason: &str) {
+    /// Books a failed pull; `is_missing`: the image is not there for anybody who asks.
+    pub(crate) fn failed(
+        &mut self,
+        settings: &Settings,
+        now: Timestamp,
+        reference: &str,
+        (reason, is_missing): (&str, bool),
+    ) {
         let Some(entry) = self.entries.get_mut(reference) else { return };
         entry.failures = entry.failures.saturating_add(1);
         let delay_ms = backoff_ms(settings, entry.failures);
         entry.image = Image::Failed { retry_at: now + delay_ms };
+        entry.missing_at = is_missing.then_some(now);
         entry.reason = format!("image {reference}: {reason}; next try in {} s", delay_ms.div_ceil(1000));
     }
 
@@ -113,6 +123,11 @@ impl Images {
         }
     }
 
+    /// When the image was last found not to be there for anybody who asks; `None` = it is not known to be missing.
+    pub(crate) fn missing_since(&self, reference: &str) -> Option<Timestamp> {
+        self.entries.get(reference)?.missing_at
+    }
+
     /// Why the image is not here; empty when nothing went wrong.
     pub(crate) fn reason(&self, reference: &str) -> &str {
         self.entries.get(reference).map_or("", |entry| &entry.reason)
@@ -134,15 +149,16 @@ mod tests {
         assert!(!images.ensure(now, "a:1", &mut effects) && !images.ensure(now, "a:1", &mut effects));
         assert_eq!(effects.len(), 1, "one pull for two who ask");
 
-        images.failed(&settings, now, "a:1", "not found");
+        images.failed(&settings, now, "a:1", ("not found", true));
         assert!(!images.ensure(now + 999, "a:1", &mut effects));
         assert_eq!(effects.len(), 1, "not before its pause is over");
         assert_eq!(images.reason("a:1"), "image a:1: not found; next try in 1 s");
+        assert_eq!(images.missing_since("a:1"), Some(now));
 
         images.ensure(now + 1000, "a:1", &mut effects);
         images.ready("a:1");
         assert!(images.ensure(now + 1000, "a:1", &mut effects));
-        assert_eq!((effects.len(), images.reason("a:1")), (2, ""));
+        assert_eq!((effects.len(), images.reason("a:1"), images.missing_since("a:1")), (2, "", None));
     }
 
     #[test]

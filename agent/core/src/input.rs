@@ -54,6 +54,8 @@ pub enum Input {
         image: String,
         /// Why, in one line for people.
         reason: String,
+        /// Whether it is not there for anybody who asks, so that somebody must put it there first.
+        is_missing: bool,
     },
     /// The instance's network is there.
     NetworkReady {

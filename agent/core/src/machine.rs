@@ -259,7 +259,9 @@ impl Agent {
             Input::SessionClosed => self.session_closed(now),
             Input::MachineEnds => self.machine_ends = true,
             Input::ImageReady { image } => self.images.ready(&image),
-            Input::ImageFailed { image, reason } => self.images.failed(&self.settings, now, &image, &reason),
+            Input::ImageFailed { image, reason, is_missing } => {
+                self.images.failed(&self.settings, now, &image, (&reason, is_missing));
+            }
             Input::NetworkReady { instance } => self.touch(&instance, |instance, _| instance.network_ready(now)),
             Input::NetworkFailed { instance, reason } => {
                 self.touch(&instance, |instance, settings| instance.network_failed(settings, &reason, now));

@@ -144,7 +144,7 @@ impl Instance {
         let last_exit: Option<&Exit> = self.last_exit.as_ref();
         let ends = machine_ends && running.is_some();
         let reason = if ends { MACHINE_ENDS.to_owned() } else { self.reason(state, health, images) };
-        let findings = self.findings();
+        let findings = self.findings(images);
 
         let status = &self.status;
         let unchanged = status.state == state

@@ -16,6 +16,7 @@ use api_types::{
 use crate::{
     Settings,
     effect::{Effect, Effects},
+    images::Images,
     instances::{Attempt, Claim, Instance},
     lifecycle::Surroundings,
 };
@@ -126,15 +127,19 @@ impl Instance {
     }
 
     /// What is told of it beside its state.
-    pub(crate) fn findings(&self) -> Findings {
+    pub(crate) fn findings(&self, images: &Images) -> Findings {
         let restarts_max = self.assignment().and_then(|assignment| assignment.restart.max_restarts);
         let (crash_loop, used_up) = self.sidecars_findings(restarts_max);
         let last_lines = self.last_lines.as_ref().map_or(self.companions_last_lines(), |(_, lines)| lines);
+        // What was not there before it came may be there by now: only a try since then tells.
+        let tried = self.assignment().and_then(|assignment| images.missing_since(&assignment.container.image));
+        let no_image = self.running().is_none() && tried.is_some_and(|at| at >= self.status.since);
         Findings {
             probes: if self.running().is_some() { self.probes.findings() } else { Vec::new() },
             last_lines: last_lines.to_owned(),
             crash_loop: crash_loop || self.restart.is_crash_loop(),
             used_up: used_up || self.restart.is_used_up(restarts_max),
+            no_image,
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use api_types::{
     container::PortSpec,
-    rollout::{OnFailure, Share, UpdateOrder, UpdateSpec},
+    rollout::{OnFailure, Share, UpdateOrder, UpdateSpec, WAVES_MAX},
     workload::REPLICAS_MAX,
 };
 
@@ -28,6 +28,9 @@ pub(crate) fn read(section: &Section<'_>, kind: Kind, ports: &[PortSpec], has_vo
     }
     if let Some(entry) = section.get("canary") {
         update.canary = share(&entry);
+    }
+    if let Some(entry) = section.get("waves") {
+        update.waves = waves(&entry, kind);
     }
     let healthy_for = section.get("healthy_for");
     if let Some(time) = healthy_for.as_ref().and_then(|entry| entry.duration_ms(0, DAY_MS)) {
@@ -67,6 +70,30 @@ fn order(entry: &Entry<'_>, kind: Kind, ports: &[PortSpec], has_volume: bool) ->
     };
     entry.invalid("conflict", format!("`start-first` cannot be: {why}"), "remove it: it is stop-first by itself");
     None
+}
+
+/// Reads `["lab", "north"]`: sites in the order of their turns.
+fn waves(entry: &Entry<'_>, kind: Kind) -> Option<Vec<String>> {
+    if kind != Kind::Daemon {
+        let message = "`waves` is for daemons: a service's replica may have its successor on another site";
+        entry.invalid("not_for_services", message, "remove it, or make it a [daemon.x]");
+        return None;
+    }
+    let mut sites: Vec<String> = Vec::new();
+    let items = entry.items()?;
+    if items.len() > WAVES_MAX {
+        entry.invalid("out_of_range", format!("at most {WAVES_MAX} sites"), "the others follow by name");
+        return None;
+    }
+    for item in items {
+        let Some(site) = item.text() else { continue };
+        if sites.iter().any(|known| known == site) {
+            item.invalid("duplicate", format!("site `{}` is there twice", site.escape_debug()), "keep one of the two");
+        } else {
+            sites.push(site.to_owned());
+        }
+    }
+    Some(sites)
 }
 
 /// Reads `2` or `"25%"`.

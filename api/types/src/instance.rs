@@ -226,6 +226,10 @@ pub struct Findings {
     /// Whether it was restarted as often in a row as its spec allows. Its node goes on; another one may do better.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub used_up: bool,
+    /// Whether its image is not there, so that it cannot start before somebody puts it there: the registry does not know it, or
+    /// has none for this machine. Its node goes on trying.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub no_image: bool,
 }
 
 /// The most bytes that are kept of the last lines that a process wrote.

@@ -33,7 +33,13 @@ pub struct UpdateSpec {
     /// How many instances are replaced before the rollout waits for a person to promote it; `None` = all, without waiting.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub canary: Option<Share>,
+    /// Of a daemon: one site after the other, these first, in this order, then the others by name. `None` = all at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waves: Option<Vec<String>>,
 }
+
+/// The most sites whose order is said.
+pub const WAVES_MAX: usize = 64;
 
 impl Default for UpdateSpec {
     fn default() -> Self {
@@ -44,6 +50,7 @@ impl Default for UpdateSpec {
             deadline_ms: DEADLINE_MS,
             on_failure: OnFailure::Rollback,
             canary: None,
+            waves: None,
         }
     }
 }

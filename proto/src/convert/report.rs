@@ -112,7 +112,7 @@ impl TryFrom<v1::Exit> for Exit {
 
 impl From<InstanceStatus> for v1::InstanceStatus {
     fn from(status: InstanceStatus) -> Self {
-        let Findings { probes, last_lines, crash_loop, used_up } = status.findings;
+        let Findings { probes, last_lines, crash_loop, used_up, no_image } = status.findings;
         Self {
             instance: status.instance.to_string(),
             state: wire_state(status.state).into(),
@@ -127,6 +127,7 @@ impl From<InstanceStatus> for v1::InstanceStatus {
             last_lines: shortened(last_lines),
             crash_loop,
             used_up,
+            no_image,
         }
     }
 }
@@ -150,6 +151,7 @@ impl TryFrom<v1::InstanceStatus> for InstanceStatus {
                 last_lines: bounded("last_lines", wire.last_lines)?,
                 crash_loop: wire.crash_loop,
                 used_up: wire.used_up,
+                no_image: wire.no_image,
             },
         })
     }

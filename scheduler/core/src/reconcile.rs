@@ -13,6 +13,7 @@ mod scale_down;
 mod service;
 pub(crate) mod slots;
 pub(crate) mod volumes;
+mod waves;
 
 use api_types::{
     id::{NodeId, WorkloadId},

@@ -121,7 +121,9 @@ impl World {
         }
         let reason = || "the disk is tired".to_owned();
         let input = match (&effect, fails) {
-            (Effect::EnsureImage { image }, true) => Input::ImageFailed { image: image.clone(), reason: reason() },
+            (Effect::EnsureImage { image }, true) => {
+                Input::ImageFailed { image: image.clone(), reason: reason(), is_missing: false }
+            }
             (Effect::EnsureNetwork { instance, .. }, true) => {
                 Input::NetworkFailed { instance: instance.clone(), reason: reason() }
             }

@@ -276,7 +276,7 @@ impl Node {
                 self.answer(END_MS, list);
             }
             Effect::EnsureImage { image } => match self.bad_images.get(&image).cloned() {
-                Some(reason) => self.answer(PULL_MS, Input::ImageFailed { image, reason }),
+                Some(reason) => self.answer(PULL_MS, Input::ImageFailed { image, reason, is_missing: false }),
                 None => self.answer(PULL_MS, Input::ImageReady { image }),
             },
             Effect::EnsureNetwork { instance, address, .. } => {

@@ -97,7 +97,7 @@ fn any_input(random: &mut Random, node: &Node) -> Input {
         8 => Input::SessionOpened { epoch: Epoch(1) },
         9 => Input::SessionClosed,
         10 => Input::ImageReady { image },
-        11 => Input::ImageFailed { image, reason },
+        11 => Input::ImageFailed { image, reason, is_missing: false },
         12 => Input::NetworkReady { instance },
         13 => Input::NetworkFailed { instance, reason },
         14 => Input::NetworkRemoved { instance },

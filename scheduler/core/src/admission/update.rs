@@ -1,16 +1,28 @@
 //! What the way of rolling out a change must be.
 
-use api_types::{error::ValidationError, rollout::Share, workload::WorkloadSpec};
+use api_types::{
+    error::ValidationError,
+    rollout::{Share, WAVES_MAX},
+    workload::{WorkloadKind, WorkloadSpec},
+};
 
 use super::rules::fault;
 
 const DEADLINE_MS_MAX: u64 = 86_400_000;
+const SITE_BYTES_MAX: usize = 256;
 
 /// Checks how changes are rolled out.
 pub(super) fn check(spec: &WorkloadSpec) -> Result<(), ValidationError> {
     let Some(update) = &spec.update else { return Ok(()) };
     if update.deadline_ms > DEADLINE_MS_MAX || update.healthy_for_ms >= update.deadline_ms {
         return fault("update.healthy_for_ms", "shorter than the deadline, and that not longer than a day");
+    }
+    let is_site = |site: &String| !site.is_empty() && site.len() <= SITE_BYTES_MAX;
+    if update.waves.as_ref().is_some_and(|sites| sites.len() > WAVES_MAX || !sites.iter().all(is_site)) {
+        return fault("update.waves", format!("at most {WAVES_MAX} names of sites"));
+    }
+    if update.waves.is_some() && spec.kind != WorkloadKind::Daemon {
+        return fault("update.waves", "only a daemon's instances stay on their sites");
     }
     let is_share = |share: &Share| match share {
         Share::Count(count) => *count > 0,

@@ -68,6 +68,7 @@ impl Scheduler {
             self.commit(id, chosen, node);
         }
         let mut to_renew = found.to_renew;
+        self.keep_to_wave(id, &mut to_renew);
         to_renew.sort_by_key(|old| self.serves(*old));
         let under_way = found.under_way + found.to_place.len();
         let width = self.rollout_width(id, found.nodes, found.updated);

@@ -95,6 +95,9 @@ impl Scheduler {
         if let Some(end) = observation.as_ref().and_then(|observation| end_of(held, observation)) {
             return Verdict::Failed(end);
         }
+        if let Some(missing) = observation.as_ref().filter(|observation| observation.findings.no_image) {
+            return Verdict::Failed(with("cannot start", &missing.reason));
+        }
         if held.looks_well() {
             let well_since = *trial.well_since.get_or_insert(self.now);
             let at = well_since + update.healthy_for_ms;

@@ -119,6 +119,10 @@ impl Scheduler {
             lines.push(format!("a person: `wherry rollout resume {id}`"));
         }
         lines.extend(self.parked_reason(entry).map(|reason| format!("room: {reason}")));
+        if let Some(site) = self.wave(id).filter(|_| !self.later_waves(id).is_empty()) {
+            let later: Vec<&str> = self.later_waves(id).into_iter().collect();
+            lines.push(format!("site {site}, before the turn of {}", later.join(", ")));
+        }
         let current = self.cluster.instances_of(id).filter(|held| held.is_wanted() && is_current(*held, entry));
         for held in current.filter(|held| !held.is_serving()) {
             let trial = self.cluster.rollouts.get(id).and_then(|entry| entry.trials.get(&held.number));

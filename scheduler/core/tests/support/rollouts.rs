@@ -12,7 +12,7 @@ use scheduler_core::{Scheduler, input::Change};
 /// `healthy_for=10s deadline=60s parallel=25% canary=1 order=stop-first on_failure=pause`, or `update` alone.
 pub(crate) fn spec(options: &BTreeMap<String, String>) -> Option<UpdateSpec> {
     let get = |key: &str| options.get(key).map(String::as_str);
-    let known = ["update", "healthy_for", "deadline", "parallel", "canary", "order", "on_failure"];
+    let known = ["update", "healthy_for", "deadline", "parallel", "canary", "order", "on_failure", "waves"];
     if !known.iter().any(|key| options.contains_key(*key)) {
         return None;
     }
@@ -24,6 +24,7 @@ pub(crate) fn spec(options: &BTreeMap<String, String>) -> Option<UpdateSpec> {
         }),
         parallel: get("parallel").map(share),
         canary: get("canary").map(share),
+        waves: get("waves").map(|sites| sites.split(',').map(str::to_owned).collect()),
         healthy_for_ms: get("healthy_for").map_or(default.healthy_for_ms, super::milliseconds),
         deadline_ms: get("deadline").map_or(default.deadline_ms, super::milliseconds),
         on_failure: if get("on_failure") == Some("pause") { OnFailure::Pause } else { OnFailure::Rollback },

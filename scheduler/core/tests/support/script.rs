@@ -109,7 +109,7 @@ fn command(fleet: &mut Fleet, line: &str) -> String {
             fleet.restart();
             String::new()
         }
-        "preparing" | "stuck" | "starting" | "unproven" => say(fleet, verb, rest),
+        "preparing" | "stuck" | "missing" | "starting" | "unproven" => say(fleet, verb, rest),
         "running" | "healthy" | "unhealthy" | "crashed" | "used-up" | "ended" => say(fleet, verb, rest),
         // Processes of a job end for good: `exited 0 migrate-100`.
         "exited" => {
@@ -301,6 +301,11 @@ fn say(fleet: &mut Fleet, verb: &str, words: &[&str]) -> String {
             "stuck" => {
                 status.state = InstanceState::Preparing;
                 status.reason = "pulling its image: registry.lan answers 404".to_owned();
+            }
+            "missing" => {
+                status.state = InstanceState::Preparing;
+                status.reason = "image app:2 was not found in the registry (404)".to_owned();
+                status.findings.no_image = true;
             }
             "crashed" => crashed(status),
             _ => status.state = InstanceState::Failed,

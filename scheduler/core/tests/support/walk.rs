@@ -151,6 +151,7 @@ fn update(random: &mut Random) -> Option<UpdateSpec> {
         deadline_ms: random.pick(&[10_000, 60_000]).unwrap_or(default.deadline_ms),
         on_failure: if random.one_in(4) { OnFailure::Pause } else { OnFailure::Rollback },
         canary: share(random).filter(|_| random.one_in(2)),
+        waves: None,
     })
 }
 

@@ -158,6 +158,7 @@ fn text(view: &RolloutView) -> String {
         ("did not work", view.failed.map(|failed| format!("revision {failed}")).unwrap_or_default()),
         ("cause", clean(&view.cause)),
         ("updated", format!("{} of {}", view.updated, view.wanted)),
+        ("ports", clean(&view.closed_ports)),
     ]);
     if !view.waits_for.is_empty() {
         text += &format!("\nWaits for\n{}", indented(&clean(&view.waits_for.join("\n"))));

@@ -29,6 +29,9 @@ pub struct RolloutView {
     /// What it waits for, one line for each; empty when it is complete.
     #[serde(default)]
     pub waits_for: Vec<String>,
+    /// Ports of the nodes that do not lead to it, as somebody else holds them, in one line; empty = none.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub closed_ports: String,
 }
 
 /// The revisions of a workload that are kept.

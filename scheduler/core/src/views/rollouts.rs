@@ -45,6 +45,7 @@ impl Scheduler {
             updated: view.ready,
             wanted: view.wanted,
             waits_for: if is_over { Vec::new() } else { self.waits_for(entry, &rollout) },
+            closed_ports: self.closed_ports(entry.spec(), &TakenPorts::of(&self.cluster)),
         })
     }
 
@@ -88,6 +89,8 @@ impl Scheduler {
             updated,
             wanted,
             waits_for: Vec::new(),
+            // Whoever shows this beside the workload names them there.
+            closed_ports: String::new(),
         })
     }
 

@@ -66,7 +66,7 @@ impl Scheduler {
     }
 
     /// Ports of the nodes that do not lead to a workload, as somebody else holds them; empty when there are none.
-    fn closed_ports(&self, spec: &WorkloadSpec, taken: &TakenPorts<'_>) -> String {
+    pub(crate) fn closed_ports(&self, spec: &WorkloadSpec, taken: &TakenPorts<'_>) -> String {
         let on_node_of_an_instance =
             |node: &NodeId| self.cluster.instances_of(&spec.id).any(|held| held.is_wanted() && held.node_id() == node);
         let ports = spec.ports.iter().flat_map(|port| {

@@ -64,7 +64,8 @@ pub(crate) fn show(scheduler: &Scheduler, id: &WorkloadId) -> String {
         }
     }
     text.push('\n');
-    view.waits_for.iter().for_each(|line| writeln!(text, "  {line}").expect("a text takes all"));
+    let closed = Some(&view.closed_ports).filter(|ports| !ports.is_empty());
+    view.waits_for.iter().chain(closed).for_each(|line| writeln!(text, "  {line}").expect("a text takes all"));
     text
 }
 

@@ -13,7 +13,10 @@ use tests_system::{
     shop,
 };
 
-use crate::stage::{LIMIT, NODES, Outcome, Stage, ask_from_process};
+use crate::{
+    network::{trace, verify},
+    stage::{LIMIT, NODES, Outcome, Stage, ask_from_process},
+};
 
 pub(crate) fn a_service_is_reached_by_ipv6(stage: &mut Stage) -> Outcome {
     let manifest = shop::manifest(&stage.image, 3).replacen("image ", "ipv6     = true\nimage ", 1);
@@ -44,7 +47,28 @@ pub(crate) fn a_service_is_reached_by_ipv6(stage: &mut Stage) -> Outcome {
         let port = (ipv6_address(stage.bed.node(name).address()), shop::PUBLISHED);
         stage.until_answered_by("visitor", port.into(), 3)?;
     }
-    Ok(())
+    ways_are_tried(stage, front)
+}
+
+/// Each node asks the service and its three endpoints by IPv6, too; and a packet by IPv6 is followed to its end.
+fn ways_are_tried(stage: &Stage, front: SocketAddr) -> Outcome {
+    let by_ipv6 = || {
+        let verdict = verify(stage, 0).ok()?;
+        let checks = verdict.nodes.iter().flat_map(|node| &node.checks);
+        Some(checks.filter(|check| check.subject.ends_with("by IPv6")).count())
+    };
+    stage.until("all ways by IPv6 are there", || by_ipv6() == Some(NODES.len() * (1 + 3)))?;
+    let node = SocketAddr::from((ipv6_address(stage.bed.node(NODES[1]).address()), shop::PUBLISHED));
+    for (from, to) in [("web-", front), (NODES[0], front), (NODES[1], node)] {
+        let instance =
+            stage.bed.instances("web")?.into_iter().map(|view| view.name).find(|name| name.starts_with(from));
+        let traced = trace(stage, &["net", "trace", instance.as_deref().unwrap_or(from), &to.to_string()], 0)?;
+        let is_made = traced.steps.iter().any(|step| step.at == "connection" && step.what.contains(&to.to_string()));
+        stage.must(is_made && traced.destination == to.ip(), || format!("from {from} to {to}: {traced:?}"))?;
+    }
+    let foreign = SocketAddr::from((ipv6_address(stage.bed.node(NODES[1]).address()), 1));
+    let refused = trace(stage, &["net", "trace", NODES[1], &foreign.to_string()], 1)?;
+    stage.must(refused.steps.iter().any(|step| step.at == "connection" && step.stops), || format!("{refused:?}"))
 }
 
 /// How long packets are waited for that are dropped: a machine that is slower passes the story too much, never too little.

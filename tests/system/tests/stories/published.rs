@@ -50,7 +50,7 @@ pub(crate) fn who_has_a_port_is_named(stage: &mut Stage) -> Outcome {
     let words = format!("tcp port {} of {} is taken by ", shop::PUBLISHED, NODES[0]);
     let owner = format!("(pid {})", std::process::id());
     let is_named = |text: &str| text.lines().any(|line| line.contains(&words) && line.contains(&owner));
-    for look in [&["get", "services"][..], &["describe", "service", "web"]] {
+    for look in [&["get", "services"][..], &["describe", "service", "web"], &["rollout", "status", "web"]] {
         stage.until(&format!("wherry {look:?} names who has the port"), || {
             stage.wherry(look).is_ok_and(|said| is_named(&said))
         })?;

@@ -86,6 +86,9 @@ impl Agent {
     /// Has the disk remember who is where, whenever that changed. Whom the set from disk does not name keeps its home until a
     /// session says that it is gone: the set may be older.
     pub(crate) fn keep_addresses(&mut self, effects: &mut Effects) {
+        if self.are_addresses_kept() {
+            return;
+        }
         let here = self.instances.iter().filter_map(|(id, instance)| Some((id.clone(), instance.address?)));
         let mut homes: BTreeMap<InstanceId, Ipv4Addr> = here.collect();
         let taken: BTreeSet<Ipv4Addr> = homes.values().copied().collect();
@@ -100,6 +103,16 @@ impl Agent {
             effects.push(Effect::KeepAddresses(self.addresses.kept.clone()));
         }
         self.addresses.homes = homes;
+    }
+
+    /// Whether those who are here, and nobody else, are remembered where they are, as nearly always.
+    fn are_addresses_kept(&self) -> bool {
+        let Addresses { homes, kept, .. } = &self.addresses;
+        let mut here = self.instances.iter().filter_map(|(id, instance)| Some((id, instance.address?)));
+        // What is kept is a part of what is remembered.
+        kept.len() == homes.len()
+            && self.instances.values().filter(|instance| instance.address.is_some()).count() == homes.len()
+            && here.all(|(id, address)| homes.get(id) == Some(&address))
     }
 }
 

@@ -25,7 +25,7 @@
 //! | `images`, `addresses`, `restart`, `probes` | which image is here, which address is free, when is the next start, who is well? |
 //! | `tries` | what of an instance that shall end by itself is done, and what does the disk remember of it? |
 //! | `upkeep` | who is probed, whose process is ended because it does not answer, and whose past is forgiven? |
-//! | `services`, `overlay` | how does the kernel balance, and which endpoints are used at all? |
+//! | `services`, `overlay`, `listings` | how does the kernel balance, which endpoints are used at all, and who here is listed? |
 //! | `reach`, `tunnels` | how are other nodes' instances asked, and what crosses sites? |
 //! | `farewell` | what does the last signal wait for? |
 //! | `watch` | which neighbours can be reached? A machine of its own |
@@ -43,6 +43,7 @@ mod images;
 mod instances;
 mod invariants;
 mod lifecycle;
+mod listings;
 mod machine;
 mod overlay;
 mod policy;
@@ -53,9 +54,11 @@ mod recovery;
 mod report;
 mod restart;
 mod services;
+mod settings;
 mod tries;
 pub mod tunnels;
 mod upkeep;
 pub mod watch;
 
-pub use machine::{Agent, Settings, Version};
+pub use machine::{Agent, Version};
+pub use settings::Settings;

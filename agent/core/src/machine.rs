@@ -24,75 +24,12 @@ use crate::{
     images::Images,
     input::Input,
     instances::{Claim, Instance},
+    listings::Listings,
     report::{Gone, Session},
     services::BalancingBooks,
+    settings::Settings,
     tries::KeptTries,
 };
-
-/// How an agent behaves. Times in milliseconds.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// The node this is.
-    pub node: NodeId,
-    /// Where the node itself is reached, and with it what runs in its own network; `None` where nothing does.
-    pub node_address: Option<Ipv4Addr>,
-    /// The pause before the second try of anything that failed.
-    pub restart_backoff_min_ms: u64,
-    /// The longest pause between two tries.
-    pub restart_backoff_max_ms: u64,
-    /// A process that ran this long is forgiven its earlier exits.
-    pub stable_after_ms: u64,
-    /// A process that ran shorter than this counts as crashing.
-    pub quick_exit_ms: u64,
-    /// How long an address stays out of use.
-    pub address_quarantine_ms: u64,
-    /// How long a session has to bring a later set than the one from disk, before what that does not name is removed.
-    pub leftover_patience_ms: u64,
-    /// The grace of a container that nobody assigned.
-    pub leftover_grace_ms: u64,
-    /// How long beyond its grace a stop may take before the container is removed as it is.
-    pub stop_overdue_ms: u64,
-    /// What became known more recently than this may be missing from a list that was taken before.
-    pub list_delay_ms: u64,
-    /// How long a session that finds no assignment set here may take to bring one, before it gets a report.
-    pub first_set_ms: u64,
-    /// For how long after a session began its tables may have been made without this node's first report.
-    pub first_tables_ms: u64,
-    /// How long the signal to a process that shall end waits for the kernel to send it no new connections.
-    pub farewell_ms: u64,
-    /// How long it waits then for connections that are being opened.
-    pub lull_ms: u64,
-    /// How often its open connections are counted after that.
-    pub count_interval_ms: u64,
-    /// How long, while the scheduler is away, an instance waits for services before it is started all the same.
-    pub dependency_limit_ms: u64,
-}
-
-impl Settings {
-    /// The defaults.
-    #[must_use]
-    pub fn new(node: NodeId) -> Self {
-        Self {
-            node,
-            node_address: None,
-            restart_backoff_min_ms: 1000,
-            restart_backoff_max_ms: 60_000,
-            stable_after_ms: 60_000,
-            quick_exit_ms: 10_000,
-            address_quarantine_ms: 60_000,
-            leftover_patience_ms: 10_000,
-            leftover_grace_ms: 10_000,
-            stop_overdue_ms: 10_000,
-            list_delay_ms: 5000,
-            first_set_ms: 5000,
-            first_tables_ms: 5000,
-            farewell_ms: 2000,
-            lull_ms: 250,
-            count_interval_ms: 500,
-            dependency_limit_ms: 60_000,
-        }
-    }
-}
 
 /// Which assignment set or service table: the greater one is the later one.
 pub type Version = (Epoch, Generation);
@@ -127,6 +64,8 @@ pub struct Agent {
     /// The instances that the set names.
     pub(crate) listed: BTreeSet<InstanceId>,
     pub(crate) table: Option<Arc<ServiceTable>>,
+    /// Who of this node is listed in it.
+    pub(crate) listings: Listings,
     pub(crate) instances: BTreeMap<InstanceId, Instance>,
     pub(crate) gone: Gone,
     pub(crate) images: Images,
@@ -146,6 +85,9 @@ pub struct Agent {
     pub(crate) session: Option<Session>,
     /// Since when there is no session.
     pub(crate) cut_off_since: Option<Timestamp>,
+    /// The first of all deadlines, as the latest change left them.
+    deadline: Option<(Timestamp, &'static str)>,
+    changes: u64,
 }
 
 impl Agent {
@@ -167,6 +109,7 @@ impl Agent {
             confirm_at: None,
             listed: BTreeSet::new(),
             table: services,
+            listings: Listings::default(),
             instances: BTreeMap::new(),
             gone: Gone::default(),
             images: Images::default(),
@@ -181,18 +124,25 @@ impl Agent {
             detours: BTreeMap::new(),
             session: None,
             cut_off_since: Some(now),
+            deadline: None,
+            changes: 0,
         };
         if let Some(set) = assignments.filter(|set| set.node == agent.settings.node) {
             agent.accept(&set, now);
         }
+        if let Some(table) = &agent.table {
+            agent.listings.follow(table, &agent.settings.node);
+        }
+        agent.deadline = agent.first_deadline();
         agent
     }
 
     /// Applies one input, then brings every decision it touched up to date. `now` never goes back.
     pub fn step(&mut self, now: Timestamp, input: Input, effects: &mut Effects) {
-        if self.is_known(&input) && self.next_deadline().is_none_or(|(at, _)| at > now) {
+        if self.is_known(&input) && self.deadline.is_none_or(|(at, _)| at > now) {
             return;
         }
+        self.changes += 1;
         self.apply(now, input, effects);
         self.confirm(now);
         for instance in self.instances.values_mut() {
@@ -204,6 +154,7 @@ impl Agent {
         self.confirm_table(effects);
         self.reconcile(now, effects);
         self.report(now, effects);
+        self.deadline = self.first_deadline();
     }
 
     /// Whether an input says nothing new: most are answers of probes of what is well.
@@ -217,6 +168,16 @@ impl Agent {
     /// When `step` wants to be called with [`Input::Tick`], and why.
     #[must_use]
     pub fn next_deadline(&self) -> Option<(Timestamp, &'static str)> {
+        self.deadline
+    }
+
+    /// How many inputs said something new. While this stays the same, so does everything else that can be asked of an agent.
+    #[must_use]
+    pub fn changes(&self) -> u64 {
+        self.changes
+    }
+
+    fn first_deadline(&self) -> Option<(Timestamp, &'static str)> {
         let confirm = self.confirm_at.map(|at| (at, "a session that brings no later set"));
         let deadlines = [self.reconcile_deadline(), self.balancing.deadline(), self.report_deadline(), confirm];
         deadlines.into_iter().flatten().min()
@@ -319,6 +280,7 @@ impl Agent {
         if self.is_over(table.epoch) {
             return;
         }
+        self.listings.follow(&table, &self.settings.node);
         self.table = Some(table.clone());
         self.follow_table(now);
         effects.push(Effect::KeepServices(table));

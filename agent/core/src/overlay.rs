@@ -9,7 +9,7 @@ use std::{
 };
 
 use api_types::{
-    balance::WhenNoneReady,
+    balance::{Preference, WhenNoneReady},
     id::{InstanceId, NodeId, WorkloadId},
     net::Cidr,
     service::{Endpoint, Peer, Service, ServiceTable},
@@ -129,6 +129,10 @@ impl Agent {
             if let Some(kept) = before.as_ref().and_then(|before| before.kept(index, service)) {
                 return kept.clone();
             }
+            if is_as_told(service, &self.settings.node, basis, &local) {
+                ages.forget(&service.id);
+                return service.clone();
+            }
             let mut endpoints = self.endpoints(service, (basis, &by_tunnel), &local);
             endpoints.sort();
             let rise = ages.weigh((&service.id, &service.balance), &mut endpoints, now);
@@ -172,6 +176,21 @@ impl Agent {
         let remote = reached(remote, &basis.unreachable, local[0].contains_key(&service.id));
         usable(service, remote, local, own)
     }
+}
+
+/// Whether this node uses a service as the table has it: nobody of it is here or out of reach, and no policy weighs from here. Most
+/// services are like that, and cost no copy.
+fn is_as_told(service: &Service, own: &NodeId, basis: &Basis, local: &[ByWorkload<'_>; 3]) -> bool {
+    let policy = &service.balance;
+    let is_plain = policy.prefer == Preference::Any && policy.slow_start_ms.is_none();
+    let is_used = |endpoint: &Endpoint| {
+        let node = &endpoint.node;
+        !endpoint.last_resort && node != own && !basis.view.apart.contains(node) && !basis.unreachable.contains(node)
+    };
+    is_plain
+        && !local.iter().any(|here| here.contains_key(&service.id))
+        && service.endpoints.iter().all(is_used)
+        && service.endpoints.is_sorted()
 }
 
 /// Leaves out those on nodes that this one cannot reach, unless nobody who is ready would be left: then it may be wrong about that.

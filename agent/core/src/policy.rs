@@ -71,7 +71,7 @@ impl Ages {
         now: Timestamp,
     ) -> Option<Timestamp> {
         let Some(window) = policy.slow_start_ms.filter(|window| *window > 0) else {
-            self.services.remove(id);
+            self.forget(id);
             return None;
         };
         let known = self.services.get(id).filter(|known| !known.is_empty());
@@ -99,6 +99,11 @@ impl Ages {
         let due = due.min();
         self.services.insert(id.clone(), ages);
         due
+    }
+
+    /// Forgets a service that does not start slowly.
+    pub(crate) fn forget(&mut self, id: &WorkloadId) {
+        self.services.remove(id);
     }
 
     /// Forgets services that are not there any more.

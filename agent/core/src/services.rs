@@ -1,7 +1,6 @@
 //! How this node balances: the scheduler's table, overlaid with what this node knows better about its own instances.
 
 use std::{
-    cell::OnceCell,
     collections::{BTreeMap, BTreeSet},
     net::{Ipv4Addr, SocketAddrV4},
     sync::Arc,
@@ -224,7 +223,7 @@ impl Agent {
         let verdict =
             assignment.map_or(Health::Unknown, |held| instance.probes.verdict(held.probe.as_ref(), &held.restart));
         let verdict = match verdict {
-            Health::Unknown if instance.probes.adopted && self.lists(id) => Health::Healthy,
+            Health::Unknown if instance.probes.adopted && self.listings.contains(id) => Health::Healthy,
             verdict @ (Health::Unknown | Health::Healthy | Health::Unhealthy) => verdict,
         };
         match verdict {
@@ -240,10 +239,9 @@ impl Agent {
         self.balancing.heard = true;
         let first_tables_ms = self.settings.first_tables_ms;
         let settled = self.session.as_ref().is_some_and(|session| session.opened_at + first_tables_ms <= now);
-        let listed: BTreeSet<InstanceId> = self.listed_here().cloned().collect();
         for (id, instance) in &mut self.instances {
             instance.listing = match instance.listing {
-                _ if listed.contains(id) => Listing::Listed,
+                _ if self.listings.contains(id) => Listing::Listed,
                 Listing::Listed if settled => Listing::Withdrawn,
                 Listing::Listed | Listing::Unlisted => Listing::Unlisted,
                 Listing::Withdrawn => Listing::Withdrawn,
@@ -253,9 +251,8 @@ impl Agent {
 
     /// A process that is taken over is one that the table which is held speaks of.
     pub(crate) fn adopt_listings(&mut self) {
-        let listed: BTreeSet<InstanceId> = self.listed_here().cloned().collect();
         for (id, instance) in &mut self.instances {
-            if instance.probes.adopted && listed.contains(id) {
+            if instance.probes.adopted && self.listings.contains(id) {
                 instance.listing = Listing::Listed;
             }
         }
@@ -281,23 +278,9 @@ impl Agent {
         }
     }
 
-    fn lists(&self, id: &InstanceId) -> bool {
-        self.listed_here().any(|listed| listed == id)
-    }
-
-    /// The instances of this node that the table lists.
-    fn listed_here(&self) -> impl Iterator<Item = &InstanceId> {
-        let services = self.table.iter().flat_map(|table| &table.services);
-        let endpoints = services.flat_map(|service| &service.endpoints);
-        let own = endpoints.filter(|endpoint| endpoint.node == self.settings.node && !endpoint.last_resort);
-        own.map(|endpoint| &endpoint.instance)
-    }
-
     /// What is true of this node's own instances.
     fn local(&self, now: Timestamp) -> Local {
         let mut local = Local::default();
-        // A large table is gone through only if somebody is judged, and then once.
-        let listed = OnceCell::new();
         for (id, instance) in &self.instances {
             let (Some(assignment), Some(address)) = (instance.assignment(), instance.reached_at(&self.settings)) else {
                 continue;
@@ -319,8 +302,7 @@ impl Agent {
                 continue;
             }
             // One that is judged may be on trial: its process may end as soon as it began.
-            let is_tried = assignment.is_judged
-                && !listed.get_or_init(|| self.listed_here().collect::<BTreeSet<_>>()).contains(id);
+            let is_tried = assignment.is_judged && !self.listings.contains(id);
             let endpoints = match (self.health(id, instance), instance.listing) {
                 (Health::Healthy, listing) if is_tried || listing == Listing::Withdrawn => &mut local.withdrawn,
                 (Health::Healthy, _) => &mut local.endpoints,

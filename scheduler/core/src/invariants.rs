@@ -10,7 +10,7 @@ use api_types::{
 };
 
 use crate::{
-    cluster::{nodes::NodeEntry, workloads::has_address},
+    cluster::{held::Held, nodes::NodeEntry, workloads::has_address},
     endpoints,
     machine::Scheduler,
     reconcile::slots::LIVE_PER_SLOT_MAX,
@@ -22,7 +22,7 @@ impl Scheduler {
     /// # Errors
     /// The first thing that does not hold, in one line.
     pub fn check_invariants(&self) -> Result<(), String> {
-        self.cluster.nodes.iter().try_for_each(|(id, node)| self.check_node(id, node))?;
+        self.check_nodes()?;
         self.check_indexes()?;
         self.check_counts()?;
         self.check_addresses()?;
@@ -33,29 +33,19 @@ impl Scheduler {
         self.cluster.check_ledger()
     }
 
-    /// The indexes of a node equal a rebuild, and nothing is promised twice.
-    fn check_node(&self, id: &NodeId, node: &NodeEntry) -> Result<(), String> {
-        let here: Vec<_> = self.cluster.instances().filter(|held| held.node_id() == id).collect();
-        if !here.iter().map(|held| held.number).eq(node.instances.iter().copied()) {
-            return Err(format!("{id}: the index of its instances differs from a rebuild"));
+    /// Every node is found by its name and has what the table of instances says.
+    fn check_nodes(&self) -> Result<(), String> {
+        let mut by_node: BTreeMap<&NodeId, Vec<Held<'_>>> = BTreeMap::new();
+        for held in self.cluster.instances() {
+            by_node.entry(held.node_id()).or_default().push(held);
         }
-        let mut ports = BTreeMap::new();
-        let mut promised = Resources::default();
-        for held in &here {
-            promised = promised.checked_add(held.reserve()).ok_or_else(|| format!("{id}: promised without bound"))?;
-            for port in held.host_ports() {
-                if let Some(other) = ports.insert(port, held.number) {
-                    return Err(format!("{id}: instance {other} and {} both hold port {}", held.id(), port.0));
-                }
-            }
+        for (id, node) in &self.cluster.nodes {
+            check_node(id, node, &by_node.remove(id).unwrap_or_default())?;
         }
-        if promised != node.allocated || ports != node.host_ports {
-            return Err(format!("{id}: what it gave away differs from a rebuild"));
+        match by_node.first_key_value() {
+            Some((id, _)) => Err(format!("{id}: has instances, and is not found by its name")),
+            None => Ok(()),
         }
-        if node.allocatable_when_placed.is_some_and(|most| !most.fits(promised)) {
-            return Err(format!("{id}: sold {promised:?} of {:?}", node.allocatable_when_placed));
-        }
-        Ok(())
     }
 
     fn check_indexes(&self) -> Result<(), String> {
@@ -224,4 +214,28 @@ impl Scheduler {
         }
         Ok(())
     }
+}
+
+/// The indexes of a node equal a rebuild, and nothing is promised twice.
+fn check_node(id: &NodeId, node: &NodeEntry, here: &[Held<'_>]) -> Result<(), String> {
+    if !here.iter().map(|held| held.number).eq(node.instances.iter().copied()) {
+        return Err(format!("{id}: the index of its instances differs from a rebuild"));
+    }
+    let mut ports = BTreeMap::new();
+    let mut promised = Resources::default();
+    for held in here {
+        promised = promised.checked_add(held.reserve()).ok_or_else(|| format!("{id}: promised without bound"))?;
+        for port in held.host_ports() {
+            if let Some(other) = ports.insert(port, held.number) {
+                return Err(format!("{id}: instance {other} and {} both hold port {}", held.id(), port.0));
+            }
+        }
+    }
+    if promised != node.allocated || ports != node.host_ports {
+        return Err(format!("{id}: what it gave away differs from a rebuild"));
+    }
+    if node.allocatable_when_placed.is_some_and(|most| !most.fits(promised)) {
+        return Err(format!("{id}: sold {promised:?} of {:?}", node.allocatable_when_placed));
+    }
+    Ok(())
 }

@@ -1,6 +1,6 @@
 //! The scheduler's disk: a transaction is there whole or not at all, and what was acknowledged is there for good.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{collections::BTreeMap, sync::Arc};
 
 use api_types::{
     counter::Revision,
@@ -10,7 +10,10 @@ use api_types::{
     rollout::RolloutState,
     workload::{Workload, WorkloadSpec},
 };
-use scheduler_core::effect::{Effect, KeptRevision, Record, RecordKey, Rollout};
+use scheduler_core::effect::{Effect, InstancePage, KeptRevision, Record, RecordKey, Rollout};
+
+/// Instances, by id.
+type Instances = BTreeMap<InstanceId, Arc<Instance>>;
 
 /// All that is durable, with the instances that the records name.
 #[derive(Clone, Debug, Default)]
@@ -18,91 +21,119 @@ pub struct Disk {
     /// The records.
     pub records: BTreeMap<RecordKey, Record>,
     /// The instances in them.
-    pub instances: BTreeMap<InstanceId, Instance>,
-    by_record: BTreeMap<RecordKey, Vec<InstanceId>>,
-    by_node: BTreeMap<NodeId, BTreeSet<InstanceId>>,
-    by_workload: BTreeMap<WorkloadId, BTreeSet<InstanceId>>,
+    pub instances: Instances,
+    by_node: BTreeMap<NodeId, Instances>,
+    by_workload: BTreeMap<WorkloadId, Instances>,
+    /// The workloads among the records: each second everybody looks at all of them.
+    workloads: BTreeMap<WorkloadId, Arc<Workload>>,
+    /// How many times something was written.
+    writes: u64,
 }
 
 impl Disk {
     /// Writes or forgets one record; anything else is not for the disk.
     pub fn write(&mut self, effect: Effect) {
-        let Some((key, instances)) = instances_after(&effect) else { return };
-        for id in self.by_record.remove(&key).unwrap_or_default() {
-            self.remove(&id);
-        }
-        if !instances.is_empty() {
-            self.by_record.insert(key.clone(), instances.iter().map(|held| held.id.clone()).collect());
-            instances.into_iter().for_each(|held| self.insert(held));
+        self.writes += 1;
+        for (was, is) in self.differences(&effect) {
+            if let Some(was) = was {
+                self.remove(&was);
+            }
+            if let Some(is) = is {
+                self.insert(Arc::new(is));
+            }
         }
         match effect {
-            Effect::Persist(record) => drop(self.records.insert(key, *record)),
-            Effect::Forget(_) => drop(self.records.remove(&key)),
+            Effect::Persist(record) => {
+                if let Record::Workload(workload) = &*record {
+                    self.workloads.insert(workload.spec.id.clone(), Arc::new(Workload::clone(workload)));
+                }
+                self.records.insert(record.key(), *record);
+            }
+            Effect::Forget(key) => {
+                if let RecordKey::Workload(workload) = &key {
+                    self.workloads.remove(workload);
+                }
+                self.records.remove(&key);
+            }
             Effect::Reply { .. } | Effect::AssignmentsChanged(_) => {}
             Effect::ServicesChanged | Effect::NodeRemoved(_) => {}
         }
     }
 
-    fn insert(&mut self, held: Instance) {
-        self.by_node.entry(held.node.clone()).or_default().insert(held.id.clone());
-        self.by_workload.entry(held.workload.clone()).or_default().insert(held.id.clone());
+    fn insert(&mut self, held: Arc<Instance>) {
+        self.by_node.entry(held.node.clone()).or_default().insert(held.id.clone(), held.clone());
+        self.by_workload.entry(held.workload.clone()).or_default().insert(held.id.clone(), held.clone());
         self.instances.insert(held.id.clone(), held);
     }
 
-    fn remove(&mut self, id: &InstanceId) {
-        let Some(held) = self.instances.remove(id) else { return };
-        self.by_node.entry(held.node).or_default().remove(id);
-        self.by_workload.entry(held.workload).or_default().remove(id);
+    fn remove(&mut self, held: &Instance) {
+        self.instances.remove(&held.id);
+        self.by_node.entry(held.node.clone()).or_default().remove(&held.id);
+        self.by_workload.entry(held.workload.clone()).or_default().remove(&held.id);
+    }
+
+    /// How many times something was written: as long as that stays the same, so does all of it.
+    #[must_use]
+    pub fn writes(&self) -> u64 {
+        self.writes
     }
 
     /// The instances on a node.
     pub fn on(&self, node: &NodeId) -> impl Iterator<Item = &Instance> {
-        self.by_node.get(node).into_iter().flatten().filter_map(|id| self.instances.get(id))
+        self.by_node.get(node).into_iter().flat_map(Instances::values).map(|held| &**held)
     }
 
     /// The instances of a workload.
     pub fn of(&self, workload: &WorkloadId) -> impl Iterator<Item = &Instance> {
-        self.by_workload.get(workload).into_iter().flatten().filter_map(|id| self.instances.get(id))
+        self.by_workload.get(workload).into_iter().flat_map(Instances::values).map(|held| &**held)
     }
 
     /// The instances that shall run, and will not once this effect is done.
     #[must_use]
-    pub fn ended_by(&self, effect: &Effect) -> Vec<&Instance> {
-        let Some((key, after)) = instances_after(effect) else { return Vec::new() };
-        let goes_on = |id: &InstanceId| after.iter().any(|held| held.id == *id && held.desired == Desired::Run);
-        let before = self.by_record.get(&key).into_iter().flatten().filter_map(|id| self.instances.get(id));
-        before.filter(|held| held.desired == Desired::Run && !goes_on(&held.id)).collect()
+    pub fn ended_by(&self, effect: &Effect) -> Vec<Instance> {
+        let runs = |held: &Instance| held.desired == Desired::Run;
+        let differences = self.differences(effect).into_iter();
+        differences.filter(|(_, is)| !is.as_ref().is_some_and(runs)).filter_map(|(was, _)| was.filter(runs)).collect()
     }
 
     /// The instances that are on the books, and will not be once this effect is done.
     #[must_use]
-    pub fn gone_by(&self, effect: &Effect) -> Vec<&InstanceId> {
-        let Some((key, after)) = instances_after(effect) else { return Vec::new() };
-        let before = self.by_record.get(&key).into_iter().flatten();
-        before.filter(|id| !after.iter().any(|held| held.id == **id)).collect()
+    pub fn gone_by(&self, effect: &Effect) -> Vec<InstanceId> {
+        let differences = self.differences(effect).into_iter();
+        differences.filter(|(_, is)| is.is_none()).filter_map(|(was, _)| Some(was?.id)).collect()
     }
 
     /// The instances that this effect places.
     #[must_use]
     pub fn placed_by(&self, effect: &Effect) -> Vec<Instance> {
-        let after = instances_after(effect).map(|(_, after)| after).unwrap_or_default();
-        after
-            .into_iter()
-            .filter(|held| held.desired == Desired::Run && !self.instances.contains_key(&held.id))
-            .collect()
+        let runs = |held: &Instance| held.desired == Desired::Run;
+        let differences = self.differences(effect).into_iter();
+        differences.filter(|(was, _)| was.is_none()).filter_map(|(_, is)| is.filter(runs)).collect()
+    }
+
+    /// What an effect makes of the instances of its record: each as it was and as it will be, of those that differ.
+    fn differences(&self, effect: &Effect) -> Vec<(Option<Instance>, Option<Instance>)> {
+        let (number, after) = match effect {
+            Effect::Persist(record) => {
+                let Some(page) = page(record) else { return Vec::new() };
+                (page.number(), Some(page))
+            }
+            Effect::Forget(RecordKey::Instances(number)) => (*number, None),
+            Effect::Forget(_) | Effect::Reply { .. } | Effect::AssignmentsChanged(_) => return Vec::new(),
+            Effect::ServicesChanged | Effect::NodeRemoved(_) => return Vec::new(),
+        };
+        InstancePage::differences(self.records.get(&RecordKey::Instances(number)).and_then(page), after)
     }
 
     /// The workloads, as they are wanted.
     pub fn workloads(&self) -> impl Iterator<Item = &Workload> {
-        let records = self.records.values();
-        records.filter_map(|record| if let Record::Workload(workload) = record { Some(&**workload) } else { None })
+        self.workloads.values().map(|workload| &**workload)
     }
 
     /// A workload, as it is wanted.
     #[must_use]
     pub fn workload(&self, id: &WorkloadId) -> Option<&Workload> {
-        let record = self.records.get(&RecordKey::Workload(id.clone()))?;
-        if let Record::Workload(workload) = record { Some(workload) } else { None }
+        self.workloads.get(id).map(|workload| &**workload)
     }
 
     /// How a workload changes.
@@ -156,16 +187,6 @@ impl Disk {
     }
 }
 
-/// The record that an effect concerns, and the instances in it afterwards.
-fn instances_after(effect: &Effect) -> Option<(RecordKey, Vec<Instance>)> {
-    match effect {
-        Effect::Persist(record) => Some((record.key(), instances_in(record))),
-        Effect::Forget(key) => Some((key.clone(), Vec::new())),
-        Effect::Reply { .. } | Effect::AssignmentsChanged(_) => None,
-        Effect::ServicesChanged | Effect::NodeRemoved(_) => None,
-    }
-}
-
-fn instances_in(record: &Record) -> Vec<Instance> {
-    if let Record::Instances(page) = record { page.instances().collect() } else { Vec::new() }
+fn page(record: &Record) -> Option<&InstancePage> {
+    if let Record::Instances(page) = record { Some(page) } else { None }
 }

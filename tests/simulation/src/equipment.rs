@@ -118,7 +118,7 @@ impl World {
             self.step_agent(index, Input::DevicesSeen { missing });
         }
         if changed && let Some(id) = self.nodes[index].connection {
-            let facts = self.nodes[index].said();
+            let facts = Box::new(self.nodes[index].said());
             self.send_up(id, Up::Facts(facts));
         }
     }

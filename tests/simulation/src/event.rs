@@ -187,7 +187,7 @@ pub enum Up {
     /// Who it is and what it holds.
     Hello {
         /// What the node says it is.
-        facts: NodeFacts,
+        facts: Box<NodeFacts>,
         /// The set and the table that it holds.
         held: (Option<Version>, Option<Version>),
     },
@@ -200,7 +200,7 @@ pub enum Up {
     /// By which table its kernel balances.
     Programmed(Version),
     /// What it is now.
-    Facts(NodeFacts),
+    Facts(Box<NodeFacts>),
 }
 
 /// What the scheduler tells an agent.

@@ -42,7 +42,7 @@ impl World {
         let sim = &mut self.nodes[node];
         sim.connection = Some(id);
         let Some(agent) = &sim.agent else { return };
-        let hello = Up::Hello { facts: sim.said(), held: agent.held() };
+        let hello = Up::Hello { facts: Box::new(sim.said()), held: agent.held() };
         self.send_up(id, hello);
     }
 

@@ -257,8 +257,14 @@ impl World {
         let now = self.nodes[index].by_its_clock(self.now);
         let Some(agent) = &mut self.nodes[index].agent else { return };
         let mut effects = std::mem::take(&mut self.agent_effects);
+        let before = agent.changes();
         agent.step(now, input, &mut effects);
         self.steps += 1;
+        if agent.changes() == before {
+            // Most answers of probes say nothing new: then its invariants, its wishes and its deadline are as they were.
+            self.agent_effects = effects;
+            return;
+        }
         if let Err(broken) = agent.check_invariants() {
             let line = format!("{}: {broken}", self.nodes[index].id);
             self.fail(line);

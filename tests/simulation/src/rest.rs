@@ -111,9 +111,9 @@ impl World {
                 self.fail(format!("{id}: {left} serve while it is moved, {count} did before"));
                 return;
             }
-            let goes_on = self.scheduler.core.as_ref().is_some_and(|core| core.rebalance_plan().left > 0);
-            let converged = self.check_converged();
-            if !goes_on && converged.is_ok() {
+            let goes_on = self.scheduler.core.as_ref().is_some_and(|core| core.rebalance_left() > 0);
+            let converged = if goes_on { Err("it goes on".to_owned()) } else { self.check_converged() };
+            if converged.is_ok() {
                 return;
             }
             if self.now >= limit {

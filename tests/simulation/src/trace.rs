@@ -1,8 +1,10 @@
 //! What happened: the last lines for people, and a hash of all of them, equal for equal seeds.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, fmt::Write as _};
 
 use api_types::time::Timestamp;
+
+use crate::world::START;
 
 /// How many lines are kept for the report of a failure.
 const LINES_MAX: usize = 120;
@@ -26,19 +28,21 @@ impl Trace {
 
     /// Adds a line.
     pub fn add(&mut self, now: Timestamp, line: &str) {
-        let line = format!("{:>9.3} s  {line}", Seconds(now).as_f64());
+        let oldest = if self.lines.len() == LINES_MAX { self.lines.pop_front() } else { None };
+        // Nearly every line is forgotten: its memory is used again.
+        let mut text = oldest.unwrap_or_default();
+        text.clear();
+        let elapsed_ms = now.since(START);
+        write!(text, "{:>5}.{:03} s  {line}", elapsed_ms / 1000, elapsed_ms % 1000).expect("a text takes all");
         // FNV-1a: small, and the same on every machine.
-        for byte in line.bytes() {
+        for byte in text.bytes() {
             self.hash = (self.hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01B3);
         }
         self.count += 1;
-        if self.watch.as_ref().is_some_and(|watch| line.contains(watch.as_str())) {
-            eprintln_line(&line);
+        if self.watch.as_ref().is_some_and(|watch| text.contains(watch.as_str())) {
+            eprintln_line(&text);
         }
-        if self.lines.len() == LINES_MAX {
-            self.lines.pop_front();
-        }
-        self.lines.push_back(line);
+        self.lines.push_back(text);
     }
 
     /// The hash of all lines.
@@ -57,15 +61,6 @@ impl Trace {
     #[must_use]
     pub fn tail(&self) -> String {
         self.lines.iter().map(|line| format!("{line}\n")).collect()
-    }
-}
-
-struct Seconds(Timestamp);
-
-impl Seconds {
-    #[expect(clippy::cast_precision_loss, reason = "only for people")]
-    fn as_f64(&self) -> f64 {
-        self.0.since(crate::world::START) as f64 / 1000.0
     }
 }
 

@@ -82,7 +82,7 @@ pub enum PageError {
 }
 
 /// One instance with its number.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct PageEntry<'p> {
     pub(crate) number: u64,
     pub(crate) workload: &'p WorkloadId,
@@ -92,6 +92,22 @@ pub(crate) struct PageEntry<'p> {
     pub(crate) placed_at: Timestamp,
     pub(crate) desired: Desired,
     pub(crate) devices: &'p [DeviceGrant],
+}
+
+impl PageEntry<'_> {
+    /// The whole of it, as people and agents name things.
+    fn instance(&self) -> Instance {
+        Instance {
+            id: instance_id(self.workload, self.number),
+            workload: self.workload.clone(),
+            slot: self.slot,
+            revision: self.revision,
+            node: self.node.clone(),
+            devices: self.devices.to_vec(),
+            desired: self.desired,
+            placed_at: self.placed_at,
+        }
+    }
 }
 
 impl InstancePage {
@@ -117,16 +133,23 @@ impl InstancePage {
 
     /// The instances, by number.
     pub fn instances(&self) -> impl Iterator<Item = Instance> + '_ {
-        self.entries().map(|entry| Instance {
-            id: instance_id(entry.workload, entry.number),
-            workload: entry.workload.clone(),
-            slot: entry.slot,
-            revision: entry.revision,
-            node: entry.node.clone(),
-            devices: entry.devices.to_vec(),
-            desired: entry.desired,
-            placed_at: entry.placed_at,
-        })
+        self.entries().map(|entry| entry.instance())
+    }
+
+    /// What differs between two states of a page, by number: each instance as it was and as it is. `None` = there is no page.
+    #[must_use]
+    pub fn differences(before: Option<&Self>, after: Option<&Self>) -> Vec<(Option<Instance>, Option<Instance>)> {
+        let mut before = before.into_iter().flat_map(Self::entries).peekable();
+        let mut after = after.into_iter().flat_map(Self::entries).peekable();
+        let mut differences = Vec::new();
+        while let Some(number) = before.peek().into_iter().chain(after.peek()).map(|entry| entry.number).min() {
+            let was = before.next_if(|entry| entry.number == number);
+            let is = after.next_if(|entry| entry.number == number);
+            if was != is {
+                differences.push((was.map(|entry| entry.instance()), is.map(|entry| entry.instance())));
+            }
+        }
+        differences
     }
 
     /// The instance with this id.

@@ -127,7 +127,8 @@ impl World {
         self.causes.note_rollbacks(self.now, effects);
         let disk = &self.scheduler.decided;
         let (mut displaced, mut others) = (Vec::new(), 0_usize);
-        for held in effects.iter().flat_map(|effect| disk.ended_by(effect)) {
+        let ended: Vec<Instance> = effects.iter().flat_map(|effect| disk.ended_by(effect)).collect();
+        for held in &ended {
             // A rollout may take long, and explains the end of what it replaces as long as it takes.
             // So does a rollback what it takes back; what runs the same as the revision that comes back stays.
             let is_caused = !disk.is_current(held) || self.causes.explain(self.now, &held.workload, held.slot);
@@ -202,29 +203,17 @@ impl World {
 
     /// A process is told to end: its node sends it no new connections, unless the kernel is slow or fails.
     fn check_farewell(&mut self, index: NodeIndex, instance: &InstanceId) {
+        // Nobody knows any more whose it was, if it is on no books.
+        let of = self.scheduler.disk.instances.get(instance).map(|held| &held.workload);
         let node = &self.nodes[index];
-        if node.kernel_is_well && self.balances_to(node, instance) {
+        if node.kernel_is_well && balances_to(node, of, instance) {
             self.fail(format!("{}: tells {instance} to end and still balances to it", node.id));
             return;
         }
-        let behind = self.nodes.iter().find(|node| self.must_know(node) && self.balances_to(node, instance));
+        let behind = self.nodes.iter().find(|node| self.must_know(node) && balances_to(node, of, instance));
         if let Some(behind) = behind {
             let what = format!("{instance} is told to end, and {} still balances to it", behind.id);
             self.fail(what);
-        }
-    }
-
-    /// Whether a node's kernel sends connections to an instance.
-    fn balances_to(&self, node: &SimNode, instance: &InstanceId) -> bool {
-        let Some(balancing) = &node.balancing else { return false };
-        let lists = |service: &Service| service.endpoints.iter().any(|endpoint| endpoint.instance == *instance);
-        match self.scheduler.disk.instances.get(instance) {
-            Some(held) => {
-                let at = balancing.services.binary_search_by(|service| service.id.cmp(&held.workload));
-                at.is_ok_and(|at| lists(&balancing.services[at]))
-            }
-            // Nobody knows any more whose it was.
-            None => balancing.services.iter().any(|service| lists(service)),
         }
     }
 
@@ -243,10 +232,9 @@ impl World {
 
     /// A process starts: the instance has no other one.
     pub fn check_spawn(&mut self, index: NodeIndex, key: &Key) {
+        let (first, last) = ((key.0.clone(), 0), (key.0.clone(), u32::MAX));
         for node in &self.nodes {
-            let first = (key.0.clone(), 0);
-            let last = (key.0.clone(), u32::MAX);
-            for (held, container) in node.runtime.containers.range(first..=last) {
+            for (held, container) in node.runtime.containers.range::<Key, _>(&first..=&last) {
                 if container.process.is_some() {
                     let (id, own) = (&node.id, &self.nodes[index].id);
                     let what = format!("{own} starts {} attempt {}, and attempt {} runs on {id}", key.0, key.1, held.1);
@@ -255,5 +243,18 @@ impl World {
                 }
             }
         }
+    }
+}
+
+/// Whether a node's kernel sends connections to an instance of this workload, or of whichever.
+fn balances_to(node: &SimNode, of: Option<&WorkloadId>, instance: &InstanceId) -> bool {
+    let services = node.balancing.as_ref().map_or(&[][..], |balancing| &balancing.services);
+    let lists = |service: &Service| service.endpoints.iter().any(|endpoint| endpoint.instance == *instance);
+    match of {
+        Some(of) => {
+            let at = services.binary_search_by(|service| service.id.cmp(of));
+            at.is_ok_and(|at| lists(&services[at]))
+        }
+        None => services.iter().any(|service| lists(service)),
     }
 }

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use api_types::{
+    counter::Epoch,
     id::{InstanceId, NodeId, WorkloadId},
     instance::{Desired, Instance},
     node::Availability,
@@ -13,7 +14,7 @@ use api_types::{
 };
 use scheduler_core::effect::{Effect, Record};
 
-use crate::{checkers::causes::WORD_MS, disk::Disk, world::World};
+use crate::{checkers::causes::WORD_MS, disk::Disk, event::NodeIndex, node::SimNode, world::World};
 
 /// Milliseconds for which every node must have had its session, so that all of the cluster counts as known.
 const KNOWN_MS: u64 = 30_000;
@@ -30,7 +31,12 @@ pub struct Displaced {
     /// Who made room for somebody who is not there yet: the node of each, and its priority. Forgotten as soon as anything else
     /// happens that makes room, or lets somebody wait no longer.
     victims: BTreeMap<InstanceId, (NodeId, Priority)>,
+    /// Who was missed when somebody looked last, and what that followed from.
+    looked: Option<(Ground, BTreeSet<Missed>)>,
 }
+
+/// From what it follows who is missed: the run of the scheduler and how much it wrote, and which nodes are silent.
+type Ground = ((Epoch, u64), Vec<NodeIndex>);
 
 impl Displaced {
     /// Something else changed: what was decided before may have lost its point.
@@ -45,9 +51,14 @@ impl World {
         if self.scheduler.core.is_none() {
             return;
         }
-        for missed in self.missed_in(&self.scheduler.decided) {
-            self.displaced.missed_at.insert(missed, self.now);
+        let silent = self.nodes.iter().filter(|node| self.is_silent(node)).map(|node| node.index).collect();
+        let ground = ((self.scheduler.epoch, self.scheduler.decided.writes()), silent);
+        if self.displaced.looked.as_ref().is_none_or(|(known, _)| *known != ground) {
+            self.displaced.looked = Some((ground, self.missed_in(&self.scheduler.decided)));
         }
+        let Displaced { looked, missed_at, .. } = &mut self.displaced;
+        let missed = looked.iter().flat_map(|(_, missed)| missed);
+        missed_at.extend(missed.map(|missed| (missed.clone(), self.now)));
     }
 
     /// Notes who is missed after a step that changed what is wanted, or a node.
@@ -86,10 +97,12 @@ impl World {
 
     /// Who has not all instances as they are wanted now: of this revision, on a node that is heard of and keeps them.
     fn missed_in(&self, decided: &Disk) -> BTreeSet<Missed> {
-        let stays = |held: &&Instance| {
-            let keeps = decided.node(&held.node).is_some_and(|node| node.availability != Availability::Draining);
-            held.desired == Desired::Run && keeps && self.node_of(&held.node).is_some_and(|node| !self.is_silent(node))
+        let keeps = |node: &&SimNode| {
+            let registered = decided.node(&node.id);
+            !self.is_silent(node) && registered.is_some_and(|node| node.availability != Availability::Draining)
         };
+        let keepers: BTreeSet<&NodeId> = self.nodes.iter().filter(keeps).map(|node| &node.id).collect();
+        let stays = |held: &&Instance| held.desired == Desired::Run && keepers.contains(&held.node);
         let mut missed = BTreeSet::new();
         for wanted in decided.workloads().filter(|wanted| wanted.spec.placement.priority > Priority::Low) {
             let (id, priority) = (&wanted.spec.id, wanted.spec.placement.priority);
@@ -115,10 +128,13 @@ impl World {
 
     /// Notes what a step ends: for somebody more urgent, or for another reason.
     pub(super) fn note_ends(&mut self, displaced: &[Instance], others: bool, effects: &[Effect]) {
+        if displaced.is_empty() && self.displaced.victims.is_empty() {
+            return;
+        }
         let is_known = |since: Option<Timestamp>| since.is_some_and(|at| self.now.since(at) >= KNOWN_MS);
         let all_known = self.calm && self.nodes.iter().all(|node| is_known(node.session_since));
         let gone = effects.iter().flat_map(|effect| self.scheduler.decided.gone_by(effect));
-        let makes_room = gone.into_iter().any(|id| !self.displaced.victims.contains_key(id));
+        let makes_room = gone.into_iter().any(|id| !self.displaced.victims.contains_key(&id));
         if others || makes_room || !all_known {
             self.displaced.clear();
         }

@@ -1,6 +1,8 @@
 //! What must hold at any moment: the scheduler's own invariants, acknowledged wishes, endpoints that are alive.
 
-use api_types::workload::WorkloadSpec;
+use std::{collections::BTreeSet, sync::Arc};
+
+use api_types::{service::Service, workload::WorkloadSpec};
 
 use crate::{
     event::{NodeIndex, Wish},
@@ -64,15 +66,17 @@ impl World {
         if self.scheduler.core.is_none() || self.now.since(self.scheduler.up_since) < warm {
             return;
         }
+        // Nodes that balance alike share a service: who is found alive there is looked up once.
+        let mut alive = BTreeSet::new();
         // A sample: every node is looked at again and again.
         for _ in 0..self.nodes.len().min(20) {
             let index = self.random.index(self.nodes.len());
-            self.check_endpoints(index);
+            self.check_endpoints(index, &mut alive);
         }
     }
 
     /// A node that hears the scheduler does not balance to what has been dead for long.
-    fn check_endpoints(&mut self, index: NodeIndex) {
+    fn check_endpoints(&mut self, index: NodeIndex, alive: &mut BTreeSet<*const Service>) {
         let node = &self.nodes[index];
         let hears = node.session_since.is_some_and(|since| self.now.since(since) >= DEAD_ENDPOINT_MS)
             && node.connection.and_then(|id| self.connections.get(&id)).is_some_and(|held| !held.broken);
@@ -82,9 +86,11 @@ impl World {
             return;
         }
         let services = node.balancing.iter().flat_map(|balancing| &balancing.services);
-        let dead = services.flat_map(|service| &service.endpoints).find(|endpoint| {
-            let died_at = self.died_at.get(&endpoint.instance);
-            died_at.is_some_and(|at| self.now.since(*at) > DEAD_ENDPOINT_MS)
+        let dead = services.filter(|service| alive.insert(Arc::as_ptr(service))).find_map(|service| {
+            service.endpoints.iter().find(|endpoint| {
+                let died_at = self.died_at.get(&endpoint.instance);
+                died_at.is_some_and(|at| self.now.since(*at) > DEAD_ENDPOINT_MS)
+            })
         });
         if let Some(endpoint) = dead {
             let what =

@@ -1,6 +1,9 @@
 //! The rules of placement that look beyond CPU and memory, judged slowly and obviously: devices, company, evenness, data.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    cell::OnceCell,
+    collections::{BTreeMap, BTreeSet},
+};
 
 use api_types::{
     device::{Device, DeviceAmount, DeviceGrant, WHOLE_DEVICE_MILLIS},
@@ -231,6 +234,7 @@ impl World {
     pub(super) fn node_for_empty_slots(&self, spec: &WorkloadSpec, count: u64) -> Option<&NodeId> {
         let holders = self.holders(spec);
         let empty = (0..u32::MAX).filter(|slot| !holders.contains_key(slot));
+        let anywhere = OnceCell::new();
         empty.take(usize::try_from(count).unwrap_or(usize::MAX)).find_map(|slot| {
             let home = if spec.container.mounts.is_empty() { None } else { self.home_of(&spec.id, slot) };
             match home {
@@ -238,7 +242,7 @@ impl World {
                     .node_of(home)
                     .filter(|node| self.check_room(node, spec, More::One).is_ok())
                     .map(|node| &node.id),
-                None => self.node_with_room(spec),
+                None => *anywhere.get_or_init(|| self.node_with_room(spec)),
             }
         })
     }

@@ -54,8 +54,8 @@ impl World {
                 self.note(&format!("{node}: session {session} opens"));
                 self.nodes[index].last_heard = self.now;
                 self.nodes[index].session = Some(session);
-                self.nodes[index].told = Some(facts.clone());
-                self.step_scheduler(Input::SessionOpened { node, session, facts });
+                self.nodes[index].told = Some((*facts).clone());
+                self.step_scheduler(Input::SessionOpened { node, session, facts: *facts });
             }
             (Up::Heartbeat, Some(session)) => {
                 self.nodes[index].last_heard = self.now;
@@ -78,8 +78,8 @@ impl World {
                 self.step_scheduler(Input::Programmed { node, session, epoch, generation });
             }
             (Up::Facts(facts), Some(session)) => {
-                self.nodes[index].told = Some(facts.clone());
-                self.node_said(index, session, None, Some(facts));
+                self.nodes[index].told = Some((*facts).clone());
+                self.node_said(index, session, None, Some(*facts));
             }
             (Up::Heartbeat | Up::Report(_) | Up::NodeReport(_) | Up::Programmed(_) | Up::Facts(_), None) => {}
         }

@@ -98,6 +98,32 @@ fn replicas_that_were_placed_together_are_one_run() {
 }
 
 #[test]
+fn what_differs_between_two_pages_leads_from_one_to_the_other() {
+    for seed in 0..200 {
+        let mut random = Random(seed);
+        let before = instances(&mut random);
+        let mut after = before.clone();
+        after.remove(usize::try_from(random.below(after.len() as u64)).unwrap());
+        let ended = usize::try_from(random.below(after.len() as u64)).unwrap();
+        after[ended].desired = Desired::Stop;
+        let (was, is) = (page_of(&before), page_of(&after));
+
+        let mut led = before.clone();
+        for (gone, come) in InstancePage::differences(Some(&was), Some(&is)) {
+            assert_ne!(gone, come, "seed {seed}");
+            led.retain(|held| Some(held) != gone.as_ref());
+            led.extend(come);
+        }
+        led.sort_by_key(|held| number_in(&held.id));
+
+        assert_eq!(led, after, "seed {seed}");
+        assert!(InstancePage::differences(Some(&was), Some(&was)).is_empty());
+        assert_eq!(InstancePage::differences(None, Some(&was)).len(), before.len());
+        assert_eq!(InstancePage::differences(Some(&was), None).len(), before.len());
+    }
+}
+
+#[test]
 fn a_page_whose_parts_contradict_each_other_is_refused() {
     let mut random = Random(1);
     let refused = |change: &dyn Fn(&mut Layout)| {

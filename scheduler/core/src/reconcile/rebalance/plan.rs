@@ -30,13 +30,19 @@ impl Scheduler {
                 gain: gain_text(held, *why),
             })
         });
-        let left = self.rebalancing.as_ref().map_or(0, |going| going.left());
         RebalancePlan {
             moves: moves.collect(),
             moves_min: plan.moves_min,
             residuals: plan.residuals.iter().filter_map(|residual| self.residual_text(residual)).collect(),
-            left: u32::try_from(left).unwrap_or(u32::MAX),
+            left: self.rebalance_left(),
         }
+    }
+
+    /// How many instances a rebalancing that goes on has not moved yet; 0 = none goes on.
+    #[must_use]
+    pub fn rebalance_left(&self) -> u32 {
+        let left = self.rebalancing.as_ref().map_or(0, |going| going.left());
+        u32::try_from(left).unwrap_or(u32::MAX)
     }
 
     /// Which instances would be better where, by number, and the plan as the engine made it.

@@ -23,6 +23,8 @@ mod http_ports;
 mod intruders;
 #[path = "stories/ipv6.rs"]
 mod ipv6;
+#[path = "stories/jobs.rs"]
+mod jobs;
 #[path = "stories/keys.rs"]
 mod keys;
 #[path = "stories/moves.rs"]
@@ -112,6 +114,9 @@ const STORIES: &[Story] = &[
         "init_steps_come_first_and_sidecars_live_beside_their_main_process",
         companions::steps_come_first_and_sidecars_live_beside,
     ),
+    ("a_job_runs_until_it_is_done_and_fails_when_its_tries_are_used_up", jobs::a_job_runs_until_it_is_done),
+    ("a_job_is_done_once_while_the_scheduler_is_away", jobs::a_job_is_done_once_without_a_scheduler),
+    ("a_command_is_run_and_its_end_is_that_of_the_program", jobs::a_command_is_run_and_its_end_is_ours),
     ("an_image_that_does_not_exist_is_named_until_it_does", faults::a_missing_image),
     ("a_command_that_does_not_exist_is_named_until_it_is_mended", faults::a_missing_command),
     ("a_memory_limit_that_is_hit_is_named_until_it_is_raised", faults::a_memory_limit),

@@ -44,7 +44,7 @@ impl Stage {
 
     /// Makes the cluster whole and empty, as every story finds it.
     pub(crate) fn calm(&self) -> Outcome {
-        for kind in ["services", "daemons"] {
+        for kind in ["services", "daemons", "jobs"] {
             let list: List<WorkloadView> = serde_json::from_value(self.bed.ask(&["get", kind])?)?;
             for workload in list.items {
                 self.wherry(&["delete", &workload.name.to_string(), "--yes"])?;

@@ -69,11 +69,8 @@ pub(crate) fn read(entry: &Entry<'_>, kind: Kind, namespace: &Name, configs: &Co
     let (resources, devices) = resources.unwrap_or_default();
     // A port with a fault of its own is not also reported as missing.
     let sound_ports = (ports.len() == ports_wanted).then_some(ports.as_slice());
-    if let (Some(entry), Some(ports)) = (&dual, sound_ports)
-        && kind == Kind::Daemon
-        && ipv6 == Some(true)
-    {
-        lead_somewhere(entry, ports);
+    if kind == Kind::Daemon && ipv6 == Some(true) {
+        lead_somewhere(dual.as_ref(), sound_ports);
     }
     let health = section.get("health").and_then(|entry| entry.section());
     let probe = health.and_then(|section| probe::read(&section, sound_ports, ProbeKind::Health));
@@ -96,10 +93,7 @@ pub(crate) fn read(entry: &Entry<'_>, kind: Kind, namespace: &Name, configs: &Co
     let (after, after_places) = dependency::read(&section, namespace).into_iter().unzip();
     section.refuse_unknown();
     let kind = match kind {
-        Kind::Service => {
-            let replicas = replicas?;
-            WorkloadKind::Service { replicas: scale.as_ref().map_or(replicas, |scale| scale.min) }
-        }
+        Kind::Service => WorkloadKind::Service { replicas: scale.as_ref().map_or(replicas?, |scale| scale.min) },
         Kind::Daemon => WorkloadKind::Daemon,
         Kind::Job => WorkloadKind::Job(job?),
     };
@@ -126,7 +120,8 @@ pub(crate) fn read(entry: &Entry<'_>, kind: Kind, namespace: &Name, configs: &Co
 }
 
 /// A daemon has no address of its own, so by IPv6 only ports of its nodes can lead to it.
-fn lead_somewhere(ipv6: &Entry<'_>, ports: &[PortSpec]) {
+fn lead_somewhere(ipv6: Option<&Entry<'_>>, ports: Option<&[PortSpec]>) {
+    let (Some(ipv6), Some(ports)) = (ipv6, ports) else { return };
     if ports.iter().all(|port| port.host.is_none()) {
         let message = "`ipv6` of a daemon is about its `host` ports, and it has none";
         ipv6.invalid("no_node_port", message, "remove it, or give a port a `host` port");

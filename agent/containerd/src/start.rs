@@ -3,8 +3,6 @@
 //! The record comes first and refers to the snapshot: so garbage collection never sees one without the other, no lease is
 //! needed, and whatever a crash leaves half-made is found by its record.
 
-use std::collections::BTreeMap;
-
 use api_types::{
     assignment::Assignment,
     companion::CompanionSpec,
@@ -142,8 +140,6 @@ impl Containerd {
             user::resolve(wanted, self.image_accounts(facts).await?)
         };
         let own = own_files::write(&settings.run_dir, request)?;
-        let none = BTreeMap::new();
-        let wanted_mounts = if container.mounts.is_empty() { &none } else { &container.mounts };
         let user = user.map_err(StartError::Spec)?;
         let volume = |name: &Name| {
             let volume = Volume { workload: &assignment.workload, name, slot: assignment.slot };
@@ -153,7 +149,7 @@ impl Containerd {
         let content = Content { spec: &container.content, namespace, secrets: request.secrets };
         let files = shown::write(&settings.run_dir, id, &content, &user)?;
         let secret_env = content.variables().map_err(StartError::Spec)?;
-        let mounts = mounts::all(&own, &files, wanted_mounts, &settings.host_path_prefixes, &volume)?;
+        let mounts = mounts::all(&own, &files, &container.mounts, &settings.host_path_prefixes, &volume)?;
         let mut devices = devices::resolve(what.devices, &settings.devices).map_err(StartError::Forbidden)?;
         if assignment.retries.is_some() {
             // The instances of a job share its work out among them.

@@ -301,6 +301,10 @@ impl ControlLoop {
 
     /// Everything here is durable.
     fn publish(&self, batch: Batch) {
+        // First of all: what changes because a node is gone is not for that node.
+        for node in &batch.removed {
+            self.registry.remove(node);
+        }
         for node in &batch.changed {
             self.registry.set_assignments(node, self.scheduler.assignment_generation(node));
         }
@@ -312,9 +316,6 @@ impl ControlLoop {
             let registered = generation.is_some();
             self.registry.set_assignments(&node, generation);
             known.send(registered).ok();
-        }
-        for node in &batch.removed {
-            self.registry.remove(node);
         }
         // Who asked may have gone; what was done stays done.
         for (reply, outcome) in batch.replies {

@@ -139,10 +139,10 @@ impl Session<'_> {
                 Some(wish) = self.subscription.wishes.recv(), if !due => self.send(*wish).await?,
                 Ok(()) = self.subscription.assignments.changed() => self.assignments_due = true,
                 Ok(()) = self.subscription.services.changed() => self.services_due = true,
-                ending = &mut self.subscription.ending => return Err(match ending {
-                    Ok(Ending::Removed) => not_registered(&self.node),
-                    Ok(Ending::Superseded) | Err(_) => Status::aborted("a newer session of this node began"),
-                }),
+                ending = &mut self.subscription.ending => {
+                    // A registry that is gone was the process's.
+                    return Err(self.ended(ending.unwrap_or(Ending::Superseded)));
+                }
                 () = stop.cancelled() => return Err(stopping(Stopped)),
             }
         }
@@ -173,6 +173,14 @@ impl Session<'_> {
         self.send(FromScheduler::Current(current)).await
     }
 
+    /// Why a session ends that the registry ended.
+    fn ended(&self, ending: Ending) -> Status {
+        match ending {
+            Ending::Removed => not_registered(&self.node),
+            Ending::Superseded => Status::aborted("a newer session of this node began"),
+        }
+    }
+
     /// Makes the change that is due, as of this moment; the set goes first. `None` = it was sent with the one before.
     async fn next_change(&mut self) -> Result<Option<FromScheduler>, Status> {
         // What is not due stays unseen, so that its change is noticed.
@@ -186,9 +194,13 @@ impl Session<'_> {
                 return Ok(Some(FromScheduler::Assignments(self.update(change))));
             }
         }
-        if std::mem::take(&mut self.services_due)
-            && let Some(table) = self.subscription.services.borrow_and_update().clone()
-        {
+        if std::mem::take(&mut self.services_due) {
+            let table = self.subscription.services.borrow_and_update().clone();
+            // A node is taken out before the table changes for that: the key in it is for those who stay.
+            if let Ok(ending) = self.subscription.ending.try_recv() {
+                return Err(self.ended(ending));
+            }
+            let Some(table) = table else { return Ok(None) };
             let update = match &self.sent_services {
                 Some(sent) => diff_services(sent, &table),
                 None => whole_services(&table),

@@ -294,7 +294,8 @@ impl Cluster {
     /// Takes over what a node says it is.
     pub(crate) fn set_facts(&mut self, node: &NodeId, facts: NodeFacts, reserve: &SystemReserve) {
         let Some(entry) = self.nodes.get_mut(node).filter(|entry| entry.facts.as_ref() != Some(&facts)) else { return };
-        self.touched.peers |= entry.facts.as_ref().and_then(|facts| facts.address) != facts.address;
+        let places = |facts: &NodeFacts| (facts.address, facts.ipv6_address, facts.tunnel);
+        self.touched.peers |= entry.facts.as_ref().map(places) != Some(places(&facts));
         // Endpoints may weigh more on some machines.
         let kind = |facts: &NodeFacts| (facts.arch.clone(), facts.os.clone());
         let is_another_kind = entry.facts.as_ref().is_some_and(|known| kind(known) != kind(&facts));

@@ -138,6 +138,25 @@ fn what_a_node_said_before_its_silence_counts_for_nothing_until_it_said_all_of_i
 }
 
 #[test]
+fn every_address_at_which_a_node_is_reached_comes_to_the_table_as_it_changes() {
+    let mut fleet = fleet_of(2, Settings::default());
+    let node = name("n0");
+    let peer = |fleet: &Fleet| {
+        let table = fleet.scheduler.service_table().expect("it knows its nodes");
+        table.peers.iter().find(|peer| peer.node == node).cloned().expect("a peer")
+    };
+
+    fleet.agents.get_mut(&node).unwrap().facts.ipv6_address = Some("2001:db8::7".parse().unwrap());
+    fleet.connect(&node);
+    let by_ipv6 = peer(&fleet).ipv6_address;
+    fleet.agents.get_mut(&node).unwrap().facts.tunnel = Some("192.0.2.7:7447".parse().unwrap());
+    fleet.connect(&node);
+
+    assert_eq!(by_ipv6, Some("2001:db8::7".parse().unwrap()));
+    assert_eq!(peer(&fleet).tunnel, Some("192.0.2.7:7447".parse().unwrap()));
+}
+
+#[test]
 fn what_is_durable_comes_before_what_is_visible() {
     let mut fleet = fleet_of(2, Settings::default());
     let mut effects = Effects::new();

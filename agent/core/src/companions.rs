@@ -8,8 +8,6 @@
 mod verdicts;
 mod wishes;
 
-use std::collections::BTreeMap;
-
 use api_types::{
     assignment::Assignment,
     companion::CompanionSpec,
@@ -20,10 +18,11 @@ use api_types::{
 
 use crate::{
     Settings,
+    attempts::{Attempt, Attempts, Ended, Found},
     effect::{CompanionWish, Effect, Effects},
     images::Images,
     input::{CompanionAttempt, CompanionEvent},
-    instances::{Attempt, Instance},
+    instances::Instance,
     machine::Agent,
     restart::Restart,
     upkeep::last_words,
@@ -32,10 +31,8 @@ use crate::{
 /// All that is known of one companion.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Companion {
-    /// Its containers, by attempt. At most one is alive.
-    pub(crate) attempts: BTreeMap<u32, Attempt>,
-    /// The number that the next container gets.
-    pub(crate) next_attempt: u32,
+    /// Its containers.
+    pub(crate) attempts: Attempts,
     /// When the next attempt of a sidecar is due.
     pub(crate) restart: Restart,
     /// Whether it is an init step that ended well for the next start of the main process.
@@ -47,52 +44,26 @@ pub(crate) struct Companion {
 }
 
 impl Companion {
-    /// The attempt whose process runs, and since when.
-    fn running_since(&self) -> Option<Timestamp> {
-        self.attempts.values().find_map(|attempt| match attempt {
-            Attempt::Running { started_at, .. } => Some(*started_at),
-            Attempt::Starting | Attempt::Stopping { .. } | Attempt::Ended => None,
-            Attempt::Removing { .. } | Attempt::RemovalFailed { .. } => None,
-        })
-    }
-
     /// Whether it has a process or may get one.
     pub(crate) fn is_busy(&self) -> bool {
-        self.attempts.values().any(|attempt| attempt.is_alive() || matches!(attempt, Attempt::Stopping { .. }))
+        self.attempts.held.values().any(|attempt| attempt.is_alive() || matches!(attempt, Attempt::Stopping { .. }))
     }
 
     /// When a sidecar has run for so long that its earlier ends are forgiven; `None` = there is nothing to forgive.
     fn settles_at(&self, settings: &Settings) -> Option<Timestamp> {
         let is_noted = self.restart.is_unsettled() || !self.last_lines.is_empty();
-        self.running_since().filter(|_| is_noted).map(|since| since + settings.stable_after_ms)
+        self.attempts.running_since().filter(|_| is_noted).map(|(_, since)| since + settings.stable_after_ms)
     }
 
     /// Its process runs, as an answer or a list says. An attempt that is higher than all known ones is taken over.
     pub(crate) fn runs(&mut self, number: u32, pid: u32, started_at: Timestamp, now: Timestamp) {
-        let running = Attempt::Running { pid, started_at, known_at: now };
-        match self.attempts.get_mut(&number) {
-            Some(attempt @ Attempt::Starting) => *attempt = running,
-            Some(_) => return,
-            None if number >= self.next_attempt => {
-                self.attempts
-                    .values_mut()
-                    .filter(|attempt| attempt.is_alive())
-                    .for_each(|older| *older = Attempt::Ended);
-                self.attempts.insert(number, running);
-                self.next_attempt = number.saturating_add(1);
-            }
-            None => {
-                self.attempts.insert(number, Attempt::Ended);
-                return;
-            }
+        if self.attempts.runs(number, pid, started_at, now) != Found::Nothing {
+            self.restart.running();
         }
-        self.restart.running();
     }
 
     fn start(&mut self, (instance, companion): (&InstanceId, u8), wish: CompanionWish, effects: &mut Effects) {
-        let attempt = self.next_attempt;
-        self.attempts.insert(attempt, Attempt::Starting);
-        self.next_attempt = attempt.saturating_add(1);
+        let attempt = self.attempts.begin();
         effects
             .push(Effect::Companion { key: CompanionAttempt { instance: instance.clone(), companion, attempt }, wish });
     }
@@ -132,12 +103,12 @@ impl Instance {
     fn running_companions(&self) -> impl Iterator<Item = (u8, u32)> {
         self.companions.iter().flat_map(|(index, companion)| {
             let is_running = |(_, attempt): &(&u32, &Attempt)| matches!(attempt, Attempt::Running { .. });
-            companion.attempts.iter().filter(is_running).map(|(number, _)| (*index, *number))
+            companion.attempts.held.iter().filter(is_running).map(|(number, _)| (*index, *number))
         })
     }
 
     fn knows(&self, (index, number): (u8, u32)) -> bool {
-        self.companions.get(&index).is_some_and(|companion| number < companion.next_attempt)
+        self.companions.get(&index).is_some_and(|companion| companion.attempts.knows(number))
     }
 
     fn companion_event(
@@ -157,19 +128,18 @@ impl Instance {
             CompanionEvent::Exited { exit } => self.companion_ended((index, number), exit, settings, now),
             CompanionEvent::Removed => {
                 let Some(companion) = self.companions.get_mut(&index) else { return };
-                if matches!(companion.attempts.get(&number), Some(Attempt::Removing { .. })) {
-                    companion.attempts.remove(&number);
+                if companion.attempts.removed(number) {
                     self.removal_trouble.clear();
                 }
             }
             CompanionEvent::RemoveFailed { reason } => {
                 let Some(companion) = self.companions.get_mut(&index) else { return };
-                if let Some(attempt @ Attempt::Removing { .. }) = companion.attempts.get_mut(&number) {
-                    self.removal_trouble = attempt.removal_failed(settings, &reason, now);
+                if let Some(trouble) = companion.attempts.removal_failed(settings, number, &reason, now) {
+                    self.removal_trouble = trouble;
                 }
             }
             CompanionEvent::LastLines { lines } => {
-                if let Some(companion) = self.companions.get_mut(&index).filter(|held| number < held.next_attempt) {
+                if let Some(companion) = self.companions.get_mut(&index).filter(|held| held.attempts.knows(number)) {
                     companion.last_lines = last_words(&lines);
                 }
             }
@@ -190,12 +160,8 @@ impl Instance {
     ) {
         let spec = self.companion_spec(index);
         let Some(companion) = self.companions.get_mut(&index) else { return };
-        if !matches!(companion.attempts.get(&number), Some(Attempt::Starting)) {
+        if !companion.attempts.not_started(number) {
             return;
-        }
-        companion.attempts.remove(&number);
-        if companion.next_attempt == number.saturating_add(1) {
-            companion.next_attempt = number;
         }
         let Some(spec) = spec else { return };
         images.doubt(&spec.container.image);
@@ -216,27 +182,20 @@ impl Instance {
     ) {
         let spec = self.companion_spec(index);
         let Some(companion) = self.companions.get_mut(&index) else { return };
-        let Some(attempt) = companion.attempts.get_mut(&number) else { return };
-        let since = match attempt {
-            Attempt::Starting => Some(now),
-            Attempt::Running { started_at, .. } => Some(*started_at),
-            Attempt::Stopping { .. } => None,
-            Attempt::Ended | Attempt::Removing { .. } | Attempt::RemovalFailed { .. } => return,
-        };
-        *attempt = Attempt::Ended;
         // Who was asked to end, or was never assigned, has no future.
-        let Some((since, spec)) = since.zip(spec) else { return };
+        let Some(Ended::ByItself(since)) = companion.attempts.ended(number, now) else { return };
+        let Some(spec) = spec else { return };
         let ran_ms = now.since(since);
         if !spec.is_init() {
             companion.lines_wanted = Some((number, spec.name, since));
-            companion.restart.exited(settings, now, ran_ms, exit.describe(), companion.next_attempt);
+            companion.restart.exited(settings, now, ran_ms, exit.describe(), companion.attempts.next);
         } else if exit == Exit::Code(0) {
             companion.is_done = true;
             companion.last_lines.clear();
         } else {
             let how = format!("{} {}", spec.describe(), exit.describe());
             companion.lines_wanted = Some((number, spec.name, since));
-            self.restart.exited(settings, now, ran_ms, how, companion.next_attempt);
+            self.restart.exited(settings, now, ran_ms, how, companion.attempts.next);
             // What people ask for is this step's, not what the main process wrote before.
             self.last_lines = None;
             self.last_exit = Some(exit);
@@ -254,15 +213,13 @@ impl Instance {
         let is_init = self.companion_spec(index).is_some_and(|spec| spec.is_init());
         let main_runs = self.alive().is_some();
         let companion = self.companions.entry(index).or_default();
-        companion.attempts.insert(number, Attempt::Ended);
-        if number < companion.next_attempt {
+        if !companion.attempts.found_ended(number) {
             return;
         }
-        companion.next_attempt = number.saturating_add(1);
         if is_init {
             companion.is_done = !main_runs && *exit == Exit::Code(0);
         } else if !companion.is_busy() {
-            companion.restart.exited(settings, now, u64::MAX, exit.describe(), companion.next_attempt);
+            companion.restart.exited(settings, now, u64::MAX, exit.describe(), companion.attempts.next);
         }
     }
 

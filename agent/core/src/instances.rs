@@ -13,11 +13,12 @@ use api_types::{
 
 use crate::{
     Settings,
+    attempts::{Attempt, Attempts},
     companions::Companion,
     dependencies::Waiting,
     farewell::Farewell,
     probes::Probes,
-    restart::{Restart, backoff_ms},
+    restart::Restart,
 };
 
 /// Why an instance is on the books.
@@ -29,92 +30,6 @@ pub(crate) enum Claim {
     Run(Arc<Assignment>),
     /// To end and leave nothing: told so, left out of the set, or never assigned at all. For good.
     Leave(Option<Arc<Assignment>>),
-}
-
-/// A container of an instance, by what is known of it.
-#[derive(Clone, Debug)]
-pub(crate) enum Attempt {
-    /// `Start` is in flight.
-    Starting,
-    /// Its process runs.
-    Running {
-        /// Process id on the node.
-        pid: u32,
-        /// When the process was started.
-        started_at: Timestamp,
-        /// When this program first knew; a list taken shortly before may lack it.
-        known_at: Timestamp,
-    },
-    /// `Stop` is in flight.
-    Stopping {
-        /// When waiting ends and the container is removed as it is.
-        overdue_at: Timestamp,
-    },
-    /// Its process ended; the rest is to be removed.
-    Ended,
-    /// `Remove` is in flight.
-    Removing {
-        /// How often it failed before.
-        failures: u32,
-    },
-    /// `Remove` failed.
-    RemovalFailed {
-        /// How often.
-        failures: u32,
-        /// When it is tried again.
-        retry_at: Timestamp,
-    },
-}
-
-impl Attempt {
-    /// Whether it has a process, or may get one, that was not asked to end.
-    pub(crate) fn is_alive(&self) -> bool {
-        matches!(self, Self::Starting | Self::Running { .. })
-    }
-
-    /// Begins to ask a process that runs to end, within its grace; true when it is to be asked now. One whose time for that is
-    /// over counts as ended.
-    pub(crate) fn begin_end(&mut self, grace_ms: u64, settings: &Settings, now: Timestamp) -> bool {
-        match *self {
-            Self::Running { .. } => {
-                *self = Self::Stopping { overdue_at: now + grace_ms + settings.stop_overdue_ms };
-                return true;
-            }
-            Self::Stopping { overdue_at } if overdue_at <= now => *self = Self::Ended,
-            Self::Starting | Self::Stopping { .. } | Self::Ended => {}
-            Self::Removing { .. } | Self::RemovalFailed { .. } => {}
-        }
-        false
-    }
-
-    /// Begins to remove what is left of it; true when that is to be asked for now.
-    pub(crate) fn begin_removal(&mut self, now: Timestamp) -> bool {
-        let failures = match *self {
-            Self::Ended => 0,
-            Self::RemovalFailed { failures, retry_at } if retry_at <= now => failures,
-            Self::RemovalFailed { .. } | Self::Removing { .. } => return false,
-            Self::Starting | Self::Running { .. } | Self::Stopping { .. } => return false,
-        };
-        *self = Self::Removing { failures };
-        true
-    }
-
-    /// Books that a removal failed; gives what people are told of it.
-    pub(crate) fn removal_failed(&mut self, settings: &Settings, reason: &str, now: Timestamp) -> String {
-        let failures = if let Self::Removing { failures } = *self { failures.saturating_add(1) } else { 1 };
-        let delay_ms = backoff_ms(settings, failures);
-        *self = Self::RemovalFailed { failures, retry_at: now + delay_ms };
-        format!("cannot remove: {reason}; next try in {} s", delay_ms.div_ceil(1000))
-    }
-
-    /// When it is to be looked at again, and why.
-    pub(crate) fn deadline(&self) -> Option<(Timestamp, &'static str)> {
-        match *self {
-            Self::Stopping { overdue_at } => Some((overdue_at, "a stop that is overdue")),
-            Self::RemovalFailed { retry_at, .. } => Some((retry_at, "the next try to remove a container")),
-            Self::Starting | Self::Running { .. } | Self::Ended | Self::Removing { .. } => None,
-        }
-    }
 }
 
 /// What the service tables say of an instance since it is well.
@@ -159,10 +74,8 @@ pub(crate) enum Network {
 pub(crate) struct Instance {
     /// Why it is on the books.
     pub(crate) claim: Claim,
-    /// Its main containers, by attempt. At most one is alive.
-    pub(crate) attempts: BTreeMap<u32, Attempt>,
-    /// The number that the next container gets.
-    pub(crate) next_attempt: u32,
+    /// Its main containers.
+    pub(crate) attempts: Attempts,
     /// The containers beside the main one, by their companion's place in the assignment.
     pub(crate) companions: BTreeMap<u8, Companion>,
     /// Whether its first process here waits for other services.
@@ -226,8 +139,7 @@ impl Instance {
         };
         Self {
             claim,
-            attempts: BTreeMap::new(),
-            next_attempt: 0,
+            attempts: Attempts::default(),
             companions: BTreeMap::new(),
             waiting: Waiting::default(),
             network: Network::Absent,
@@ -271,7 +183,7 @@ impl Instance {
 
     /// The attempt that is alive.
     pub(crate) fn alive(&self) -> Option<(u32, &Attempt)> {
-        self.attempts.iter().rev().find(|(_, attempt)| attempt.is_alive()).map(|(&number, attempt)| (number, attempt))
+        self.attempts.alive()
     }
 
     /// The attempt whose process runs, with its process id.
@@ -285,11 +197,7 @@ impl Instance {
 
     /// The attempt whose process runs, and since when.
     pub(crate) fn running_since(&self) -> Option<(u32, Timestamp)> {
-        match self.alive()? {
-            (number, Attempt::Running { started_at, .. }) => Some((number, *started_at)),
-            (_, Attempt::Starting | Attempt::Stopping { .. } | Attempt::Ended)
-            | (_, Attempt::Removing { .. } | Attempt::RemovalFailed { .. }) => None,
-        }
+        self.attempts.running_since()
     }
 
     /// Why the process that runs misses a device; empty when it has all that it was given.
@@ -302,7 +210,7 @@ impl Instance {
 
     /// Whether a process may be started: none is there, may come, or was given up and may still be there.
     pub(crate) fn has_no_process(&self) -> bool {
-        self.alive().is_none() && self.given_up.is_none_or(|attempt| !self.attempts.contains_key(&attempt))
+        self.alive().is_none() && self.given_up.is_none_or(|attempt| !self.attempts.held.contains_key(&attempt))
     }
 
     /// Whether it is assigned to run.

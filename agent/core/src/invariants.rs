@@ -6,7 +6,8 @@ use api_types::id::InstanceId;
 
 use crate::{
     addresses::is_for_instances,
-    instances::{Attempt, Instance, Network},
+    attempts::Attempt,
+    instances::{Instance, Network},
     machine::{Agent, Runtime},
 };
 
@@ -18,16 +19,12 @@ impl Agent {
     pub fn check_invariants(&self) -> Result<(), String> {
         let mut addresses = BTreeSet::new();
         for (id, instance) in &self.instances {
-            if instance.attempts.values().filter(|attempt| attempt.is_alive()).count() > 1 {
-                return Err(format!("{id} has more than one attempt alive: {:?}", instance.attempts));
-            }
-            if instance.attempts.keys().any(|number| *number >= instance.next_attempt) {
-                return Err(format!("{id} would use the number of an attempt twice: {:?}", instance.attempts));
+            if let Some(fault) = instance.attempts.fault() {
+                return Err(format!("{id} {fault}: {:?}", instance.attempts));
             }
             for (index, companion) in &instance.companions {
-                let alive = companion.attempts.values().filter(|attempt| attempt.is_alive()).count();
-                if alive > 1 || companion.attempts.keys().any(|number| *number >= companion.next_attempt) {
-                    return Err(format!("companion {index} of {id} is there twice, or would be: {companion:?}"));
+                if let Some(fault) = companion.attempts.fault() {
+                    return Err(format!("companion {index} of {id} {fault}: {companion:?}"));
                 }
             }
             if let Some(address) = instance.address
@@ -73,7 +70,7 @@ impl Agent {
         for (workload, id, address) in self.balancing.local_endpoints() {
             let running = self.instances.get(id).is_some_and(|instance| {
                 instance.reached_at(&self.settings) == Some(address)
-                    && instance.attempts.values().any(|attempt| matches!(attempt, Attempt::Running { .. }))
+                    && instance.attempts.held.values().any(|attempt| matches!(attempt, Attempt::Running { .. }))
             });
             if !running {
                 return Err(format!("{workload} is balanced to {id}, which does not run"));

@@ -36,6 +36,7 @@ pub mod effect;
 pub mod input;
 
 mod addresses;
+mod attempts;
 mod companions;
 mod dependencies;
 mod farewell;

@@ -6,12 +6,13 @@ use api_types::{assignment::Assignment, id::InstanceId, instance::Exit, time::Ti
 
 use crate::{
     Settings,
+    attempts::{Attempt, Ended, Found},
     companions::Companion,
     dependencies::Outlook,
     effect::{Effect, Effects},
     farewell::Farewell,
     images::Images,
-    instances::{Attempt, Claim, Instance, Network},
+    instances::{Claim, Instance, Network},
     restart::backoff_ms,
     services::Progress,
 };
@@ -30,68 +31,41 @@ pub(crate) struct Surroundings<'a> {
 impl Instance {
     /// Its process runs, as an answer or a list says. An attempt that is higher than all known ones is taken over.
     pub(crate) fn runs(&mut self, number: u32, pid: u32, started_at: Timestamp, now: Timestamp) {
-        match self.attempts.get_mut(&number) {
-            Some(attempt @ Attempt::Starting) => {
-                *attempt = Attempt::Running { pid, started_at, known_at: now };
-                self.restart.running();
-                self.waiting.end();
-                self.probes.reset(false);
-                self.prepared = true;
-            }
-            Some(Attempt::Running { pid: known, .. }) => *known = pid,
-            Some(Attempt::Stopping { .. } | Attempt::Ended | Attempt::Removing { .. })
-            | Some(Attempt::RemovalFailed { .. }) => {}
-            None if number >= self.next_attempt => {
-                for attempt in self.attempts.values_mut().filter(|attempt| attempt.is_alive()) {
-                    *attempt = Attempt::Ended;
-                }
-                self.next_attempt = number.saturating_add(1);
-                self.attempts.insert(number, Attempt::Running { pid, started_at, known_at: now });
-                self.restart.running();
-                self.waiting.end();
-                self.probes.reset(true);
-                // Nobody knows what it was shown before this program started.
-                self.shown_in_doubt = true;
-                self.prepared = true;
-            }
-            None => {
-                self.attempts.insert(number, Attempt::Ended);
-            }
+        let found = self.attempts.runs(number, pid, started_at, now);
+        if found == Found::Nothing {
+            return;
         }
+        self.restart.running();
+        self.waiting.end();
+        self.probes.reset(found == Found::TakenOver);
+        // Nobody knows what one that is taken over was shown before this program started.
+        self.shown_in_doubt |= found == Found::TakenOver;
+        self.prepared = true;
     }
 
     /// Its process ended.
     pub(crate) fn ended(&mut self, settings: &Settings, number: u32, exit: Exit, now: Timestamp) {
-        let Some(attempt) = self.attempts.get_mut(&number) else { return };
-        let since = match attempt {
-            Attempt::Starting => Some(now),
-            Attempt::Running { started_at, .. } => Some(*started_at),
-            Attempt::Stopping { .. } => None,
-            Attempt::Ended | Attempt::Removing { .. } | Attempt::RemovalFailed { .. } => return,
-        };
-        *attempt = Attempt::Ended;
-        match since {
-            Some(since) => {
-                self.restart.exited(settings, now, now.since(since), exit.describe(), self.next_attempt);
+        match self.attempts.ended(number, now) {
+            Some(Ended::ByItself(since)) => {
+                self.restart.exited(settings, now, now.since(since), exit.describe(), self.attempts.next);
                 self.book_try(number, &exit);
                 self.lines_wanted = Some((number, since));
             }
+            None => return,
             // It was ended for its probe's sake: that is what people want to know.
-            None if self.given_up == Some(number) => return,
-            None => {}
+            Some(Ended::AsAsked) if self.given_up == Some(number) => return,
+            Some(Ended::AsAsked) => {}
         }
         self.last_exit = Some(exit);
     }
 
     /// It ended while nobody watched: a list shows a container that is not on the books.
     pub(crate) fn found_ended(&mut self, settings: &Settings, number: u32, exit: Exit, now: Timestamp) {
-        self.attempts.insert(number, Attempt::Ended);
-        if number < self.next_attempt {
+        if !self.attempts.found_ended(number) {
             return;
         }
-        self.next_attempt = number.saturating_add(1);
         if self.alive().is_none() {
-            self.restart.exited(settings, now, u64::MAX, exit.describe(), self.next_attempt);
+            self.restart.exited(settings, now, u64::MAX, exit.describe(), self.attempts.next);
             self.book_try(number, &exit);
             self.prepared = true;
         }
@@ -106,12 +80,8 @@ impl Instance {
         (settings, images): (&Settings, &mut Images),
         now: Timestamp,
     ) {
-        if !matches!(self.attempts.get(&number), Some(Attempt::Starting)) {
+        if !self.attempts.not_started(number) {
             return;
-        }
-        self.attempts.remove(&number);
-        if self.next_attempt == number.saturating_add(1) {
-            self.next_attempt = number;
         }
         self.restart.failed(settings, now, reason);
         // Image or network may be the cause: both are made sure of again before the next try.
@@ -125,16 +95,15 @@ impl Instance {
 
     /// The attempt left nothing behind.
     pub(crate) fn removed(&mut self, number: u32) {
-        if matches!(self.attempts.get(&number), Some(Attempt::Removing { .. })) {
-            self.attempts.remove(&number);
+        if self.attempts.removed(number) {
             self.removal_trouble.clear();
         }
     }
 
     /// The attempt's leftovers stay for now.
     pub(crate) fn removal_failed(&mut self, settings: &Settings, number: u32, reason: &str, now: Timestamp) {
-        if let Some(attempt @ Attempt::Removing { .. }) = self.attempts.get_mut(&number) {
-            self.removal_trouble = attempt.removal_failed(settings, reason, now);
+        if let Some(trouble) = self.attempts.removal_failed(settings, number, reason, now) {
+            self.removal_trouble = trouble;
         }
     }
 
@@ -240,7 +209,7 @@ impl Instance {
 
     /// When `advance` wants to be called again, and why.
     pub(crate) fn deadline(&self, settings: &Settings, images: &Images) -> Option<(Timestamp, &'static str)> {
-        let attempts = self.attempts.values().filter_map(Attempt::deadline);
+        let attempts = self.attempts.held.values().filter_map(Attempt::deadline);
         let (mut restart, mut network, mut image, mut waiting) = (None, None, None, None);
         if let Claim::Run(assignment) = &self.claim
             && self.has_no_process()
@@ -318,9 +287,7 @@ impl Instance {
     }
 
     fn start(&mut self, assignment: Arc<Assignment>, address: Ipv4Addr, effects: &mut Effects) {
-        let attempt = self.next_attempt;
-        self.attempts.insert(attempt, Attempt::Starting);
-        self.next_attempt = attempt.saturating_add(1);
+        let attempt = self.attempts.begin();
         self.prepared = true;
         self.shown_in_doubt = false;
         // The next start has its steps before it again.
@@ -341,7 +308,7 @@ impl Instance {
             Some(assignment) => (assignment.container.stop_signal.clone(), assignment.container.stop_grace_ms),
             None => (None, surroundings.settings.leftover_grace_ms),
         };
-        for (&number, attempt) in &mut self.attempts {
+        for (&number, attempt) in &mut self.attempts.held {
             if waits && matches!(attempt, Attempt::Running { .. }) {
                 continue;
             }
@@ -354,7 +321,7 @@ impl Instance {
 
     /// Removes what is left of attempts that ended.
     fn remove_ended(&mut self, id: &InstanceId, surroundings: &mut Surroundings<'_>) {
-        for (&number, attempt) in &mut self.attempts {
+        for (&number, attempt) in &mut self.attempts.held {
             if attempt.begin_removal(surroundings.now) {
                 surroundings.effects.push(Effect::Remove { instance: id.clone(), attempt: number });
             }

@@ -199,7 +199,7 @@ impl Agent {
     /// Every instance on the books: its latest attempt, its state and its address.
     pub fn instances(&self) -> impl Iterator<Item = (InstanceId, u32, InstanceState, Option<Ipv4Addr>)> {
         self.instances.iter().map(|(id, instance)| {
-            let attempt = instance.alive().map_or(instance.next_attempt.saturating_sub(1), |(attempt, _)| attempt);
+            let attempt = instance.alive().map_or(instance.attempts.next.saturating_sub(1), |(attempt, _)| attempt);
             (id.clone(), attempt, instance.status.state, instance.address)
         })
     }
@@ -294,7 +294,7 @@ impl Agent {
 
     /// The end of a process that is not on the books yet: a list that is on its way may still show it alive.
     fn exited(&mut self, now: Timestamp, id: &InstanceId, attempt: u32, exit: Exit) {
-        match self.instances.get_mut(id).filter(|instance| attempt < instance.next_attempt) {
+        match self.instances.get_mut(id).filter(|instance| instance.attempts.knows(attempt)) {
             Some(instance) => instance.ended(&self.settings, attempt, exit, now),
             None => self.look_again_at = Some(now),
         }

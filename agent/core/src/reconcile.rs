@@ -152,7 +152,7 @@ impl Agent {
     fn release_addresses(&mut self, now: Timestamp) {
         let until = now + self.settings.address_quarantine_ms;
         for instance in self.instances.values_mut().filter(|instance| instance.outcome().is_some()) {
-            if instance.attempts.is_empty()
+            if instance.attempts.held.is_empty()
                 && matches!(instance.network, Network::Absent)
                 && let Some(address) = instance.address.take()
             {

@@ -9,8 +9,9 @@ use api_types::{id::InstanceId, instance::Exit, time::Timestamp};
 
 use crate::{
     Settings,
+    attempts::Attempt,
     input::{ObservedContainer, ObservedNetwork, ObservedProcess},
-    instances::{Attempt, Claim, Instance, Network},
+    instances::{Claim, Instance, Network},
     machine::{Agent, Runtime},
 };
 
@@ -125,7 +126,7 @@ impl Instance {
             (matches!(container.process, ObservedProcess::Ended(_)), std::cmp::Reverse(container.attempt))
         });
         for ObservedContainer { attempt: number, process, .. } in seen {
-            let known = self.attempts.get_mut(number);
+            let known = self.attempts.held.get_mut(number);
             let is_known = known.is_some();
             if known.is_some_and(|attempt| attempt.is_settled_by(process, reading)) {
                 continue;
@@ -140,7 +141,7 @@ impl Instance {
                 }
             }
         }
-        let missing = self.attempts.iter_mut().filter(|(number, _)| !numbers.contains(number));
+        let missing = self.attempts.held.iter_mut().filter(|(number, _)| !numbers.contains(number));
         let missing: Vec<_> = missing.map(|(number, attempt)| (*number, attempt.missed_by(reading))).collect();
         let judged = missing.into_iter().filter_map(|(number, missed)| match missed {
             Missed::Ended => {
@@ -161,7 +162,7 @@ impl Instance {
         }
         for (&key, &process) in &listed {
             let companion = self.companions.entry(key.0).or_default();
-            let known = companion.attempts.get_mut(&key.1);
+            let known = companion.attempts.held.get_mut(&key.1);
             let is_known = known.is_some();
             if known.is_some_and(|attempt| attempt.is_settled_by(process, reading)) {
                 continue;
@@ -179,8 +180,8 @@ impl Instance {
             }
         }
         let books = self.companions.iter_mut();
-        let all =
-            books.flat_map(|(index, books)| books.attempts.iter_mut().map(|(number, held)| ((*index, *number), held)));
+        let all = books
+            .flat_map(|(index, books)| books.attempts.held.iter_mut().map(|(number, held)| ((*index, *number), held)));
         let missing = all.filter(|(key, _)| !listed.contains_key(key));
         let missing: Vec<_> = missing.map(|(key, attempt)| (key, attempt.missed_by(reading))).collect();
         let judged = missing.into_iter().filter_map(|(key, missed)| match missed {

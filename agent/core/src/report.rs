@@ -10,9 +10,10 @@ use api_types::{
 
 use crate::{
     Settings,
+    attempts::Attempt,
     effect::{Effect, Effects, Report},
     images::Images,
-    instances::{Attempt, Claim, Instance, Network},
+    instances::{Claim, Instance, Network},
     machine::{Agent, Runtime},
 };
 
@@ -140,7 +141,7 @@ impl Instance {
         let running = self.running();
         let pid = running.map(|(_, pid)| pid);
         let address: Option<Ipv4Addr> = self.reached_at(settings).filter(|_| state >= InstanceState::Starting);
-        let restarts = self.alive().map_or(self.next_attempt.saturating_sub(1), |(number, _)| number);
+        let restarts = self.alive().map_or(self.attempts.next.saturating_sub(1), |(number, _)| number);
         let last_exit: Option<&Exit> = self.last_exit.as_ref();
         let ends = machine_ends && running.is_some();
         let reason = if ends { MACHINE_ENDS.to_owned() } else { self.reason(state, health, images) };
@@ -159,7 +160,7 @@ impl Instance {
             return;
         }
         if self.status.state != state {
-            let started_at = running.and_then(|(number, _)| match self.attempts.get(&number) {
+            let started_at = running.and_then(|(number, _)| match self.attempts.held.get(&number) {
                 Some(Attempt::Running { started_at, .. }) => Some((*started_at).min(now)),
                 Some(Attempt::Starting | Attempt::Stopping { .. } | Attempt::Ended)
                 | Some(Attempt::Removing { .. } | Attempt::RemovalFailed { .. })

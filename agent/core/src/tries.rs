@@ -51,7 +51,7 @@ impl Instance {
     /// Takes over what the disk remembers of its processes: what they wrote is still there.
     pub(crate) fn remember(&mut self, tries: Option<&Tries>) {
         let Some(tries) = tries else { return };
-        self.next_attempt = tries.next_attempt;
+        self.attempts.next = tries.next_attempt;
         self.last_exit = Some(tries.last_exit.clone());
         self.tries = Some(tries.clone());
         self.left_output = true;

@@ -15,9 +15,10 @@ use api_types::{
 
 use crate::{
     Settings,
+    attempts::Attempt,
     effect::{Effect, Effects},
     images::Images,
-    instances::{Attempt, Claim, Instance},
+    instances::{Claim, Instance},
     lifecycle::Surroundings,
 };
 
@@ -90,7 +91,7 @@ impl Instance {
         surroundings: &mut Surroundings<'_>,
     ) {
         let (settings, now) = (surroundings.settings, surroundings.now);
-        for attempt in self.attempts.values_mut() {
+        for attempt in self.attempts.held.values_mut() {
             if matches!(attempt, Attempt::Stopping { overdue_at } if *overdue_at <= now) {
                 *attempt = Attempt::Ended;
             }
@@ -104,14 +105,14 @@ impl Instance {
             let ran_ms = well_until.map_or(0, |at| at.since(self.probes.well_since(started_at)));
             let exit = Exit::Probe(kind);
             let how = format!("{}: {}", exit.describe(), self.probes.output(kind));
-            self.restart.exited(settings, now, ran_ms, how, self.next_attempt);
+            self.restart.exited(settings, now, ran_ms, how, self.attempts.next);
             self.last_exit = Some(exit);
             self.lines_wanted = Some((number, started_at));
             self.given_up = Some(number);
         }
         let grace_ms = assignment.container.stop_grace_ms;
         let overdue_at = now + grace_ms + settings.stop_overdue_ms;
-        self.attempts.insert(number, Attempt::Stopping { overdue_at });
+        self.attempts.held.insert(number, Attempt::Stopping { overdue_at });
         let signal = assignment.container.stop_signal.clone();
         surroundings.effects.push(Effect::Stop { instance: id.clone(), attempt: number, signal, grace_ms });
         self.advance_probes(id, settings, surroundings.effects);
@@ -120,7 +121,7 @@ impl Instance {
     /// Takes over what the process of an attempt wrote last.
     pub(crate) fn last_lines(&mut self, number: u32, lines: String) {
         let is_late = self.last_lines.as_ref().is_some_and(|(known, _)| *known > number);
-        if is_late || number >= self.next_attempt || lines.is_empty() {
+        if is_late || !self.attempts.knows(number) || lines.is_empty() {
             return;
         }
         self.last_lines = Some((number, last_words(&lines)));

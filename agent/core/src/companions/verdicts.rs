@@ -16,7 +16,7 @@ impl Instance {
     /// What its sidecars let it be: healthy when all run, unhealthy when one ended or could not be started.
     pub(crate) fn sidecars_health(&self) -> Health {
         let health = |sidecar: Option<&Companion>| match sidecar {
-            Some(sidecar) if sidecar.running_since().is_some() => Health::Healthy,
+            Some(sidecar) if sidecar.attempts.running_since().is_some() => Health::Healthy,
             Some(sidecar) if !sidecar.restart.reason().is_empty() => Health::Unhealthy,
             Some(_) | None => Health::Unknown,
         };
@@ -32,7 +32,7 @@ impl Instance {
     pub(crate) fn sidecars_trouble(&self, images: &Images) -> String {
         let trouble = |(spec, sidecar): (&CompanionSpec, Option<&Companion>)| {
             let reason = sidecar.map_or("", |sidecar| sidecar.restart.reason());
-            let is_there = sidecar.is_some_and(|sidecar| sidecar.running_since().is_some());
+            let is_there = sidecar.is_some_and(|sidecar| sidecar.attempts.running_since().is_some());
             match (reason, images.reason(&spec.container.image)) {
                 ("", _) if is_there => None,
                 ("", "") => Some(format!("{} is being started", spec.describe())),

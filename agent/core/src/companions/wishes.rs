@@ -7,10 +7,11 @@ use api_types::{assignment::Assignment, companion::CompanionSpec, id::InstanceId
 use super::placed;
 use crate::{
     Settings,
+    attempts::Attempt,
     effect::{CompanionWish, Effect, Effects},
     images::Images,
     input::CompanionAttempt,
-    instances::{Attempt, Claim, Instance, Network},
+    instances::{Claim, Instance, Network},
     lifecycle::Surroundings,
 };
 
@@ -66,7 +67,7 @@ impl Instance {
     /// them to its end.
     pub(crate) fn stop_companions(&mut self, id: &InstanceId, surroundings: &mut Surroundings<'_>) {
         let is_there = |attempt: &Attempt| attempt.is_alive() || matches!(attempt, Attempt::Stopping { .. });
-        let main_is_over = !self.attempts.values().any(is_there);
+        let main_is_over = !self.attempts.held.values().any(is_there);
         self.end_companions(id, |spec| main_is_over || spec.is_some_and(CompanionSpec::is_init), surroundings);
     }
 
@@ -86,7 +87,7 @@ impl Instance {
             }
             let container = spec.map(|spec| &spec.container);
             let grace_ms = container.map_or(settings.leftover_grace_ms, |container| container.stop_grace_ms);
-            for (&attempt, state) in &mut books.attempts {
+            for (&attempt, state) in &mut books.attempts.held {
                 if state.begin_end(grace_ms, settings, now) {
                     let signal = container.and_then(|container| container.stop_signal.clone());
                     let key = CompanionAttempt { instance: id.clone(), companion, attempt };
@@ -110,7 +111,7 @@ impl Instance {
             if books.is_done && !is_over {
                 continue;
             }
-            for (&attempt, state) in &mut books.attempts {
+            for (&attempt, state) in &mut books.attempts.held {
                 if state.begin_removal(now) {
                     effects.push(Effect::Companion { key: key(attempt), wish: CompanionWish::Remove });
                 }
@@ -120,7 +121,7 @@ impl Instance {
 
     /// Whether any container of it is there, or may be.
     pub(crate) fn has_remains(&self) -> bool {
-        !self.attempts.is_empty() || self.companions.values().any(|companion| !companion.attempts.is_empty())
+        !self.attempts.held.is_empty() || self.companions.values().any(|companion| !companion.attempts.held.is_empty())
     }
 
     /// When companions are to be looked at again, and why.
@@ -129,7 +130,7 @@ impl Instance {
         settings: &Settings,
         images: &Images,
     ) -> Option<(Timestamp, &'static str)> {
-        let attempts = self.companions.values().flat_map(|companion| companion.attempts.values());
+        let attempts = self.companions.values().flat_map(|companion| companion.attempts.held.values());
         let settled = self.companions.values().filter_map(|companion| companion.settles_at(settings));
         let settled = settled.map(|at| (at, "a run of a sidecar that was long enough"));
         let assignment = match &self.claim {

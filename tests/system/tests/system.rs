@@ -184,11 +184,14 @@ fn main() -> ExitCode {
     if failed.is_empty() && left.is_empty() {
         return ExitCode::SUCCESS;
     }
-    // Once more, where whoever sees the end of a long output finds it.
+    // Once more: all of it, and then in few lines, where whoever sees the end of a long output finds it.
     for (name, error) in &failed {
         println!("failed: {name}\n{error}");
     }
     println!("left behind: {left:?}");
+    for (name, error) in &failed {
+        println!("failed: {name}: {}", error.lines().next().unwrap_or_default());
+    }
     ExitCode::FAILURE
 }
 

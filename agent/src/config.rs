@@ -133,7 +133,7 @@ pub struct NetworkSection {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FirewallChoice {
-    /// A pair of rules of ours lets it pass where `iptables` drops it.
+    /// Rules of ours let it pass where `iptables` or `ip6tables` drops it.
     Open,
     /// It is reported, and other tables' rules for INPUT say who comes in at ports of the node.
     Respect,

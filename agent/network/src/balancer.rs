@@ -38,6 +38,8 @@ pub(crate) struct Balancer {
     rotation: u64,
     loaded: Option<Loaded>,
     upset: Upset,
+    /// What others' tables do with what is forwarded, and at which count of nftables' transactions that was seen.
+    surroundings: Option<(u32, Surroundings)>,
 }
 
 /// What the kernel had when we last looked.
@@ -55,7 +57,8 @@ impl Balancer {
     /// Opens the way to nftables. The socket is the table's owner, so it lives as long as the agent.
     pub(crate) fn open(table: String, family: Family, guard: TableGuard, rotation: u64) -> Result<Self, Error> {
         let socket = Socket::open(SockProtocol::NetlinkNetFilter)?;
-        let balancer = Self { socket, table, family, guard, rotation, loaded: None, upset: Upset::default() };
+        let (loaded, upset, surroundings) = (None, Upset::default(), None);
+        let balancer = Self { socket, table, family, guard, rotation, loaded, upset, surroundings };
         balancer.generation().map_err(|error| match error.errno() {
             Some(libc::EINVAL | libc::EOPNOTSUPP) => {
                 Error::KernelLacks { what: "nftables".to_owned(), module: "nf_tables".to_owned() }
@@ -125,23 +128,24 @@ impl Balancer {
         Ok(differing)
     }
 
-    /// What others' tables do with what is forwarded, and the kernel's count of transactions before that look. `None`: as at that count.
-    pub(crate) fn look_around(
-        &self,
-        prefix: &str,
-        (range, open): (Cidr, bool),
-        at: Option<u32>,
-    ) -> Result<Option<(u32, Surroundings)>, Error> {
+    /// What others' tables do with what is forwarded; looks at those of nftables only if somebody changed one. `open`: lets what
+    /// is ours, by links of this prefix and addresses of this range, pass where `iptables` drops it.
+    pub(crate) fn look_around(&mut self, prefix: &str, range: Cidr, open: bool) -> Result<Surroundings, Error> {
         let generation = self.generation()?;
-        if at == Some(generation) {
-            return Ok(None);
-        }
-        Ok(Some((generation, foreign::look(&self.socket, (&self.table, prefix), range, open)?)))
+        let known = self.surroundings.take().filter(|(at, _)| *at == generation);
+        let seen = match known {
+            Some((_, seen)) => seen,
+            None => foreign::look(&self.socket, self.place(), (prefix, range), open)?,
+        };
+        let mut all = seen.clone();
+        self.surroundings = Some((generation, seen));
+        foreign::look_at_legacy(&mut all, self.family, prefix);
+        Ok(all)
     }
 
     /// Takes the rules out of others' tables by which ours pass.
     pub(crate) fn close_others(&self) -> Result<(), Error> {
-        foreign::close(&self.socket)
+        foreign::close(&self.socket, self.family)
     }
 
     /// Forgets clients that are remembered with endpoints which left.

@@ -5,7 +5,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use api_types::net::Ipv6Prefix;
+use api_types::net::{Cidr, Ipv6Prefix};
 
 /// For which version of the protocol something is encoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,6 +21,14 @@ impl Family {
         match self {
             Self::V4 => 2,
             Self::V6(_) => 10,
+        }
+    }
+
+    /// Its name in tables of rules.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::V4 => "ip",
+            Self::V6(_) => "ip6",
         }
     }
 
@@ -73,6 +81,11 @@ impl Family {
             Self::V4 => prefix,
             Self::V6(_) => Ipv6Prefix::BITS + prefix,
         }
+    }
+
+    /// One of our ranges as people write it.
+    pub(crate) fn range(self, range: Cidr) -> String {
+        format!("{}/{}", self.address(range.address), self.prefix(range.prefix))
     }
 }
 

@@ -1,20 +1,23 @@
 //! Other programs' tables: who drops what is forwarded, and, where the node's owner lets us, the rules that let ours pass: by our
 //! links, and by the instances' addresses, since what a published port leads to another node comes and goes by the same link of the node.
 //! An `accept` in our own table cannot undo a `drop` in another. The rules bear our name, by which they are found when we leave.
+//! Each half of the kernel looks for itself: at tables of its version of the protocol, and at those of both.
 
+mod dropping;
 mod forwarded;
+mod legacy;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use api_types::net::Cidr;
 
+use self::dropping::{Dropping, IPTABLES};
 use crate::{
     Error,
     family::Family,
     message::{Requests, attribute, flag, text},
-    rule::{Link, Must, Rule, Side, Verdict},
     socket::Socket,
-    table::{DELETE_RULE, GET_CHAIN, GET_RULE, NEW_RULE, transaction},
+    table::{DELETE_RULE, Forwarding, GET_CHAIN, GET_RULE, Place, transaction},
 };
 
 const CHAIN_TABLE: u16 = 1;
@@ -24,9 +27,8 @@ const CHAIN_POLICY: u16 = 5;
 const HOOK_NUMBER: u16 = 1;
 const HOOK_FORWARD: u32 = 2;
 const POLICY_DROP: u32 = 0;
-/// Both versions of the protocol, and version 4.
+/// Both versions of the protocol (`NFPROTO_INET`).
 const INET: u8 = 1;
-const IPV4: u8 = 2;
 const RULE_CHAIN: u16 = 2;
 const RULE_HANDLE: u16 = 3;
 const RULE_EXPRESSIONS: u16 = 4;
@@ -36,95 +38,41 @@ const NOTE: &[u8] = b"\x00\x07wherry\x00";
 const HEADER_BYTES: usize = 4;
 /// Where Docker keeps the rules of the machine's owner; it goes through them before its own and never removes them.
 const DOCKER_USER: &str = "DOCKER-USER";
-/// The table that `iptables` keeps.
-const IPTABLES: &str = "filter";
-/// The table that firewalld keeps. It makes it anew from its own files, so rules belong there.
-const FIREWALLD: &str = "firewalld";
 
 /// What was seen of other programs' tables.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Surroundings {
     /// The chains that drop what instances send and get.
-    pub(crate) dropping: Vec<Dropping>,
+    dropping: Vec<Dropping>,
     /// Whether some chain drops what is forwarded unless a rule of its owner lets it pass.
-    pub(crate) guarded: bool,
+    guarded: bool,
     /// Links of which others' rules speak where packets are forwarded.
-    pub(crate) links: BTreeSet<String>,
+    links: BTreeSet<String>,
 }
 
-/// A chain that drops what nobody of its own table accepts.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Dropping {
-    family: u8,
-    table: String,
-    chain: String,
-    /// Where a rule of the machine's owner belongs.
-    owners: String,
-}
-
-impl Dropping {
-    /// What is so and what mends it, in one line for people.
-    pub(crate) fn describe(&self, prefix: &str, range: Cidr) -> String {
-        let (family, table, chain, owners) = (self.family_name(), &self.table, &self.chain, &self.owners);
-        let mending = if self.is_of_iptables() {
-            let rule = |what: String| format!("iptables -I {owners} {what} -j ACCEPT");
-            let links = ["-i", "-o"].map(|side| rule(format!("{side} {prefix}+")));
-            let addresses = ["-s", "-d"].map(|side| rule(format!("{side} {range}")));
-            [links, addresses].concat().join("; ")
-        } else if self.table == FIREWALLD {
-            let permanent = |what: String| format!("firewall-cmd --permanent {what}");
-            let trusted = [format!("--add-interface={prefix}+"), format!("--add-source={range}")];
-            let trusted = trusted.map(|whom| permanent(format!("--zone=trusted {whom}")));
-            let policy = ["--add-ingress-zone=ANY", "--add-egress-zone=trusted", "--set-target=ACCEPT"];
-            let policy = policy.map(|what| permanent(format!("--policy=wherry {what}")));
-            let new = permanent("--new-policy=wherry".to_owned());
-            [&trusted[..], &[new], &policy, &["firewall-cmd --reload".to_owned()]].concat().join("; ")
-        } else {
-            let rule = |what: String| format!("nft insert rule {family} {table} {owners} {what} accept");
-            let links = ["iifname", "oifname"].map(|side| rule(format!("{side} \"{prefix}*\"")));
-            let addresses = ["saddr", "daddr"].map(|side| rule(format!("ip {side} {range}")));
-            [links, addresses].concat().join("; ")
-        };
-        format!(
-            "chain {chain} of table {family} {table} drops what instances send and get; this lets it pass: {mending}"
-        )
+impl Surroundings {
+    /// Who drops what instances send and get by these versions of the protocol, a line each for people.
+    pub(crate) fn describe(&self, prefix: &str, range: Cidr, families: &[Family]) -> Vec<String> {
+        self.dropping.iter().map(|found| found.describe(prefix, range, families)).collect()
     }
 
-    /// Whether it is `iptables`' own, into which a pair of rules fits without anybody's tools stumbling over it.
-    fn is_of_iptables(&self) -> bool {
-        self.family == IPV4 && self.table == IPTABLES
+    /// For whom this node forwards. Where another program that needs forwarding, too, drops what its own rules do not let pass
+    /// (Docker), the node is no open router, and what that program forwards is left to it.
+    pub(crate) fn forwarding(&self, switched: Forwarding) -> Forwarding {
+        if self.guarded { Forwarding::AsBefore } else { switched }
     }
 
-    fn family_name(&self) -> &'static str {
-        if self.family == IPV4 { "ip" } else { "inet" }
-    }
-
-    /// Puts the rules in front of all others.
-    fn open(&self, socket: &Socket, prefix: &str, range: Cidr) -> Result<(), Error> {
-        let requests = transaction(|requests| {
-            let rule = || Rule::of(Family::V4);
-            let links = [Link::In, Link::Out].map(|link| rule().link_prefix(link, Must::Equal, prefix));
-            let addresses = [Side::Source, Side::Destination].map(|side| rule().range(side, Must::Equal, range));
-            for rule in links.into_iter().chain(addresses) {
-                let rule = rule.verdict(Verdict::Accept);
-                let header = [self.family, 0, 0, 0];
-                requests.push("add a rule for ours", (NEW_RULE, flag::CREATE), &header, |attributes| {
-                    attributes.text(1, &self.table);
-                    attributes.text(2, &self.owners);
-                    attributes.nest(RULE_EXPRESSIONS, |expressions| expressions.raw(rule.as_bytes()));
-                    attributes.bytes(RULE_NOTE, NOTE);
-                });
-            }
-        });
-        socket.demand(&requests)
+    /// Links for which another program forwards: what comes from or goes to them is its business.
+    pub(crate) fn others_links(&self) -> Vec<String> {
+        self.links.iter().cloned().collect()
     }
 }
 
-/// Looks at the chains that drop what is forwarded. `open`: lets what is ours pass where `iptables` drops it.
+/// Looks at the chains that see what is forwarded beside our table. `open`: lets what is ours pass where `iptables` drops it.
 pub(crate) fn look(
     socket: &Socket,
-    (own, prefix): (&str, &str),
-    range: Cidr,
+    own: Place<'_>,
+    (prefix, range): (&str, Cidr),
     open: bool,
 ) -> Result<Surroundings, Error> {
     let (mut seen, mut dropping) = (Surroundings::default(), Vec::new());
@@ -138,19 +86,33 @@ pub(crate) fn look(
     // Ours have rules of their own.
     seen.links.retain(|link| !link.starts_with(prefix));
     for found in dropping {
-        if knows(socket, &found, prefix)? {
+        // Who drops by both versions is told once, by the half that is always there.
+        let is_told = found.family == INET && own.family != Family::V4;
+        if is_told || knows(socket, &found, prefix)? {
             continue;
         }
-        if !(open && found.is_of_iptables() && found.open(socket, prefix, range).is_ok()) {
+        if !(open && found.open(socket, own.family, prefix, range).unwrap_or(false)) {
             seen.dropping.push(found);
         }
     }
     Ok(seen)
 }
 
+/// Looks at what nftables does not list, the tables of `iptables-legacy`, and adds what they do. Nothing tells whether they changed.
+pub(crate) fn look_at_legacy(seen: &mut Surroundings, family: Family, prefix: &str) {
+    let Some(said) = legacy::read(family) else { return };
+    seen.guarded |= said.refuses;
+    seen.links.extend(said.links.iter().filter(|link| !link.starts_with(prefix)).cloned());
+    if said.refuses && !said.names(prefix) {
+        let [table, chain] = [IPTABLES, legacy::CHAIN].map(str::to_owned);
+        let owners = chain.clone();
+        seen.dropping.push(Dropping { family: family.number(), table, chain, owners, is_legacy: true });
+    }
+}
+
 /// Takes the rules out of `iptables`' table that let ours pass; what its owner wrote stays.
-pub(crate) fn close(socket: &Socket) -> Result<(), Error> {
-    let header = [IPV4, 0, 0, 0];
+pub(crate) fn close(socket: &Socket, family: Family) -> Result<(), Error> {
+    let header = family.header();
     let mut listing = Requests::default();
     listing.push("list the rules of another table", (GET_RULE, flag::DUMP), &header, |attributes| {
         attributes.text(1, IPTABLES);
@@ -198,12 +160,14 @@ impl Hooked {
             table: self.table.clone(),
             chain: chain.clone(),
             owners: self.owners.clone().unwrap_or_else(|| chain.clone()),
+            is_legacy: false,
         })
     }
 }
 
-/// The chains of other tables that see what is forwarded.
-fn chains(socket: &Socket, own: &str) -> Result<Vec<Hooked>, Error> {
+/// The chains of other tables that see what is forwarded by the version of the protocol of our table.
+fn chains(socket: &Socket, own: Place<'_>) -> Result<Vec<Hooked>, Error> {
+    let version = own.family.number();
     let mut requests = Requests::default();
     requests.push("list all chains", (GET_CHAIN, flag::DUMP), &[0; HEADER_BYTES], |_| {});
     let mut tables: BTreeMap<(u8, String), Hooked> = BTreeMap::new();
@@ -211,20 +175,20 @@ fn chains(socket: &Socket, own: &str) -> Result<Vec<Hooked>, Error> {
     socket.dump(&requests, |message| {
         let (family, body) = (*message.payload.first()?, message.payload.get(HEADER_BYTES..)?);
         let (table, chain) = (text(attribute(body, CHAIN_TABLE)?), text(attribute(body, CHAIN_NAME)?));
-        if family == IPV4 && table == IPTABLES && chain == DOCKER_USER {
+        if family == version && table == IPTABLES && chain == DOCKER_USER {
             owners = Some(chain.to_owned());
         }
         let number = |value: &[u8]| value.try_into().ok().map(u32::from_be_bytes);
         let hook = attribute(body, CHAIN_HOOK).and_then(|hook| attribute(hook, HOOK_NUMBER)).and_then(number)?;
         let policy = attribute(body, CHAIN_POLICY).and_then(number)?;
-        if [INET, IPV4].contains(&family) && hook == HOOK_FORWARD && table != own {
+        if [INET, version].contains(&family) && hook == HOOK_FORWARD && table != own.name {
             let hooked = tables.entry((family, table.to_owned())).or_default();
             (hooked.family, hooked.table) = (family, table.to_owned());
             hooked.chains.push((chain.to_owned(), policy == POLICY_DROP));
         }
         None::<()>
     })?;
-    if let Some(iptables) = tables.get_mut(&(IPV4, IPTABLES.to_owned())) {
+    if let Some(iptables) = tables.get_mut(&(version, IPTABLES.to_owned())) {
         iptables.owners = owners;
     }
     Ok(tables.into_values().collect())

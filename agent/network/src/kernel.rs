@@ -25,7 +25,6 @@ use crate::{
     balancer::Balancer,
     conntrack,
     family::Family,
-    foreign::Surroundings,
     in_node, instance,
     mirror::{Mirror, Mirrored},
     namespace,
@@ -53,13 +52,13 @@ pub(crate) struct Kernel {
     pub(crate) routing: Routing,
     /// The IPv6 half, while there is one.
     pub(crate) mirror: Option<Mirror>,
+    /// Whether an earlier run's IPv6 half may be there.
+    pub(crate) may_have_mirror_of_before: bool,
     /// Its prefix, shared with the calls that make instances' networks.
     pub(crate) ipv6_prefix: Arc<Mutex<Option<Ipv6Prefix>>>,
     pub(crate) current: Option<Current>,
     /// At which port names are answered instead of 53.
     pub(crate) names_port: Option<u16>,
-    /// What others' tables do with what is forwarded, and at which count of nftables' transactions that was seen.
-    pub(crate) foreign: Option<(u32, Surroundings)>,
     /// The largest packet of the instances' links, shared with the calls that make them.
     pub(crate) mtu: Arc<AtomicU32>,
     /// The same as it was last set on all links of instances; `None` = not by this run yet.
@@ -136,7 +135,7 @@ impl Kernel {
             mtu: Arc::new(AtomicU32::new(MTU_DEFAULT)),
             fitted: None,
             names_port: None,
-            foreign: None,
+            may_have_mirror_of_before: true,
             ports: NodePorts::default(),
             sweeps: 0,
             swept_at: None,
@@ -192,9 +191,8 @@ impl Kernel {
 
     /// New routes first, then the table, then routes that nobody needs. Gives whether anything had to be changed.
     fn sync(&mut self) -> Result<(bool, Programmed), Error> {
-        let dropped_by = self.look_around()?;
-        let forwarding = self.forwarding(sysctl::ensure(&self.settings.netns_dir)?);
-        let others_links = self.others_links();
+        let (others, mut dropped_by) = self.look_around()?;
+        let forwarding = others.forwarding(sysctl::ensure(&self.settings.netns_dir)?);
         let source = self.source();
         let address_changed = self.claim_address()?;
         let wrapping = self.set_overlay()?;
@@ -215,7 +213,7 @@ impl Kernel {
             node_ports: self.settings.node_ports.clone(),
             admission: current.admission,
             names_port: self.names_port,
-            others_links,
+            others_links: others.others_links(),
             asks_input: self.settings.firewall == Firewall::Respect,
         };
         let next = Applied { base, doors: opened.doors.clone() };
@@ -234,6 +232,7 @@ impl Kernel {
         let changed = address_changed || ways_changed || table_changed || mirrored.changed;
         let (port_conflicts, unbound_ports) = opened.missing(mirrored.opened);
         let ipv6_missing = mirrored.missing;
+        dropped_by.extend(mirrored.dropped_by);
         Ok((changed, Programmed { port_conflicts, unbound_ports, unreachable_peers, ipv6_missing, dropped_by }))
     }
 

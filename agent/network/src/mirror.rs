@@ -3,6 +3,8 @@
 //! An instance has a /128 that ends with its IPv4 address, a service that asks for it has its virtual address, and a second
 //! table balances with the same maps. Nothing is decided here.
 
+mod routes;
+
 use std::{
     collections::BTreeMap,
     fs, io,
@@ -38,13 +40,16 @@ use crate::{
     slots::Upset,
     sysctl,
     table::Base,
-    vxlan,
     wanted::{Asked, Door},
 };
 
 /// The gateway that every instance sees; like its IPv4 twin it exists nowhere.
 const GATEWAY: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1);
 const EVERYTHING: (Ipv6Addr, u8) = (Ipv6Addr::UNSPECIFIED, 0);
+/// Of the range for documents (RFC 3849): no machine has such an address.
+const NOBODY: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0);
+/// It is there if the kernel has IPv6.
+const SWITCH: &str = "/proc/sys/net/ipv6/conf/all/disable_ipv6";
 
 /// What of a plan is mirrored.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -101,6 +106,8 @@ pub(crate) struct Outcome {
     pub(crate) missing: Option<String>,
     /// What came of the ports of this node.
     pub(crate) opened: Opened,
+    /// Other programs' tables of this version alone that drop what instances send and get, in lines for people.
+    pub(crate) dropped_by: Vec<String>,
 }
 
 impl Mirrored {
@@ -148,128 +155,51 @@ impl Mirror {
         Ok(Self { prefix, balancer, ports, applied: None, links, changes: Changes::open()? })
     }
 
-    /// Makes the kernel equal to what is wanted. Gives whether anything had to be changed, and what came of the ports.
-    fn sync(&mut self, settings: &Settings, routing: &Routing, half: Arc<Mirrored>) -> Result<(bool, Opened), Error> {
-        let forwarding = sysctl::ensure_v6(&settings.netns_dir)?;
+    /// Makes the kernel equal to what is wanted.
+    fn sync(&mut self, settings: &Settings, routing: &Routing, half: Arc<Mirrored>) -> Result<Outcome, Error> {
+        let (prefix, family) = (&settings.interface_prefix, Family::V6(self.prefix));
+        let is_open = settings.firewall == Firewall::Open;
+        let others = self.balancer.look_around(prefix, half.cluster_range, is_open)?;
+        let dropped_by = others.describe(prefix, half.cluster_range, &[family]);
+        let forwarding = others.forwarding(sysctl::ensure_v6(&settings.netns_dir)?);
         let routes_changed = self.set_routes(settings, routing, &half)?;
-        let own = half.subnet.nth(1).map(|own| Family::V6(self.prefix).address(own));
+        let own = half.subnet.nth(1).map(|own| family.address(own));
         let mut opened = self.ports.open(&half.asked, (IpVersion::Six, own), routing)?;
         opened.conflicts.extend(half.overlaps.iter().cloned());
         let base = Base {
-            family: Family::V6(self.prefix),
+            family,
             cluster_range: half.cluster_range,
             service_range: half.service_range,
             subnet: half.subnet,
             // What the node itself asks, it asks from the first address of its own range.
             node_address: None,
-            interface_prefix: settings.interface_prefix.clone(),
+            interface_prefix: prefix.clone(),
             forwarding,
             node_ports: settings.node_ports.clone(),
             admission: half.admission,
             // Names are answered by IPv4.
             names_port: None,
-            others_links: Vec::new(),
+            others_links: others.others_links(),
             asks_input: settings.firewall == Firewall::Respect,
         };
         let next = Applied { base, half, doors: opened.doors.clone() };
-        if self.applied.as_ref() == Some(&next) {
-            return Ok((routes_changed, opened));
+        let table_changed = self.applied.as_ref() != Some(&next);
+        if table_changed {
+            self.applied = None;
+            self.balancer.program(&next.base, &next.half.asked.with(&next.doors))?;
+            self.applied = Some(next);
         }
-        self.applied = None;
-        self.balancer.program(&next.base, &next.half.asked.with(&next.doors))?;
-        self.applied = Some(next);
-        Ok((true, opened))
+        Ok(Outcome { changed: routes_changed || table_changed, missing: None, opened, dropped_by })
     }
 
-    /// Removes table, routes and the node's own address.
+    /// Removes table, rules in others' tables, routes and the node's own address.
     fn remove(&mut self, routing: &Routing) -> Result<(), Error> {
-        let table = self.balancer.remove();
+        let table = self.balancer.remove().and(self.balancer.close_others());
         let routes = routing.routes_v6()?.iter().try_for_each(|route| routing.remove_route_v6(route));
         let loopback = found(routing, "lo")?;
         let own = routing.addresses_v6(loopback)?.into_iter().filter(|address| self.prefix.extract(*address).is_some());
         let addresses = own.into_iter().try_for_each(|address| routing.remove_address_v6(loopback, address));
         table.and(routes).and(addresses)
-    }
-
-    /// Sets the routes that are missing and removes those that are too many; gives whether there were any.
-    fn set_routes(&mut self, settings: &Settings, routing: &Routing, half: &Mirrored) -> Result<bool, Error> {
-        // Asked for each node at every look, the kernel would be busy with nothing else where nodes are many.
-        if self.changes.any() {
-            self.links.clear();
-        }
-        let family = Family::V6(self.prefix);
-        let prefix = self.prefix;
-        let range = |range: Cidr| (prefix.embed(range.address), family.prefix(range.prefix));
-        let loopback = found(routing, "lo")?;
-        let own = half.subnet.nth(1).map(|own| self.prefix.embed(own));
-        let existing = routing.routes_v6()?;
-        let is_instance = |route: &RouteV6| route.destination.1 == 128 && matches!(route.way, WayV6::Link(_));
-        let mut wanted = vec![
-            RouteV6 { destination: range(half.service_range), way: WayV6::Link(loopback), source: own },
-            RouteV6 { destination: range(half.subnet), way: WayV6::Unreachable, source: None },
-        ];
-        if !existing.contains(&wanted[0]) {
-            // In a namespace just made it is still down.
-            routing.raise(loopback)?;
-        }
-        if let Some(own) = own
-            && !routing.addresses_v6(loopback)?.contains(&own)
-        {
-            routing.add_address_v6(loopback, own)?;
-        }
-        let device = vxlan::name(&settings.interface_prefix);
-        let wrapping = if half.peers.iter().any(|(_, reached)| *reached == Reached::Wrapped) {
-            routing.link(&device)?
-        } else {
-            None
-        };
-        for (subnet, reached) in &half.peers {
-            // Who is on none of our links, or behind a device that could not be made, is reported by the other half.
-            let route = match reached {
-                Reached::By(gateway) => self.link_towards(routing, *gateway)?.map(|link| RouteV6 {
-                    destination: range(*subnet),
-                    way: WayV6::Gateway(*gateway, link),
-                    source: own,
-                }),
-                Reached::Wrapped => wrapping.map(|link| {
-                    let gateway = prefix.embed(vxlan::gateway(*subnet));
-                    let source = prefix.embed(vxlan::gateway(half.subnet));
-                    RouteV6 { destination: range(*subnet), way: WayV6::Beyond(gateway, link), source: Some(source) }
-                }),
-            };
-            wanted.extend(route);
-        }
-        let mut changed = false;
-        for route in wanted.iter().filter(|route| !existing.contains(route)) {
-            if let (WayV6::Beyond(gateway, link), Some(source)) = (route.way, route.source) {
-                routing.add_address_v6(link, source)?;
-                let beyond = self.prefix.extract(gateway).unwrap_or(Ipv4Addr::UNSPECIFIED);
-                routing.set_neighbour(link, gateway, vxlan::mac(beyond))?;
-            }
-            routing.set_route_v6(route, &existing)?;
-            changed = true;
-        }
-        let stale = existing
-            .iter()
-            .filter(|route| !is_instance(route) && !wanted.iter().any(|other| other.destination == route.destination));
-        for route in stale {
-            routing.remove_route_v6(route)?;
-            if let WayV6::Beyond(gateway, link) = route.way {
-                routing.remove_neighbour(link, gateway)?;
-            }
-            changed = true;
-        }
-        Ok(changed)
-    }
-
-    /// The link on which a neighbour is; `None` = none of ours leads straight there.
-    fn link_towards(&mut self, routing: &Routing, neighbour: Ipv6Addr) -> Result<Option<u32>, Error> {
-        let link = match self.links.get(&neighbour) {
-            Some(link) => *link,
-            None => routing.link_towards_v6(neighbour)?,
-        };
-        self.links.insert(neighbour, link);
-        Ok(link)
     }
 }
 
@@ -293,8 +223,7 @@ impl Kernel {
         let outcome = mirror.sync(&self.settings, &self.routing, half);
         *lock(&self.ipv6_prefix) = Some(mirror.prefix);
         self.mirror = Some(mirror);
-        let (changed, opened) = outcome?;
-        Ok(Outcome { changed, missing: None, opened })
+        outcome
     }
 
     /// Restores the second table if somebody changed it; gives whether that was so.
@@ -302,13 +231,31 @@ impl Kernel {
         self.mirror.as_mut().map_or(Ok(false), |mirror| mirror.balancer.verify())
     }
 
-    /// Removes the IPv6 half, if there is one; gives whether there was.
+    /// What of the second table is otherwise than it was left, by the names of its parts.
+    pub(crate) fn mirrors_differences(&self) -> Result<Vec<&'static str>, Error> {
+        self.mirror.as_ref().map_or(Ok(Vec::new()), |mirror| mirror.balancer.differences())
+    }
+
+    /// Removes the IPv6 half, if there is one; gives whether there may have been.
     pub(crate) fn drop_mirror(&mut self) -> Result<bool, Error> {
         *lock(&self.ipv6_prefix) = None;
-        match self.mirror.take() {
-            Some(mut mirror) => mirror.remove(&self.routing).map(|()| true),
-            None => Ok(false),
+        let mirror = match self.mirror.take() {
+            None => self.mirror_of_before()?,
+            mirror => mirror,
+        };
+        let Some(mut mirror) = mirror else { return Ok(false) };
+        mirror.remove(&self.routing)?;
+        self.may_have_mirror_of_before = false;
+        Ok(true)
+    }
+
+    /// What an earlier run may have left, if this one has not looked yet.
+    fn mirror_of_before(&self) -> Result<Option<Mirror>, Error> {
+        if !self.may_have_mirror_of_before || !Path::new(SWITCH).exists() {
+            return Ok(None);
         }
+        let own = self.routing.routes_v6()?.iter().find_map(|route| route.source);
+        Mirror::open(&self.settings, prefix_of(own.unwrap_or(NOBODY))).map(Some)
     }
 
     /// What happened to exchanges by IPv6 since this was asked last.
@@ -353,10 +300,15 @@ impl Kernel {
     }
 }
 
+/// The prefix with which one of our addresses begins.
+fn prefix_of(address: Ipv6Addr) -> Ipv6Prefix {
+    let first = Ipv6Addr::from_bits(address.to_bits() & !u128::from(u32::MAX));
+    Ipv6Prefix::new(first).expect("its last 32 bits are zero")
+}
+
 /// Why this kernel has no IPv6 for us; `None` = it has.
 pub(crate) fn missing() -> Option<String> {
-    let switch = Path::new("/proc/sys/net/ipv6/conf/all/disable_ipv6");
-    match fs::read_to_string(switch) {
+    match fs::read_to_string(SWITCH) {
         Ok(value) if value.trim() == "0" => None,
         Ok(_) => Some("IPv6 is switched off on this node (net.ipv6.conf.all.disable_ipv6)".to_owned()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Some("this kernel has no IPv6".to_owned()),

@@ -56,8 +56,8 @@ impl Settings {
 /// What is done about other programs' tables that drop what is forwarded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Firewall {
-    /// Where `iptables` drops by policy, a pair of rules lets pass what instances send and get: in front of Docker's chain for
-    /// the machine's owner where there is one. Other tables are reported.
+    /// Where `iptables` or `ip6tables` drops by policy, four rules let pass what instances send and get: in front of Docker's
+    /// chain for the machine's owner where there is one. Other tables are reported.
     Open,
     /// Nothing is added to any other table; what drops is reported. Who comes in at ports of the node is what the other tables'
     /// rules for INPUT let pass.

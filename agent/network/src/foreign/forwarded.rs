@@ -26,7 +26,7 @@ const VERDICT_CODE: [u16; 3] = [2, 2, 1];
 const DROP: [u8; 4] = [0; 4];
 /// Where an extension of iptables has its name, and the one that refuses.
 const TARGET_NAME: u16 = 1;
-const REJECT: &str = "REJECT";
+pub(super) const REJECT: &str = "REJECT";
 
 /// What the rules of one chain speak of.
 #[derive(Debug, Default)]

@@ -3,7 +3,7 @@
 use api_types::service::Peer;
 
 use super::Kernel;
-use crate::{Error, Firewall, table::Forwarding};
+use crate::{Error, Firewall, family::Family, foreign::Surroundings};
 
 impl Kernel {
     /// What of the table and the routes is otherwise than the last plan wants, for people. Repairs nothing.
@@ -12,6 +12,8 @@ impl Kernel {
         let table = self.balancer.differences()?;
         let mut all: Vec<String> =
             table.iter().map(|part| format!("{part} of table {}", self.settings.table)).collect();
+        let mirror = self.mirrors_differences()?;
+        all.extend(mirror.iter().map(|part| format!("{part} of table ip6 {}", self.settings.table)));
         let routes = self.routing.routes()?;
         let missing = |peer: &&Peer| !routes.iter().any(|route| route.destination == peer.subnet);
         let peers = current.peers.iter().filter(|peer| peer.subnet != current.subnet);
@@ -19,29 +21,15 @@ impl Kernel {
         Ok(all)
     }
 
-    /// Links for which another program forwards: what comes from or goes to them is its business.
-    pub(super) fn others_links(&self) -> Vec<String> {
-        self.foreign.iter().flat_map(|(_, seen)| &seen.links).cloned().collect()
-    }
-
-    /// For whom this node forwards. Where another program that needs forwarding, too, drops what its own rules do not let pass
-    /// (Docker), the node is no open router, and what that program forwards is left to it.
-    pub(super) fn forwarding(&self, switched: Forwarding) -> Forwarding {
-        let is_guarded = self.foreign.as_ref().is_some_and(|(_, seen)| seen.guarded);
-        if is_guarded { Forwarding::AsBefore } else { switched }
-    }
-
-    /// Who else drops what is forwarded, in lines for people; looks only if somebody changed a table.
-    pub(super) fn look_around(&mut self) -> Result<Vec<String>, Error> {
+    /// What other programs do with what is forwarded, and who of them drops what is ours, in lines for people.
+    pub(super) fn look_around(&mut self) -> Result<(Surroundings, Vec<String>), Error> {
         let (prefix, open) = (&self.settings.interface_prefix, self.settings.firewall == Firewall::Open);
-        let Some(range) = self.current.as_ref().map(|current| current.cluster_range) else {
-            return Err(Error::Unprogrammed);
-        };
-        let at = self.foreign.as_ref().map(|(generation, _)| *generation);
-        if let Some(seen) = self.balancer.look_around(prefix, (range, open), at)? {
-            self.foreign = Some(seen);
-        }
-        let dropping = self.foreign.iter().flat_map(|(_, seen)| &seen.dropping);
-        Ok(dropping.map(|found| found.describe(prefix, range)).collect())
+        let Some(current) = &self.current else { return Err(Error::Unprogrammed) };
+        let range = current.cluster_range;
+        let mirrored = current.mirrored.as_ref().map(|half| Family::V6(half.prefix));
+        let families: Vec<Family> = [Some(Family::V4), mirrored].into_iter().flatten().collect();
+        let seen = self.balancer.look_around(prefix, range, open)?;
+        let lines = seen.describe(prefix, range, &families);
+        Ok((seen, lines))
     }
 }

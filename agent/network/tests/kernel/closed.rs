@@ -1,8 +1,8 @@
 //! Instances that only ports of the nodes lead to.
 
 use std::{
-    io::{self, ErrorKind},
-    net::{Ipv4Addr, SocketAddrV4, TcpListener, TcpStream},
+    io::ErrorKind,
+    net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener},
     path::Path,
 };
 
@@ -11,7 +11,7 @@ use api_types::container::Protocol;
 use tests_support::netns::inside;
 
 use crate::{
-    server::{PATIENCE, PORT, ask},
+    server::{Connection, PORT, ask, connect},
     world::{Instance, Node, World, service_address},
 };
 
@@ -27,8 +27,8 @@ fn who_comes_by_a_published_port_of_any_node_is_let_in() {
     let [near, far] = [1, 2].map(|number| world.node(number, TableGuard::Owned));
     let server = near.start("web-1", 2);
     let [near_client, far_client] = [near.start("client-1", 3), far.start("client-2", 3)];
-    program(&near, &closed(&near, &server, &[&far]));
-    program(&far, &closed(&far, &server, &[&near]));
+    near.program(&closed(&near, &server, &[&far]));
+    far.program(&closed(&far, &server, &[&near]));
 
     for client in [&outside, &near.netns, &far.netns, &near_client.netns, &far_client.netns, &server.netns] {
         for node in [&near, &far] {
@@ -45,8 +45,8 @@ fn nobody_is_let_in_by_another_way() {
     let [near, far] = [1, 2].map(|number| world.node(number, TableGuard::Owned));
     let server = near.start("web-1", 2);
     let [near_client, far_client] = [near.start("client-1", 3), far.start("client-2", 3)];
-    program(&near, &closed(&near, &server, &[&far]));
-    program(&far, &closed(&far, &server, &[&near]));
+    near.program(&closed(&near, &server, &[&far]));
+    far.program(&closed(&far, &server, &[&near]));
     let route = ["route", "add", "10.42.1.0/24", "via", "10.99.0.1"];
     inside(&outside, || std::process::Command::new("ip").args(route).status()).expect("enter").expect("a route");
     let _inner = inside(&server.netns, || TcpListener::bind(("0.0.0.0", INNER))).expect("enter").expect("bound");
@@ -59,7 +59,7 @@ fn nobody_is_let_in_by_another_way() {
     }
     assert_refused(&far.netns, (server.address, INNER));
     connect(&near.netns, (server.address, INNER)).expect("its own node, which probes it");
-    assert_eq!(ask(&server.netns, at(&far_client)).expect("it asks whom it likes").server, "client-2");
+    assert_eq!(ask(&server.netns, far_client.at()).expect("it asks whom it likes").server, "client-2");
 }
 
 #[test]
@@ -81,13 +81,13 @@ fn a_port_of_its_own_node_leads_to_it() {
         ipv6: false,
     }];
 
-    program(&near, &plan);
-    program(&far, &far.plan(&[], &[&near]));
+    near.program(&plan);
+    far.program(&far.plan(&[], &[&near]));
 
     let host_port = SocketAddrV4::new(near.address(), HOST_PORT);
     assert_eq!(ask(&outside, host_port).expect("by the host port").server, "web-1");
     for client in [&far.netns, &far_client.netns] {
-        assert_refused(client, (server.address, PORT));
+        assert_refused(client, server.at());
     }
 }
 
@@ -97,19 +97,19 @@ fn an_instance_is_closed_and_opened_by_elements_and_open_connections_go_on() {
     let node = world.node(1, TableGuard::Watched);
     let [server, client] = [node.start("web-1", 2), node.start("client-1", 3)];
     node.serve(&[&server], &[]);
-    let mut connection = crate::server::Connection::open(&client.netns, at(&server)).expect("open");
+    let mut connection = Connection::open(&client.netns, server.at()).expect("open");
     let handle = || node.run("nft", &["-a", "list", "chain", "ip", "wherry", "filter_forward"]).expect("listed");
     let before = handle();
 
-    program(&node, &closed(&node, &server, &[]));
-    assert_refused(&client.netns, (server.address, PORT));
+    node.program(&closed(&node, &server, &[]));
+    assert_refused(&client.netns, server.at());
     connection.echo().expect("what was open goes on");
     node.run("nft", &["flush", "set", "ip", "wherry", "closed"]).expect("sabotage");
     assert!(node.wait(node.network.verify()).expect("verified").repaired);
-    assert_refused(&client.netns, (server.address, PORT));
+    assert_refused(&client.netns, server.at());
     node.serve(&[&server], &[]);
 
-    connect(&client.netns, (server.address, PORT)).expect("open again");
+    connect(&client.netns, server.at()).expect("open again");
     assert_eq!(handle(), before, "the rules were not loaded anew");
 }
 
@@ -125,19 +125,8 @@ fn closed(node: &Node, server: &Instance, peers: &[&Node]) -> Plan {
     plan
 }
 
-fn program(node: &Node, plan: &Plan) {
-    node.wait(node.network.program(plan)).expect("programmed");
-}
-
-fn at(instance: &Instance) -> SocketAddrV4 {
-    SocketAddrV4::new(instance.address, PORT)
-}
-
-fn connect(netns: &Path, (address, port): (Ipv4Addr, u16)) -> io::Result<TcpStream> {
-    inside(netns, || TcpStream::connect_timeout(&SocketAddrV4::new(address, port).into(), PATIENCE))?
-}
-
-fn assert_refused(netns: &Path, place: (Ipv4Addr, u16)) {
-    let refused = connect(netns, place).expect_err("it is closed");
-    assert_eq!(refused.kind(), ErrorKind::ConnectionRefused, "{netns:?} to {place:?}");
+fn assert_refused(netns: &Path, to: impl Into<SocketAddr>) {
+    let to = to.into();
+    let refused = connect(netns, to).expect_err("it is closed");
+    assert_eq!(refused.kind(), ErrorKind::ConnectionRefused, "{netns:?} to {to}");
 }

@@ -1,7 +1,7 @@
 //! Who comes in at a published port where the node's own rules for INPUT are respected.
 
 use std::{
-    net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket},
+    net::{Ipv4Addr, SocketAddr, UdpSocket},
     path::Path,
     time::Duration,
 };
@@ -12,7 +12,7 @@ use tests_support::{netns::inside, program, wait::wait_for};
 
 use crate::{
     ipv6,
-    server::{PATIENCE, ask, ask_by_datagram, ask_from, is_shut_out},
+    server::{PATIENCE, ask, ask_by_datagram, ask_from, connect_within, is_shut_out},
     world::{Node, PUBLISHED, World, repeated_asks, service_address},
 };
 
@@ -66,7 +66,7 @@ fn rules_for_input_say_who_comes_in_by_datagrams() {
     for port in plan.services[0].ports.iter_mut().filter(|port| port.protocol == Protocol::Udp) {
         port.publish = Some(PUBLISHED);
     }
-    assert_eq!(node.wait(node.network.program(&plan)).expect("programmed"), Programmed::default());
+    node.program(&plan);
     rules(&node, "add table inet own; add chain inet own in { type filter hook input priority 0; policy drop; }");
     rules(&node, &format!("add rule inet own in ip saddr 10.97.1.0/24 udp dport {PUBLISHED} accept"));
     let client = |from| {
@@ -108,8 +108,8 @@ fn rules_for_input_say_who_comes_in_by_ipv6() {
     rules(&node, "add rule inet own in icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } accept");
 
     for _ in 0..2 {
-        let connected = inside(&outside, || TcpStream::connect_timeout(&published, Duration::from_secs(2)));
-        assert!(connected.expect("enter").is_err(), "the rules do not name him");
+        let connected = connect_within(&outside, published, Duration::from_secs(2));
+        assert!(connected.is_err(), "the rules do not name him");
     }
     rules(&node, &format!("add rule inet own in ip6 saddr {} tcp dport {PUBLISHED} accept", ipv6::lan(100)));
     node.wait(node.network.verify()).expect("verified");
@@ -154,15 +154,14 @@ fn rules(node: &Node, commands: &str) {
     node.run("nft", &[commands]).expect("rules");
 }
 
-/// Enables ufw inside the node with this rule, by a copy of its files.
-fn ufw(netns: &Path, rule: &str) {
+/// Enables ufw inside the node and runs this command of it, by a copy of its files.
+pub(crate) fn ufw(netns: &Path, command: &str) {
     let script = format!(
         "set -e; copy=$(mktemp -d); trap 'umount /etc/ufw /etc/default/ufw; rm -rf $copy' EXIT; \
          cp -a /etc/ufw $copy/rules; cp -a /etc/default/ufw $copy/defaults; \
          mount --bind $copy/rules /etc/ufw; mount --bind $copy/defaults /etc/default/ufw; \
-         ufw --force enable; {rule}"
+         ufw --force enable; {command}"
     );
-    let mut command = program::within(Some(netns), &["unshare", "--mount", "sh", "-c", &script]);
-    let output = command.output().expect("a shell");
+    let output = program::within(Some(netns), &["unshare", "--mount", "sh", "-c", &script]).output().expect("a shell");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }

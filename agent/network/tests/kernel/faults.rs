@@ -13,8 +13,9 @@ use tests_support::{
 };
 
 use crate::{
-    server::{PATIENCE, Server, ask},
-    world::{FAR, Node, PUBLISHED, World, service_address},
+    others::DOCKERS,
+    server::{PATIENCE, Server, ask, connect_within},
+    world::{FAR, Node, PUBLISHED, World, netns_name, service_address},
 };
 
 #[test]
@@ -57,10 +58,7 @@ fn tables_of_others_are_none_of_our_business() {
 #[test]
 fn a_table_that_drops_what_is_forwarded_is_opened_or_named() {
     let commands = [
-        // As dockerd leaves it with iptables on nftables.
-        "add table ip filter; add chain ip filter DOCKER-USER; \
-         add chain ip filter FORWARD { type filter hook forward priority 0; policy drop; }; \
-         add rule ip filter FORWARD counter jump DOCKER-USER",
+        DOCKERS,
         // As ufw leaves it.
         "add table ip filter; add chain ip filter FORWARD { type filter hook forward priority 0; policy drop; }",
     ];
@@ -154,7 +152,7 @@ fn routes_and_forwarding_that_others_change_are_restored() {
     let server = there.start("web-1", 2);
     there.serve(&[&server], &[&here]);
     here.serve(&[&server], &[&there]);
-    let netns = here.netns.file_name().and_then(|name| name.to_str()).expect("a name");
+    let netns = netns_name(&here.netns);
     ip(&["-n", netns, "route", "del", "10.42.2.0/24"]).expect("sabotage");
     ip(&["-n", netns, "route", "del", "10.43.0.0/16"]).expect("sabotage");
     here.run("sh", &["-c", "echo 0 > /proc/sys/net/ipv4/ip_forward"]).expect("sabotage");
@@ -181,8 +179,7 @@ fn a_node_becomes_no_router_for_others_but_stays_one() {
 
         // What passes may take its time; what is dropped is asked for again without end, and must not take a test that long.
         let limit = if passes { PATIENCE } else { Duration::from_secs(1) };
-        let through = inside(&outside, || TcpStream::connect_timeout(&FAR.into(), limit));
-        assert_eq!(through.expect("enter").is_ok(), passes, "forwarding was {before}");
+        assert_eq!(connect_within(&outside, FAR, limit).is_ok(), passes, "forwarding was {before}");
         assert_eq!(ask(&outside, node.published()).expect("an answer").server, "web-1");
     }
 }

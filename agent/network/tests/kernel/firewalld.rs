@@ -2,11 +2,12 @@
 
 use std::{fs, path::PathBuf};
 
-use agent_network::{Programmed, TableGuard};
+use agent_network::Programmed;
 use tests_support::{program::Program, wait::try_wait_for};
 
 use crate::{
     door::{FRIEND, STRANGER, respecting},
+    ipv6,
     server::{PATIENCE, ask, ask_from},
     world::{Node, PUBLISHED, World, service_address},
 };
@@ -21,10 +22,12 @@ fn firewalld_guards_published_ports_where_it_is_respected_and_lets_the_rest_pass
     let mut world = World::new();
     let crowd = world.crowd();
     let here = respecting(&mut world);
-    let there = world.node(2, TableGuard::Owned);
+    ipv6::give_address(&here.netns, 1);
+    let there = ipv6::dual(&mut world, 2);
     let (instance, client) = (here.start("web-1", 2), there.start("client-1", 2));
-    here.serve(&[&instance], &[&there]);
-    there.serve(&[&instance], &[&here]);
+    ipv6::program(&here, &[&instance], &[&there]);
+    ipv6::program(&there, &[&instance], &[&here]);
+    ipv6::answer_as(&instance);
     let firewalld = Firewalld::start(&here);
 
     let seen = here.wait(here.network.verify()).expect("verified").programmed.dropped_by;
@@ -36,6 +39,8 @@ fn firewalld_guards_published_ports_where_it_is_respected_and_lets_the_rest_pass
     assert_eq!(here.wait(here.network.verify()).expect("verified").programmed, Programmed::default());
     for netns in [&client.netns, &there.netns] {
         assert_eq!(ask(netns, service_address()).expect("from another node").server, "web-1", "{}", netns.display());
+        let by_ipv6 = ipv6::ask_v6(netns, ipv6::front()).expect("from another node by IPv6");
+        assert_eq!(by_ipv6.0, "web-1", "{}", netns.display());
     }
     ask_from(&crowd, FRIEND, here.published()).expect("firewalld lets him in");
     for _ in 0..2 {

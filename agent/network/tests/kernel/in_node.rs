@@ -1,6 +1,6 @@
 //! Instances in the node's own network: reached through services, booked like the others, and nothing of the node changes.
 
-use agent_network::{Plan, Programmed, TableGuard};
+use agent_network::{Plan, TableGuard};
 use api_types::{
     id::{InstanceId, NodeId},
     service::{Endpoint, Peer},
@@ -41,8 +41,7 @@ fn a_service_in_a_node_s_own_network_is_reached_from_everywhere() {
     server.wait(server.network.ensure_in_node(&id(), [10, 42, 1, 9].into())).expect("booked");
 
     for (node, peer) in [(&server, &other), (&other, &server)] {
-        let programmed = node.wait(node.network.program(&plan(node, &server, &[peer]))).expect("programmed");
-        assert_eq!(programmed, Programmed::default());
+        node.program(&plan(node, &server, &[peer]));
     }
 
     for netns in [&server.netns, &other.netns, &beside.netns, &elsewhere.netns] {

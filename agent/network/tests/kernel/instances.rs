@@ -1,13 +1,13 @@
 //! Instance networks: made, reached, listed, restored, removed.
 
-use std::{net::SocketAddrV4, os::unix::fs::MetadataExt};
+use std::os::unix::fs::MetadataExt;
 
 use agent_network::TableGuard;
 use tests_support::netns::ip;
 
 use crate::{
-    server::{PORT, ask},
-    world::{World, repeated_asks},
+    server::ask,
+    world::{World, netns_name, repeated_asks},
 };
 
 #[test]
@@ -17,8 +17,8 @@ fn an_instance_is_reached_from_its_node_and_from_the_instance_beside_it() {
     let [first, second] = [node.start("web-1", 2), node.start("web-2", 3)];
     node.serve(&[], &[]);
 
-    let from_node = ask(&node.netns, SocketAddrV4::new(first.address, PORT)).expect("reached from the node");
-    let from_beside = ask(&second.netns, SocketAddrV4::new(first.address, PORT)).expect("reached from beside");
+    let from_node = ask(&node.netns, first.at()).expect("reached from the node");
+    let from_beside = ask(&second.netns, first.at()).expect("reached from beside");
 
     assert_eq!((from_node.server.as_str(), from_node.client), ("web-1", node.address()));
     assert_eq!((from_beside.server.as_str(), from_beside.client), ("web-1", second.address));
@@ -34,7 +34,7 @@ fn the_first_packet_to_and_from_an_instance_arrives() {
     for number in 2..12 {
         let instance = node.start(&format!("web-{number}"), number);
         let before = repeated_asks(&node.netns);
-        ask(&node.netns, SocketAddrV4::new(instance.address, PORT)).expect("an answer");
+        ask(&node.netns, instance.at()).expect("an answer");
         lost.extend((repeated_asks(&node.netns) > before).then_some(number));
     }
 
@@ -131,13 +131,12 @@ fn a_link_that_somebody_removed_is_made_again() {
     node.serve(&[&instance], &[]);
     let links = node.links();
     let (_, name) = links.iter().find(|(_, name)| name.starts_with("wh-")).expect("our link");
-    let netns = node.netns.file_name().and_then(|name| name.to_str()).expect("a name");
-    ip(&["-n", netns, "link", "del", name]).expect("sabotage");
+    ip(&["-n", netns_name(&node.netns), "link", "del", name]).expect("sabotage");
 
     let verified = node.wait(node.network.verify()).expect("verified");
 
     assert!(verified.repaired);
-    ask(&node.netns, SocketAddrV4::new(instance.address, PORT)).expect("reached again");
+    ask(&node.netns, instance.at()).expect("reached again");
 }
 
 #[test]

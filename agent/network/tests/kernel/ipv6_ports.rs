@@ -82,8 +82,7 @@ fn a_port_is_kept_for_those_who_are_allowed_by_ipv6() {
                 (port.bind, port.allow) = (bind.clone(), ranges.clone());
             }
             plan.host_ports = vec![HostPort { bind: bind.clone(), allow: ranges, ..host_port(&instance, true) }];
-            let programmed = node.wait(node.network.program(&plan)).expect("programmed");
-            assert_eq!(programmed, Programmed::default());
+            node.program(&plan);
 
             for to in [published(1), SocketAddr::new(lan(1), HOST_PORT)] {
                 for (from, comes_in) in [(FRIEND, friend_comes_in), (STRANGER, stranger_comes_in)] {

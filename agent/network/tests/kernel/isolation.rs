@@ -2,9 +2,8 @@
 //! they may not.
 
 use std::{
-    io::{self, ErrorKind},
-    net::{Ipv4Addr, SocketAddrV4, TcpListener, TcpStream, UdpSocket},
-    path::Path,
+    io::ErrorKind,
+    net::{Ipv4Addr, SocketAddrV4, TcpListener, UdpSocket},
     time::Duration,
 };
 
@@ -20,8 +19,8 @@ use tests_support::{
 };
 
 use crate::{
-    server::{PATIENCE, PORT, Server, ask, ask_by_datagram, datagram_client},
-    world::{Instance, Node, World, service_address},
+    server::{Connection, PATIENCE, PORT, Server, ask, ask_by_datagram, connect, connect_within, datagram_client},
+    world::{Instance, World, netns_name, service_address},
 };
 
 /// What is dropped is asked for again without end, and must not take a test that long.
@@ -87,7 +86,7 @@ fn an_instance_reaches_no_program_of_its_node_but_names_and_what_is_opened() {
     assert!(connect(&instance.netns, (node.address(), 53)).is_err(), "names are on one address only");
     connect(&node.netns, (node.address(), 7443)).expect("the node itself");
     assert_eq!(ask(&instance.netns, node.published()).expect("a published port").server, "web-1");
-    assert_eq!(ask(&node.netns, at(&instance)).expect("the node asks its instance").server, "web-1");
+    assert_eq!(ask(&node.netns, instance.at()).expect("the node asks its instance").server, "web-1");
 }
 
 #[test]
@@ -108,7 +107,7 @@ fn an_instance_reaches_other_nodes_by_what_they_publish_only() {
     }
     connect(&here.netns, (there.address(), 7443)).expect("its node may");
     assert_eq!(ask(&client.netns, there.published()).expect("a published port").server, "web-1");
-    assert_eq!(ask(&client.netns, at(&server)).expect("an instance there").server, "web-1");
+    assert_eq!(ask(&client.netns, server.at()).expect("an instance there").server, "web-1");
     let far = SocketAddrV4::new([10, 99, 0, 100].into(), PORT);
     assert_eq!(ask(&client.netns, far).expect("the world outside").server, "outside");
 }
@@ -120,12 +119,11 @@ fn an_instance_reaches_no_metadata_of_a_cloud() {
     let node = world.node(1, TableGuard::Owned);
     let instance = node.start("web-1", 2);
     node.serve(&[&instance], &[]);
-    let outside_name = netns_name(&outside);
-    let node_name = netns_name(&node.netns);
+    let (outside_name, node_name) = (netns_name(&outside), netns_name(&node.netns));
     let _server = Server::start(&outside, "metadata");
     for address in ["169.254.169.254", "100.100.100.200"] {
-        netns::ip(&["-n", &outside_name, "addr", "add", &format!("{address}/32"), "dev", "lo"]).expect("an address");
-        netns::ip(&["-n", &node_name, "route", "add", address, "via", "10.99.0.100"]).expect("a route");
+        netns::ip(&["-n", outside_name, "addr", "add", &format!("{address}/32"), "dev", "lo"]).expect("an address");
+        netns::ip(&["-n", node_name, "route", "add", address, "via", "10.99.0.100"]).expect("a route");
         let metadata: Ipv4Addr = address.parse().expect("an address");
 
         let refused = connect(&instance.netns, (metadata, PORT)).expect_err("a cloud's secrets");
@@ -148,26 +146,26 @@ fn a_workload_admits_whom_it_names_on_every_way() {
         ("friends/app", None, &[&friend, &far_friend]),
         ("others/app", None, &[&stranger, &far_stranger]),
     ];
-    program(&here, &restricted(here.plan(&[&server], &[&there]), &members));
-    program(&there, &restricted(there.plan(&[&server], &[&here]), &members));
+    here.program(&restricted(here.plan(&[&server], &[&there]), &members));
+    there.program(&restricted(there.plan(&[&server], &[&here]), &members));
 
     for admitted in [&friend, &far_friend, &server] {
-        assert_eq!(ask(&admitted.netns, at(&server)).expect("directly").server, "web-1");
+        assert_eq!(ask(&admitted.netns, server.at()).expect("directly").server, "web-1");
         assert_eq!(ask(&admitted.netns, service_address()).expect("by the service").server, "web-1");
         let datagrams = datagram_client(&admitted.netns, service_address());
         assert_eq!(ask_by_datagram(&datagrams).expect("by datagram"), "web-1");
     }
     for refused in [&stranger, &far_stranger] {
-        for to in [at(&server), service_address()] {
+        for to in [server.at(), service_address()] {
             let dropped = connect_within(&refused.netns, to, DROPPED).expect_err("not admitted");
             assert_eq!(dropped.kind(), ErrorKind::TimedOut);
         }
-        assert_eq!(ask(&server.netns, at(refused)).expect("the other way is open").server, refused.id.as_str());
+        assert_eq!(ask(&server.netns, refused.at()).expect("the other way is open").server, refused.id.as_str());
     }
     assert_eq!(ask(&outside, here.published()).expect("from outside by the port's own rules").server, "web-1");
     assert_eq!(ask(&here.netns, service_address()).expect("the node itself").server, "web-1");
     let unknown =
-        connect_within(&friend.netns, at(&newcomer), DROPPED).expect_err("one that the table does not name yet");
+        connect_within(&friend.netns, newcomer.at(), DROPPED).expect_err("one that the table does not name yet");
     assert_eq!(unknown.kind(), ErrorKind::TimedOut);
 }
 
@@ -179,27 +177,27 @@ fn who_is_admitted_changes_by_elements_and_cuts_nobody_off() {
     let plan = |allow: Option<&[&str]>| {
         restricted(node.plan(&[&server], &[]), &[("default/web", allow, &[&server]), ("shop/app", None, &[&client])])
     };
-    program(&node, &plan(Some(&["shop/app"])));
-    let mut connection = crate::server::Connection::open(&client.netns, service_address()).expect("admitted");
+    node.program(&plan(Some(&["shop/app"])));
+    let mut connection = Connection::open(&client.netns, service_address()).expect("admitted");
     let handle = || node.run("nft", &["-a", "list", "chain", "ip", "wherry", "admission"]).expect("listed");
     let before = handle();
 
-    program(&node, &plan(Some(&[])));
+    node.program(&plan(Some(&[])));
     let refused = connect_within(&client.netns, service_address(), DROPPED).expect_err("no longer admitted");
     connection.echo().expect("an open connection goes on");
-    program(&node, &plan(Some(&["*"])));
-    connect(&client.netns, (server.address, PORT)).expect("everybody is");
-    program(&node, &plan(None));
-    connect(&client.netns, (server.address, PORT)).expect("nothing is said");
+    node.program(&plan(Some(&["*"])));
+    connect(&client.netns, server.at()).expect("everybody is");
+    node.program(&plan(None));
+    connect(&client.netns, server.at()).expect("nothing is said");
 
     assert_eq!(refused.kind(), ErrorKind::TimedOut);
     assert_eq!(handle(), before, "the rules were not loaded anew");
     assert!(!node.wait(node.network.verify()).expect("verified").repaired);
     for sabotage in [["flush", "set", "ip", "wherry", "admitted"], ["flush", "chain", "ip", "wherry", "leaving"]] {
-        program(&node, &plan(Some(&["shop/app"])));
+        node.program(&plan(Some(&["shop/app"])));
         node.run("nft", &sabotage).expect("sabotage");
         assert!(node.wait(node.network.verify()).expect("verified").repaired, "{sabotage:?}");
-        connect(&client.netns, (server.address, PORT)).expect("admitted again");
+        connect(&client.netns, server.at()).expect("admitted again");
     }
 }
 
@@ -234,24 +232,4 @@ fn restricted(mut plan: Plan, members: &[Member<'_>]) -> Plan {
         });
     }
     plan
-}
-
-fn program(node: &Node, plan: &Plan) {
-    node.wait(node.network.program(plan)).expect("programmed");
-}
-
-fn at(instance: &Instance) -> SocketAddrV4 {
-    SocketAddrV4::new(instance.address, PORT)
-}
-
-fn connect(netns: &Path, (address, port): (Ipv4Addr, u16)) -> io::Result<TcpStream> {
-    connect_within(netns, SocketAddrV4::new(address, port), PATIENCE)
-}
-
-fn connect_within(netns: &Path, to: SocketAddrV4, limit: Duration) -> io::Result<TcpStream> {
-    inside(netns, || TcpStream::connect_timeout(&to.into(), limit))?
-}
-
-fn netns_name(netns: &Path) -> String {
-    netns.file_name().and_then(|name| name.to_str()).expect("a name").to_owned()
 }

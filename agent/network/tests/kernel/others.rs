@@ -1,17 +1,17 @@
 //! Programs beside ours that look after the same kernel: what is theirs is left to them, and what was set for ours goes with it.
 
-use std::{net::TcpStream, path::PathBuf, time::Duration};
+use std::{path::PathBuf, time::Duration};
 
 use agent_network::{Switched, TableGuard};
-use tests_support::netns::inside;
 
 use crate::{
-    server::{PATIENCE, Server, ask},
+    ipv6,
+    server::{PATIENCE, Server, ask, connect_within},
     world::{FAR, Instance, Node, World},
 };
 
 /// As dockerd leaves it with iptables on nftables.
-const DOCKERS: &str = "add table ip filter; add chain ip filter DOCKER-USER; \
+pub(crate) const DOCKERS: &str = "add table ip filter; add chain ip filter DOCKER-USER; \
      add chain ip filter FORWARD { type filter hook forward priority 0; policy drop; }; \
      add rule ip filter FORWARD counter jump DOCKER-USER";
 
@@ -132,16 +132,56 @@ fn switches_of_the_kernel_are_told_and_put_back() {
     assert_eq!(node.wait(node.network.switched()), []);
 }
 
+#[test]
+fn switches_of_the_kernel_that_are_as_needed_are_left_alone() {
+    const FORWARD: &str = "/proc/sys/net/ipv4/ip_forward";
+    const LIBERAL: &str = "/proc/sys/net/netfilter/nf_conntrack_tcp_be_liberal";
+    const FORWARD_V6: &str = "/proc/sys/net/ipv6/conf/all/forwarding";
+    let mut world = World::new();
+    let node = ipv6::dual(&mut world, 1);
+    let instance = node.start("web-1", 2);
+    for path in [FORWARD, LIBERAL, FORWARD_V6] {
+        set(&node, path, "1");
+    }
+
+    ipv6::program(&node, &[&instance], &[]);
+
+    assert_eq!(node.wait(node.network.switched()), []);
+    node.wait(node.network.remove_all()).expect("removed");
+    assert_eq!([FORWARD, LIBERAL, FORWARD_V6].map(|path| read(&node, path)), ["1", "1", "1"]);
+}
+
+#[test]
+fn switches_of_ipv6_are_told_and_put_back() {
+    const FORWARD: &str = "/proc/sys/net/ipv6/conf/all/forwarding";
+    const ROUTERS: &str = "/proc/sys/net/ipv6/conf/eth0/accept_ra";
+    let mut world = World::new();
+    let node = ipv6::dual(&mut world, 1);
+    let instance = node.start("web-1", 2);
+    set(&node, ROUTERS, "1");
+
+    ipv6::program(&node, &[&instance], &[]);
+
+    let told = node.wait(node.network.switched());
+    for (name, from, to) in [("all.forwarding", "0", "1"), ("eth0.accept_ra", "1", "2")] {
+        let name = format!("net.ipv6.conf.{name}");
+        assert!(told.contains(&Switched { name, from: from.to_owned(), to: to.to_owned() }), "{told:?}");
+    }
+    assert_eq!(read(&node, ROUTERS), "2", "who forwards still hears routers");
+    node.wait(node.network.remove_all()).expect("removed");
+    assert_eq!([FORWARD, ROUTERS].map(|path| read(&node, path)), ["0", "1"]);
+}
+
 /// A node between a machine outside and one behind it, which serves an instance of ours.
-struct Between {
-    node: Node,
+pub(crate) struct Between {
+    pub(crate) node: Node,
     outside: PathBuf,
     _instance: Instance,
     _server: Server,
 }
 
 impl Between {
-    fn new(world: &mut World) -> Self {
+    pub(crate) fn new(world: &mut World) -> Self {
         let outside = world.outsider();
         let node = world.node(1, TableGuard::Owned);
         let instance = node.start("web-1", 2);
@@ -151,8 +191,8 @@ impl Between {
     }
 
     /// Whether a connection passes through the node within this time.
-    fn passes(&self, limit: Duration) -> bool {
-        inside(&self.outside, || TcpStream::connect_timeout(&FAR.into(), limit)).expect("enter").is_ok()
+    pub(crate) fn passes(&self, limit: Duration) -> bool {
+        connect_within(&self.outside, FAR, limit).is_ok()
     }
 }
 

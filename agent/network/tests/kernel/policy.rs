@@ -2,11 +2,13 @@
 
 use std::{collections::BTreeMap, io::ErrorKind, net::Ipv4Addr};
 
-use agent_network::{Plan, Programmed, TableGuard};
+use agent_network::{Plan, TableGuard};
 use api_types::container::Protocol;
 
+use tests_support::wait::wait_until;
+
 use crate::{
-    server::{ask, ask_by_datagram, ask_from, datagram_client},
+    server::{PATIENCE, ask, ask_by_datagram, ask_from, datagram_client},
     world::{Instance, Node, PUBLISHED, World, service_address},
 };
 
@@ -28,13 +30,13 @@ fn a_client_stays_with_its_endpoint_until_that_leaves() {
         servers.collect::<Result<Vec<String>, _>>().expect("answers")
     };
     let differ = |one: &[String], other: &[String]| one.iter().zip(other).filter(|(one, other)| one != other).count();
-    program(&node, sticky(&node, &all[..5]));
+    node.program(&sticky(&node, &all[..5]));
 
     let first = asked();
     let again = asked();
-    program(&node, sticky(&node, &all));
+    node.program(&sticky(&node, &all));
     let with_another = asked();
-    program(&node, sticky(&node, &all[1..]));
+    node.program(&sticky(&node, &all[1..]));
     let without_one = asked();
 
     let mut counts = BTreeMap::<&str, u32>::new();
@@ -49,13 +51,38 @@ fn a_client_stays_with_its_endpoint_until_that_leaves() {
 }
 
 #[test]
+fn a_client_is_forgotten_when_it_did_not_connect_for_the_time_that_was_asked() {
+    let mut world = World::new();
+    let crowd = world.crowd();
+    let node = world.node(1, TableGuard::Owned);
+    node.run("ip", &["route", "add", "10.97.0.0/16", "via", "10.99.0.100"]).expect("a way back");
+    let [first, second] = [node.start("web-1", 2), node.start("web-2", 3)];
+    let program = |endpoints: &[&Instance]| {
+        let mut plan = sticky(&node, endpoints);
+        plan.services[0].balance.affinity_ms = Some(10_000);
+        node.program(&plan);
+    };
+    // Twenty: that the addresses of all lead to the first without being remembered is one chance in a million.
+    let clients = || (1..=20).map(|last| Ipv4Addr::new(10, 97, 0, last));
+    let asked = || clients().map(|client| ask_from(&crowd, client, node.published()).expect("an answer").server);
+    let remembered = || node.run("nft", &["list", "map", "ip", "wherry", "clients"]).expect("a listing");
+    program(&[&first]);
+
+    assert!(asked().all(|server| server == "web-1"), "there is nobody else");
+    program(&[&first, &second]);
+    wait_until(PATIENCE, || !remembered().contains("10.97.0."));
+
+    assert!(asked().any(|server| server == "web-2"), "whoever is forgotten goes where its address leads");
+}
+
+#[test]
 fn connections_follow_the_weights() {
     let mut world = World::new();
     let node = world.node(1, TableGuard::Owned);
     let [heavy, light] = [node.start("web-1", 2), node.start("web-2", 3)];
     let mut plan = node.plan(&[&heavy, &light], &[]);
     plan.services[0].endpoints[0].weight = 3;
-    program(&node, plan);
+    node.program(&plan);
 
     let mut counts = BTreeMap::<String, u32>::new();
     for _ in 0..400 {
@@ -76,7 +103,7 @@ fn weights_and_memory_change_under_clients_that_keep_asking() {
         let endpoints: &[&Instance] = if turn == 3 { &[&first] } else { &[&first, &second] };
         let mut plan = if turn % 2 == 0 { node.plan(endpoints, &[]) } else { sticky(&node, endpoints) };
         plan.services[0].endpoints[0].weight = weight;
-        program(&node, plan);
+        node.program(&plan);
 
         assert!(!node.wait(node.network.verify()).expect("verified").repaired, "the table is as it was left");
         for to in [service_address(), node.published()] {
@@ -94,7 +121,7 @@ fn datagrams_to_a_service_that_was_deleted_are_refused() {
     let client = datagram_client(&asking.netns, service_address());
     assert_eq!(ask_by_datagram(&client).expect("an answer"), "web-1");
 
-    program(&node, Plan { services: Vec::new(), ..node.plan(&[], &[]) });
+    node.program(&Plan { services: Vec::new(), ..node.plan(&[], &[]) });
 
     let error = ask_by_datagram(&client).expect_err("nobody serves there any more");
     assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
@@ -112,11 +139,11 @@ fn a_client_that_sent_datagrams_to_a_port_too_early_is_answered_later() {
         datagrams.expect("a port").publish = Some(PUBLISHED);
         plan
     };
-    program(&node, plan(&[]));
+    node.program(&plan(&[]));
     let client = datagram_client(&outside, node.published());
     client.send(b"who?").expect("sent to nobody");
 
-    program(&node, plan(&[&instance]));
+    node.program(&plan(&[&instance]));
 
     assert_eq!(ask_by_datagram(&client).expect("an answer"), "web-1");
 }
@@ -126,9 +153,4 @@ fn sticky(node: &Node, endpoints: &[&Instance]) -> Plan {
     let mut plan = node.plan(endpoints, &[]);
     plan.services[0].balance.affinity_ms = Some(600_000);
     plan
-}
-
-fn program(node: &Node, plan: Plan) {
-    let programmed = node.wait(node.network.program(&plan)).expect("programmed");
-    assert_eq!(programmed, Programmed::default());
 }

@@ -13,8 +13,8 @@ use nix::{
     errno::Errno,
     sys::{
         socket::{
-            AddressFamily, Shutdown as Both, SockFlag, SockType, SockaddrStorage, bind, connect, setsockopt, shutdown,
-            socket, sockopt,
+            self, AddressFamily, Shutdown as Both, SockFlag, SockType, SockaddrStorage, bind, setsockopt, shutdown,
+            sockopt,
         },
         time::TimeVal,
     },
@@ -85,8 +85,7 @@ impl Drop for Server {
 impl Connection {
     /// Connects from inside a namespace and reads who answers.
     pub(crate) fn open(netns: &Path, to: SocketAddrV4) -> io::Result<Self> {
-        let stream = inside(netns, || TcpStream::connect_timeout(&to.into(), PATIENCE))??;
-        Self::greet(stream)
+        connect(netns, to).and_then(Self::greet)
     }
 
     /// Reads who answers.
@@ -142,16 +141,27 @@ pub(crate) fn is_shut_out(netns: &Path, from: impl Into<IpAddr>, to: impl Into<S
     outcome.is_err_and(|error| matches!(error.kind(), io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock))
 }
 
+/// Connects from inside a namespace.
+pub(crate) fn connect(netns: &Path, to: impl Into<SocketAddr>) -> io::Result<TcpStream> {
+    connect_within(netns, to, PATIENCE)
+}
+
+/// Connects from inside a namespace, or gives up after this long.
+pub(crate) fn connect_within(netns: &Path, to: impl Into<SocketAddr>, limit: Duration) -> io::Result<TcpStream> {
+    let to = to.into();
+    inside(netns, || TcpStream::connect_timeout(&to, limit))?
+}
+
 /// Connects from one of the namespace's addresses.
 pub(crate) fn connect_from(netns: &Path, from: IpAddr, to: SocketAddr, patience: Duration) -> io::Result<TcpStream> {
     let connect = || {
         let family = if to.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
-        let socket = socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
+        let socket = socket::socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
         // An attempt to connect lasts as long as sending may.
         let seconds = i64::try_from(patience.as_secs()).unwrap_or(i64::MAX);
         setsockopt(&socket, sockopt::SendTimeout, &TimeVal::new(seconds, 0))?;
         bind(socket.as_raw_fd(), &SockaddrStorage::from(SocketAddr::new(from, 0)))?;
-        connect(socket.as_raw_fd(), &SockaddrStorage::from(to)).map_err(|errno| {
+        socket::connect(socket.as_raw_fd(), &SockaddrStorage::from(to)).map_err(|errno| {
             let timed_out = errno == Errno::EINPROGRESS;
             if timed_out { io::Error::from(io::ErrorKind::TimedOut) } else { errno.into() }
         })?;

@@ -7,7 +7,7 @@ use std::{
     thread,
 };
 
-use agent_network::{HostPort, Programmed, TableGuard};
+use agent_network::{HostPort, TableGuard};
 use api_types::container::Protocol;
 use tests_support::{netns::inside, program::within, wait::wait_until};
 
@@ -130,9 +130,7 @@ fn a_host_port_leads_to_its_instance_alone() {
         ipv6: false,
     }];
 
-    let programmed = node.wait(node.network.program(&plan)).expect("programmed");
-
-    assert_eq!(programmed, Programmed::default());
+    node.program(&plan);
     for _ in 0..10 {
         let answer = ask(&outside, SocketAddrV4::new(node.address(), 9000)).expect("an answer");
         assert_eq!(answer.server, "web-2");

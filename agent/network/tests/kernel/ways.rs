@@ -1,13 +1,13 @@
 //! Trying ways: what is found where all is well, and what is said where something is broken.
 
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::Ipv4Addr;
 
 use agent_network::{Asker, TableGuard, Try};
 use tests_support::program::within;
 
 use crate::{
-    server::PORT,
-    world::{Instance, Node, World, service_address},
+    ipv6,
+    world::{Node, World, service_address},
 };
 
 #[test]
@@ -24,7 +24,7 @@ fn ways_that_are_there_are_found_and_nothing_is_left_of_the_try() {
     let mut tries = vec![echo(Ipv4Addr::UNSPECIFIED, there.address()), echo(own(1), own(2))];
     // Often enough that both endpoints are drawn.
     tries.extend((0..12).map(|_| Try::Connect { from: Asker::Scratch, to: service_address().into() }));
-    tries.extend([&near, &far].map(|to| Try::Connect { from: Asker::Node, to: at(to).into() }));
+    tries.extend([&near, &far].map(|to| Try::Connect { from: Asker::Node, to: to.at().into() }));
     tries.push(Try::Connect { from: Asker::Instance(client.id.clone()), to: service_address().into() });
     let answers = here.wait(here.network.reach(tries));
 
@@ -87,6 +87,22 @@ fn what_the_kernel_has_otherwise_is_named_and_not_repaired() {
 }
 
 #[test]
+fn what_the_ipv6_half_has_otherwise_is_named() {
+    let mut world = World::new();
+    let mut node = ipv6::dual(&mut world, 1);
+    node.settings.table_guard = TableGuard::Watched;
+    node.restart();
+    let server = node.start("web-1", 2);
+    ipv6::program(&node, &[&server], &[]);
+    let differences = || node.wait(node.network.differences()).expect("a look");
+    assert_eq!(differences(), [""; 0]);
+
+    node.run("nft", &["flush", "map", "ip6", "wherry", "slots"]).expect("sabotage");
+
+    assert_eq!(differences(), ["slots of table ip6 wherry"]);
+}
+
+#[test]
 fn the_way_to_an_address_is_told() {
     let mut world = World::new();
     let [here, there] = [1, 2].map(|number| world.node(number, TableGuard::Owned));
@@ -113,8 +129,4 @@ fn foreign(node: &Node, hook: &str, what: &str) {
 
 fn echo(from: Ipv4Addr, to: Ipv4Addr) -> Try {
     Try::Echo { from, to }
-}
-
-fn at(instance: &Instance) -> SocketAddrV4 {
-    SocketAddrV4::new(instance.address, PORT)
 }

@@ -100,19 +100,19 @@ impl World {
         let router = self.plug("router", Ipv4Addr::new(10, 99, 0, 254));
         let name = format!("node{number}");
         let own = self.add(&name);
-        let router_name = router.file_name().and_then(|name| name.to_str()).expect("a name").to_owned();
-        ip(&["-n", &router_name, "link", "add", "eth1", "type", "veth", "peer", "name", "eth0", "netns", &own])
+        let router_name = netns_name(&router);
+        ip(&["-n", router_name, "link", "add", "eth1", "type", "veth", "peer", "name", "eth0", "netns", &own])
             .expect("a cable");
-        ip(&["-n", &router_name, "addr", "add", "10.97.0.254/24", "dev", "eth1"]).expect("an address");
-        ip(&["-n", &router_name, "link", "set", "eth1", "up"]).expect("a link that is up");
+        ip(&["-n", router_name, "addr", "add", "10.97.0.254/24", "dev", "eth1"]).expect("an address");
+        ip(&["-n", router_name, "link", "set", "eth1", "up"]).expect("a link that is up");
         inside(&router, || fs::write("/proc/sys/net/ipv4/ip_forward", "1")).expect("enter").expect("forwarding");
         let address = Ipv4Addr::new(10, 97, 0, number);
         ip(&["-n", &own, "addr", "add", &format!("{address}/24"), "dev", "eth0"]).expect("an address");
         ip(&["-n", &own, "link", "set", "eth0", "up"]).expect("a link that is up");
         ip(&["-n", &own, "route", "add", "default", "via", "10.97.0.254"]).expect("a route");
         for other in others {
-            let other = other.netns.file_name().and_then(|name| name.to_str()).expect("a name");
-            ip(&["-n", other, "route", "add", "10.97.0.0/24", "via", "10.99.0.254"]).expect("a route");
+            ip(&["-n", netns_name(&other.netns), "route", "add", "10.97.0.0/24", "via", "10.99.0.254"])
+                .expect("a route");
         }
         let netns = netns::path(&own);
         let netns_dir = self.folder().join(&name);
@@ -124,16 +124,15 @@ impl World {
     /// A machine behind the node, to which the one outside has a route through the node.
     pub(crate) fn behind(&mut self, node: &Node, outside: &Path) -> PathBuf {
         let far = self.add("far");
-        let name = |netns: &Path| netns.file_name().and_then(|name| name.to_str()).expect("a name").to_owned();
-        let (near, outside) = (name(&node.netns), name(outside));
-        ip(&["-n", &near, "link", "add", "eth1", "type", "veth", "peer", "name", "eth0", "netns", &far])
+        let (near, outside) = (netns_name(&node.netns), netns_name(outside));
+        ip(&["-n", near, "link", "add", "eth1", "type", "veth", "peer", "name", "eth0", "netns", &far])
             .expect("a cable");
-        ip(&["-n", &near, "addr", "add", "10.98.0.1/24", "dev", "eth1"]).expect("an address");
-        ip(&["-n", &near, "link", "set", "eth1", "up"]).expect("a link that is up");
+        ip(&["-n", near, "addr", "add", "10.98.0.1/24", "dev", "eth1"]).expect("an address");
+        ip(&["-n", near, "link", "set", "eth1", "up"]).expect("a link that is up");
         ip(&["-n", &far, "addr", "add", &format!("{}/24", FAR.ip()), "dev", "eth0"]).expect("an address");
         ip(&["-n", &far, "link", "set", "eth0", "up"]).expect("a link that is up");
         ip(&["-n", &far, "route", "add", "default", "via", "10.98.0.1"]).expect("a route");
-        ip(&["-n", &outside, "route", "add", "10.98.0.0/24", "via", &node.address().to_string()]).expect("a route");
+        ip(&["-n", outside, "route", "add", "10.98.0.0/24", "via", &node.address().to_string()]).expect("a route");
         netns::path(&far)
     }
 
@@ -214,7 +213,12 @@ impl Node {
 
     /// Programs a service with these endpoints, knowing these peers, and expects nothing in the way.
     pub(crate) fn serve(&self, endpoints: &[&Instance], peers: &[&Node]) {
-        let programmed = self.wait(self.network.program(&self.plan(endpoints, peers))).expect("programmed");
+        self.program(&self.plan(endpoints, peers));
+    }
+
+    /// Programs this plan and expects nothing in the way.
+    pub(crate) fn program(&self, plan: &Plan) {
+        let programmed = self.wait(self.network.program(plan)).expect("programmed");
         assert_eq!(programmed, Programmed::default());
     }
 
@@ -288,6 +292,13 @@ impl Node {
     }
 }
 
+impl Instance {
+    /// Where its server listens.
+    pub(crate) fn at(&self) -> SocketAddrV4 {
+        SocketAddrV4::new(self.address, PORT)
+    }
+}
+
 /// The service under test: TCP and UDP on the same port, TCP published.
 pub(crate) fn service(endpoints: &[&Instance]) -> Service {
     let port = |name: &str, protocol, publish| ServicePort {
@@ -320,6 +331,11 @@ pub(crate) fn service(endpoints: &[&Instance]) -> Service {
 /// Where the service under test answers.
 pub(crate) fn service_address() -> SocketAddrV4 {
     SocketAddrV4::new(SERVICE, SERVICE_PORT)
+}
+
+/// The name of a namespace, as `ip` knows it.
+pub(crate) fn netns_name(netns: &Path) -> &str {
+    netns.file_name().and_then(|name| name.to_str()).expect("a name")
 }
 
 /// How often connections in this namespace had to ask a second time: each time a packet was lost.

@@ -2,7 +2,10 @@
 
 use std::net::SocketAddr;
 
-use api_types::view::{CheckKind, NetworkTrace, NetworkVerdict};
+use api_types::{
+    node::Condition,
+    view::{CheckKind, NetworkTrace, NetworkVerdict},
+};
 use tests_support::program;
 use tests_system::{
     cluster::{until_healthy, virtual_address},
@@ -68,7 +71,9 @@ pub(crate) fn the_network_is_verified(stage: &mut Stage) -> Outcome {
     for (drops, passes) in [DROPPING, DROPPING_UNSEEN] {
         foreign(stage, drops)?;
         let broken = verify(stage, 1)?;
+        stage.until("the node says that something is dropped", || firewall(stage).is_some_and(|seen| !seen.ok))?;
         foreign(stage, passes)?;
+        stage.until("the node says that nothing is dropped", || firewall(stage).is_some_and(|seen| seen.ok))?;
         let named = |node: &str, kind| {
             let report = broken.nodes.iter().find(|report| report.node.as_str() == node);
             report.is_some_and(|report| report.checks.iter().any(|check| check.kind == kind && check.failure.is_some()))
@@ -81,6 +86,12 @@ pub(crate) fn the_network_is_verified(stage: &mut Stage) -> Outcome {
         stage.must(!named(NODES[0], CheckKind::Range), || format!("{drops}: the way is there: {broken:?}"))?;
     }
     stage.until("all is well again", || verify(stage, 0).is_ok())
+}
+
+/// What the second node says of other programs' tables.
+fn firewall(stage: &Stage) -> Option<Condition> {
+    let view = stage.bed.node_views().ok()?.into_iter().find(|view| view.name.as_str() == NODES[1])?;
+    view.conditions.into_iter().find(|condition| condition.name == "firewall")
 }
 
 /// Changes tables on the second node as another program would.

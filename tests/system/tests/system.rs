@@ -13,6 +13,8 @@ mod companions;
 mod content;
 #[path = "stories/control_plane.rs"]
 mod control_plane;
+#[path = "stories/datagrams.rs"]
+mod datagrams;
 #[path = "stories/docker.rs"]
 mod docker;
 #[path = "stories/faults.rs"]
@@ -146,7 +148,9 @@ const STORIES: &[Story] = &[
     ("a_silent_agent_holds_no_update_up", requests::a_silent_agent_holds_no_update_up),
     ("a_careless_end_loses_requests", requests::a_careless_end_loses_requests),
     ("a_dead_node_is_left_out_without_a_scheduler", requests::a_dead_node_is_left_out_without_a_scheduler),
+    ("who_keeps_sending_datagrams_is_answered_by_another", datagrams::who_keeps_sending_is_answered_by_another),
     ("a_flush_under_load_is_not_noticed_and_one_without_an_agent_is_mended", tables::a_flush_under_load_is_not_noticed),
+    ("a_table_that_others_may_edit_is_restored_by_a_running_agent", tables::a_table_that_others_edit_is_restored),
     ("an_agent_that_is_started_again_under_load_is_not_noticed", tables::a_restart_under_load_is_not_noticed),
     ("an_update_outlives_the_scheduler_and_the_agent_that_lead_it", tables::an_update_outlives_those_who_lead_it),
     ("a_cut_one_way_is_seen_by_both_ends_and_silence_is_not_believed", tables::a_cut_one_way_is_seen_by_both_ends),

@@ -1,6 +1,6 @@
 //! Stories of the kernels' tables: somebody flushes them, packets are lost one way, and an update loses those who lead it.
 
-use std::path::Path;
+use std::{fs, path::Path};
 
 use api_types::{node::Liveness, view::InstanceView};
 use tests_support::{
@@ -34,6 +34,39 @@ pub(crate) fn a_flush_under_load_is_not_noticed(stage: &mut Stage) -> Outcome {
     stage.bed.node_mut("edge-1").start_agent()?;
 
     stage.until_answered_by("visitor", server, 3)
+}
+
+pub(crate) fn a_table_that_others_edit_is_restored(stage: &mut Stage) -> Outcome {
+    stage.run_lasting_web(3)?;
+    let config = stage.bed.node("edge-1").config();
+    let as_it_was = fs::read_to_string(&config)?;
+    // As on a kernel that keeps a table from nobody.
+    fs::write(&config, as_it_was.replace("[network]\n", "[network]\ntable_owned = false\n"))?;
+    restart_agent(stage)?;
+
+    let restored = edits_are_restored(stage);
+
+    fs::write(&config, as_it_was)?;
+    restart_agent(stage)?;
+    restored
+}
+
+fn edits_are_restored(stage: &Stage) -> Outcome {
+    let server = published(&stage.bed, "edge-1", shop::PUBLISHED);
+    stage.until_answered_by("visitor", server, 3)?;
+    for edit in ["flush ruleset", "flush map ip wherry port_slots", "flush chain ip wherry nat_prerouting"] {
+        nft(stage, "edge-1", edit)?;
+        stage.until_answered_by("visitor", server, 3)?;
+    }
+    Ok(())
+}
+
+/// Starts the agent of the first node again and waits until it is heard.
+fn restart_agent(stage: &mut Stage) -> Outcome {
+    stage.bed.node_mut("edge-1").kill_agent();
+    stage.bed.node_mut("edge-1").start_agent()?;
+    // The scheduler may not have missed it yet: what an agent does proves that it is there.
+    stage.prove_command()
 }
 
 pub(crate) fn a_restart_under_load_is_not_noticed(stage: &mut Stage) -> Outcome {

@@ -3,6 +3,8 @@
 use api_types::rollout::RolloutState;
 use scheduler_core::{Scheduler, effect::Effects};
 
+#[path = "properties/admission.rs"]
+mod admission;
 #[path = "support/fleet.rs"]
 mod fleet;
 #[path = "properties/forecasts.rs"]

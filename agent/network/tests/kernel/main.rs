@@ -10,6 +10,7 @@ mod instances;
 mod ipv6;
 mod ipv6_ports;
 mod isolation;
+mod kubernetes;
 mod legacy;
 mod others;
 mod others_ipv6;

@@ -83,7 +83,7 @@ impl Scheduler {
             restore_single(&mut cluster, instance);
         }
         restore_rollouts(&mut cluster, rollouts);
-        cluster.restore_jobs(jobs);
+        cluster.restore_jobs(jobs, now);
         forget_unknown_homes(&mut cluster);
         settle_runs(&mut cluster);
         touch_all(&mut cluster);

@@ -1,7 +1,7 @@
 //! Jobs: their runs, and instances that ended by themselves. Such an instance stays on its node for the sake of what it wrote,
 //! and holds nothing else of it.
 
-use api_types::{id::WorkloadId, instance::Desired};
+use api_types::{id::WorkloadId, instance::Desired, time::Timestamp};
 
 use crate::{
     cluster::{Cluster, rows::FINISHED},
@@ -24,15 +24,20 @@ impl Cluster {
         }
     }
 
-    /// Puts back the runs of jobs, when all instances are back; what belongs to no workload is forgotten.
-    pub(crate) fn restore_jobs(&mut self, jobs: Vec<Job>) {
-        for job in jobs {
+    /// Puts back the runs of jobs, when all instances are back; what belongs to no workload is forgotten. A run that seems to
+    /// begin later, by a clock that was ahead, begins now: else its deadline would be as far off as that clock was.
+    pub(crate) fn restore_jobs(&mut self, jobs: Vec<Job>, now: Timestamp) {
+        for mut job in jobs {
             if !self.workloads.contains_key(&job.workload) {
                 self.unpersist(RecordKey::Job(job.workload));
                 continue;
             }
             for number in job.finished() {
                 self.finish(number);
+            }
+            if let Some(run) = job.run.as_mut().filter(|run| run.began_at > now) {
+                run.began_at = now;
+                self.persist(Record::Job(Box::new(job.clone())));
             }
             self.jobs.insert(job.workload.clone(), job);
         }

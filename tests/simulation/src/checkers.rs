@@ -1,8 +1,11 @@
 //! What must hold: after every step, every second, and at the end.
 
 pub mod causes;
+pub mod companions;
 pub mod convergence;
 pub mod displaced;
 pub mod every_second;
+pub mod jobs;
 pub mod oracle;
 pub mod rules;
+pub mod scaling;

@@ -1,5 +1,7 @@
 //! The people: they apply, scale and delete workloads and drain nodes, one wish after another, until each is answered.
 
+mod made_up;
+
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     sync::Arc,
@@ -20,8 +22,7 @@ use crate::{
     equipment::labels_of,
     event::{Event, NodeIndex, Wish},
     fault::SITES,
-    random::Random,
-    shape::{Company, Even, Place, Shape, Urgency, Wanted, volume},
+    shape::{Shape, volume},
     story::Deed,
     world::World,
 };
@@ -31,9 +32,6 @@ const PATIENCE_MS: u64 = 4000;
 
 /// Milliseconds between two looks whether a change has to be tried again.
 const AGAIN_MS: u64 = 10_000;
-
-/// How many workloads people want at most.
-const WORKLOADS_MAX: usize = 40;
 
 /// What people want, and what they were told.
 #[derive(Debug, Default)]
@@ -49,8 +47,8 @@ pub struct Demand {
     /// How many wishes were granted.
     pub granted: u64,
     requests: u64,
-    /// Counts services that were ever made up.
-    services: u64,
+    /// Counts services and jobs that were ever made up.
+    made_up: u64,
 }
 
 impl World {
@@ -59,15 +57,9 @@ impl World {
         for node in 0..self.nodes.len() {
             self.demand.queue.push_back(Wish::Admit(node));
         }
-        let services = (self.nodes.len() / 10).clamp(3, 30);
         let nodes = self.nodes.len();
         if let Some(random) = self.story.random() {
-            let mut first = vec![daemon(random, "collector"), daemon(random, "watcher")];
-            for _ in 0..services {
-                self.demand.services += 1;
-                first.push(service(random, self.demand.services, nodes));
-            }
-            for shape in first {
+            for shape in made_up::first(random, &mut self.demand, nodes) {
                 self.story.told.push((0, Deed::Apply(Box::new(shape.clone()))));
                 self.demand.queue.push_back(Wish::Apply(Box::new(shape)));
             }
@@ -96,7 +88,7 @@ impl World {
                 // Some minutes are busier than others: demand grows, and goes.
                 let growing = (now / 240_000).is_multiple_of(2);
                 let pause = random.between(500, if growing { 12_000 } else { 20_000 });
-                let deed = make_up(random, &mut self.demand, nodes, growing);
+                let deed = made_up::next(random, &mut self.demand, nodes, growing);
                 self.after(pause, Event::Demand);
                 deed
             }
@@ -238,6 +230,7 @@ impl World {
                 self.nodes[node].disk = (None, None);
                 self.nodes[node].kept_addresses = Arc::default();
                 self.nodes[node].kept_tries = Arc::default();
+                self.jobs.note_forgotten(self.now, node);
                 self.after(500, Event::AgentStart(node));
             }
             let pause = self.nodes[node].random.between(0, 3000);
@@ -280,115 +273,6 @@ impl World {
         self.after(PATIENCE_MS, Event::DemandTimeout { request: request.0 });
         self.step_scheduler(Input::Request { request, by: "demand".to_owned(), change });
     }
-}
-
-/// Makes up what a person wants next.
-fn make_up(random: &mut Random, demand: &mut Demand, nodes: usize, growing: bool) -> Option<Deed> {
-    let known: Vec<&Shape> = demand.wanted.values().collect();
-    if known.is_empty() {
-        return None;
-    }
-    let shape = known[random.index(known.len())].clone();
-    let is_service = shape.replicas.is_some();
-    let (workload, count) = (shape.name.clone(), known.len());
-    let node = random.index(nodes);
-    Some(match random.between(0, 11) {
-        0 | 1 if is_service => {
-            let most = if growing { 60 } else { 12 };
-            Deed::Scale { workload, replicas: number(random, 0, most) }
-        }
-        2 | 3 => Deed::Apply(Box::new(Shape { version: random.between(2, 9), ..shape })),
-        4 if is_service && count > if growing { 20 } else { 5 } => Deed::Delete { workload },
-        5 => Deed::Apply(Box::new(shape)),
-        6 => Deed::Drain { node, for_ms: random.between(5000, 60_000) },
-        7 => Deed::Cordon { node, for_ms: random.between(5000, 60_000) },
-        10 if random.per_mille(300) => Deed::Rebalance,
-        11 if random.per_mille(300) => Deed::Resume { site: random.index(SITES) },
-        11 if shape.volume => {
-            Deed::ForgetVolume { workload, slot: random.per_mille(700).then(|| number(random, 0, 9)) }
-        }
-        8 if random.per_mille(300) => Deed::Forget { node, for_ms: random.between(1000, 60_000) },
-        _ if count < if growing { WORKLOADS_MAX } else { 8 } => {
-            demand.services += 1;
-            Deed::Apply(Box::new(service(random, demand.services, nodes)))
-        }
-        _ => return None,
-    })
-}
-
-fn service(random: &mut Random, number_of: u64, nodes: usize) -> Shape {
-    let mut shape = Shape::new(&format!("service-{number_of}"), Some(number(random, 1, 25)));
-    shape.probe = random.per_mille(400);
-    shape.arch = random.per_mille(300).then(|| "amd64".to_owned());
-    shape.tier = random.per_mille(100).then(|| number(random, 1, 2));
-    shape.racks = random.per_mille(200);
-    shape.volume = random.per_mille(80);
-    shape.never_replaced = random.per_mille(100);
-    shape.flaps = random.per_mille(30);
-    shape.judged = number_of % 3 == 2;
-    if random.per_mille(150) {
-        shape.host_port = Some(20_000 + u16::try_from(number_of % 40_000).expect("below the highest port"));
-    }
-    if random.per_mille(150) {
-        shape.per_node = Some(number(random, 1, 3));
-    }
-    add_rules(random, &mut shape, number_of);
-    if random.per_mille(150) {
-        // Some are so large that not all of them have room.
-        shape.cpu_millis = random.between(200, 1500);
-        shape.memory_mib = random.between(64, 1024);
-        shape.replicas = Some(number(random, 1, u64::try_from(nodes).unwrap_or(1).min(40)));
-    }
-    shape
-}
-
-/// What some ask for beyond room: devices, company, distance, evenness, to be first or last.
-fn add_rules(random: &mut Random, shape: &mut Shape, number_of: u64) {
-    shape.device = match random.between(0, 29) {
-        0 | 1 => Some(Wanted::Camera),
-        2 => Some(Wanted::GpuShare),
-        3 => Some(Wanted::GpuMillis(number(random, 1, 3) * 250)),
-        _ => None,
-    };
-    // It may have been deleted, and it may come later.
-    let other = random.between(1, number_of + 2);
-    let company = |random: &mut Random| {
-        let within = place(random);
-        (other != number_of).then(|| Company { workload: format!("service-{other}"), within })
-    };
-    match random.between(0, 11) {
-        0 => shape.with = company(random),
-        1 => shape.without = company(random),
-        _ => {}
-    }
-    if random.per_mille(120) {
-        shape.even = Some(Even { over: place(random), skew: number(random, 1, 3) });
-    }
-    shape.priority = match random.between(0, 15) {
-        0 | 1 => Some(Urgency::Low),
-        2 => Some(Urgency::High),
-        3 => Some(Urgency::Critical),
-        _ => None,
-    };
-}
-
-fn place(random: &mut Random) -> Place {
-    match random.between(0, 2) {
-        0 => Place::Node,
-        1 => Place::Site,
-        _ => Place::Rack,
-    }
-}
-
-fn daemon(random: &mut Random, name: &str) -> Shape {
-    let mut shape = Shape::new(name, None);
-    shape.probe = random.per_mille(400);
-    shape.disk = (name == "watcher").then(|| "ssd".to_owned());
-    shape
-}
-
-fn number(random: &mut Random, low: u64, high: u64) -> u32 {
-    u32::try_from(random.between(low, high)).expect("small")
 }
 
 fn describe(wish: &Wish) -> String {

@@ -1,6 +1,9 @@
 //! The scheduler's disk: a transaction is there whole or not at all, and what was acknowledged is there for good.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use api_types::{
     counter::Revision,
@@ -8,9 +11,9 @@ use api_types::{
     instance::{Desired, Instance},
     node::NodeSpec,
     rollout::RolloutState,
-    workload::{Workload, WorkloadSpec},
+    workload::{Workload, WorkloadKind, WorkloadSpec},
 };
-use scheduler_core::effect::{Effect, InstancePage, KeptRevision, Record, RecordKey, Rollout};
+use scheduler_core::effect::{Effect, InstancePage, Job, KeptRevision, Record, RecordKey, Rollout};
 
 /// Instances, by id.
 type Instances = BTreeMap<InstanceId, Arc<Instance>>;
@@ -24,6 +27,8 @@ pub struct Disk {
     pub instances: Instances,
     by_node: BTreeMap<NodeId, Instances>,
     by_workload: BTreeMap<WorkloadId, Instances>,
+    /// The numbers of instances of jobs that ended by themselves: they are in `instances` only, as they hold nothing of their node.
+    finished: BTreeSet<u64>,
     /// The workloads among the records: each second everybody looks at all of them.
     workloads: BTreeMap<WorkloadId, Arc<Workload>>,
     /// How many times something was written.
@@ -37,6 +42,9 @@ impl Disk {
         for (was, is) in self.differences(&effect) {
             if let Some(was) = was {
                 self.remove(&was);
+                if is.is_none() {
+                    self.finished.remove(&number_of(&was.id));
+                }
             }
             if let Some(is) = is {
                 self.insert(Arc::new(is));
@@ -46,6 +54,9 @@ impl Disk {
             Effect::Persist(record) => {
                 if let Record::Workload(workload) = &*record {
                     self.workloads.insert(workload.spec.id.clone(), Arc::new(Workload::clone(workload)));
+                }
+                if let Record::Job(job) = &*record {
+                    self.finish(job);
                 }
                 self.records.insert(record.key(), *record);
             }
@@ -60,7 +71,23 @@ impl Disk {
         }
     }
 
+    /// Instances that ended by themselves give back what they held, for good.
+    fn finish(&mut self, job: &Job) {
+        let ended: BTreeSet<u64> = finished_by(job).collect();
+        let of_job = self.by_workload.get(&job.workload).into_iter().flat_map(Instances::values);
+        let over: Vec<_> = of_job.filter(|held| ended.contains(&number_of(&held.id))).cloned().collect();
+        for held in over {
+            self.remove(&held);
+            self.finished.insert(number_of(&held.id));
+            self.insert(held);
+        }
+    }
+
     fn insert(&mut self, held: Arc<Instance>) {
+        if self.is_finished(&held.id) {
+            self.instances.insert(held.id.clone(), held);
+            return;
+        }
         self.by_node.entry(held.node.clone()).or_default().insert(held.id.clone(), held.clone());
         self.by_workload.entry(held.workload.clone()).or_default().insert(held.id.clone(), held.clone());
         self.instances.insert(held.id.clone(), held);
@@ -78,12 +105,18 @@ impl Disk {
         self.writes
     }
 
-    /// The instances on a node.
+    /// Whether an instance of a job ended by itself, and is there for the sake of what it wrote.
+    #[must_use]
+    pub fn is_finished(&self, id: &InstanceId) -> bool {
+        self.finished.contains(&number_of(id))
+    }
+
+    /// The instances on a node, but for those that are finished.
     pub fn on(&self, node: &NodeId) -> impl Iterator<Item = &Instance> {
         self.by_node.get(node).into_iter().flat_map(Instances::values).map(|held| &**held)
     }
 
-    /// The instances of a workload.
+    /// The instances of a workload, but for those that are finished.
     pub fn of(&self, workload: &WorkloadId) -> impl Iterator<Item = &Instance> {
         self.by_workload.get(workload).into_iter().flat_map(Instances::values).map(|held| &**held)
     }
@@ -143,6 +176,27 @@ impl Disk {
         if let Record::Rollout(rollout) = record { Some(rollout) } else { None }
     }
 
+    /// The runs of a job.
+    #[must_use]
+    pub fn job(&self, id: &WorkloadId) -> Option<&Job> {
+        let record = self.records.get(&RecordKey::Job(id.clone()))?;
+        if let Record::Job(job) = record { Some(job) } else { None }
+    }
+
+    /// How many replicas a service has that is scaled.
+    #[must_use]
+    pub fn scale(&self, id: &WorkloadId) -> Option<u32> {
+        let record = self.records.get(&RecordKey::Scale(id.clone()))?;
+        if let Record::Scale { replicas, .. } = record { Some(*replicas) } else { None }
+    }
+
+    /// What kind of workload one is, with the number of replicas that it has now.
+    #[must_use]
+    pub fn kind_of(&self, spec: &WorkloadSpec) -> WorkloadKind {
+        let replicas = spec.scale.as_ref().and_then(|_| self.scale(&spec.id));
+        replicas.map_or_else(|| spec.kind.clone(), |replicas| WorkloadKind::Service { replicas })
+    }
+
     /// What is wanted of a workload for which a person asked this: that, or what came back when it did not work.
     #[must_use]
     pub fn wanted(&self, asked: WorkloadSpec) -> WorkloadSpec {
@@ -185,6 +239,19 @@ impl Disk {
             if let Record::Revision(earlier) = record { Some(earlier) } else { None }
         })
     }
+}
+
+/// The number of an instance: the last part of its id.
+#[must_use]
+pub fn number_of(id: &InstanceId) -> u64 {
+    let digits = id.as_str().rsplit('-').next().unwrap_or_default();
+    u64::from_str_radix(digits, 36).expect("the scheduler made the id")
+}
+
+/// The numbers of the instances that a job's record names as ended by themselves.
+pub fn finished_by(job: &Job) -> impl Iterator<Item = u64> {
+    let done = job.run.iter().flat_map(|run| run.done.values().copied());
+    done.chain(job.ended.iter().flat_map(|run| run.instances.iter().copied()))
 }
 
 fn page(record: &Record) -> Option<&InstancePage> {

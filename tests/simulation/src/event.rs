@@ -2,13 +2,16 @@
 
 use std::{collections::BTreeMap, net::Ipv4Addr, sync::Arc};
 
-use agent_core::{Version, effect::Report, input::Input};
+use agent_core::{
+    Version,
+    effect::Report,
+    input::{CompanionAttempt, Input},
+};
 use api_types::{
     assignment::AssignmentSet,
     counter::{Epoch, RequestId},
     id::{InstanceId, WorkloadId},
-    instance::Exit,
-    job::Tries,
+    instance::{Exit, InstanceUsage},
     node::{Availability, Condition, NodeFacts},
     probe::ProbeKind,
     service::ServiceTable,
@@ -133,6 +136,17 @@ pub enum Event {
         /// How.
         exit: Exit,
     },
+    /// A process beside a main one ends by itself.
+    CompanionExit {
+        /// Where.
+        node: NodeIndex,
+        /// Which container.
+        key: CompanionAttempt,
+        /// Which process.
+        pid: u32,
+        /// How.
+        exit: Exit,
+    },
     /// A probe is due.
     Probe {
         /// Where.
@@ -177,8 +191,6 @@ pub enum Kept {
     Services(Arc<ServiceTable>),
     /// Which instance is where.
     Addresses(Arc<BTreeMap<InstanceId, Ipv4Addr>>),
-    /// How processes ended that shall end by themselves.
-    Tries(Arc<BTreeMap<InstanceId, Tries>>),
 }
 
 /// What an agent tells the scheduler.
@@ -195,8 +207,8 @@ pub enum Up {
     Heartbeat,
     /// What it observed.
     Report(Report),
-    /// What it checks about itself.
-    NodeReport(Vec<Condition>),
+    /// What it checks about itself, and what instances use.
+    NodeReport(Vec<Condition>, BTreeMap<InstanceId, InstanceUsage>),
     /// By which table its kernel balances.
     Programmed(Version),
     /// What it is now.

@@ -130,6 +130,7 @@ impl World {
                 if lost == Lost::All {
                     sim.kept_addresses = Arc::default();
                     sim.kept_tries = Arc::default();
+                    self.jobs.note_forgotten(self.now, node);
                 }
                 self.crash_agent(node);
                 self.after(200, Event::AgentStart(node));
@@ -217,14 +218,17 @@ impl World {
 
     fn remove_container(&mut self, node: NodeIndex, number: u64) {
         let runtime = &mut self.nodes[node].runtime;
-        let count = runtime.containers.len();
-        if runtime.away || count == 0 {
+        let (main, beside) = (runtime.containers.len(), runtime.companions.len());
+        if runtime.away || main + beside == 0 {
             return;
         }
-        let chosen = usize::try_from(number).unwrap_or(0) % count;
-        let Some(key) = runtime.containers.keys().nth(chosen).cloned() else { return };
-        runtime.containers.remove(&key);
-        self.died_at.insert(key.0.clone(), self.now);
+        let chosen = usize::try_from(number).unwrap_or(0) % (main + beside);
+        if let Some(key) = runtime.containers.keys().nth(chosen).cloned() {
+            runtime.containers.remove(&key);
+            self.died_at.insert(key.0, self.now);
+        } else if let Some(key) = runtime.companions.keys().nth(chosen - main).cloned() {
+            runtime.companions.remove(&key);
+        }
         if self.nodes[node].agent.is_some() {
             self.look(node);
         }

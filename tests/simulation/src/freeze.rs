@@ -85,7 +85,8 @@ impl World {
             | Event::PowerOn(_)
             | Event::RuntimeBack(_)
             | Event::Done { .. }
-            | Event::Exit { .. } => None,
+            | Event::Exit { .. }
+            | Event::CompanionExit { .. } => None,
             Event::Heal(_) | Event::Fault | Event::Demand | Event::Reply { .. } => None,
             Event::DemandTimeout { .. } | Event::Uncordon(_) | Event::Sweep => None,
         };

@@ -7,6 +7,7 @@ pub mod equipment;
 pub mod event;
 pub mod fault;
 pub mod freeze;
+mod load;
 pub mod network;
 pub mod node;
 mod queue;

@@ -8,7 +8,7 @@ use std::{
 
 use agent_core::{
     Agent, Settings,
-    effect::{Balancing, Effect, Report},
+    effect::{Balancing, CompanionWish, Effect, Report},
     input::Input,
 };
 use api_types::{
@@ -26,6 +26,7 @@ use api_types::{
 };
 
 use crate::{
+    checkers::companions::StepsDone,
     event::{ConnectionId, Down, Event, Kept, NodeIndex, Up},
     fault::SITES,
     random::Random,
@@ -75,6 +76,8 @@ pub struct SimNode {
     pub kept_addresses: Arc<BTreeMap<InstanceId, Ipv4Addr>>,
     /// How processes ended of instances that shall end by themselves, on its disk.
     pub kept_tries: Arc<BTreeMap<InstanceId, Tries>>,
+    /// The init steps that ended well for the next start of their main process.
+    pub steps_done: StepsDone,
     /// What its kernel was asked to do, and has not done yet.
     pub programming: Option<(u64, Arc<Balancing>)>,
     /// Whether its kernel did in time what it was asked; not before this life of the agent asked for something.
@@ -147,6 +150,7 @@ impl SimNode {
             disk: (None, None),
             kept_addresses: Arc::default(),
             kept_tries: Arc::default(),
+            steps_done: StepsDone::default(),
             programming: None,
             kernel_is_well: true,
             kernel_failed_at: now,
@@ -330,7 +334,8 @@ impl World {
         self.send_up(id, Up::Heartbeat);
         if self.nodes[index].random.per_mille(200) {
             let (name, reason) = ("runtime".to_owned(), "connection refused".to_owned());
-            self.send_up(id, Up::NodeReport(vec![Condition { name, ok: !away, reason, taken: Vec::new() }]));
+            let usage = self.usage_on(index);
+            self.send_up(id, Up::NodeReport(vec![Condition { name, ok: !away, reason, taken: Vec::new() }], usage));
         }
         let interval = self.nodes[index].random.between(900, 1100);
         self.after(interval, Event::Heartbeat(id));
@@ -344,7 +349,11 @@ impl World {
                 let life = self.nodes[index].life;
                 self.after(ADDRESSES_MS, Event::Kept { node: index, life, what: Kept::Addresses(addresses) });
             }
-            Effect::KeepTries(tries) => self.keep(index, Kept::Tries(tries)),
+            Effect::KeepTries(tries) => {
+                self.check_tries(index, &tries);
+                // The daemon waits for this write before it does anything else.
+                self.nodes[index].kept_tries = tries;
+            }
             Effect::ProgramServices { number, balancing } => {
                 self.moves += 1;
                 self.nodes[index].programming = Some((number, balancing));
@@ -378,12 +387,11 @@ impl World {
                 self.nodes[index].probes.retain(|((probed, _), known), _| *probed != instance || *known != kind);
             }
             Effect::ReadLastLines { .. } | Effect::Refresh { .. } => {}
-            // No workload here has companions.
-            Effect::Companion { .. } => {}
+            Effect::Companion { wish: CompanionWish::ReadLastLines { .. }, .. } => {}
             Effect::EnsureImage { .. } | Effect::EnsureNetwork { .. } | Effect::RemoveNetwork { .. } => {
                 self.begin(index, effect);
             }
-            Effect::Start { .. } | Effect::Stop { .. } | Effect::Remove { .. } => {
+            Effect::Start { .. } | Effect::Stop { .. } | Effect::Remove { .. } | Effect::Companion { .. } => {
                 self.moves += 1;
                 self.begin(index, effect);
             }
@@ -432,7 +440,6 @@ impl World {
             }
             // They take equally long, so none overtakes another.
             Kept::Addresses(addresses) => sim.kept_addresses = addresses,
-            Kept::Tries(tries) => sim.kept_tries = tries,
         }
     }
 

@@ -75,11 +75,11 @@ impl World {
                 );
                 return;
             }
-            let (started, somebody_waits) = (self.pid_count, self.somebody_waits());
+            let (started, somebody_waits) = (self.main_count, self.somebody_waits());
             self.demand.queue.push_back(Wish::Rebalance);
             self.ask();
             self.wait_for_moves();
-            let (planned, started) = (plan.moves.len(), (self.pid_count - started) as usize);
+            let (planned, started) = (plan.moves.len(), (self.main_count - started) as usize);
             // One that began by itself may have planned otherwise, and who waits may find room, or make some.
             let is_alone = !self.scheduler.settings.rebalance_automatic && !somebody_waits;
             if is_alone && started > planned {
@@ -127,9 +127,9 @@ impl World {
     fn somebody_waits(&self) -> bool {
         self.demand.wanted.values().any(|shape| {
             let spec = shape.spec();
-            let wanted = match spec.kind {
+            let wanted = match self.scheduler.disk.kind_of(&spec) {
                 WorkloadKind::Service { replicas } => replicas as usize,
-                WorkloadKind::Job(job) => job.completions.min(job.parallelism) as usize,
+                WorkloadKind::Job(_) => return self.has_work_left(&spec.id),
                 WorkloadKind::Daemon => self.nodes.iter().filter(|node| meets_constraints(node, &spec)).count(),
             };
             self.scheduler.disk.of(&spec.id).count() < wanted

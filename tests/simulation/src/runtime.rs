@@ -1,5 +1,9 @@
 //! A node's containerd and networks: operations that take time, fail, and are cut off half-way.
 
+mod companions;
+
+pub use companions::SimCompanion;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::Ipv4Addr,
@@ -7,9 +11,9 @@ use std::{
 
 use agent_core::{
     effect::Effect,
-    input::{Input, ObservedContainer, ObservedNetwork, ObservedProcess},
+    input::{CompanionAttempt, Input, ObservedContainer, ObservedNetwork, ObservedProcess},
 };
-use api_types::{id::InstanceId, instance::Exit, probe::ProbeKind, time::Timestamp};
+use api_types::{assignment::Assignment, id::InstanceId, instance::Exit, probe::ProbeKind, time::Timestamp};
 
 use crate::{
     event::{Event, Key, NodeIndex},
@@ -24,8 +28,10 @@ pub struct SimRuntime {
     pub away: bool,
     /// Until when what it is told to do hangs.
     pub hangs_until: Timestamp,
-    /// Containers.
+    /// Main containers.
     pub containers: BTreeMap<Key, SimContainer>,
+    /// The containers beside them.
+    pub companions: BTreeMap<CompanionAttempt, SimCompanion>,
     /// Networks.
     pub networks: BTreeMap<InstanceId, Ipv4Addr>,
     images: BTreeSet<String>,
@@ -39,7 +45,17 @@ pub struct SimContainer {
     pub image: String,
     /// Its process, while it runs.
     pub process: Option<SimProcess>,
+    /// Whether its process shall end by itself.
+    pub is_job: bool,
     exit: Exit,
+}
+
+impl SimContainer {
+    /// What an assignment asks for, without a process.
+    fn of(assignment: &Assignment) -> Self {
+        let image = assignment.container.image.clone();
+        Self { image, process: None, is_job: assignment.retries.is_some(), exit: Exit::Unknown }
+    }
 }
 
 /// One process.
@@ -69,6 +85,7 @@ impl World {
             };
             ObservedContainer { instance: instance.clone(), companion: None, attempt: *attempt, process }
         });
+        let containers = containers.chain(self.companions_seen(index));
         let networks = sim.runtime.networks.iter();
         let networks =
             networks.map(|(instance, address)| ObservedNetwork { instance: instance.clone(), address: *address });
@@ -100,12 +117,12 @@ impl World {
             | Effect::ProgramServices { .. }
             | Effect::Report(_) => 0,
             Effect::ConfirmTable(_) | Effect::CountConnections(_) | Effect::Refresh { .. } => 0,
-            // No workload here has companions.
-            Effect::Companion { .. } => 0,
+            Effect::Companion { wish, .. } => self.companion_takes(index, wish),
         };
         let hangs = matches!(effect, Effect::Start { .. } | Effect::Stop { .. } | Effect::Remove { .. });
         let takes = if hangs { takes + self.nodes[index].runtime.hangs_until.since(self.now) } else { takes };
         self.check_stop(index, &effect);
+        self.check_network_is_empty(index, &effect);
         self.operation_count += 1;
         let operation = self.operation_count;
         self.nodes[index].runtime.operations.insert(operation, effect);
@@ -133,6 +150,11 @@ impl World {
             (Effect::Remove { instance, attempt }, true) => {
                 Input::RemoveFailed { instance: instance.clone(), attempt: *attempt, reason: reason() }
             }
+            (Effect::Companion { key, wish }, true) => {
+                let event = Self::companion_failed(wish).or_else(|| self.companion_done(index, key, wish));
+                let Some(event) = event else { return };
+                Input::Companion { key: key.clone(), event }
+            }
             (_, _) => match self.complete(index, &effect) {
                 Some(input) => input,
                 None => return,
@@ -158,11 +180,24 @@ impl World {
         let runtime = &mut self.nodes[index].runtime;
         runtime.operations.clear();
         runtime.networks.clear();
+        for companion in runtime.companions.values_mut().filter(|companion| companion.process.is_ok()) {
+            companion.process = Err(Exit::Unknown);
+        }
         for (key, container) in &mut runtime.containers {
             if container.process.take().is_some() {
                 container.exit = Exit::Unknown;
                 self.died_at.insert(key.0.clone(), self.now);
             }
+        }
+    }
+
+    /// A process is about to end by itself: in quiet times only one that shall, and well.
+    pub fn exit_unless_quiet(&mut self, index: NodeIndex, key: &Key, pid: u32, exit: Exit) {
+        let is_job = self.nodes[index].runtime.containers.get(key).is_some_and(|container| container.is_job);
+        match (self.is_noisy(), is_job) {
+            (true, _) => self.exit(index, key, pid, exit),
+            (false, true) => self.exit(index, key, pid, Exit::Code(0)),
+            (false, false) => {}
         }
     }
 
@@ -176,7 +211,11 @@ impl World {
         container.process = None;
         // Who dies while containerd is away leaves a record without a process.
         container.exit = if away { Exit::Unknown } else { exit.clone() };
+        let is_job = container.is_job;
         self.died_at.insert(key.0.clone(), self.now);
+        if is_job && !away {
+            self.jobs.note_end(self.now, &key.0, &exit);
+        }
         self.note(&format!("{}: {} exits by itself", self.nodes[index].id, key.0));
         if !away {
             let takes = self.nodes[index].random.between(1, 20);
@@ -243,7 +282,7 @@ impl World {
                 Some(Input::NetworkRemoved { instance: instance.clone() })
             }
             Effect::Start { assignment, attempt, .. } => {
-                let pid = self.spawn(index, (assignment.instance.clone(), *attempt), &assignment.container.image);
+                let pid = self.spawn(index, (assignment.instance.clone(), *attempt), assignment);
                 Some(Input::Started { instance: assignment.instance.clone(), attempt: *attempt, pid })
             }
             Effect::Stop { instance, attempt, .. } => {
@@ -252,6 +291,9 @@ impl World {
                 {
                     container.exit = Exit::Code(143);
                     self.died_at.insert(instance.clone(), self.now);
+                    if container.is_job {
+                        self.jobs.note_end(self.now, instance, &Exit::Code(143));
+                    }
                 }
                 Some(Input::Exited { instance: instance.clone(), attempt: *attempt, exit: Exit::Code(143) })
             }
@@ -271,41 +313,58 @@ impl World {
             | Effect::ReadLastLines { .. }
             | Effect::ProgramServices { .. } => None,
             Effect::ConfirmTable(_) | Effect::CountConnections(_) | Effect::Refresh { .. } => None,
-            Effect::Companion { .. } => None,
+            Effect::Companion { key, wish } => {
+                let event = self.companion_done(index, key, wish)?;
+                Some(Input::Companion { key: key.clone(), event })
+            }
         }
     }
 
     /// A start that was cut off leaves a record without a process; other operations are done or not.
     fn half_complete(&mut self, index: NodeIndex, effect: &Effect) {
         if let Effect::Start { assignment, attempt, .. } = effect {
-            let container =
-                SimContainer { image: assignment.container.image.clone(), process: None, exit: Exit::Unknown };
             let key = (assignment.instance.clone(), *attempt);
-            self.nodes[index].runtime.containers.insert(key, container);
+            self.nodes[index].runtime.containers.insert(key, SimContainer::of(assignment));
+        }
+        if let Effect::Companion { key, wish } = effect {
+            self.companion_half_done(index, key, wish);
         }
     }
 
-    fn spawn(&mut self, index: NodeIndex, key: Key, image: &str) -> u32 {
+    fn spawn(&mut self, index: NodeIndex, key: Key, assignment: &Assignment) -> u32 {
         self.check_spawn(index, &key);
+        self.check_steps(index, assignment);
+        self.check_try(index, assignment);
+        self.main_count += 1;
         self.pid_count += 1;
         let pid = self.pid_count;
         let ready_at = self.now + self.nodes[index].random.between(0, 2500);
         // By the clock of the node, whatever that shows.
         let started_at = self.nodes[index].by_its_clock(self.now);
         let process = SimProcess { pid, started_at, born_at: self.now, ready_at };
-        let container = SimContainer { image: image.to_owned(), process: Some(process), exit: Exit::Unknown };
-        self.nodes[index].runtime.containers.insert(key.clone(), container);
+        let container = SimContainer { process: Some(process), ..SimContainer::of(assignment) };
         self.died_at.remove(&key.0);
-        if self.is_noisy() {
-            let random = &mut self.nodes[index].random;
-            let lives = match random.between(0, 999) {
-                _ if image.contains(FLAPS) => random.between(1, 500),
-                0..=59 => random.between(1, 8000),
-                _ => random.between(20_000, 1_800_000),
-            };
-            self.after(lives, Event::Exit { node: index, key, pid, exit: Exit::Code(1) });
+        if let Some((lives, exit)) = self.end_of(index, &container) {
+            self.after(lives, Event::Exit { node: index, key: key.clone(), pid, exit });
         }
+        self.nodes[index].runtime.containers.insert(key, container);
         pid
+    }
+
+    /// After how many milliseconds a process ends by itself, and how; `None` = it does not.
+    fn end_of(&mut self, index: NodeIndex, container: &SimContainer) -> Option<(u64, Exit)> {
+        let noisy = self.is_noisy();
+        let random = &mut self.nodes[index].random;
+        if noisy && container.image.contains(FLAPS) {
+            return Some((random.between(1, 500), Exit::Code(1)));
+        }
+        if container.is_job {
+            let code = i32::from(noisy && random.per_mille(100));
+            return Some((random.between(200, 30_000), Exit::Code(code)));
+        }
+        let dies_young = noisy.then(|| random.per_mille(60))?;
+        let lives = if dies_young { random.between(1, 8000) } else { random.between(20_000, 1_800_000) };
+        Some((lives, Exit::Code(1)))
     }
 
     fn answer(&mut self, index: NodeIndex, takes: u64, input: Input) {

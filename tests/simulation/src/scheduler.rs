@@ -221,7 +221,9 @@ impl World {
             core.step(now, input, &mut effects);
             self.steps += 1;
             self.check_scheduler(!effects.is_empty());
+            self.check_scales(&effects);
             self.check_causes(&effects);
+            self.check_runs(&effects);
             self.check_placements(&effects);
             for effect in effects {
                 let is_write = matches!(effect, Effect::Persist(_) | Effect::Forget(_));

@@ -1,8 +1,14 @@
 //! A workload as a story tells it: a few words, from which the whole spec follows.
 
+mod scaled;
 mod text;
+mod work;
+
+pub use scaled::Scaled;
+pub use work::Work;
 
 use api_types::{
+    companion::{CompanionRole, CompanionSpec},
     container::{ContainerSpec, Mount, PortSpec, Protocol},
     device::{DeviceAmount, DeviceRequest},
     id::{Name, WorkloadId},
@@ -13,7 +19,7 @@ use api_types::{
     workload::{WorkloadKind, WorkloadSpec},
 };
 
-/// Part of the image's name of a workload whose processes end at once, as long as there are faults.
+/// Part of the image's name of a workload whose processes fail at once, as long as there are faults.
 pub const FLAPS: &str = "/flaps/";
 
 /// The name of the volume of those that have data that stays.
@@ -24,8 +30,16 @@ pub const VOLUME: &str = "data";
 pub struct Shape {
     /// Its name.
     pub name: String,
-    /// How many; `None` = a daemon.
+    /// How many; `None` = a daemon or a job.
     pub replicas: Option<u32>,
+    /// Between which numbers it is scaled; then `replicas` is how many it has at first.
+    pub scaled: Option<Scaled>,
+    /// What it has to do, if it is a job.
+    pub work: Option<Work>,
+    /// How many init steps it has.
+    pub steps: u8,
+    /// How many sidecars it has.
+    pub sidecars: u8,
     /// Which version of its image.
     pub version: u64,
     /// What is reserved: thousandths of a CPU.
@@ -60,7 +74,7 @@ pub struct Shape {
     pub probe: bool,
     /// Whether what falls silent is never replaced.
     pub never_replaced: bool,
-    /// Whether its processes end at once.
+    /// Whether its processes fail at once.
     pub flaps: bool,
     /// Whether its changes are judged, and taken back if they do not work.
     pub judged: bool,
@@ -124,6 +138,10 @@ impl Shape {
         Self {
             name: name.to_owned(),
             replicas,
+            scaled: None,
+            work: None,
+            steps: 0,
+            sidecars: 0,
             version: 1,
             cpu_millis: 20,
             memory_mib: 16,
@@ -155,7 +173,11 @@ impl Shape {
     /// All that a person would write.
     #[must_use]
     pub fn spec(&self) -> WorkloadSpec {
-        let kind = self.replicas.map_or(WorkloadKind::Daemon, |replicas| WorkloadKind::Service { replicas });
+        let kind = match (self.work, self.replicas) {
+            (Some(work), _) => WorkloadKind::Job(work.spec()),
+            (None, Some(replicas)) => WorkloadKind::Service { replicas },
+            (None, None) => WorkloadKind::Daemon,
+        };
         let folder = if self.flaps { FLAPS } else { "/" };
         let image = format!("registry.lan{folder}{}:{}", self.name, self.version);
         let container = ContainerSpec { stop_grace_ms: 5000, ..ContainerSpec::of_image(image) };
@@ -199,8 +221,29 @@ impl Shape {
         if self.never_replaced {
             spec.disconnect.replace_after_ms = None;
         }
+        spec.scale = self.scaled.map(Scaled::spec);
+        self.add_companions(&mut spec);
         self.add_rules(&mut spec);
         spec
+    }
+
+    /// What is beside its main container.
+    fn add_companions(&self, spec: &mut WorkloadSpec) {
+        let roles = [(CompanionRole::Init, self.steps), (CompanionRole::Sidecar, self.sidecars)];
+        for (role, count) in roles {
+            spec.companions.extend((0..count).map(|number| CompanionSpec {
+                name: format!("{}-{number}", role.as_str()).parse().expect("it is a name"),
+                role,
+                container: ContainerSpec {
+                    stop_grace_ms: 2000,
+                    ..ContainerSpec::of_image(spec.container.image.clone())
+                },
+                resources: ResourceSpec {
+                    reserve: Resources { cpu_millis: 10, memory_bytes: 8 << 20 },
+                    ..ResourceSpec::default()
+                },
+            }));
+        }
     }
 
     /// Where it may be and shall be.

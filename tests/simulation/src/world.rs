@@ -10,7 +10,7 @@ use scheduler_core::Settings;
 
 use crate::{
     Options,
-    checkers::{causes::Causes, displaced::Displaced},
+    checkers::{causes::Causes, displaced::Displaced, jobs::Jobs, scaling::Scaling},
     demand::Demand,
     event::{ConnectionId, Event, NodeIndex},
     network::Connection,
@@ -56,6 +56,10 @@ pub struct World {
     pub causes: Causes,
     /// Who made room for somebody more urgent that is not there yet.
     pub displaced: Displaced,
+    /// How processes of jobs ended.
+    pub jobs: Jobs,
+    /// How services were scaled.
+    pub scaling: Scaling,
     /// When each instance's process ended, of those without one.
     pub died_at: BTreeMap<InstanceId, Timestamp>,
     /// Whether faults are over.
@@ -72,6 +76,8 @@ pub struct World {
     pub operation_count: u64,
     /// The last process id.
     pub pid_count: u32,
+    /// How many main processes were started.
+    pub main_count: u32,
     /// How many things moved: starts, stops, removals, tables, sets.
     pub moves: u64,
     /// Steps of either core.
@@ -119,6 +125,8 @@ impl World {
             demand: Demand::default(),
             causes: Causes::default(),
             displaced: Displaced::default(),
+            jobs: Jobs::default(),
+            scaling: Scaling::default(),
             died_at: BTreeMap::new(),
             calm: false,
             settled_at: START,
@@ -127,6 +135,7 @@ impl World {
             connection_count: 0,
             operation_count: 0,
             pid_count: 0,
+            main_count: 0,
             moves: 0,
             steps: 0,
             trace: Trace::new(options.watch.clone()),
@@ -249,11 +258,8 @@ impl World {
             Event::Done { node, operation } => self.done(node, operation),
             Event::Kept { node, life, what } => self.kept(node, life, what),
             Event::Answer { node, life, input } => self.answered(node, life, input),
-            Event::Exit { node, key, pid, exit } => {
-                if self.is_noisy() {
-                    self.exit(node, &key, pid, exit);
-                }
-            }
+            Event::Exit { node, key, pid, exit } => self.exit_unless_quiet(node, &key, pid, exit),
+            Event::CompanionExit { node, key, pid, exit } => self.companion_exit(node, key, pid, exit),
             Event::Probe { node, life, key, kind } => self.probe(node, life, key, kind),
             Event::Heal(nodes) => self.heal(&nodes),
             Event::Fault => self.fault(),

@@ -122,10 +122,13 @@ fn a_kernel_that_balances_otherwise_is_seen() {
     assert!(wrong.contains("balances otherwise"), "{wrong}");
 }
 
-/// A service of at least two instances, and those instances with their nodes.
+/// A service of at least two instances that nobody scales by its load, and those instances with their nodes.
 fn some_service(world: &World) -> (WorkloadId, BTreeMap<InstanceId, usize>) {
     let services = world.nodes[0].balancing.iter().flat_map(|balancing| &balancing.services);
-    let service = services.into_iter().find(|service| service.endpoints.len() > 1).expect("there are large ones");
+    let service = services
+        .into_iter()
+        .find(|service| service.endpoints.len() > 1 && world.demand.wanted[&service.id].scaled.is_none())
+        .expect("there are large ones");
     let nodes = service.endpoints.iter().map(|endpoint| (endpoint.instance.clone(), world.index[&endpoint.node]));
     (service.id.clone(), nodes.collect())
 }

@@ -13,6 +13,7 @@ use api_types::{
 use scheduler_core::effect::{Effect, Record};
 
 use crate::{
+    checkers::jobs::changes_runs,
     event::{Key, NodeIndex, Wish},
     node::{SimNode, shift},
     scheduler::SimScheduler,
@@ -74,6 +75,11 @@ impl Causes {
         }
     }
 
+    /// The scheduler gives a service another number of replicas.
+    pub(super) fn scaled(&mut self, now: Timestamp, workload: &WorkloadId) {
+        self.workloads.insert(workload.clone(), now);
+    }
+
     /// The scheduler takes a revision back that did not work.
     fn note_rollbacks(&mut self, now: Timestamp, effects: &[Effect]) {
         for effect in effects {
@@ -126,13 +132,14 @@ impl World {
     pub fn check_causes(&mut self, effects: &[Effect]) {
         self.causes.note_rollbacks(self.now, effects);
         let disk = &self.scheduler.decided;
-        let (mut displaced, mut others) = (Vec::new(), 0_usize);
+        // What of a job ended by itself makes room, too.
+        let (mut displaced, mut others) = (Vec::new(), usize::from(changes_runs(effects)));
         let ended: Vec<Instance> = effects.iter().flat_map(|effect| disk.ended_by(effect)).collect();
         for held in &ended {
             // A rollout may take long, and explains the end of what it replaces as long as it takes.
             // So does a rollback what it takes back; what runs the same as the revision that comes back stays.
             let is_caused = !disk.is_current(held) || self.causes.explain(self.now, &held.workload, held.slot);
-            if is_caused || self.is_moved(held) {
+            if is_caused || self.is_moved(held) || self.is_over(held, effects) {
                 others += 1;
             } else if self.is_displaced(held, effects) {
                 displaced.push(held.clone());

@@ -73,6 +73,7 @@ impl World {
                 let running = Running { node, instance, image: &container.image };
                 by_workload.entry(held.workload.clone()).or_default().push(running);
             }
+            self.check_sidecars(node)?;
             if !node.runtime.networks.keys().eq(instances) {
                 return Err(format!("{}: networks are not those of its instances", node.id));
             }
@@ -82,6 +83,9 @@ impl World {
 
     fn check_workload(&self, shape: &Shape, running: &[Running<'_>]) -> Result<(), String> {
         let spec = &self.scheduler.disk.wanted(shape.spec());
+        if let Some(work) = shape.work {
+            return self.check_job(spec, work, running.len());
+        }
         // What works is not ended for a successor that has no room, not even in its place.
         let must_go = |old: &&Running<'_>| {
             let in_its_place = self.check_room(old.node, spec, More::InsteadOf(old.instance));
@@ -97,9 +101,11 @@ impl World {
         if let Some(misplaced) = running.iter().find(|running| !oracle::meets_constraints(running.node, spec)) {
             return Err(format!("{} is on {}, against a constraint", misplaced.instance, misplaced.node.id));
         }
-        let expected = match spec.kind {
+        self.check_scaled(spec)?;
+        let expected = match self.scheduler.disk.kind_of(spec) {
             WorkloadKind::Service { replicas } => u64::from(replicas),
-            WorkloadKind::Job(job) => u64::from(job.completions.min(job.parallelism)),
+            // It was looked at above.
+            WorkloadKind::Job(_) => 0,
             WorkloadKind::Daemon => {
                 self.nodes.iter().filter(|node| oracle::meets_constraints(node, spec)).count() as u64
             }
@@ -123,7 +129,7 @@ impl World {
     }
 
     /// The oracle: something is missing only if there is no room for it, and it is said why.
-    fn check_missing(&self, spec: &WorkloadSpec, count: u64, expected: u64) -> Result<(), String> {
+    pub(super) fn check_missing(&self, spec: &WorkloadSpec, count: u64, expected: u64) -> Result<(), String> {
         if let Some(node) = self.node_for_empty_slots(spec, expected - count) {
             return Err(format!("{}: {count} run, {expected} are wanted, and {node} has room", spec.id));
         }

@@ -64,7 +64,7 @@ impl World {
     /// Notes who is missed after a step that changed what is wanted, or a node.
     pub(super) fn note_missed_after(&mut self, effects: &[Effect]) {
         let changes = |effect: &Effect| match effect {
-            Effect::Persist(record) => matches!(**record, Record::Workload(_) | Record::Node(_)),
+            Effect::Persist(record) => matches!(**record, Record::Workload(_) | Record::Node(_) | Record::Scale { .. }),
             Effect::Forget(_) | Effect::Reply { .. } => false,
             Effect::AssignmentsChanged(_) | Effect::ServicesChanged | Effect::NodeRemoved(_) => false,
         };
@@ -107,7 +107,7 @@ impl World {
         for wanted in decided.workloads().filter(|wanted| wanted.spec.placement.priority > Priority::Low) {
             let (id, priority) = (&wanted.spec.id, wanted.spec.placement.priority);
             let current = decided.of(id).filter(|held| held.revision >= wanted.runs_since).filter(stays);
-            match wanted.spec.kind {
+            match decided.kind_of(&wanted.spec) {
                 WorkloadKind::Service { replicas } => {
                     let slots: BTreeSet<u32> = current.map(|held| held.slot).collect();
                     if slots.len() < replicas as usize {

@@ -15,7 +15,7 @@ use scheduler_core::effect::Effect;
 use crate::{equipment::labels_of, node::SimNode, world::World};
 
 /// Milliseconds of silence after which nothing may be placed on a node, however late the scheduler looks.
-const SILENT_MS: u64 = 10_000;
+pub(super) const SILENT_MS: u64 = 10_000;
 
 /// What shall be on a node beside what is there.
 #[derive(Clone, Copy, Debug)]
@@ -77,6 +77,7 @@ impl World {
         self.check_room(node, spec, More::None)?;
         self.check_home(instance, spec)?;
         self.check_grants(node, instance, spec)?;
+        self.check_work(instance, spec)?;
         self.check_still_even(node, spec)
     }
 
@@ -107,7 +108,7 @@ impl World {
         if let Some(port) = port_held_twice(&all) {
             return Err(format!("port {port} is held twice"));
         }
-        let given = all.iter().map(|held| held.resources.reserve).fold(Resources::default(), add);
+        let given = all.iter().map(|held| held.reserve()).fold(Resources::default(), add);
         let told = node.told.as_ref().ok_or("it never said what it is")?;
         let whole = self.scheduler.settings.system_reserve.allocatable(told.capacity);
         if !whole.fits(given) {

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use agent_core::Version;
 use api_types::{
     counter::SessionId,
-    id::NodeId,
+    id::{InstanceId, NodeId},
+    instance::InstanceUsage,
     node::{Condition, NodeFacts, NodeUsage},
 };
 use scheduler_core::input::Input;
@@ -70,8 +71,8 @@ impl World {
                 let (statuses, gone, complete) = (report.statuses, report.gone, report.complete);
                 self.step_scheduler(Input::Reported { node, session, statuses, gone, complete });
             }
-            (Up::NodeReport(conditions), Some(session)) => {
-                self.node_said(index, session, Some(conditions), None);
+            (Up::NodeReport(conditions, usage), Some(session)) => {
+                self.node_said((index, session), Some(conditions), None, usage);
             }
             (Up::Programmed((epoch, generation)), Some(session)) => {
                 self.nodes[index].last_heard = self.now;
@@ -79,25 +80,25 @@ impl World {
             }
             (Up::Facts(facts), Some(session)) => {
                 self.nodes[index].told = Some((*facts).clone());
-                self.node_said(index, session, None, Some(*facts));
+                self.node_said((index, session), None, Some(*facts), BTreeMap::new());
             }
-            (Up::Heartbeat | Up::Report(_) | Up::NodeReport(_) | Up::Programmed(_) | Up::Facts(_), None) => {}
+            (Up::Heartbeat | Up::Report(_) | Up::NodeReport(..) | Up::Programmed(_) | Up::Facts(_), None) => {}
         }
     }
 
     fn node_said(
         &mut self,
-        index: NodeIndex,
-        session: SessionId,
+        (index, session): (NodeIndex, SessionId),
         conditions: Option<Vec<Condition>>,
         facts: Option<NodeFacts>,
+        instances: BTreeMap<InstanceId, InstanceUsage>,
     ) {
         self.nodes[index].last_heard = self.now;
         if let Some(conditions) = &conditions {
             self.nodes[index].said_well = conditions.iter().all(|condition| condition.ok);
         }
         let node = self.nodes[index].id.clone();
-        let (usage, instances, requests) = (NodeUsage::default(), BTreeMap::new(), BTreeMap::new());
+        let (usage, requests) = (NodeUsage::default(), BTreeMap::new());
         self.step_scheduler(Input::NodeReported { node, session, conditions, facts, usage, instances, requests });
     }
 

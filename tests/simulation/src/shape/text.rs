@@ -15,6 +15,10 @@ impl Shape {
     pub fn read(words: &mut Words<'_>) -> Result<Self, String> {
         Ok(Self {
             replicas: words.optional("replicas")?,
+            scaled: words.optional("scaled")?,
+            work: words.optional("work")?,
+            steps: words.optional("steps")?.unwrap_or_default(),
+            sidecars: words.optional("sidecars")?.unwrap_or_default(),
             version: words.required("version")?,
             cpu_millis: words.required("cpu")?,
             memory_mib: words.required("memory")?,
@@ -43,6 +47,10 @@ impl fmt::Display for Shape {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "workload={}", self.name)?;
         word(f, "replicas", self.replicas.as_ref())?;
+        word(f, "scaled", self.scaled.as_ref())?;
+        word(f, "work", self.work.as_ref())?;
+        word(f, "steps", Some(&self.steps).filter(|count| **count > 0))?;
+        word(f, "sidecars", Some(&self.sidecars).filter(|count| **count > 0))?;
         write!(f, " version={} cpu={} memory={}", self.version, self.cpu_millis, self.memory_mib)?;
         word(f, "arch", self.arch.as_ref())?;
         word(f, "disk", self.disk.as_ref())?;

@@ -3,6 +3,7 @@
 //! An instance has a /128 that ends with its IPv4 address, a service that asks for it has its virtual address, and a second
 //! table balances with the same maps. Nothing is decided here.
 
+mod differences;
 mod routes;
 
 use std::{
@@ -229,11 +230,6 @@ impl Kernel {
     /// Restores the second table if somebody changed it; gives whether that was so.
     pub(crate) fn verify_mirror(&mut self) -> Result<bool, Error> {
         self.mirror.as_mut().map_or(Ok(false), |mirror| mirror.balancer.verify())
-    }
-
-    /// What of the second table is otherwise than it was left, by the names of its parts.
-    pub(crate) fn mirrors_differences(&self) -> Result<Vec<&'static str>, Error> {
-        self.mirror.as_ref().map_or(Ok(Vec::new()), |mirror| mirror.balancer.differences())
     }
 
     /// Removes the IPv6 half, if there is one; gives whether there may have been.

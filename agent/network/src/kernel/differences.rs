@@ -12,12 +12,11 @@ impl Kernel {
         let table = self.balancer.differences()?;
         let mut all: Vec<String> =
             table.iter().map(|part| format!("{part} of table {}", self.settings.table)).collect();
-        let mirror = self.mirrors_differences()?;
-        all.extend(mirror.iter().map(|part| format!("{part} of table ip6 {}", self.settings.table)));
         let routes = self.routing.routes()?;
         let missing = |peer: &&Peer| !routes.iter().any(|route| route.destination == peer.subnet);
         let peers = current.peers.iter().filter(|peer| peer.subnet != current.subnet);
         all.extend(peers.filter(missing).map(|peer| format!("no route to {} of node {}", peer.subnet, peer.node)));
+        all.extend(self.mirrors_differences()?);
         Ok(all)
     }
 

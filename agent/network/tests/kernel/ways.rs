@@ -89,17 +89,18 @@ fn what_the_kernel_has_otherwise_is_named_and_not_repaired() {
 #[test]
 fn what_the_ipv6_half_has_otherwise_is_named() {
     let mut world = World::new();
-    let mut node = ipv6::dual(&mut world, 1);
+    let [mut node, other] = [1, 2].map(|number| ipv6::dual(&mut world, number));
     node.settings.table_guard = TableGuard::Watched;
     node.restart();
     let server = node.start("web-1", 2);
-    ipv6::program(&node, &[&server], &[]);
+    ipv6::program(&node, &[&server], &[&other]);
     let differences = || node.wait(node.network.differences()).expect("a look");
     assert_eq!(differences(), [""; 0]);
 
     node.run("nft", &["flush", "map", "ip6", "wherry", "slots"]).expect("sabotage");
+    node.run("ip", &["-6", "route", "del", "fd01:203:405::a2a:200/120"]).expect("sabotage");
 
-    assert_eq!(differences(), ["slots of table ip6 wherry"]);
+    assert_eq!(differences(), ["slots of table ip6 wherry", "no route to fd01:203:405::a2a:200/120"]);
 }
 
 #[test]

@@ -361,6 +361,7 @@ mod tests {
             node: NodeId::new("edge-1").expect("a name"),
             subnet: "10.42.1.0/24".parse().expect("a range"),
             assignments: Vec::new(),
+            met: Vec::new(),
             secrets: BTreeMap::new(),
         })
     }

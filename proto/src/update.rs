@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, fmt::Debug, sync::Arc};
 
 use api_types::{
     assignment::{Assignment, AssignmentSet},
+    dependency::Dependency,
     id::{InstanceId, NodeId, SecretId, WorkloadId},
     net::{Cidr, Ipv6Prefix},
     secret::SecretValue,
@@ -30,6 +31,8 @@ pub struct AssignmentsUpdate {
     pub removals: Vec<InstanceId>,
     /// The secrets that those which are new or differ are shown.
     pub secrets: BTreeMap<SecretId, SecretValue>,
+    /// All that is so of what instances of the set wait for.
+    pub met: Vec<Dependency>,
 }
 
 /// A change of the service table, or a whole one.
@@ -88,6 +91,7 @@ pub fn whole_assignments(set: &AssignmentSet) -> AssignmentsUpdate {
         upserts: set.assignments.clone(),
         removals: Vec::new(),
         secrets: set.secrets.clone(),
+        met: set.met.clone(),
     }
 }
 
@@ -123,6 +127,7 @@ pub fn apply_assignments(held: Option<&AssignmentSet>, update: AssignmentsUpdate
         node: update.node,
         subnet: update.subnet,
         assignments,
+        met: update.met,
         secrets,
     })
 }
@@ -194,6 +199,7 @@ fn header(set: &AssignmentSet) -> AssignmentsUpdate {
         upserts: Vec::new(),
         removals: Vec::new(),
         secrets: BTreeMap::new(),
+        met: set.met.clone(),
     }
 }
 

@@ -353,8 +353,15 @@ fn set(generation: u64, instances: &[&str]) -> AssignmentSet {
         node: NodeId::new("edge-1").expect("a name"),
         subnet: "10.42.1.0/24".parse().expect("a range"),
         assignments: instances.iter().map(|name| assignment(name)).collect(),
+        met: met(generation),
         secrets: if instances.is_empty() { BTreeMap::new() } else { secret(generation, "hidden") },
     }
+}
+
+/// What is so of what others wait for.
+fn met(generation: u64) -> Vec<Dependency> {
+    let awaited = Awaited::ALL.into_iter().take(usize::try_from(generation).expect("small"));
+    awaited.map(|awaited| Dependency { workload: "shop/db".parse().expect("an id"), awaited }).collect()
 }
 
 fn companion(name: &str, role: CompanionRole) -> CompanionSpec {
@@ -370,6 +377,7 @@ fn assignment(name: &str) -> Assignment {
     let mounts = BTreeMap::from([
         ("/a".to_owned(), Mount::Host { path: "/srv/a".to_owned(), read_only: true }),
         ("/b".to_owned(), Mount::Tmpfs { bytes_max: 1 << 20 }),
+        ("/d".to_owned(), Mount::Image { image: "registry.lan/model:1".to_owned() }),
         ("/c".to_owned(), Mount::Volume { name: Name::new("data").expect("a name"), read_only: true }),
     ]);
     Assignment {

@@ -60,6 +60,7 @@ mod start;
 mod transport;
 mod unpack;
 mod user;
+mod views;
 mod volumes;
 
 pub use crate::{

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use crate::{
     error::{Error, StartError},
     shown::ShownFile,
+    views::Views,
 };
 
 /// Where mounts of users may not go: the kernel's own file systems.
@@ -26,13 +27,14 @@ pub(crate) struct OwnFile {
 }
 
 /// Gives all mounts in their order: the kernel's, ours, then the user's and what is shown, which may cover ours. `volume` has the directory
-/// of a volume.
+/// of a volume, `views` the files of images.
 pub(crate) fn all(
     own: &[OwnFile],
     shown: &[ShownFile],
     mounts: &BTreeMap<String, Mount>,
     prefixes: &[PathBuf],
     volume: &dyn Fn(&Name) -> Result<PathBuf, Error>,
+    views: &Views,
 ) -> Result<Vec<Value>, StartError> {
     let mut list = kernel_mounts();
     for file in own.iter().filter(|file| !mounts.contains_key(file.inside)) {
@@ -58,6 +60,10 @@ pub(crate) fn all(
                     "source": resolve_host_path(path, prefixes).map_err(StartError::Forbidden)?,
                     "options": ["rbind", "rprivate", "nosuid", "nodev", if *read_only { "ro" } else { "rw" }],
                 }),
+                Mount::Image { image } => match views.get(inside.as_str()) {
+                    Some(view) => view.mount_at(inside),
+                    None => return Err(StartError::ImageMissing { image: image.clone() }),
+                },
                 Mount::Volume { name, read_only } => json!({
                     "destination": inside, "type": "bind", "source": volume(name)?,
                     "options": ["bind", "rprivate", "nosuid", "nodev", if *read_only { "ro" } else { "rw" }],

@@ -33,6 +33,7 @@ use crate::{
     own_files, percent, problem,
     shown::{self, Content},
     signal, user,
+    views::{self, Views},
     volumes::{self, Volume},
 };
 
@@ -84,8 +85,16 @@ impl Containerd {
             Err(ImageError::Containerd(error)) => return Err(error.into()),
             Err(error) => return Err(StartError::Spec(error.to_string())),
         };
-        let container = self.container(&id, request, &what, &facts).await?;
-        if let Some(pid) = self.create_record(container).await? {
+        let (views, lease) = self.views(&id, what.container).await?;
+        let made = async {
+            let container = self.container(&id, request, (&what, &views), &facts).await?;
+            self.create_record(container).await
+        }
+        .await;
+        if let Some(lease) = lease {
+            self.give_back(&lease).await;
+        }
+        if let Some(pid) = made? {
             return Ok(pid);
         }
         let started = self.run(&id, request, &what, &facts).await;
@@ -102,19 +111,21 @@ impl Containerd {
         &self,
         id: &str,
         request: &StartRequest<'_>,
-        what: &What<'_>,
+        (what, views): (&What<'_>, &Views),
         facts: &ImageFacts,
     ) -> Result<Container, StartError> {
         let settings = &self.inner.settings;
         let wanted = what.container.stop_signal.as_deref().or(facts.config.stop_signal.as_deref());
         let stop_signal = signal::number(wanted.filter(|name| !name.is_empty()).unwrap_or(DEFAULT_STOP_SIGNAL));
         let stop_signal = stop_signal.map_err(|error| StartError::Spec(error.to_string()))?;
-        let spec = self.spec(id, request, what, facts).await?;
+        let spec = self.spec(id, request, (what, views), facts).await?;
+        let mut labels = labels(&settings.node, request, what.name, stop_signal);
+        labels.extend(views::references(&settings.snapshotter, views));
         let spec =
             Any { type_url: SPEC_TYPE.to_owned(), value: serde_json::to_vec(&spec).expect("JSON is plain data") };
         Ok(Container {
             id: id.to_owned(),
-            labels: labels(&settings.node, request, what.name, stop_signal),
+            labels,
             image: what.container.image.clone(),
             runtime: Some(Runtime { name: RUNTIME.to_owned(), options: None }),
             spec: Some(spec),
@@ -128,7 +139,7 @@ impl Containerd {
         &self,
         id: &str,
         request: &StartRequest<'_>,
-        what: &What<'_>,
+        (what, views): (&What<'_>, &Views),
         facts: &ImageFacts,
     ) -> Result<Value, StartError> {
         let (settings, assignment) = (&self.inner.settings, request.assignment);
@@ -149,7 +160,7 @@ impl Containerd {
         let content = Content { spec: &container.content, namespace, secrets: request.secrets };
         let files = shown::write(&settings.run_dir, id, &content, &user)?;
         let secret_env = content.variables().map_err(StartError::Spec)?;
-        let mounts = mounts::all(&own, &files, &container.mounts, &settings.host_path_prefixes, &volume)?;
+        let mounts = mounts::all(&own, &files, &container.mounts, &settings.host_path_prefixes, &volume, views)?;
         let mut devices = devices::resolve(what.devices, &settings.devices).map_err(StartError::Forbidden)?;
         if assignment.retries.is_some() {
             // The instances of a job share its work out among them.

@@ -164,7 +164,7 @@ impl Instance {
             return;
         }
         let Some(spec) = spec else { return };
-        images.doubt(&spec.container.image);
+        spec.container.images().for_each(|image| images.doubt(image));
         if spec.is_init() {
             self.restart.failed(settings, now, &format!("{}: {reason}", spec.describe()));
         } else {

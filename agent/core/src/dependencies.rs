@@ -1,33 +1,83 @@
-//! What an instance waits for before its first process here: services, by the table that this node holds and what it knows
-//! itself.
+//! What an instance waits for before its first process here: other workloads, by the table and the set that this node holds
+//! and what it knows itself.
 //!
 //! So a node that boots alone keeps the order that it was told. What it cannot know then, it does not wait for without end.
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use api_types::{
     assignment::Assignment,
     dependency::{Awaited, Dependency},
+    id::WorkloadId,
+    instance::Health,
     time::Timestamp,
 };
 
-use crate::{Settings, effect::Balancing};
+use crate::{Settings, effect::Balancing, machine::Agent};
 
-/// What is known of other services.
+/// What is known of other workloads.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Outlook<'a> {
     /// How this node shares out connections; `None` = it holds no table yet.
     pub(crate) balancing: Option<&'a Balancing>,
+    /// What is so, as the set that is held says.
+    pub(crate) told: &'a [Dependency],
+    /// How far those are that have an instance here.
+    pub(crate) here: &'a BTreeMap<WorkloadId, Progress>,
     /// Since when the scheduler is away; `None` while it is there.
     pub(crate) cut_off_since: Option<Timestamp>,
 }
 
+/// How far the instances of a workload are that shall run here.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Progress {
+    /// The process of one runs.
+    has_started: bool,
+    /// One is healthy.
+    is_healthy: bool,
+}
+
 impl Outlook<'_> {
+    /// Of a workload with an instance here that one counts: what the set says may be older than this node's last boot.
     fn meets(&self, dependency: &Dependency) -> bool {
-        let Some(balancing) = self.balancing else { return false };
-        let found = balancing.services.binary_search_by(|service| service.id.cmp(&dependency.workload));
-        let mut endpoints = found.into_iter().flat_map(|index| &balancing.services[index].endpoints);
+        let is_told = || self.told.contains(dependency);
+        let here = self.here.get(&dependency.workload);
         match dependency.awaited {
-            Awaited::Healthy => endpoints.any(|endpoint| !endpoint.last_resort),
+            Awaited::Healthy => {
+                self.is_balanced_to(&dependency.workload) || here.map_or_else(is_told, |here| here.is_healthy)
+            }
+            Awaited::Started => here.map_or_else(is_told, |here| here.has_started),
+            Awaited::Completed => is_told(),
         }
+    }
+
+    fn is_balanced_to(&self, workload: &WorkloadId) -> bool {
+        let Some(balancing) = self.balancing else { return false };
+        let found = balancing.services.binary_search_by(|service| service.id.cmp(workload));
+        let mut endpoints = found.into_iter().flat_map(|index| &balancing.services[index].endpoints);
+        endpoints.any(|endpoint| !endpoint.last_resort)
+    }
+}
+
+impl Agent {
+    /// How far those are that others here wait for and that have an instance here.
+    pub(crate) fn awaited_here(&self) -> BTreeMap<WorkloadId, Progress> {
+        let waiting = self.instances.values().filter(|instance| !instance.waiting.is_over);
+        let awaited = waiting.filter_map(|instance| instance.assignment()).flat_map(|assignment| &assignment.after);
+        let awaited: BTreeSet<&WorkloadId> = awaited.map(|dependency| &dependency.workload).collect();
+        let mut here: BTreeMap<WorkloadId, Progress> = BTreeMap::new();
+        if awaited.is_empty() {
+            return here;
+        }
+        for (id, instance) in self.instances.iter().filter(|(_, instance)| instance.shall_run()) {
+            let workload = instance.assignment().map(|assignment| &assignment.workload);
+            if let Some(workload) = workload.filter(|workload| awaited.contains(workload)) {
+                let progress = here.entry(workload.clone()).or_default();
+                progress.has_started |= instance.running().is_some();
+                progress.is_healthy |= self.health(id, instance) == Health::Healthy;
+            }
+        }
+        here
     }
 }
 

@@ -78,7 +78,7 @@ pub(crate) struct Instance {
     pub(crate) attempts: Attempts,
     /// The containers beside the main one, by their companion's place in the assignment.
     pub(crate) companions: BTreeMap<u8, Companion>,
-    /// Whether its first process here waits for other services.
+    /// Whether its first process here waits for other workloads.
     pub(crate) waiting: Waiting,
     /// Its network.
     pub(crate) network: Network,

@@ -20,7 +20,7 @@
 //! | `recovery` | what does a list of what is there change on the books? |
 //! | `instances`, `lifecycle` | what is known of one instance, and what is its next move? |
 //! | `companions` | which steps come before the main process, and who runs beside it? |
-//! | `dependencies` | which services does an instance wait for before its first process? |
+//! | `dependencies` | which workloads does an instance wait for before its first process? |
 //! | `reconcile` | what is to be done on the whole node? |
 //! | `images`, `addresses`, `restart`, `probes` | which image is here, which address is free, when is the next start, who is well? |
 //! | `tries` | what of an instance that shall end by itself is done, and what does the disk remember of it? |

@@ -27,6 +27,17 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) effects: &'a mut Effects,
 }
 
+impl Surroundings<'_> {
+    /// Sees to images, side by side; true when all are here.
+    pub(crate) fn have_images<'i>(&mut self, wanted: impl Iterator<Item = &'i str>) -> bool {
+        let mut are_here = true;
+        for image in wanted {
+            are_here &= self.images.ensure(self.now, image, self.effects);
+        }
+        are_here
+    }
+}
+
 /// Facts: what happened to the instance.
 impl Instance {
     /// Its process runs, as an answer or a list says. An attempt that is higher than all known ones is taken over.
@@ -86,7 +97,7 @@ impl Instance {
         self.restart.failed(settings, now, reason);
         // Image or network may be the cause: both are made sure of again before the next try.
         if let Some(assignment) = self.assignment() {
-            images.doubt(&assignment.container.image);
+            assignment.container.images().for_each(|image| images.doubt(image));
         }
         if matches!(self.network, Network::Ready { .. }) && !self.companions.values().any(Companion::is_busy) {
             self.network = Network::Doubted;
@@ -262,10 +273,7 @@ impl Instance {
             Network::Failed { retry_at, .. } => *retry_at <= surroundings.now,
             Network::Making | Network::Ready { .. } | Network::Removing => false,
         };
-        let mut images_ready = true;
-        for image in assignment.images() {
-            images_ready &= surroundings.images.ensure(surroundings.now, image, surroundings.effects);
-        }
+        let images_ready = surroundings.have_images(assignment.images());
         if make {
             self.network = Network::Making;
             let network = assignment.container.network;

@@ -9,6 +9,7 @@ use std::{
 use api_types::{
     assignment::{Assignment, AssignmentSet},
     counter::{Epoch, Generation},
+    dependency::Dependency,
     id::{InstanceId, NodeId},
     instance::{Exit, InstanceState},
     job::Tries,
@@ -50,6 +51,8 @@ pub(crate) enum Runtime {
 pub(crate) struct SetHeader {
     pub(crate) version: Version,
     pub(crate) subnet: Cidr,
+    /// What is so of that for which its instances wait.
+    pub(crate) met: Vec<Dependency>,
 }
 
 /// The agent's decisions: see the contract of this crate.

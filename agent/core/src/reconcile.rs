@@ -25,7 +25,8 @@ fn is_shown_else(held: &Assignment, now: &Assignment) -> bool {
 impl Agent {
     /// Takes over an assignment set: whom it names shall run or end, whom it leaves out shall end.
     pub(crate) fn accept(&mut self, set: &AssignmentSet, now: Timestamp) {
-        self.set = Some(SetHeader { version: (set.epoch, set.generation), subnet: set.subnet });
+        let version = (set.epoch, set.generation);
+        self.set = Some(SetHeader { version, subnet: set.subnet, met: set.met.clone() });
         self.listed = set.assignments.iter().map(|assignment| assignment.instance.clone()).collect();
         for assignment in &set.assignments {
             let id = &assignment.instance;
@@ -82,8 +83,14 @@ impl Agent {
             self.allocate_addresses(now);
             self.keep_addresses(effects);
             self.keep_tries(effects);
+            let here = self.awaited_here();
             let (settings, balancing) = (&self.settings, self.balancing.progress());
-            let outlook = Outlook { balancing: self.balancing.wanted.as_deref(), cut_off_since: self.cut_off_since };
+            let outlook = Outlook {
+                balancing: self.balancing.wanted.as_deref(),
+                told: self.set.as_ref().map_or(&[], |set| &set.met),
+                here: &here,
+                cut_off_since: self.cut_off_since,
+            };
             let mut surroundings =
                 Surroundings { now, settings, images: &mut self.images, balancing, outlook, effects };
             for (id, instance) in &mut self.instances {

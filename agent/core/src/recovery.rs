@@ -105,13 +105,13 @@ impl Agent {
         }
     }
 
-    /// A container that runs proves that its image is here.
+    /// A container that runs proves that its image is here, and those whose files it is shown.
     fn trust_images_in_use(&mut self) {
         for instance in self.instances.values() {
             if let Claim::Run(assignment) = &instance.claim
                 && instance.running().is_some()
             {
-                self.images.ready(&assignment.container.image);
+                assignment.container.images().for_each(|image| self.images.ready(image));
             }
         }
     }

@@ -39,7 +39,7 @@ pub struct Settings {
     pub lull_ms: u64,
     /// How often its open connections are counted after that.
     pub count_interval_ms: u64,
-    /// How long, while the scheduler is away, an instance waits for services before it is started all the same.
+    /// How long, while the scheduler is away, an instance waits for workloads before it is started all the same.
     pub dependency_limit_ms: u64,
 }
 

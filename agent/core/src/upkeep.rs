@@ -133,7 +133,8 @@ impl Instance {
         let (crash_loop, used_up) = self.sidecars_findings(restarts_max);
         let last_lines = self.last_lines.as_ref().map_or(self.companions_last_lines(), |(_, lines)| lines);
         // What was not there before it came may be there by now: only a try since then tells.
-        let tried = self.assignment().and_then(|assignment| images.missing_since(&assignment.container.image));
+        let needed = self.assignment().into_iter().flat_map(|assignment| assignment.container.images());
+        let tried = needed.filter_map(|image| images.missing_since(image)).max();
         let no_image = self.running().is_none() && tried.is_some_and(|at| at >= self.status.since);
         Findings {
             probes: if self.running().is_some() { self.probes.findings() } else { Vec::new() },

@@ -312,6 +312,7 @@ fn set(epoch: u64, generation: u64) -> AssignmentSet {
         node: node(),
         subnet: "10.42.1.0/24".parse().expect("a range"),
         assignments: Vec::new(),
+        met: Vec::new(),
         secrets: BTreeMap::new(),
     }
 }

@@ -1,4 +1,4 @@
-//! `after`: the services that an instance waits for before its first process is started.
+//! `after`: the workloads that an instance waits for before its first process is started.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +13,7 @@ use crate::{
     workload::Reading,
 };
 
-/// Reads `{ db = "healthy", "shop/cache" = "healthy" }`, sorted; a name alone is one of the workload's own namespace.
+/// Reads `{ db = "healthy", "shop/migrate" = "completed" }`, sorted; a name alone is one of the workload's own namespace.
 pub(crate) fn read(section: &Section<'_>, namespace: &Name) -> Vec<(Dependency, Place)> {
     let mut after: BTreeMap<WorkloadId, (Dependency, Place)> = BTreeMap::new();
     let entry = section.get("after");
@@ -35,33 +35,30 @@ pub(crate) fn read(section: &Section<'_>, namespace: &Name) -> Vec<(Dependency, 
         }
     }
     if let Some(entry) = entry.filter(|_| after.len() > DEPENDENCIES_MAX) {
-        entry.invalid("too_many", format!("{} services are more than {DEPENDENCIES_MAX}", after.len()), "");
+        entry.invalid("too_many", format!("{} workloads are more than {DEPENDENCIES_MAX}", after.len()), "");
     }
     after.into_values().collect()
 }
 
 fn awaited(entry: &Entry<'_>) -> Option<Awaited> {
-    match entry.text()? {
-        "healthy" => return Some(Awaited::Healthy),
-        word @ ("started" | "completed") => entry.refuse_later(&format!("to wait until a workload is {word}")),
-        word => {
-            let message = format!("`{}` is nothing that is awaited", word.escape_debug());
-            entry.invalid("unknown_value", message, suggestion(word, &[Awaited::Healthy.as_str()]));
-        }
+    let word = entry.text()?;
+    let found = Awaited::ALL.into_iter().find(|awaited| awaited.as_str() == word);
+    if found.is_none() {
+        let message = format!("`{}` is nothing that is awaited", word.escape_debug());
+        entry.invalid("unknown_value", message, suggestion(word, &Awaited::ALL.map(Awaited::as_str)));
     }
-    None
+    found
 }
 
-/// Refuses services that wait for each other, and waiting for what nodes are not told of, as far as this file tells.
+/// Refuses workloads that wait for each other, and waiting for what never comes to pass, as far as this file tells.
 pub(crate) fn refuse_endless(readings: &[Reading], faults: &Faults<'_>) {
     let by_id: BTreeMap<&WorkloadId, &Reading> = readings.iter().map(|reading| (&reading.spec.id, reading)).collect();
     for reading in readings {
         for (dependency, place) in reading.spec.after.iter().zip(&reading.after_places) {
-            let awaited = by_id.get(&dependency.workload).filter(|awaited| !awaited.spec.is_balanced());
-            if let Some(awaited) = awaited {
-                let message = format!("nodes are not told how `{}` is", awaited.spec.id);
-                let help = "wait for a service with a port that leads to all of its instances";
-                faults.report_with_help("not_awaitable", &reading.path, place.clone(), message, help);
+            let awaited = by_id.get(&dependency.workload);
+            if let Some(why) = awaited.and_then(|awaited| dependency.awaited.misfit(&awaited.spec.kind)) {
+                let message = format!("`{}` is never {}", dependency.workload, dependency.awaited.as_str());
+                faults.report_with_help("not_awaitable", &reading.path, place.clone(), message, why);
             }
         }
     }
@@ -75,7 +72,7 @@ pub(crate) fn refuse_endless(readings: &[Reading], faults: &Faults<'_>) {
         let place = reading.spec.after.iter().position(|dependency| dependency.workload == *found[1]);
         let place = place.map_or_else(|| reading.place.clone(), |index| reading.after_places[index].clone());
         let names: Vec<String> = found.iter().map(|id| format!("`{id}`")).collect();
-        let message = format!("services wait for each other: {}", names.join(" after "));
+        let message = format!("workloads wait for each other: {}", names.join(" after "));
         faults.report_with_help("circle", &reading.path, place, message, "let one of them start by itself");
     }
 }

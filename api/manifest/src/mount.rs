@@ -6,8 +6,9 @@ use api_types::{container::Mount, id::Name};
 
 use crate::{
     fault::nearest,
+    image,
     section::{Entry, Section},
-    units,
+    units::{self, Wrong},
 };
 
 /// One page of the smallest machine; less cannot be mounted.
@@ -39,7 +40,7 @@ pub(crate) fn check_destination(entry: &Entry<'_>) {
     }
 }
 
-/// Reads `host:/path[:ro]`, `volume:data[:ro]` and `tmpfs:64MiB`.
+/// Reads `host:/path[:ro]`, `volume:data[:ro]`, `image:REFERENCE` and `tmpfs:64MiB`.
 fn mount(entry: &Entry<'_>) -> Option<Mount> {
     let text = entry.text()?;
     let (kind, rest) = text.split_once(':').unwrap_or((text, ""));
@@ -64,6 +65,10 @@ fn mount(entry: &Entry<'_>) -> Option<Mount> {
                 None
             }
         },
+        "image" => {
+            let refuse = |(message, help): Wrong| entry.invalid("invalid_image", message, help);
+            image::complete(rest).map_err(refuse).ok().map(|image| Mount::Image { image })
+        }
         "volume" => {
             let (name, read_only) = access(entry, kind, rest)?;
             let refuse = |problem: String| entry.invalid("invalid_mount", problem, "write \"volume:data\"");
@@ -72,9 +77,10 @@ fn mount(entry: &Entry<'_>) -> Option<Mount> {
         }
         other => {
             let message = format!("`{}` is not a kind of mount", other.escape_debug());
-            let help = match nearest(other, ["host", "tmpfs", "volume"]) {
+            let help = match nearest(other, ["host", "image", "tmpfs", "volume"]) {
                 Some(kind) => format!("did you mean `{kind}:`?"),
-                None => "write \"volume:data\", \"host:/path[:ro]\" or \"tmpfs:64MiB\"".to_owned(),
+                None => "write \"volume:data\", \"image:registry.lan/a:1\", \"host:/path[:ro]\" or \"tmpfs:64MiB\""
+                    .to_owned(),
             };
             entry.invalid("invalid_mount", message, help);
             None

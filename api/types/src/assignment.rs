@@ -32,6 +32,9 @@ pub struct AssignmentSet {
     pub subnet: Cidr,
     /// The instances, sorted by id.
     pub assignments: Vec<Assignment>,
+    /// What is so of that for which its instances wait and which the service table does not tell, sorted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub met: Vec<Dependency>,
     /// The secrets that its instances are shown. A node alone has them; none is ever written as it is.
     #[serde(skip)]
     pub secrets: BTreeMap<SecretId, SecretValue>,
@@ -57,7 +60,7 @@ pub struct Assignment {
     /// The containers beside it: init steps in the order in which they run, then sidecars.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub companions: Vec<CompanionSpec>,
-    /// The services that it waits for before its first process is started, sorted.
+    /// What it waits for before its first process is started, sorted.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub after: Vec<Dependency>,
     /// The devices it was given.
@@ -88,8 +91,8 @@ pub struct Assignment {
 impl Assignment {
     /// Every image that its containers need, the main one's first.
     pub fn images(&self) -> impl Iterator<Item = &str> {
-        let companions = self.companions.iter().map(|companion| companion.container.image.as_str());
-        std::iter::once(self.container.image.as_str()).chain(companions)
+        let beside = self.companions.iter().map(|companion| &companion.container);
+        std::iter::once(&self.container).chain(beside).flat_map(ContainerSpec::images)
     }
 }
 

@@ -114,6 +114,15 @@ impl ContainerSpec {
         self.content.can_become(&other.content) && bare(self) == bare(other)
     }
 
+    /// Every image that must be here to start it: its own, then those whose files it is shown.
+    pub fn images(&self) -> impl Iterator<Item = &str> {
+        let mounted = self.mounts.values().filter_map(|mount| match mount {
+            Mount::Image { image } => Some(image.as_str()),
+            Mount::Host { .. } | Mount::Volume { .. } | Mount::Tmpfs { .. } => None,
+        });
+        std::iter::once(self.image.as_str()).chain(mounted)
+    }
+
     /// An image as it is: its own command, arguments, user and directory; nothing mounted or added, a root file system
     /// that can be written to, the default capabilities, [`DRAIN_MS`] for its connections and [`STOP_GRACE_MS`] to end.
     #[must_use]
@@ -155,6 +164,11 @@ pub enum Mount {
         name: Name,
         /// Whether the container may not write to it.
         read_only: bool,
+    },
+    /// The files of an image, which nobody can change.
+    Image {
+        /// Its full reference.
+        image: String,
     },
     /// Memory that goes with the container.
     Tmpfs {

@@ -4,35 +4,55 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::id::WorkloadId;
+use crate::{id::WorkloadId, workload::WorkloadKind};
 
-/// The most services that one workload waits for.
+/// The most workloads that one waits for.
 pub const DEPENDENCIES_MAX: usize = 16;
 
-/// "Not before that service is there."
+/// "Not before that workload is so far."
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Dependency {
-    /// A service with a port that leads to all of its instances: of others, nodes are not told how they are.
+    /// Who is waited for.
     pub workload: WorkloadId,
     /// What is awaited of it.
     pub awaited: Awaited,
 }
 
-/// What is awaited of a service.
+/// What is awaited of a workload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Awaited {
-    /// An instance of it is healthy.
+    /// An instance of a service or daemon is healthy.
     Healthy,
+    /// A process of a service or daemon runs.
+    Started,
+    /// A run of a job succeeded, of the job as it was applied last.
+    Completed,
 }
 
 impl Awaited {
+    /// All that can be awaited.
+    pub const ALL: [Self; 3] = [Self::Healthy, Self::Started, Self::Completed];
+
     /// The word people write.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Healthy => "healthy",
+            Self::Started => "started",
+            Self::Completed => "completed",
+        }
+    }
+
+    /// Why this never comes to pass with a workload of that kind, and what does; `None` = it can.
+    #[must_use]
+    pub fn misfit(self, kind: &WorkloadKind) -> Option<&'static str> {
+        let is_job = matches!(kind, WorkloadKind::Job(_));
+        match self {
+            Self::Completed if !is_job => Some("it is not a job: wait until it is healthy or started"),
+            Self::Healthy | Self::Started if is_job => Some("it is a job: wait until it is completed"),
+            Self::Healthy | Self::Started | Self::Completed => None,
         }
     }
 }
@@ -43,17 +63,17 @@ impl fmt::Display for Dependency {
     }
 }
 
-/// Finds services that wait for each other: the first circle, from some service to itself; `None` = there is none.
+/// Finds workloads that wait for each other: the first circle, from some workload to itself; `None` = there is none.
 ///
-/// `waits_for` gives what a service waits for.
+/// `waits_for` gives what a workload waits for.
 pub fn circle<'a, W>(
-    services: impl IntoIterator<Item = &'a WorkloadId>,
+    workloads: impl IntoIterator<Item = &'a WorkloadId>,
     waits_for: impl Fn(&WorkloadId) -> W,
 ) -> Option<Vec<&'a WorkloadId>>
 where
     W: IntoIterator<Item = &'a WorkloadId>,
 {
-    services.into_iter().find_map(|start| {
+    workloads.into_iter().find_map(|start| {
         let mut way = vec![(start, waits_for(start).into_iter())];
         let mut seen = std::collections::BTreeSet::new();
         while let Some((_, next)) = way.last_mut() {
@@ -80,7 +100,7 @@ mod tests {
         name.parse().expect("an id")
     }
 
-    /// The circle of services that wait for each other like this.
+    /// The circle of workloads that wait for each other like this.
     fn circle_of(waits: &[(&str, &[&str])]) -> Option<String> {
         let waits: BTreeMap<WorkloadId, Vec<WorkloadId>> = waits
             .iter()

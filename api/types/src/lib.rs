@@ -13,7 +13,7 @@
 //! | **revision** | version of a workload's spec | [`counter::Revision`] |
 //! | **instance** | one run of a workload on one node; placed once, never revived | [`instance::Instance`] |
 //! | **companion**, **init step**, **sidecar** | a container beside an instance's main one; one that ends before that starts; one that runs with it | [`companion::CompanionSpec`] |
-//! | **dependency** | a service that an instance waits for before its first process is started | [`dependency::Dependency`] |
+//! | **dependency** | a workload that an instance waits for before its first process is started | [`dependency::Dependency`] |
 //! | **slot** | the place in which instances succeed each other | [`instance::Instance::slot`] |
 //! | **state**, **health** | where an instance is in its life; its probes' verdict | [`instance::InstanceState`], [`instance::Health`] |
 //! | **desired**, **observed** | what is wanted; what was seen | [`instance::Desired`], [`instance::InstanceStatus`] |

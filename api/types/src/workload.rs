@@ -39,7 +39,7 @@ pub struct WorkloadSpec {
     /// The containers beside the main one: init steps in the order in which they run, then sidecars.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub companions: Vec<CompanionSpec>,
-    /// The services that each instance waits for before its first process is started, sorted.
+    /// What each instance waits for before its first process is started, sorted.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub after: Vec<Dependency>,
     /// The devices each instance gets.

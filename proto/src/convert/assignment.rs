@@ -108,6 +108,7 @@ impl From<AssignmentsUpdate> for v1::AssignmentsUpdate {
             upserts: update.upserts.into_iter().map(Into::into).collect(),
             removals: update.removals.iter().map(ToString::to_string).collect(),
             secrets: update.secrets.into_iter().map(Into::into).collect(),
+            met: update.met.into_iter().map(Into::into).collect(),
         }
     }
 }
@@ -124,6 +125,7 @@ impl TryFrom<v1::AssignmentsUpdate> for AssignmentsUpdate {
             upserts: list("upserts", wire.upserts)?,
             removals: parsed_list("removals", &wire.removals)?,
             secrets: list::<_, (SecretId, SecretValue)>("secrets", wire.secrets)?.into_iter().collect(),
+            met: list("met", wire.met)?,
         })
     }
 }

@@ -9,6 +9,8 @@ impl From<Dependency> for v1::Dependency {
     fn from(dependency: Dependency) -> Self {
         let awaited = match dependency.awaited {
             Awaited::Healthy => v1::Awaited::Healthy,
+            Awaited::Started => v1::Awaited::Started,
+            Awaited::Completed => v1::Awaited::Completed,
         };
         Self { workload: dependency.workload.to_string(), awaited: awaited.into() }
     }
@@ -21,6 +23,8 @@ impl TryFrom<v1::Dependency> for Dependency {
         let awaited = match known("awaited", wire.awaited)? {
             v1::Awaited::Unspecified => return Err(unknown("awaited", wire.awaited)),
             v1::Awaited::Healthy => Awaited::Healthy,
+            v1::Awaited::Started => Awaited::Started,
+            v1::Awaited::Completed => Awaited::Completed,
         };
         Ok(Self { workload: parsed("workload", &wire.workload)?, awaited })
     }

@@ -76,6 +76,7 @@ impl From<Mount> for v1::Mount {
         let kind = match mount {
             Mount::Host { path, read_only } => v1::mount::Kind::Host(v1::HostMount { path, read_only }),
             Mount::Tmpfs { bytes_max } => v1::mount::Kind::Tmpfs(v1::TmpfsMount { bytes_max }),
+            Mount::Image { image } => v1::mount::Kind::Image(v1::ImageMount { image }),
             Mount::Volume { name, read_only } => {
                 v1::mount::Kind::Volume(v1::VolumeMount { name: name.to_string(), read_only })
             }
@@ -91,6 +92,7 @@ impl TryFrom<v1::Mount> for Mount {
         match wire.kind.ok_or_else(|| ConvertError::missing("kind"))? {
             v1::mount::Kind::Host(host) => Ok(Self::Host { path: host.path, read_only: host.read_only }),
             v1::mount::Kind::Tmpfs(tmpfs) => Ok(Self::Tmpfs { bytes_max: tmpfs.bytes_max }),
+            v1::mount::Kind::Image(mount) => Ok(Self::Image { image: mount.image }),
             v1::mount::Kind::Volume(volume) => {
                 Ok(Self::Volume { name: parsed("name", &volume.name)?, read_only: volume.read_only })
             }

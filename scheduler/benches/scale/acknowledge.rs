@@ -122,6 +122,7 @@ fn change(cluster: &Cluster, index: u32, outline: &mut SetOutline) -> Result<Vec
         upserts: change.upserts,
         removals: change.removals,
         secrets: BTreeMap::new(),
+        met: change.met,
     };
     Ok(v1::FromScheduler::from(FromScheduler::Assignments(update)).encode_to_vec())
 }

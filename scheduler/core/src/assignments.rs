@@ -1,14 +1,15 @@
 //! What each node must do: its assignment set, made when somebody asks for it.
 //!
 //! An instance never changes but for what is desired of it and what it is shown, so a set differs exactly when an instance
-//! came, went, was told to stop or is shown something else, or the subnet is another: the tables note that, and the set's
-//! generation counts it.
+//! came, went, was told to stop or is shown something else, what it waits for came to pass, or the subnet is another: the
+//! tables note that, and the set's generation counts it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use api_types::{
     assignment::{Assignment, AssignmentSet},
     counter::{Epoch, Generation},
+    dependency::Dependency,
     id::InstanceId,
     instance::Desired,
     net::Cidr,
@@ -52,6 +53,8 @@ pub struct SetChange {
     pub removals: Vec<InstanceId>,
     /// The secrets of the assignments that are new or differ, sealed, each once.
     pub secrets: Vec<SecretRecord>,
+    /// All that is so of what instances of the set wait for, sorted.
+    pub met: Vec<Dependency>,
 }
 
 impl SetOutline {
@@ -67,6 +70,7 @@ pub(crate) fn change(cluster: &Cluster, node: &NodeEntry, outline: &mut SetOutli
     let base = outline.generation.replace(node.set_generation);
     let mut before = std::mem::take(&mut outline.lines).into_iter().peekable();
     let (mut upserts, mut removals, mut secrets) = (Vec::new(), Vec::new(), BTreeSet::new());
+    let met = cluster.met_for(node);
     outline.lines.reserve_exact(node.instances.len());
     for held in cluster.instances_on(node) {
         while let Some(gone) = before.next_if(|line| line.number < held.number) {
@@ -86,7 +90,7 @@ pub(crate) fn change(cluster: &Cluster, node: &NodeEntry, outline: &mut SetOutli
     upserts.sort_unstable_by(|a, b| a.instance.cmp(&b.instance));
     removals.sort_unstable();
     let secrets = secrets.iter().filter_map(|id| cluster.secrets.get(id)).cloned().collect();
-    SetChange { base, generation: node.set_generation, subnet: node.spec.subnet, upserts, removals, secrets }
+    SetChange { base, generation: node.set_generation, subnet: node.spec.subnet, upserts, removals, secrets, met }
 }
 
 /// A node's set.
@@ -99,6 +103,7 @@ pub(crate) fn make(cluster: &Cluster, epoch: Epoch, node: &NodeEntry) -> Assignm
         node: node.spec.id.clone(),
         subnet: node.spec.subnet,
         assignments,
+        met: cluster.met_for(node),
         // Who reads is a node: only it is told what they are.
         secrets: BTreeMap::new(),
     }

@@ -5,6 +5,7 @@
 pub(crate) mod addresses;
 pub(crate) mod awaited;
 pub(crate) mod content;
+pub(crate) mod dependencies;
 pub(crate) mod editions;
 pub(crate) mod held;
 pub(crate) mod ids;
@@ -33,6 +34,7 @@ use api_types::{
 use crate::{
     cluster::{
         awaited::Awaited,
+        dependencies::Dependencies,
         editions::Editions,
         nodes::Nodes,
         rollouts::RolloutEntry,
@@ -77,6 +79,8 @@ pub(crate) struct Cluster {
     pub(crate) slots_given_up: BTreeSet<(WorkloadId, u32)>,
     /// Index: which tables the kernels of those nodes hold that are waited for.
     pub(crate) awaited: Awaited,
+    /// What workloads wait for.
+    pub(crate) dependencies: Dependencies,
     /// The newest version of each secret, sealed.
     pub(crate) secrets: BTreeMap<SecretId, SecretRecord>,
     /// Counters that must not repeat.
@@ -104,6 +108,8 @@ pub(crate) struct Touched {
     pub(crate) sets: BTreeSet<u32>,
     /// Workloads whose entry in the service table may differ.
     pub(crate) services: BTreeSet<WorkloadId>,
+    /// Workloads that others wait for and that may be farther, or less far, than before.
+    pub(crate) awaited: BTreeSet<WorkloadId>,
     /// Single endpoints that may differ.
     pub(crate) endpoints: BTreeSet<(WorkloadId, u64)>,
     /// Whether the list of peers may differ.

@@ -30,6 +30,7 @@ impl Scheduler {
         self.check_barriers()?;
         self.check_trials()?;
         self.check_scales()?;
+        self.cluster.check_dependencies()?;
         self.cluster.check_ledger()
     }
 

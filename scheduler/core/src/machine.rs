@@ -250,6 +250,7 @@ impl Scheduler {
             });
         }
         effects.append(&mut self.outbox);
+        self.cluster.settle_dependencies();
         self.emit_sets(effects);
         if !self.is_warming_up() {
             let mut touched = std::mem::take(&mut self.cluster.touched);

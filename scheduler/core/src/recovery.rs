@@ -106,12 +106,22 @@ impl Scheduler {
     }
 }
 
-/// Has everything looked at.
+/// Has everything looked at, what workloads wait for among it.
 fn touch_all(cluster: &mut Cluster) {
     cluster.touched.workloads.extend(cluster.workloads.keys().cloned());
     cluster.touched.workloads.extend(cluster.by_workload.keys().cloned());
     cluster.touched.services.extend(cluster.workloads.keys().cloned());
     cluster.touched.peers = true;
+    restore_dependencies(cluster);
+}
+
+/// Notes what all workloads wait for, and what of that is so.
+fn restore_dependencies(cluster: &mut Cluster) {
+    let waiting = cluster.workloads.iter().map(|(id, entry)| (id.clone(), entry.spec().after.clone()));
+    for (id, after) in waiting.filter(|(_, after)| !after.is_empty()).collect::<Vec<_>>() {
+        cluster.wait_for(&id, &[], &after);
+    }
+    cluster.settle_dependencies();
 }
 
 /// Forgets data on nodes that are not there any more.

@@ -230,6 +230,7 @@ impl Session<'_> {
             upserts: change.upserts,
             removals: change.removals,
             secrets: self.dispatcher.vault.reveal(change.secrets).collect(),
+            met: change.met,
         }
     }
 

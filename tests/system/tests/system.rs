@@ -15,6 +15,8 @@ mod content;
 mod control_plane;
 #[path = "stories/datagrams.rs"]
 mod datagrams;
+#[path = "stories/dependencies.rs"]
+mod dependencies;
 #[path = "stories/docker.rs"]
 mod docker;
 #[path = "stories/faults.rs"]
@@ -29,6 +31,8 @@ mod ipv6;
 mod jobs;
 #[path = "stories/keys.rs"]
 mod keys;
+#[path = "stories/mounts.rs"]
+mod mounts;
 #[path = "stories/moves.rs"]
 mod moves;
 #[path = "stories/names.rs"]
@@ -116,6 +120,10 @@ const STORIES: &[Story] = &[
         "init_steps_come_first_and_sidecars_live_beside_their_main_process",
         companions::steps_come_first_and_sidecars_live_beside,
     ),
+    (
+        "a_start_waits_for_others_on_this_node_and_another",
+        dependencies::a_start_waits_for_others_on_this_node_and_another,
+    ),
     ("a_job_runs_until_it_is_done_and_fails_when_its_tries_are_used_up", jobs::a_job_runs_until_it_is_done),
     ("a_job_is_done_once_while_the_scheduler_is_away", jobs::a_job_is_done_once_without_a_scheduler),
     ("a_command_is_run_and_its_end_is_that_of_the_program", jobs::a_command_is_run_and_its_end_is_ours),
@@ -135,6 +143,7 @@ const STORIES: &[Story] = &[
     ("workloads_that_shun_each_other_never_share_a_node", placement::workloads_that_shun_each_other),
     ("a_volume_keeps_its_data_and_its_replica_through_updates_and_reboots", placement::a_volume_stays),
     ("a_volume_is_backed_up_and_put_back_while_nobody_uses_it", placement::a_volume_is_put_back),
+    ("the_files_of_an_image_are_pulled_and_shown", mounts::the_files_of_an_image_are_pulled_and_shown),
     ("what_is_urgent_displaces_what_is_less_and_gives_the_room_back", moves::what_is_urgent_displaces),
     ("a_rebalancing_evens_out_what_a_node_that_returned_lacks", moves::a_rebalancing_evens_out),
     ("an_update_under_load_loses_no_request", requests::an_update_loses_no_request),

@@ -11,4 +11,5 @@ mod images;
 mod output;
 mod registries;
 mod restarts;
+mod views;
 mod volumes;

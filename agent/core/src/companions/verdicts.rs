@@ -33,7 +33,8 @@ impl Instance {
         let trouble = |(spec, sidecar): (&CompanionSpec, Option<&Companion>)| {
             let reason = sidecar.map_or("", |sidecar| sidecar.restart.reason());
             let is_there = sidecar.is_some_and(|sidecar| sidecar.attempts.running_since().is_some());
-            match (reason, images.reason(&spec.container.image)) {
+            let mut missing = spec.container.images().map(|image| images.reason(image));
+            match (reason, missing.find(|reason| !reason.is_empty()).unwrap_or("")) {
                 ("", _) if is_there => None,
                 ("", "") => Some(format!("{} is being started", spec.describe())),
                 ("", image) => Some(format!("{}: {image}", spec.describe())),

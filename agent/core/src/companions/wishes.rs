@@ -55,8 +55,10 @@ impl Instance {
         }
         for (index, spec) in placed(assignment).filter(|(_, spec)| !spec.is_init()) {
             let sidecar = self.companions.entry(index).or_default();
-            let is_due = !sidecar.is_busy() && sidecar.restart.take_due(surroundings.now);
-            if is_due && surroundings.images.ensure(surroundings.now, &spec.container.image, surroundings.effects) {
+            if sidecar.is_busy() || !sidecar.restart.take_due(surroundings.now) {
+                continue;
+            }
+            if surroundings.have_images(spec.container.images()) {
                 let wish = CompanionWish::Start { assignment: assignment.clone(), address };
                 sidecar.start((id, index), wish, surroundings.effects);
             }
@@ -140,7 +142,8 @@ impl Instance {
         let waiting = assignment.into_iter().flat_map(|assignment| placed(assignment)).filter_map(|(index, spec)| {
             let sidecar = self.companions.get(&index).filter(|sidecar| !spec.is_init() && !sidecar.is_busy())?;
             let due = sidecar.restart.not_before().map(|at| (at, "the next start of a sidecar"));
-            due.or_else(|| images.retry_at(&spec.container.image).map(|at| (at, "the next try to pull an image")))
+            let retry_at = || spec.container.images().filter_map(|image| images.retry_at(image)).min();
+            due.or_else(|| retry_at().map(|at| (at, "the next try to pull an image")))
         });
         attempts.filter_map(Attempt::deadline).chain(settled).chain(waiting).min()
     }

@@ -480,6 +480,7 @@ pub(crate) fn set(generation: u64, assignments: &[Assignment]) -> AssignmentSet 
         node: node_id("edge-1"),
         subnet: subnet(),
         assignments: assignments.to_vec(),
+        met: Vec::new(),
         secrets: BTreeMap::new(),
     }
 }

@@ -1,8 +1,8 @@
-//! Instances that wait for other services before their first process.
+//! Instances that wait for other workloads before their first process.
 
-use agent_core::input::Input;
+use agent_core::{effect::Effect, input::Input};
 use api_types::{
-    assignment::Assignment,
+    assignment::{Assignment, AssignmentSet},
     counter::Epoch,
     dependency::{Awaited, Dependency},
     instance::{Exit, InstanceState},
@@ -11,10 +11,19 @@ use api_types::{
 
 use crate::node::{Node, accompanied, assignment, id, probed, set, table};
 
-/// An instance of `web` that waits for the service `db`.
+/// "`db` is so far."
+fn db_is(awaited: Awaited) -> Dependency {
+    Dependency { workload: "db".parse().expect("an id"), awaited }
+}
+
+/// An instance of `web` that waits until the service `db` is healthy.
 fn after_db() -> Assignment {
-    let after = vec![Dependency { workload: "db".parse().expect("an id"), awaited: Awaited::Healthy }];
-    Assignment { after, ..assignment("web-1") }
+    Assignment { after: vec![db_is(Awaited::Healthy)], ..assignment("web-1") }
+}
+
+/// A set that tells what is so of `db`.
+fn set_with(generation: u64, assignments: &[Assignment], met: Awaited) -> AssignmentSet {
+    AssignmentSet { met: vec![db_is(met)], ..set(generation, assignments) }
 }
 
 /// An instance of the service `db` here, which is probed.
@@ -145,5 +154,59 @@ fn the_waiting_comes_before_the_steps_and_holds_no_image_up() {
     node.pass(1000);
 
     assert_eq!((steps, networks, soon), (0, true, 2), "the first step is over, the second runs");
+    assert!(node.process("web-1").is_some());
+}
+
+#[test]
+fn what_the_scheduler_tells_of_a_workload_elsewhere_is_enough() {
+    for awaited in Awaited::ALL {
+        let web = Assignment { after: vec![db_is(awaited)], ..assignment("web-1") };
+        let mut node = connected(std::slice::from_ref(&web));
+        node.pass(600_000);
+        let (before, told) = (node.starts(), node.reported("web-1").reason);
+
+        node.give(Input::Assigned(set_with(2, &[web], awaited)));
+        node.pass(500);
+
+        assert_eq!((before, told), (0, format!("waits until db is {}", awaited.as_str())));
+        assert_eq!(node.state("web-1"), Some(InstanceState::Running));
+    }
+}
+
+#[test]
+fn a_process_that_is_to_run_here_is_waited_for_though_one_ran_before() {
+    let mut db = db();
+    db.container.image = "registry.lan/db:1".to_owned();
+    let web = Assignment { after: vec![db_is(Awaited::Started)], ..assignment("web-1") };
+    let mut node = connected(&[]);
+    node.give(Input::Assigned(set_with(2, &[db, web], Awaited::Started)));
+    node.pass(1000);
+    let started = |effect: &Effect| {
+        if let Effect::Start { assignment, .. } = effect { Some(assignment.instance.to_string()) } else { None }
+    };
+    let order: Vec<_> = node.log.iter().filter_map(started).collect();
+
+    node.reboot();
+    node.bad_images.insert("registry.lan/db:1".to_owned(), "no luck".to_owned());
+    node.observe();
+    node.pass(30_000);
+    let after_boot = node.process("web-1");
+    node.pass(31_000);
+
+    assert_eq!((order, after_boot), (vec!["db-1".to_owned(), "web-1".to_owned()], None));
+    assert!(node.process("web-1").is_some(), "and not without end");
+}
+
+#[test]
+fn a_job_that_was_done_before_a_power_cut_is_not_waited_for() {
+    let web = Assignment { after: vec![db_is(Awaited::Completed)], ..assignment("web-1") };
+    let mut node = connected(std::slice::from_ref(&web));
+    node.give(Input::Assigned(set_with(2, &[web], Awaited::Completed)));
+    node.pass(500);
+
+    node.reboot();
+    node.observe();
+    node.pass(5000);
+
     assert!(node.process("web-1").is_some());
 }

@@ -41,7 +41,7 @@ pub(crate) fn change(existing: Option<&Workload>, spec: &WorkloadSpec) -> Worklo
 
 fn warnings(existing: Option<&Workload>, spec: &WorkloadSpec) -> Vec<String> {
     let mut warnings = Vec::new();
-    for image in spec.containers().map(|container| &container.image) {
+    for image in spec.containers().flat_map(ContainerSpec::images) {
         let name = image.rsplit('/').next().unwrap_or(image);
         if !name.contains(':') && !name.contains('@') {
             warnings.push(format!("`{image}` has no tag: nodes may run different images"));
@@ -327,6 +327,7 @@ fn mount_json(mount: &Mount) -> String {
         Mount::Volume { name, read_only } => {
             ("volume", object([("name", text(name.as_str())), ("read_only", read_only.to_string())].into_iter()))
         }
+        Mount::Image { image } => ("image", object([("image", text(image))].into_iter())),
         Mount::Tmpfs { bytes_max } => ("tmpfs", object([("bytes_max", bytes_max.to_string())].into_iter())),
     };
     object([(kind, body)].into_iter())

@@ -10,7 +10,7 @@ use api_types::{
 
 use crate::{cluster::Cluster, effect::Refusal};
 
-/// Checks that nobody waits without end: for itself by way of others, or for what nodes are not told of. Who is not there yet
+/// Checks that nobody waits without end: for itself by way of others, or for what never comes to pass. Who is not there yet
 /// may come.
 pub(super) fn check(cluster: &Cluster, specs: &[WorkloadSpec]) -> Result<(), Refusal> {
     let known = cluster.workloads.values().map(|entry| entry.spec());
@@ -18,16 +18,14 @@ pub(super) fn check(cluster: &Cluster, specs: &[WorkloadSpec]) -> Result<(), Ref
     for spec in all.values() {
         let id = &spec.id;
         if spec.after.len() > DEPENDENCIES_MAX || !spec.after.is_sorted_by(|a, b| a.workload < b.workload) {
-            let problem = format!("`{id}`: after: at most {DEPENDENCIES_MAX} services, sorted, each once");
+            let problem = format!("`{id}`: after: at most {DEPENDENCIES_MAX} workloads, sorted, each once");
             return Err(Refusal::Invalid(problem));
         }
-        let awaited = spec.after.iter().filter_map(|dependency| all.get(&dependency.workload));
-        if let Some(awaited) = awaited.into_iter().find(|awaited| !awaited.is_balanced()) {
-            return Err(Refusal::Invalid(format!(
-                "`{id}` waits for `{}`, and nodes are not told how that is: wait for a service with a port that leads to all of \
-                 its instances",
-                awaited.id
-            )));
+        for dependency in &spec.after {
+            let awaited = all.get(&dependency.workload);
+            if let Some(why) = awaited.and_then(|awaited| dependency.awaited.misfit(&awaited.kind)) {
+                return Err(Refusal::Invalid(format!("`{id}` waits until {dependency}, and {why}")));
+            }
         }
     }
     let waits_for = |id: &WorkloadId| {
@@ -39,7 +37,7 @@ pub(super) fn check(cluster: &Cluster, specs: &[WorkloadSpec]) -> Result<(), Ref
         Some(found) => {
             let names: Vec<String> = found.into_iter().map(|id| format!("`{id}`")).collect();
             let names = names.join(" after ");
-            Err(Refusal::Invalid(format!("services wait for each other: {names}: let one of them start by itself")))
+            Err(Refusal::Invalid(format!("workloads wait for each other: {names}: let one of them start by itself")))
         }
     }
 }

@@ -31,7 +31,6 @@ const CPU_MILLIS_MAX: u64 = 1_000_000_000;
 const MEMORY_BYTES_MAX: u64 = 1 << 40;
 const TEXT_BYTES_MAX: usize = 4_096;
 const STOP_GRACE_MS_MAX: u64 = 3_600_000;
-
 /// The longest time for connections that are open, in milliseconds.
 const DRAIN_MS_MAX: u64 = 3_600_000;
 const SECOND_MS: u64 = 1_000;
@@ -88,8 +87,7 @@ fn check_count(spec: &WorkloadSpec) -> Result<(), ValidationError> {
 /// Checks what one container of an instance runs; `path` is where it stands in the spec.
 pub(super) fn check_container(path: &str, container: &ContainerSpec) -> Result<(), ValidationError> {
     let of = |field: &str| format!("{path}.{field}");
-    let image = &container.image;
-    if image.is_empty() || image.len() > TEXT_BYTES_MAX || image.chars().any(|c| c.is_whitespace() || c.is_control()) {
+    if !is_image(&container.image) {
         return fault(of("image"), "not an image reference such as registry.lan/shop/web:1.4.2");
     }
     if container.stop_grace_ms > STOP_GRACE_MS_MAX {
@@ -105,8 +103,11 @@ pub(super) fn check_container(path: &str, container: &ContainerSpec) -> Result<(
     let is_long = |path: &String| path.is_empty() || path.len() > TEXT_BYTES_MAX;
     let source = |mount: &Mount| match mount {
         Mount::Host { path, .. } => is_long(path),
-        Mount::Volume { .. } | Mount::Tmpfs { .. } => false,
+        Mount::Image { .. } | Mount::Volume { .. } | Mount::Tmpfs { .. } => false,
     };
+    if !container.images().all(is_image) {
+        return fault(of("mounts"), "not an image reference such as registry.lan/models/doors:3");
+    }
     match mounts.iter().find(|(inside, mount)| is_long(inside) || source(mount)) {
         Some(_) => fault(of("mounts"), format!("a path has 1 to {TEXT_BYTES_MAX} bytes")),
         None => Ok(()),
@@ -185,6 +186,11 @@ fn check_domain(path: &str, domain: &Domain) -> Result<(), ValidationError> {
         Domain::Label(name) if !is_label_name(name) => fault(path, format!("`{domain}` is not the name of a label")),
         Domain::Site | Domain::Node | Domain::Label(_) => Ok(()),
     }
+}
+
+fn is_image(image: &str) -> bool {
+    let is_odd = |letter: char| letter.is_whitespace() || letter.is_control();
+    !image.is_empty() && image.len() <= TEXT_BYTES_MAX && !image.chars().any(is_odd)
 }
 
 /// Checks what one container of an instance gets; `path` is where that stands in the spec.

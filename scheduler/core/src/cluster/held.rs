@@ -171,6 +171,11 @@ impl<'c> Held<'c> {
         self.row.flags & TRIAL != 0
     }
 
+    /// Whether its process runs, as far as its node said.
+    pub(crate) fn runs(&self) -> bool {
+        self.observed.is_some_and(|observed| observed.state() == InstanceState::Running)
+    }
+
     /// Whether it runs, its probes, if any, are content, and it is not on trial.
     pub(crate) fn is_well(&self) -> bool {
         !self.is_on_trial() && self.looks_well()

@@ -172,7 +172,7 @@ impl Cluster {
         let earlier = before.observation();
         let seen = |held: &Held<'_>| (held.is_well(), held.has_ended(), held.observed().and_then(Observed::address));
         let (was, failed, ended_at) = (seen(&before), before.fails_its_probe(), before.ended_at());
-        let used_up = before.is_used_up();
+        let (used_up, ran) = (before.is_used_up(), before.runs());
         self.touched.seen |= earlier != observation;
         let ends = observation.as_ref().is_some_and(|observation| observation.state.is_final());
         if ends != was.1 {
@@ -186,6 +186,11 @@ impl Cluster {
         if used_up != after.is_used_up() {
             let workload = after.workload().clone();
             self.touched.workloads.insert(workload);
+        }
+        let after = self.held(number)?;
+        if ran != after.runs() {
+            let workload = after.workload().clone();
+            self.touch_awaited(&workload);
         }
         let after = self.held(number)?;
         if after.is_on_trial() {
@@ -247,8 +252,9 @@ impl Cluster {
         self.touched.seen = true;
     }
 
-    /// Notes that an endpoint may differ, if its workload is balanced to at all.
+    /// Notes that an endpoint may differ, if its workload is balanced to at all, and what others wait for.
     pub(crate) fn touch_endpoint(&mut self, workload: WorkloadId, number: u64) {
+        self.touch_awaited(&workload);
         let is_balanced = |entry: &WorkloadEntry| entry.spec().is_balanced();
         if self.follows_all || self.workloads.get(&workload).is_some_and(is_balanced) {
             self.touched.endpoints.insert((workload, number));

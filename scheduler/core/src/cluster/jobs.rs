@@ -14,6 +14,7 @@ impl Cluster {
         self.persist(Record::Job(Box::new(job.clone())));
         self.touched.workloads.insert(job.workload.clone());
         self.touched.seen = true;
+        self.touch_awaited(&job.workload);
         self.jobs.insert(job.workload.clone(), job);
     }
 

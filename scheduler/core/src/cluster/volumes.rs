@@ -21,7 +21,7 @@ pub(crate) type Homes = BTreeMap<WorkloadId, BTreeMap<(u32, Name), NodeId>>;
 pub(crate) fn volumes(spec: &WorkloadSpec) -> BTreeSet<&Name> {
     let named = spec.mounts().filter_map(|mount| match mount {
         Mount::Volume { name, .. } => Some(name),
-        Mount::Host { .. } | Mount::Tmpfs { .. } => None,
+        Mount::Host { .. } | Mount::Image { .. } | Mount::Tmpfs { .. } => None,
     });
     named.collect()
 }

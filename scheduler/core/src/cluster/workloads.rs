@@ -107,6 +107,8 @@ impl Cluster {
     pub(crate) fn put_workload(&mut self, workload: Workload) {
         let id = workload.spec.id.clone();
         let scaled = self.first_scale(&workload.spec);
+        let before = self.workloads.get(&id).map(|entry| entry.spec().after.clone()).unwrap_or_default();
+        self.wait_for(&id, &before, &workload.spec.after);
         self.persist(Record::Workload(Box::new(workload.clone())));
         match self.workloads.get_mut(&id) {
             Some(entry) if entry.workload.runs_since == workload.runs_since => {
@@ -132,6 +134,7 @@ impl Cluster {
     pub(crate) fn delete_workload(&mut self, id: &WorkloadId) {
         let Some(entry) = self.workloads.remove(id) else { return };
         self.leave_workload(id);
+        self.wait_for(id, &entry.spec().after, &[]);
         if entry.scaled.is_some() {
             self.forget_scale(id);
         }
@@ -186,6 +189,7 @@ impl Cluster {
     fn touch_workload(&mut self, id: &WorkloadId) {
         self.touched.workloads.insert(id.clone());
         self.touched.services.insert(id.clone());
+        self.touch_awaited(id);
         self.touched.seen = true;
     }
 }

@@ -25,6 +25,9 @@ pub struct Job {
     /// Those that ended and are kept, the newest last.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ended: Vec<EndedRun>,
+    /// The revision of the latest run that succeeded, whether it is kept or not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub succeeded: Option<Revision>,
 }
 
 /// A run that is not done.
@@ -65,7 +68,7 @@ pub struct EndedRun {
 impl Job {
     /// A job that never ran.
     pub(crate) fn new(workload: WorkloadId) -> Self {
-        Self { workload, begun: 0, since: Revision(0), run: None, ended: Vec::new() }
+        Self { workload, begun: 0, since: Revision(0), run: None, ended: Vec::new(), succeeded: None }
     }
 
     /// The instances that ended by themselves and are kept.

@@ -201,6 +201,9 @@ impl Scheduler {
             RunState::Stopped | RunState::Active => "run-stopped",
         };
         self.history.add(self.now, Subject::Workload(id), kind, message);
+        if state == RunState::Succeeded {
+            job.succeeded = Some(job.since);
+        }
         job.ended.push(EndedRun {
             number: job.begun,
             since: job.since,

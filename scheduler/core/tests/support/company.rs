@@ -31,9 +31,13 @@ pub(crate) fn affinities(with: Option<&str>, without: Option<&str>) -> Vec<Affin
     [rules(with, Relation::With), rules(without, Relation::Without)].concat()
 }
 
-/// `db,queue`: other services that are waited for until they are healthy.
+/// `db,migrate:completed`: other workloads and what is awaited of them, if not that they are healthy.
 pub(crate) fn after(text: &str) -> Vec<Dependency> {
-    let dependency = |text: &str| Dependency { workload: text.parse().expect("a workload"), awaited: Awaited::Healthy };
+    let dependency = |text: &str| {
+        let (workload, word) = text.split_once(':').unwrap_or((text, "healthy"));
+        let awaited = Awaited::ALL.into_iter().find(|awaited| awaited.as_str() == word).expect("what is awaited");
+        Dependency { workload: workload.parse().expect("a workload"), awaited }
+    };
     text.split(',').map(dependency).collect()
 }
 
@@ -77,6 +81,18 @@ pub(crate) fn requests(text: &str) -> Vec<DeviceRequest> {
         DeviceRequest { kind: kind.to_owned(), model, amount }
     };
     text.split(',').map(request).collect()
+}
+
+/// What nodes are told is so of that for which their instances wait.
+pub(crate) fn show_met(fleet: &Fleet) -> String {
+    let mut text = String::new();
+    for view in fleet.scheduler.node_views() {
+        let met = fleet.scheduler.assignment_set(&view.name).map(|set| set.met.clone()).unwrap_or_default();
+        let met: Vec<String> = met.iter().map(ToString::to_string).collect();
+        let met = if met.is_empty() { "nothing".to_owned() } else { met.join(", ") };
+        writeln!(text, "{}: {met}", view.name).expect("a text takes all");
+    }
+    text
 }
 
 /// What instances were given, as their nodes are told.

@@ -368,6 +368,7 @@ fn show(fleet: &Fleet, words: &[&str]) -> String {
         ["jobs"] => text.push_str(&jobs::show(scheduler)),
         ["sites"] => text.push_str(&moves::show_sites(scheduler)),
         ["key"] => text.push_str(&moves::key(&fleet.scheduler)),
+        ["met"] => text.push_str(&company::show_met(fleet)),
         ["devices"] => text.push_str(&company::show_devices(fleet)),
         ["workloads"] => {
             for view in scheduler.workload_views() {

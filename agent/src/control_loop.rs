@@ -15,7 +15,12 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::{clock::Clock, perform::Performer, session::outbox::Outbox};
+use crate::{
+    clock::Clock,
+    lease::{self, LeaseBook},
+    perform::Performer,
+    session::outbox::Outbox,
+};
 
 /// What the parts may have waiting for the loop.
 pub(crate) const MESSAGES_MAX: usize = 256;
@@ -25,12 +30,16 @@ const TICK_MIN: Duration = Duration::from_millis(5);
 const READY_LIMIT: Duration = Duration::from_secs(30);
 /// A timer that is always set: how long to sleep when there is nothing to wait for.
 const LONG: Duration = Duration::from_secs(3600);
+/// While something runs by a lease it is asked so often whether the machine slept: timers did, too.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// What the loop is told or asked.
 #[derive(Debug)]
 pub(crate) enum Message {
     /// Something happened.
     Input(Input),
+    /// The scheduler heard what this node said at this [`lease::moment`].
+    Heard(u64),
     /// Which attempts run, of main containers and of companions?
     Running(oneshot::Sender<Vec<(InstanceId, Attempt)>>),
 }
@@ -43,6 +52,7 @@ pub(crate) struct ControlLoop {
     pub(crate) messages: mpsc::Receiver<Message>,
     pub(crate) performer: Performer,
     pub(crate) outbox: Arc<Outbox>,
+    pub(crate) lease: LeaseBook,
 }
 
 impl ControlLoop {
@@ -52,11 +62,15 @@ impl ControlLoop {
         let mut alive_at = Instant::now();
         let mut ready = Ready { told: false, latest: Instant::now() + READY_LIMIT };
         let mut last_tick = Instant::now();
+        if let Some(moment) = self.lease.kept() {
+            self.heard(moment).await;
+        }
         loop {
             let deadline = self.core.next_deadline().map(|(at, _)| self.clock.instant(at).max(last_tick + TICK_MIN));
             let watch_at = watchdog.map(|every| alive_at + every);
             let ready_at = (!ready.told).then_some(ready.latest);
-            let wake = [deadline, watch_at, ready_at].into_iter().flatten().min();
+            let look_at = self.core.holds_leases().then(|| Instant::now() + LOOK);
+            let wake = [deadline, watch_at, ready_at, look_at].into_iter().flatten().min();
             // All arms are cancel-safe: a message stays in the channel until it is received.
             tokio::select! {
                 biased;
@@ -68,7 +82,7 @@ impl ControlLoop {
                 () = sleep_until(wake.unwrap_or_else(|| Instant::now() + LONG)) => {}
             }
             let now = Instant::now();
-            if deadline.is_some_and(|at| at <= now) {
+            if deadline.into_iter().chain(look_at).any(|at| at <= now) {
                 last_tick = now;
                 self.step(Input::Tick).await;
             }
@@ -93,6 +107,10 @@ impl ControlLoop {
                 // Whoever asked may have gone.
                 answer.send(running.chain(beside).collect()).ok();
             }
+            Message::Heard(moment) => {
+                self.lease.keep(moment);
+                self.heard(moment).await;
+            }
             Message::Input(input) => {
                 if matches!(input, Input::SessionOpened { .. }) {
                     self.outbox.begin();
@@ -106,10 +124,19 @@ impl ControlLoop {
         }
     }
 
+    async fn heard(&mut self, moment: u64) {
+        // Only now: whatever time went by since it was heard is part of its age.
+        self.step(Input::LeaseRenewed { age_ms: lease::moment().saturating_sub(moment) }).await;
+    }
+
     async fn step(&mut self, input: Input) {
         tracing::trace!(?input, "step");
-        let mut effects = Vec::new();
+        let (mut effects, ms) = (Vec::new(), self.lease.slept());
+        if ms > 0 {
+            self.core.step(self.clock.now(), Input::Slept { ms }, &mut effects);
+        }
         self.core.step(self.clock.now(), input, &mut effects);
+        self.outbox.renew_lease(self.core.holds_leases());
         for effect in effects {
             tracing::debug!(?effect, "perform");
             self.performer.perform(effect).await;

@@ -13,6 +13,7 @@ mod inspection;
 mod join;
 mod keeper;
 mod last_assignments;
+mod lease;
 mod leave;
 mod machine_end;
 mod membership;

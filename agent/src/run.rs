@@ -28,6 +28,7 @@ use crate::{
     inspection::{Inspector, Question},
     keeper::Keeper,
     last_assignments::{LastAssignments, Recovered},
+    lease::LeaseBook,
     machine_end::{self, Farewell},
     membership::{self, Membership, MembershipError},
     names::Names,
@@ -267,8 +268,9 @@ fn parts(
     let (to_loop, table) = (messages.clone(), latest.table.subscribe());
     latest.table.send_replace(services.clone());
     let performer = Performer::new(tools, latest, shelf, outbox.clone(), assignments.as_ref());
-    let control_loop = ControlLoop { core, clock, messages: inbox, performer, outbox: outbox.clone() };
     let (boot_id, held) = (facts::boot_id(), Held::new(assignments, services));
+    let lease = LeaseBook::new(&config.agent.run_dir, boot_id.clone());
+    let control_loop = ControlLoop { core, clock, messages: inbox, performer, outbox: outbox.clone(), lease };
     let trust = Trust { floor, renewed };
     let session =
         Session { membership, trust, held, outbox, messages, containerd, link, archive_dir, boot_id, inspections };

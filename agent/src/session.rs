@@ -4,6 +4,7 @@ pub(crate) mod archive;
 pub(crate) mod connector;
 mod logs;
 pub(crate) mod outbox;
+mod outgoing;
 mod relays;
 mod renewal;
 
@@ -19,12 +20,12 @@ use agent_core::input::Input;
 use api_daemon::identity::clock::ClockFloor;
 use api_types::{assignment::AssignmentSet, counter::Epoch, service::ServiceTable};
 use connector::{DialError, Dispatcher, certificate_refusal, dial};
-use futures_util::{Stream, StreamExt, stream};
 use logs::LogStreams;
 use outbox::Outbox;
+use outgoing::outgoing;
 use proto::{
     limits,
-    session::{FromAgent, FromScheduler, Hello, ImageLoaded, LoadImage, Welcome},
+    session::{FromScheduler, Hello, ImageLoaded, LoadImage, Welcome},
     update::{
         AssignmentsUpdate, ServicesUpdate, apply_assignments, apply_services, assignments_marker, services_marker,
     },
@@ -39,7 +40,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status, Streaming};
 
-use crate::{control_loop::Message, inspection::Question, membership::Membership};
+use crate::{control_loop::Message, inspection::Question, lease, membership::Membership};
 
 const PAUSE_MIN: Duration = Duration::from_millis(100);
 const PAUSE_MAX: Duration = Duration::from_secs(8);
@@ -191,6 +192,7 @@ impl Session {
 
     async fn speak(&mut self, mut dispatcher: Dispatcher) -> Result<std::convert::Infallible, Ended> {
         let (opened, interval) = oneshot::channel();
+        let said_at = lease::moment();
         let outgoing = outgoing(self.hello(), interval, self.outbox.clone());
         let opening = async {
             let mut incoming = dispatcher.session(outgoing).await?.into_inner();
@@ -202,13 +204,13 @@ impl Session {
         let FromScheduler::Welcome(welcome) = read(first.ok_or(Ended::Closed)?)? else {
             return Err(Ended::Unreadable("the first message is not a welcome".to_owned()));
         };
-        self.welcomed(welcome, &dispatcher).await?;
+        self.welcomed(welcome, said_at, &dispatcher).await?;
         // The other end of the channel lives in the stream that the call holds.
         opened.send(Duration::from_millis(welcome.heartbeat_interval_ms.max(1))).ok();
         self.listen(welcome, &mut incoming, &dispatcher).await
     }
 
-    async fn welcomed(&mut self, welcome: Welcome, dispatcher: &Dispatcher) -> Result<(), Ended> {
+    async fn welcomed(&mut self, welcome: Welcome, said_at: u64, dispatcher: &Dispatcher) -> Result<(), Ended> {
         if welcome.epoch < self.held.highest_epoch {
             return Err(Ended::OldEpoch(welcome.epoch, self.held.highest_epoch));
         }
@@ -224,6 +226,7 @@ impl Session {
         tracing::info!(scheduler, epoch = welcome.epoch.0, session = welcome.session.0, "session open");
         self.link.set(Some(dispatcher.clone()));
         self.outbox.condition("identity", Ok(format!("{} of this cluster", self.membership.node)));
+        self.heard(said_at).await?;
         self.tell(Input::SessionOpened { epoch: welcome.epoch }).await
     }
 
@@ -258,6 +261,7 @@ impl Session {
                     relays.open(dispatcher.clone(), self.containerd.clone(), wanted);
                 }
                 FromScheduler::CloseRelay(request) => relays.close(request),
+                FromScheduler::LeaseRenewed(said_at) => self.heard(said_at).await?,
                 FromScheduler::InspectNetwork(wish) => {
                     // One at a time: who asks again meanwhile gets no answer, and is told so after a while.
                     self.inspections.try_send((wish, self.held.services.clone())).ok();
@@ -289,6 +293,10 @@ impl Session {
 
     async fn tell(&self, input: Input) -> Result<(), Ended> {
         self.messages.send(Message::Input(input)).await.map_err(|_| Ended::Agent)
+    }
+
+    async fn heard(&self, said_at: u64) -> Result<(), Ended> {
+        self.messages.send(Message::Heard(said_at)).await.map_err(|_| Ended::Agent)
     }
 
     async fn renew(&mut self, dispatcher: &Dispatcher) -> Instant {
@@ -331,43 +339,6 @@ impl Session {
     }
 }
 
-enum Stage {
-    Hello(Box<Hello>, oneshot::Receiver<Duration>),
-    Wait(oneshot::Receiver<Duration>),
-    Open { every: Duration, next: Instant },
-}
-
-/// What the agent says: the hello, and after the welcome heartbeats and whatever waits. A message is made when the
-/// connection can take it, and a heartbeat goes first.
-fn outgoing(
-    hello: Hello,
-    interval: oneshot::Receiver<Duration>,
-    outbox: Arc<Outbox>,
-) -> impl Stream<Item = v1::FromAgent> + Send + 'static {
-    let first = Stage::Hello(Box::new(hello), interval);
-    let messages = stream::unfold((first, outbox), |(stage, outbox)| async move {
-        let (every, next) = match stage {
-            Stage::Hello(hello, interval) => return Some((FromAgent::Hello(hello), (Stage::Wait(interval), outbox))),
-            Stage::Wait(interval) => {
-                let every = interval.await.ok()?;
-                (every, Instant::now() + jittered_tenth(every))
-            }
-            Stage::Open { every, next } => (every, next),
-        };
-        // Both arms are cancel-safe: nothing leaves the outbox before it is given.
-        let message = tokio::select! {
-            biased;
-            () = sleep_until(next) => FromAgent::Heartbeat,
-            message = outbox.next() => message,
-        };
-        // Only the scheduler's rules say what counts as a heartbeat; a report does.
-        let is_sign = matches!(message, FromAgent::Heartbeat | FromAgent::Report(_));
-        let next = if is_sign { Instant::now() + jittered_tenth(every) } else { next };
-        Some((message, (Stage::Open { every, next }, outbox)))
-    });
-    messages.map(v1::FromAgent::from)
-}
-
 fn read(message: v1::FromScheduler) -> Result<FromScheduler, Ended> {
     message.try_into().map_err(|error: proto::error::ConvertError| Ended::Unreadable(error.to_string()))
 }
@@ -381,11 +352,6 @@ fn ended_by(status: &Status) -> Ended {
 /// Full jitter: anything between a tenth of the pause and the pause, so that agents do not come back together.
 fn jittered(pause: Duration) -> Duration {
     pause.mul_f64(0.1 + 0.9 * random_share())
-}
-
-/// The interval, ten percent more or less.
-fn jittered_tenth(every: Duration) -> Duration {
-    every.mul_f64(0.9 + 0.2 * random_share())
 }
 
 /// A number from 0 to 1; the standard library seeds its hashers from the system's random numbers.

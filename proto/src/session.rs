@@ -33,6 +33,8 @@ pub enum FromAgent {
     Hello(Box<Hello>),
     /// A sign of life.
     Heartbeat,
+    /// A sign of life that is answered by [`FromScheduler::LeaseRenewed`] with the same token, which means nothing to the scheduler.
+    RenewLease(u64),
     /// What it observed of its instances.
     Report(Report),
     /// What it observed of its node.
@@ -68,6 +70,8 @@ pub enum FromScheduler {
     OpenRelay(OpenRelay),
     /// That person is gone.
     CloseRelay(RequestId),
+    /// The [`FromAgent::RenewLease`] with this token was heard.
+    LeaseRenewed(u64),
 }
 
 /// Who the agent is and what it holds.

@@ -61,6 +61,7 @@ fn what_an_agent_says_survives_the_wire() {
     let messages = [
         FromAgent::Hello(Box::new(hello())),
         FromAgent::Heartbeat,
+        FromAgent::RenewLease(u64::MAX),
         FromAgent::Report(report),
         FromAgent::NodeReport(Box::new(node_report)),
         FromAgent::NodeReport(Box::default()),
@@ -104,6 +105,7 @@ fn what_the_scheduler_says_survives_the_wire() {
             follow: true,
         }),
         FromScheduler::CloseLogs(RequestId(8)),
+        FromScheduler::LeaseRenewed(u64::MAX),
         FromScheduler::LoadImage(LoadImage { request: RequestId(9), digest: "sha256:00".to_owned() }),
         FromScheduler::InspectNetwork(InspectNetwork { request: RequestId(10), trace: None }),
         FromScheduler::InspectNetwork(InspectNetwork {
@@ -436,6 +438,7 @@ fn assignment(name: &str) -> Assignment {
         is_judged: true,
         ipv6: true,
         retries: Some(2),
+        stop_after_ms: Some(20_000),
         secrets: BTreeMap::from([(db(), 3)]),
     }
 }

@@ -43,6 +43,17 @@ pub enum Input {
     },
     /// The session ended.
     SessionClosed,
+    /// The scheduler surely had heard of this node at a moment. Comes when a session opens, while [`crate::Agent::holds_leases`]
+    /// with each answer to a sign of life, and first of all where an earlier run since the machine's start left it.
+    LeaseRenewed {
+        /// How many milliseconds ago, whatever happened to clocks and this program meanwhile.
+        age_ms: u64,
+    },
+    /// The machine slept, which the time that is given with inputs does not count.
+    Slept {
+        /// For how many milliseconds.
+        ms: u64,
+    },
     /// The image is here and unpacked.
     ImageReady {
         /// Its reference.

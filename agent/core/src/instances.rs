@@ -17,6 +17,7 @@ use crate::{
     companions::Companion,
     dependencies::Waiting,
     farewell::Farewell,
+    lease::Cover,
     probes::Probes,
     restart::Restart,
 };
@@ -86,6 +87,8 @@ pub(crate) struct Instance {
     pub(crate) network_failures: u32,
     /// Its address, from the first moment it is wanted until the network is gone.
     pub(crate) address: Option<Ipv4Addr>,
+    /// Whether a lease covered it, where it runs by one.
+    pub(crate) cover: Cover,
     /// Whether what its process is shown may be another thing than it shall be.
     pub(crate) shown_in_doubt: bool,
     /// Whether image and network were ready once: from then on it starts, it does not prepare.
@@ -145,6 +148,7 @@ impl Instance {
             network: Network::Absent,
             network_failures: 0,
             address: None,
+            cover: Cover::Awaited(now),
             shown_in_doubt: false,
             prepared: false,
             address_trouble: String::new(),

@@ -43,6 +43,7 @@ mod farewell;
 mod images;
 mod instances;
 mod invariants;
+mod lease;
 mod lifecycle;
 mod listings;
 mod machine;

@@ -64,7 +64,7 @@ impl Instance {
             }
             None => return,
             // It was ended for its probe's sake: that is what people want to know.
-            Some(Ended::AsAsked) if self.given_up == Some(number) => return,
+            Some(Ended::AsAsked) if self.given_up == Some(number) || self.is_fenced() => return,
             Some(Ended::AsAsked) => {}
         }
         self.last_exit = Some(exit);
@@ -184,6 +184,8 @@ impl Instance {
         match &self.claim {
             Claim::Unclaimed => return,
             Claim::Run(_) if self.outcome().is_some() => {
+                // Only one that was fenced still runs: nobody waits for its connections.
+                self.end_attempts(id, false, surroundings);
                 self.stop_companions(id, surroundings);
                 self.retire(id, surroundings.effects);
             }
@@ -257,7 +259,7 @@ impl Instance {
     ) -> bool {
         let (outlook, settings, now) = (surroundings.outlook, surroundings.settings, surroundings.now);
         let waits = self.waiting.goes_on(assignment, outlook, settings, now);
-        self.prepare(id, address, assignment, surroundings) && !waits
+        self.prepare(id, address, assignment, surroundings) && !waits && !self.awaits_lease()
     }
 
     /// Sees to images and network, side by side; true when all are ready.
@@ -312,9 +314,15 @@ impl Instance {
         let may_be_asked = drain_ms.is_some() && self.may_be_asked(kernel.heard, now);
         let farewell = self.farewell.get_or_insert_with(|| Farewell::begin(drain_ms, settings, now));
         let waits = farewell.waits((kernel, may_be_asked), settings, now);
+        self.end_attempts(id, waits, surroundings);
+    }
+
+    /// Asks its main process to end, unless one that runs `waits`; what does not end in time is removed as it is.
+    fn end_attempts(&mut self, id: &InstanceId, waits: bool, surroundings: &mut Surroundings<'_>) {
+        let (settings, now) = (surroundings.settings, surroundings.now);
         let (signal, grace_ms) = match self.assignment() {
             Some(assignment) => (assignment.container.stop_signal.clone(), assignment.container.stop_grace_ms),
-            None => (None, surroundings.settings.leftover_grace_ms),
+            None => (None, settings.leftover_grace_ms),
         };
         for (&number, attempt) in &mut self.attempts.held {
             if waits && matches!(attempt, Attempt::Running { .. }) {

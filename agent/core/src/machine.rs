@@ -25,6 +25,7 @@ use crate::{
     images::Images,
     input::Input,
     instances::{Claim, Instance},
+    lease::{Cover, Lease},
     listings::Listings,
     report::{Gone, Session},
     services::BalancingBooks,
@@ -88,6 +89,8 @@ pub struct Agent {
     pub(crate) session: Option<Session>,
     /// Since when there is no session.
     pub(crate) cut_off_since: Option<Timestamp>,
+    /// When the scheduler surely had heard of this node; `None` = not since the machine was started.
+    pub(crate) lease: Option<Lease>,
     /// The first of all deadlines, as the latest change left them.
     deadline: Option<(Timestamp, &'static str)>,
     changes: u64,
@@ -127,11 +130,13 @@ impl Agent {
             detours: BTreeMap::new(),
             session: None,
             cut_off_since: Some(now),
+            lease: None,
             deadline: None,
             changes: 0,
         };
         if let Some(set) = assignments.filter(|set| set.node == agent.settings.node) {
             agent.accept(&set, now);
+            agent.instances.values_mut().for_each(|instance| instance.cover = Cover::Given);
         }
         if let Some(table) = &agent.table {
             agent.listings.follow(table, &agent.settings.node);
@@ -148,6 +153,7 @@ impl Agent {
         self.changes += 1;
         self.apply(now, input, effects);
         self.confirm(now);
+        self.fence(now);
         for instance in self.instances.values_mut() {
             instance.give_up_without_network(&self.settings, now);
             instance.mature(&self.settings, now);
@@ -182,8 +188,9 @@ impl Agent {
 
     fn first_deadline(&self) -> Option<(Timestamp, &'static str)> {
         let confirm = self.confirm_at.map(|at| (at, "a session that brings no later set"));
-        let deadlines = [self.reconcile_deadline(), self.balancing.deadline(), self.report_deadline(), confirm];
-        deadlines.into_iter().flatten().min()
+        let others = [self.fence_deadline(), confirm];
+        let deadlines = [self.reconcile_deadline(), self.balancing.deadline(), self.report_deadline()];
+        deadlines.into_iter().chain(others).flatten().min()
     }
 
     /// The versions of the assignment set and of the service table that are held.
@@ -221,6 +228,8 @@ impl Agent {
             Input::Services(table) => self.services(now, table, effects),
             Input::SessionOpened { epoch: _ } => self.session_opened(now),
             Input::SessionClosed => self.session_closed(now),
+            Input::LeaseRenewed { age_ms } => self.lease_renewed(age_ms, now),
+            Input::Slept { ms } => self.slept(ms),
             Input::MachineEnds => self.machine_ends = true,
             Input::ImageReady { image } => self.images.ready(&image),
             Input::ImageFailed { image, reason, is_missing } => {

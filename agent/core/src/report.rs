@@ -196,7 +196,8 @@ impl Instance {
     /// Why it is not as wanted, the nearest cause first; empty when all is well.
     fn reason(&self, state: InstanceState, health: Health, images: &Images) -> String {
         if state == InstanceState::Stopping {
-            return self.removal_trouble.clone();
+            let causes = [self.removal_trouble.clone(), self.fenced_reason()];
+            return causes.into_iter().find(|cause| !cause.is_empty()).unwrap_or_default();
         }
         if state.is_final() {
             return self.failure();
@@ -215,7 +216,8 @@ impl Instance {
         let mut needed = self.assignment().into_iter().flat_map(|assignment| assignment.images());
         let image = needed.find_map(|image| Some(images.reason(image)).filter(|reason| !reason.is_empty()));
         let step = self.step_under_way();
-        let awaited = self.waiting.reason();
+        let lease = if self.awaits_lease() { "waits until the scheduler answers" } else { "" };
+        let awaited = Some(self.waiting.reason()).filter(|reason| !reason.is_empty()).unwrap_or(lease);
         let causes = [&self.address_trouble, image.unwrap_or(""), network, self.restart.reason(), awaited, &step];
         causes.into_iter().find(|cause| !cause.is_empty()).unwrap_or("").to_owned()
     }

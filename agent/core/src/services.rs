@@ -295,6 +295,10 @@ impl Agent {
                 }
                 continue;
             }
+            // Its successor may be there by the time that its connections would end.
+            if instance.is_fenced() {
+                continue;
+            }
             if assignment.container.network != NetworkMode::Host {
                 local.host_ports.extend(host_ports(assignment, address));
             }

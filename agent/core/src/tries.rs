@@ -37,7 +37,8 @@ impl Agent {
         if self.set.is_none() {
             return;
         }
-        let tried = self.instances.iter().filter(|(_, instance)| instance.retries().is_some());
+        let ends = |instance: &Instance| instance.retries().is_some() || instance.is_fenced();
+        let tried = self.instances.iter().filter(|(_, instance)| ends(instance));
         let tries: BTreeMap<InstanceId, Tries> =
             tried.filter_map(|(id, instance)| Some((id.clone(), instance.tries.clone()?))).collect();
         if *self.tries.0 != tries {
@@ -65,6 +66,7 @@ impl Instance {
             next_attempt: number.saturating_add(1),
             failed: failed.saturating_add(counts.into()),
             last_exit: exit.clone(),
+            fenced: self.is_fenced(),
         });
     }
 
@@ -73,8 +75,11 @@ impl Instance {
         self.assignment()?.retries
     }
 
-    /// How it ended for good by itself; `None` = it did not.
+    /// How it ended for good, by itself or by a fence; `None` = it did not.
     pub(crate) fn outcome(&self) -> Option<InstanceState> {
+        if let Some(state) = self.fenced_state() {
+            return Some(state);
+        }
         let (retries, tries) = (self.retries()?, self.tries.as_ref()?);
         if tries.has_succeeded() {
             return Some(InstanceState::Completed);
@@ -82,8 +87,11 @@ impl Instance {
         (tries.failed > retries).then_some(InstanceState::Failed)
     }
 
-    /// Why it failed, for people; empty while it did not.
+    /// Why it failed or was fenced, for people; empty while it did not.
     pub(crate) fn failure(&self) -> String {
+        if self.is_fenced() {
+            return self.fenced_reason();
+        }
         let (Some(InstanceState::Failed), Some(tries)) = (self.outcome(), &self.tries) else { return String::new() };
         let how = tries.last_exit.describe();
         if tries.failed == 1 { how } else { format!("{how}, the last of {} tries", tries.failed) }

@@ -3,7 +3,10 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::Ipv6Addr,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
@@ -34,6 +37,8 @@ const INSPECTED_MAX: usize = 8;
 pub(crate) struct Outbox {
     waiting: Mutex<Waiting>,
     changed: Notify,
+    /// Whether something runs here by a lease.
+    leased: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -65,7 +70,11 @@ struct Gathered {
 impl Outbox {
     /// Starts with what the node is.
     pub(crate) fn new(facts: NodeFacts) -> Self {
-        Self { waiting: Mutex::new(Waiting { facts, ..Waiting::default() }), changed: Notify::new() }
+        Self {
+            waiting: Mutex::new(Waiting { facts, ..Waiting::default() }),
+            changed: Notify::new(),
+            leased: AtomicBool::new(false),
+        }
     }
 
     /// A session began: what waited for an earlier one is void; the node is described anew.
@@ -98,6 +107,16 @@ impl Outbox {
         }
         drop(waiting);
         self.changed.notify_one();
+    }
+
+    /// Says whether signs of life shall be answered, as something runs here by a lease.
+    pub(crate) fn renew_lease(&self, leased: bool) {
+        self.leased.store(leased, Relaxed);
+    }
+
+    /// Whether they shall.
+    pub(crate) fn renews_lease(&self) -> bool {
+        self.leased.load(Relaxed)
     }
 
     /// Says which table the kernel balances by.

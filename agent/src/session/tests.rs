@@ -19,7 +19,11 @@ use hyper_util::{
     server::conn::auto,
     service::TowerToHyperService,
 };
-use proto::{session::CurrentMarkers, update::whole_assignments, v1::dispatcher_server};
+use proto::{
+    session::{CurrentMarkers, FromAgent},
+    update::whole_assignments,
+    v1::dispatcher_server,
+};
 use rcgen::{CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair, SanType};
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
@@ -50,11 +54,32 @@ async fn a_session_brings_sets_down_and_reports_up() {
             FromAgent::Report(report) => seen[1] = report.complete,
             FromAgent::NodeReport(report) => seen[2] |= report.conditions.is_some(),
             FromAgent::Hello(_)
+            | FromAgent::RenewLease(_)
             | FromAgent::ImageLoaded(_)
             | FromAgent::Programmed(_)
             | FromAgent::NetworkInspected(_) => panic!("not asked for"),
         }
     }
+}
+
+#[tokio::test]
+async fn while_something_runs_by_a_lease_signs_of_life_are_answered_and_the_core_hears_when_they_were_given() {
+    let mut bed = Bed::new("lease", None).await;
+    let (_, mut scheduler) = bed.accept().await;
+    scheduler.welcome(3).await;
+    assert!(matches!(bed.message().await, Message::Heard(_)), "the hello was heard");
+    bed.outbox.renew_lease(true);
+
+    let token = loop {
+        if let FromAgent::RenewLease(token) = scheduler.receive().await {
+            break token;
+        }
+    };
+    scheduler.send(FromScheduler::LeaseRenewed(token)).await;
+
+    assert_eq!(bed.input().await, Input::SessionOpened { epoch: Epoch(3) });
+    let Message::Heard(moment) = bed.message().await else { panic!("the answer") };
+    assert_eq!(moment, token);
 }
 
 #[tokio::test]
@@ -149,10 +174,17 @@ impl Bed {
     }
 
     async fn input(&mut self) -> Input {
-        match timeout(LIMIT, self.inbox.recv()).await.expect("in time").expect("the session runs") {
-            Message::Input(input) => input,
-            Message::Running(_) => panic!("the session does not ask"),
+        loop {
+            match self.message().await {
+                Message::Input(input) => return input,
+                Message::Heard(_) => {}
+                Message::Running(_) => panic!("the session does not ask"),
+            }
         }
+    }
+
+    async fn message(&mut self) -> Message {
+        timeout(LIMIT, self.inbox.recv()).await.expect("in time").expect("the session runs")
     }
 
     /// Waits until the identity's condition says `text`.

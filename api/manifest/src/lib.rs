@@ -8,6 +8,7 @@ mod container;
 mod content;
 mod dependency;
 mod device;
+mod disconnect;
 mod fault;
 mod image;
 mod job;

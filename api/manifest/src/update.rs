@@ -112,8 +112,8 @@ pub(crate) fn share(entry: &Entry<'_>) -> Option<Share> {
     share
 }
 
-/// Reads one of a few words.
-fn word<T: Copy>(entry: &Entry<'_>, known: &[T; 2], name: fn(T) -> &'static str, what: &str) -> Option<T> {
+/// Reads one of two words.
+pub(crate) fn word<T: Copy>(entry: &Entry<'_>, known: &[T; 2], name: fn(T) -> &'static str, what: &str) -> Option<T> {
     let text = entry.text()?;
     let found = known.iter().copied().find(|candidate| name(*candidate) == text);
     if found.is_none() {

@@ -5,18 +5,19 @@ use api_types::{
     companion::CompanionSpec,
     container::{ContainerSpec, Mount, NetworkMode, PortSpec, Protocol},
     device::DeviceRequest,
+    disconnect::DisconnectPolicy,
     id::{Name, WorkloadId},
     placement::PlacementSpec,
     probe::ProbeKind,
     resources::{ResourceSpec, Resources},
-    workload::{DisconnectPolicy, REPLICAS_MAX, WorkloadKind, WorkloadSpec},
+    workload::{REPLICAS_MAX, WorkloadKind, WorkloadSpec},
 };
 
 use crate::{
     balance, companion,
     config::Configs,
-    container, dependency, device,
-    fault::{Place, suggestion},
+    container, dependency, device, disconnect,
+    fault::Place,
     job, placement, ports, probe, scale,
     section::{Entry, Section},
     update,
@@ -27,8 +28,6 @@ const MEMORY_BYTES_MIN: u64 = 4 << 20;
 const MEMORY_BYTES_MAX: u64 = 64 << 40;
 /// The kernel's own limit of process ids (`PID_MAX_LIMIT`).
 const PIDS_MAX: u64 = 4 << 20;
-const SECOND_MS: u64 = 1_000;
-const DAY_MS: u64 = 86_400_000;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -82,8 +81,8 @@ pub(crate) fn read(entry: &Entry<'_>, kind: Kind, namespace: &Name, configs: &Co
     let update = section.get("update").and_then(|entry| entry.section());
     let update = update.map(|section| update::read(&section, kind, &ports, has_volume));
     let scale = scale.and_then(|entry| scale::read(&entry, kind, sound_ports));
-    let disconnect = section.get("disconnect").and_then(|entry| entry.section());
-    let disconnect = disconnect.map_or_else(DisconnectPolicy::default, |section| self::disconnect(&section));
+    let silence = section.get("disconnect").and_then(|entry| entry.section());
+    let disconnect = silence.map_or_else(DisconnectPolicy::default, |section| disconnect::read(&section, kind));
     let across = section.get("across_sites");
     let across_sites = across.and_then(|entry| across_sites(&entry, kind, network, &ports)).unwrap_or_default();
     let allow_from = section.get("allow_from").map(|entry| {
@@ -116,6 +115,7 @@ pub(crate) fn read(entry: &Entry<'_>, kind: Kind, namespace: &Name, configs: &Co
         allow_from,
         ..WorkloadSpec::of_kind(id, kind, container?)
     };
+    disconnect::refuse_overlaps(&section, &spec);
     Some(Reading { spec, path: entry.path.clone(), place: entry.key_place.clone(), port_places, after_places })
 }
 
@@ -241,22 +241,4 @@ pub(crate) fn resources(section: &Section<'_>) -> (ResourceSpec, Vec<DeviceReque
     let devices = devices.map(|section| device::read(&section)).unwrap_or_default();
     section.refuse_unknown();
     (resources, devices)
-}
-
-fn disconnect(section: &Section<'_>) -> DisconnectPolicy {
-    section.refuse_later(&["on_return", "stop_after"]);
-    let mut policy = DisconnectPolicy::default();
-    if let Some(entry) = section.get("replace_after") {
-        match entry.text() {
-            Some("never") => policy.replace_after_ms = None,
-            Some(word) if word.bytes().all(|byte| byte.is_ascii_alphabetic()) => {
-                let message = format!("`{word}` is neither a duration nor `never`");
-                entry.invalid("unknown_value", message, suggestion(word, &["never"]));
-            }
-            Some(_) => policy.replace_after_ms = entry.duration_ms(SECOND_MS, 365 * DAY_MS),
-            None => {}
-        }
-    }
-    section.refuse_unknown();
-    policy
 }

@@ -83,6 +83,9 @@ pub struct Assignment {
     /// shall run, whatever its process does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retries: Option<u32>,
+    /// Milliseconds after which this node ends it for good when it is not sure to be heard by the scheduler; `None` = never.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stop_after_ms: Option<u64>,
     /// The versions of the secrets of its namespace that it is shown.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub secrets: BTreeMap<Name, u64>,

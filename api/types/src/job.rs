@@ -86,7 +86,7 @@ impl RunState {
     }
 }
 
-/// What a node remembers of an instance that shall end by itself, through restarts and power cuts.
+/// What a node remembers of an instance that shall end by itself, or that it ended for good, through restarts and power cuts.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tries {
     /// The number that its next process would have.
@@ -95,6 +95,9 @@ pub struct Tries {
     pub failed: u32,
     /// How the last one ended.
     pub last_exit: Exit,
+    /// Whether the node ended it for good, as nobody was sure to hear the node for too long.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub fenced: bool,
 }
 
 impl Tries {

@@ -19,6 +19,7 @@
 //! | **desired**, **observed** | what is wanted; what was seen | [`instance::Desired`], [`instance::InstanceStatus`] |
 //! | **node** | a machine | [`node::NodeSpec`] |
 //! | **site** | nodes that are close to each other; how they reach each other's instances | [`site::SiteSpec`] |
+//! | **lease**, **fence** | for how long a node may run what runs once at most, since it was surely heard; to end it when that is over | [`disconnect::DisconnectPolicy::stop_after_ms`] |
 //! | **ready, unreachable, lost** | alive; silent within grace; given up | [`node::Liveness`] |
 //! | **active, cordoned, draining** | what an operator wants of a node | [`node::Availability`] |
 //! | **assignment** | "this instance belongs to this node" | [`assignment::Assignment`] |
@@ -56,6 +57,7 @@ pub mod content;
 pub mod counter;
 pub mod dependency;
 pub mod device;
+pub mod disconnect;
 pub mod error;
 pub mod fnv;
 pub mod id;

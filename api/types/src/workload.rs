@@ -10,6 +10,7 @@ use crate::{
     counter::Revision,
     dependency::Dependency,
     device::DeviceRequest,
+    disconnect::DisconnectPolicy,
     id::WorkloadId,
     job::JobSpec,
     placement::PlacementSpec,
@@ -139,6 +140,8 @@ impl WorkloadSpec {
             && self.devices == other.devices
             && self.probe == other.probe
             && self.restart == other.restart
+            // Its node must know when it ends it, so the copy that knows another time is replaced.
+            && self.disconnect.stop_after_ms == other.disconnect.stop_after_ms
             && ports(self) == ports(other)
     }
 
@@ -205,20 +208,6 @@ impl WorkloadKind {
             (Self::Job(job), Self::Job(other)) => job.runs_the_same_as(other),
             (Self::Service { .. } | Self::Daemon | Self::Job(_), _) => true,
         }
-    }
-}
-
-/// What happens to an instance whose node falls silent.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct DisconnectPolicy {
-    /// Milliseconds of silence after which it is replaced elsewhere; `None` = never.
-    pub replace_after_ms: Option<u64>,
-}
-
-impl Default for DisconnectPolicy {
-    fn default() -> Self {
-        Self { replace_after_ms: Some(10_000) }
     }
 }
 

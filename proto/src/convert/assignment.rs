@@ -48,6 +48,7 @@ impl From<Assignment> for v1::Assignment {
             ipv6: assignment.ipv6,
             secrets: assignment.secrets.into_iter().map(|(name, version)| (name.into(), version)).collect(),
             retries: assignment.retries,
+            stop_after_ms: assignment.stop_after_ms,
         }
     }
 }
@@ -80,6 +81,7 @@ impl TryFrom<v1::Assignment> for Assignment {
             ipv6: wire.ipv6,
             secrets: wire.secrets.into_iter().map(version).collect::<Result<_, _>>()?,
             retries: wire.retries,
+            stop_after_ms: wire.stop_after_ms,
         })
     }
 }

@@ -21,6 +21,7 @@ impl From<FromAgent> for v1::FromAgent {
         let message = match message {
             FromAgent::Hello(hello) => AgentMessage::Hello((*hello).into()),
             FromAgent::Heartbeat => AgentMessage::Heartbeat(v1::Heartbeat {}),
+            FromAgent::RenewLease(token) => AgentMessage::RenewLease(v1::Lease { token }),
             FromAgent::Report(report) => AgentMessage::Report(report.into()),
             FromAgent::NodeReport(report) => AgentMessage::NodeReport((*report).into()),
             FromAgent::ImageLoaded(loaded) => AgentMessage::ImageLoaded(loaded.into()),
@@ -41,6 +42,7 @@ impl TryFrom<v1::FromAgent> for FromAgent {
         Ok(match wire.message.ok_or_else(|| ConvertError::missing("message"))? {
             AgentMessage::Hello(hello) => Self::Hello(Box::new(hello.try_into().map_err(within("hello"))?)),
             AgentMessage::Heartbeat(_) => Self::Heartbeat,
+            AgentMessage::RenewLease(lease) => Self::RenewLease(lease.token),
             AgentMessage::Report(report) => Self::Report(report.try_into().map_err(within("report"))?),
             AgentMessage::NodeReport(report) => {
                 Self::NodeReport(Box::new(report.try_into().map_err(within("node_report"))?))
@@ -72,6 +74,7 @@ impl From<FromScheduler> for v1::FromScheduler {
             FromScheduler::InspectNetwork(wish) => SchedulerMessage::InspectNetwork(wish.into()),
             FromScheduler::OpenRelay(open) => SchedulerMessage::OpenRelay(open.into()),
             FromScheduler::CloseRelay(request) => SchedulerMessage::CloseRelay(v1::CloseRelay { request: request.0 }),
+            FromScheduler::LeaseRenewed(token) => SchedulerMessage::LeaseRenewed(v1::Lease { token }),
         };
         Self { message: Some(message) }
     }
@@ -99,6 +102,7 @@ impl TryFrom<v1::FromScheduler> for FromScheduler {
             }
             SchedulerMessage::OpenRelay(open) => Self::OpenRelay(open.try_into().map_err(within("open_relay"))?),
             SchedulerMessage::CloseRelay(close) => Self::CloseRelay(RequestId(close.request)),
+            SchedulerMessage::LeaseRenewed(lease) => Self::LeaseRenewed(lease.token),
         })
     }
 }

@@ -3,7 +3,9 @@
 mod changes;
 mod companions;
 mod dependencies;
+mod disconnect;
 mod job;
+mod json;
 mod network;
 mod rules;
 mod scale;
@@ -84,7 +86,8 @@ pub(crate) fn admit(
         if !ids.insert(id) {
             return Err(Refusal::Invalid(format!("`{id}` is there twice: give each workload its own name")));
         }
-        rules::check(spec).map_err(|fault| Refusal::Invalid(format!("{} `{id}`: {fault}", kind_name(&spec.kind))))?;
+        let sound = rules::check(spec).and_then(|()| disconnect::check(spec, settings.least_silence_ms()));
+        sound.map_err(|fault| Refusal::Invalid(format!("{} `{id}`: {fault}", kind_name(&spec.kind))))?;
         secrets::check(cluster, spec)?;
         let Some(existing) = cluster.workloads.get(id) else { continue };
         if kind_name(&existing.spec().kind) != kind_name(&spec.kind) {

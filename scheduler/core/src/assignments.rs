@@ -143,6 +143,7 @@ fn assignment(cluster: &Cluster, held: Held<'_>) -> Assignment {
         // Of a service's own address the table tells; here it would only make equal assignments differ.
         ipv6: spec.ipv6 && spec.ports.iter().any(|port| port.host.is_some()),
         retries,
+        stop_after_ms: spec.disconnect.stop_after_ms,
         secrets: content::secrets(spec)
             .filter_map(|(name, id)| Some((name.clone(), cluster.secrets.get(&id)?.version)))
             .collect(),

@@ -15,6 +15,7 @@ use crate::{
     cluster::{held::Held, nodes::NodeEntry},
     history::Subject,
     machine::Scheduler,
+    reconcile::exclusive::fenced_at,
 };
 
 /// What the silence of its node means for an instance.
@@ -97,11 +98,11 @@ impl Scheduler {
 
     /// What the silence of its node means for an instance with this `replace_after_ms`.
     pub(crate) fn silence_of(&self, held: Held<'_>, replace_after_ms: Option<u64>) -> Silence {
-        let (node, entry) = (held.node_id(), held.node());
-        if entry.is_ready() {
+        let node = held.node_id();
+        if held.node().is_ready() {
             return Silence::None;
         }
-        match self.due_at(entry, replace_after_ms) {
+        match self.due_at(held, replace_after_ms) {
             Some(at) if self.now < at => Silence::Waits(Some(at)),
             Some(_) if self.ladder.is_given_up(node) => Silence::GivenUp,
             // For ever, or for its turn.
@@ -110,28 +111,30 @@ impl Scheduler {
     }
 
     /// The node of an instance that would be replaced by now but waits until its site's pace allows it, and since when.
-    pub(crate) fn waits_its_turn(
+    pub(crate) fn waits_its_turn<'c>(
         &self,
-        node: &NodeId,
+        held: Held<'c>,
         replace_after_ms: Option<u64>,
-    ) -> Option<(&NodeEntry, Timestamp)> {
-        let entry = self.cluster.nodes.get(node).filter(|entry| !entry.is_ready())?;
-        let at = self.due_at(entry, replace_after_ms).filter(|at| *at <= self.now)?;
-        (!self.ladder.is_given_up(node)).then_some((entry, at))
+    ) -> Option<(&'c NodeEntry, Timestamp)> {
+        let at = self.due_at(held, replace_after_ms).filter(|at| *at <= self.now && !held.node().is_ready())?;
+        (!self.ladder.is_given_up(held.node_id())).then_some((held.node(), at))
     }
 
     /// When an instance with this `replace_after_ms` on a silent node may be replaced; `None` = nobody knows, or never.
-    fn due_at(&self, entry: &NodeEntry, replace_after_ms: Option<u64>) -> Option<Timestamp> {
+    fn due_at(&self, held: Held<'_>, replace_after_ms: Option<u64>) -> Option<Timestamp> {
+        let entry = held.node();
         let (since, replace_after_ms) = (entry.silent_since()?, replace_after_ms?);
         if self.frozen.contains(&entry.spec.id) {
             return None;
         }
+        // What it was placed with says when its node ends it, whatever is wanted now.
+        let fenced_at = fenced_at(held).unwrap_or(since);
         if self.ladder.is_overruled(&entry.spec.id) {
-            return Some(since);
+            return Some(fenced_at);
         }
-        // One heartbeat more than it takes to see who else fell silent: before that a cut link looks like one dead node.
-        let least = self.settings.unreachable_after_ms() + self.settings.heartbeat_interval_ms;
-        Some(entry.excused_until.map_or(since, |until| since.max(until)) + replace_after_ms.max(least))
+        let least = self.settings.least_silence_ms();
+        let due = entry.excused_until.map_or(since, |until| since.max(until)) + replace_after_ms.max(least);
+        Some(due.max(fenced_at))
     }
 
     fn judge_silence(&mut self) {

@@ -3,6 +3,7 @@
 mod daemon;
 mod drain;
 mod escapes;
+pub(crate) mod exclusive;
 mod job;
 mod order;
 pub(crate) mod preemption;

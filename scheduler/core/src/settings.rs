@@ -92,6 +92,13 @@ impl Settings {
     pub fn unreachable_after_ms(&self) -> u64 {
         self.heartbeat_interval_ms.saturating_mul(self.heartbeats_missed_max).max(1)
     }
+
+    /// Milliseconds of silence before which nobody is replaced: one heartbeat more than it takes to see who else fell silent, as
+    /// until then a cut link looks like one dead node.
+    #[must_use]
+    pub fn least_silence_ms(&self) -> u64 {
+        self.unreachable_after_ms().saturating_add(self.heartbeat_interval_ms)
+    }
 }
 
 /// How fast the lost nodes of a site are given up.

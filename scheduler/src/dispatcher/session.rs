@@ -37,6 +37,8 @@ struct Session<'a> {
     sent_services: Option<Arc<ServiceTable>>,
     assignments_due: bool,
     services_due: bool,
+    /// The token of a lease that the agent is to be told is renewed: only the latest counts.
+    lease_due: Option<u64>,
 }
 
 /// Serves a session until it ends; the last thing sent is why.
@@ -98,6 +100,7 @@ async fn greet(
                 sent_services: None,
                 assignments_due: false,
                 services_due: false,
+                lease_due: None,
             };
             this.run(markers, incoming, stop).await
         }
@@ -120,7 +123,7 @@ impl Session<'_> {
     ) -> Result<(), Status> {
         self.welcome(held).await?;
         loop {
-            let due = self.assignments_due || self.services_due;
+            let due = self.assignments_due || self.services_due || self.lease_due.is_some();
             let outgoing = self.outgoing.clone();
             // All arms are cancel-safe: streams and channels keep what was not taken, a permit is given back.
             tokio::select! {
@@ -130,7 +133,10 @@ impl Session<'_> {
                 },
                 permit = outgoing.reserve(), if due => match permit {
                     Ok(permit) => {
-                        if let Some(change) = self.next_change().await? {
+                        let is_current = !self.assignments_due && !self.services_due;
+                        if is_current && let Some(token) = self.lease_due.take() {
+                            permit.send(Box::new(Ok(FromScheduler::LeaseRenewed(token).into())));
+                        } else if let Some(change) = self.next_change().await? {
                             permit.send(Box::new(Ok(change.into())));
                         }
                     }
@@ -238,11 +244,19 @@ impl Session<'_> {
         Marker { epoch: self.dispatcher.epoch, generation }
     }
 
-    async fn receive(&self, message: v1::FromAgent) -> Result<(), Status> {
+    async fn receive(&mut self, message: v1::FromAgent) -> Result<(), Status> {
         let (node, session) = (self.node.clone(), self.subscription.session);
         let input = match read(message)? {
             FromAgent::Hello(_) => return Err(Status::invalid_argument("hello may be said once")),
             FromAgent::Heartbeat => Input::Heartbeat { node, session },
+            FromAgent::RenewLease(token) => {
+                // Answered behind a look at the set, which sees all that was decided before this was heard: a node must not
+                // be sure of what it was just told to end.
+                self.dispatcher.control.input(Input::Heartbeat { node, session }).await.map_err(stopping)?;
+                self.assignments_due = true;
+                self.lease_due = Some(token);
+                return Ok(());
+            }
             FromAgent::Report(report) => Input::Reported {
                 node,
                 session,

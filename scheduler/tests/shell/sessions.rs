@@ -101,6 +101,22 @@ async fn the_newest_session_wins() {
 }
 
 #[tokio::test]
+async fn a_lease_is_renewed_with_the_token_that_was_sent() {
+    let cluster = Cluster::start("lease").await;
+    let member = Member::join(&cluster, "edge-1").await;
+    let mut agent = member.connect(&cluster).await;
+
+    agent.say(FromAgent::RenewLease(7)).await;
+
+    let renewed = loop {
+        if let FromScheduler::LeaseRenewed(token) = agent.next().await.expect("an answer") {
+            break token;
+        }
+    };
+    assert_eq!(renewed, 7);
+}
+
+#[tokio::test]
 async fn a_removed_node_is_out_at_once() {
     let cluster = Cluster::start("removed").await;
     let member = Member::join(&cluster, "edge-1").await;

@@ -80,7 +80,7 @@ fn a_process_of_what_is_done_is_seen() {
 fn a_failure_that_is_counted_twice_is_seen() {
     let mut world = calm_cluster_with(&batch());
     let (node, instance) = someone_done(&world);
-    let tries = Tries { next_attempt: 1, failed: 1, last_exit: Exit::Code(1) };
+    let tries = Tries { next_attempt: 1, failed: 1, last_exit: Exit::Code(1), fenced: false };
 
     world.check_tries(node, &[(instance, tries)].into());
 

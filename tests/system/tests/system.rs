@@ -43,6 +43,8 @@ mod network;
 mod nodes;
 #[path = "stories/operation.rs"]
 mod operation;
+#[path = "stories/partitions.rs"]
+mod partitions;
 #[path = "stories/placement.rs"]
 mod placement;
 #[path = "stories/probes.rs"]
@@ -113,6 +115,10 @@ const STORIES: &[Story] = &[
     ("a_container_removed_behind_the_agents_back_comes_again", nodes::a_removed_container_comes_again),
     ("a_scheduler_killed_during_applies_loses_nothing_it_acknowledged", control_plane::nothing_acknowledged_is_lost),
     ("a_process_dies_while_the_scheduler_is_away", control_plane::a_process_dies_without_a_scheduler),
+    (
+        "what_runs_once_ends_itself_on_a_node_that_is_cut_off_before_its_successor_starts",
+        partitions::what_runs_once_ends_itself_before_its_successor_starts,
+    ),
     ("a_node_reboots_while_the_scheduler_is_away", control_plane::a_node_reboots_without_a_scheduler),
     ("a_secret_is_shown_where_it_is_used_and_nowhere_else", content::a_secret_is_shown_where_it_is_used),
     ("what_instances_are_shown_changes_by_replacement_or_signal", content::what_is_shown_is_replaced_or_signalled),

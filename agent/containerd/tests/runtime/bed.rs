@@ -256,6 +256,7 @@ pub(crate) fn assignment(name: &str, command: &[&str]) -> Assignment {
         is_judged: false,
         ipv6: false,
         retries: None,
+        stop_after_ms: None,
         secrets: BTreeMap::new(),
     }
 }

@@ -10,6 +10,7 @@ mod stories_dependencies;
 mod stories_devices;
 mod stories_ending;
 mod stories_jobs;
+mod stories_lease;
 mod stories_probes;
 mod stories_recovery;
 mod stories_tunnels;

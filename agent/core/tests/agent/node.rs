@@ -429,6 +429,7 @@ pub(crate) fn assignment(instance: &str) -> Assignment {
         is_judged: false,
         ipv6: false,
         retries: None,
+        stop_after_ms: None,
         secrets: BTreeMap::new(),
     }
 }

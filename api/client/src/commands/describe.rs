@@ -4,6 +4,7 @@ use api_client::Client;
 use api_types::{
     companion::CompanionRole,
     container::NetworkMode,
+    disconnect::DisconnectPolicy,
     instance::Findings,
     job::JobSpec,
     probe::ProbeFinding,
@@ -121,6 +122,15 @@ fn amounts(cpu_millis: u64, memory_bytes: u64) -> String {
     format!("{} CPU, {}", cpus(cpu_millis), bytes(memory_bytes))
 }
 
+/// What is done about the silence of a node.
+fn replaced(policy: &DisconnectPolicy) -> String {
+    let after = |ms: u64| format!("after {} of silence", seconds(ms / 1000));
+    let replaced = policy.replace_after_ms.map_or_else(|| "never".to_owned(), after);
+    let stopped = policy.stop_after_ms.map(|ms| format!(", ended by its node after {}", seconds(ms / 1000)));
+    let kept = policy.on_return.map(|kept| format!(", {} on return", kept.as_str()));
+    [Some(replaced), stopped, kept].into_iter().flatten().collect()
+}
+
 fn workload(view: &WorkloadView, now: Timestamp) -> String {
     let spec = &view.spec;
     let (container, resources, reserve) = (&spec.container, &spec.resources, spec.reserve());
@@ -132,7 +142,6 @@ fn workload(view: &WorkloadView, now: Timestamp) -> String {
     let limit =
         resources.cpu_millis_max.map_or_else(|| "no CPU limit".to_owned(), |limit| format!("{} CPU", cpus(limit)));
     let constraints: Vec<String> = spec.placement.constraints.iter().map(ToString::to_string).collect();
-    let replace = spec.disconnect.replace_after_ms;
     let [bounds, load, scale_reason] = scale::facts(view, now);
     facts(&[
         ("workload", view.name.to_string()),
@@ -159,10 +168,7 @@ fn workload(view: &WorkloadView, now: Timestamp) -> String {
         ("reserve", amounts(reserve.cpu_millis, reserve.memory_bytes)),
         ("limit", format!("{limit}, {}, {} processes", bytes(resources.memory_bytes_max), resources.pids_max)),
         ("require", constraints.join(", ")),
-        (
-            "replaced",
-            replace.map_or_else(|| "never".to_owned(), |ms| format!("after {} of silence", seconds(ms / 1000))),
-        ),
+        ("replaced", replaced(&spec.disconnect)),
     ]) + &view.job.as_ref().map(|job| format!("\nRuns\n{}", indented(&jobs::runs(&job.runs, now)))).unwrap_or_default()
 }
 

@@ -6,6 +6,7 @@ use api_types::{
     companion::CompanionSpec,
     container::{ContainerSpec, Mount, PortSpec},
     content::{ContentSpec, FileContent, FileSpec, OnChange, Owner},
+    disconnect::DisconnectPolicy,
     fnv,
     job::{JobSpec, KeepSpec},
     placement::PlacementSpec,
@@ -15,10 +16,14 @@ use api_types::{
     rollout::{Share, UpdateOrder, UpdateSpec},
     scale::ScaleSpec,
     view::{FieldChange, WorkloadChange},
-    workload::{DisconnectPolicy, Workload, WorkloadKind, WorkloadSpec},
+    workload::{Workload, WorkloadKind, WorkloadSpec},
 };
 
-use crate::{admission::kind_name, cluster::workloads::has_host_ports};
+use super::{
+    json::{null, number, object, text, texts},
+    kind_name,
+};
+use crate::cluster::workloads::has_host_ports;
 
 /// The longest text of a file that is shown as it is, in bytes.
 const SHOWN_BYTES_MAX: usize = 200;
@@ -121,8 +126,10 @@ fn fields(spec: &WorkloadSpec) -> Vec<(String, String)> {
     fields.add("restart.max_restarts", number(max_restarts.map(u64::from)));
     fields.add_update(update.as_ref());
     fields.add_scale(scale.as_ref());
-    let DisconnectPolicy { replace_after_ms } = disconnect;
+    let DisconnectPolicy { replace_after_ms, stop_after_ms, on_return } = disconnect;
     fields.add("disconnect.replace_after_ms", number(*replace_after_ms));
+    fields.add("disconnect.stop_after_ms", number(*stop_after_ms));
+    fields.add("disconnect.on_return", on_return.map_or_else(null, |keep| text(keep.as_str())));
     fields.add("ipv6", ipv6.to_string());
     fields.add("across_sites", across_sites.to_string());
     let sources = |sources: &Vec<Source>| texts(&sources.iter().map(ToString::to_string).collect::<Vec<_>>());
@@ -352,48 +359,5 @@ fn on_change_json(on_change: &OnChange) -> String {
         OnChange::Restart => text("restart"),
         OnChange::Signal(name) => text(&format!("signal:{}", name.trim_start_matches("SIG"))),
         OnChange::Nothing => text("none"),
-    }
-}
-
-fn null() -> String {
-    "null".to_owned()
-}
-
-fn number(value: Option<u64>) -> String {
-    value.map_or_else(null, |value| value.to_string())
-}
-
-/// A JSON string (RFC 8259 §7).
-fn text(value: &str) -> String {
-    let mut json = String::from("\"");
-    for letter in value.chars() {
-        match letter {
-            '"' => json.push_str("\\\""),
-            '\\' => json.push_str("\\\\"),
-            letter if u32::from(letter) < 0x20 => json.push_str(&format!("\\u{:04x}", u32::from(letter))),
-            letter => json.push(letter),
-        }
-    }
-    json.push('"');
-    json
-}
-
-fn texts(values: &[String]) -> String {
-    format!("[{}]", values.iter().map(|value| text(value)).collect::<Vec<_>>().join(","))
-}
-
-fn object<'a>(members: impl Iterator<Item = (&'a str, String)>) -> String {
-    format!("{{{}}}", members.map(|(name, value)| format!("{}:{value}", text(name))).collect::<Vec<_>>().join(","))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn texts_are_json() {
-        assert_eq!(text("a\"b\\c\n\u{e4}"), "\"a\\\"b\\\\c\\u000a\u{e4}\"");
-        assert_eq!(texts(&["a".to_owned(), "b".to_owned()]), "[\"a\",\"b\"]");
-        assert_eq!(object([("k", number(None)), ("l", number(Some(3)))].into_iter()), "{\"k\":null,\"l\":3}");
     }
 }

@@ -79,7 +79,7 @@ impl Scheduler {
         let replace_after_ms = entry.spec().disconnect.replace_after_ms;
         let mut due: BTreeMap<String, BTreeSet<(Timestamp, NodeId)>> = BTreeMap::new();
         for held in self.cluster.instances_of(id).filter(|held| held.is_wanted() && !held.node().is_ready()) {
-            let Some((node, at)) = self.waits_its_turn(held.node_id(), replace_after_ms) else { continue };
+            let Some((node, at)) = self.waits_its_turn(held, replace_after_ms) else { continue };
             due.entry(node.spec.site.clone()).or_default().insert((at, node.spec.id.clone()));
         }
         for (site, mut nodes) in due {
@@ -92,7 +92,7 @@ impl Scheduler {
     pub(crate) fn is_queued(&self, held: Held<'_>) -> bool {
         let turns = self.ladder.sites.get(&held.node().spec.site);
         turns.is_some_and(|turns| turns.waiting.iter().any(|(_, node)| node == held.node_id()))
-            && self.waits_its_turn(held.node_id(), held.spec().disconnect.replace_after_ms).is_some()
+            && self.waits_its_turn(held, held.spec().disconnect.replace_after_ms).is_some()
             && held.spec().kind != WorkloadKind::Daemon
     }
 

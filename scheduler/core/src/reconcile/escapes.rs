@@ -8,7 +8,8 @@ impl Scheduler {
     /// Begins to replace at most `count` instances, each on another node than its own. Who has data stays with it, and where
     /// no other node takes one it goes on where it is: its node restarts it for ever.
     pub(crate) fn replace_elsewhere(&mut self, id: &WorkloadId, escapes: &[(u32, u64)], count: usize) {
-        let mut left = count.min(self.placements_left);
+        // Its successor would run beside it.
+        let mut left = if self.is_exclusive(id) { 0 } else { count.min(self.placements_left) };
         for (slot, old) in escapes {
             if left == 0 {
                 return;

@@ -77,7 +77,7 @@ impl Scheduler {
     }
 
     /// Whether a node takes one more instance of a workload as it is wanted.
-    fn fits_somewhere(&self, id: &WorkloadId) -> bool {
+    pub(crate) fn fits_somewhere(&self, id: &WorkloadId) -> bool {
         let Some(entry) = self.cluster.workloads.get(id) else { return false };
         self.cluster.nodes.values().any(|node| placement::check(&self.cluster, node, entry.spec()).is_ok())
     }

@@ -263,6 +263,8 @@ fn end_of(held: Held<'_>, observation: &Observation) -> Option<String> {
     let lines = observation.findings.last_lines.trim_end();
     let last_line = lines.rsplit('\n').next().unwrap_or_default();
     match &observation.last_exit {
+        // Its node fenced it: that is nobody's fault.
+        _ if observation.state == InstanceState::Stopped => None,
         Some(Exit::Unknown) | None if held.has_ended() => {
             let state = observation.state.as_str();
             Some(with(&format!("ended for good ({state})"), &observation.reason))

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use api_types::{id::WorkloadId, node::Liveness};
+use api_types::{disconnect::OnReturn, id::WorkloadId, node::Liveness};
 
 use crate::{
     history::Subject,
@@ -75,7 +75,11 @@ impl Scheduler {
         }
         let before = self.placements_left;
         let mut room = self.fill(id, needs.now.clone(), &slots);
-        room &= self.give_away(id, &needs.moves);
+        if !self.is_exclusive(id) {
+            room &= self.give_away(id, &needs.moves);
+        } else if !slots.values().any(|slot| slot.is_ending) {
+            room &= self.end_to_move(id, &needs.moves);
+        }
         // Who was stopped to make room for its successor is under way, too, until that is placed.
         let makes_room = |number: &&u32| slots.get(number).is_some_and(|slot| slot.is_ending && !slot.is_held());
         let making_room = needs.now.iter().filter(makes_room).count();
@@ -144,11 +148,15 @@ impl Scheduler {
     fn settle_slot(&mut self, slot: &Slot) -> Standing {
         let Some(kept) = self.keep_one(slot) else { return self.stand_in(slot) };
         if self.serves(kept) {
-            if !slot.stale.is_empty() && !self.is_known(kept) {
+            // One that is to come back to its slot waits for its node.
+            let awaits = self.on_return(kept) == Some(OnReturn::KeepOriginal);
+            let replaced = slot.stale.iter().filter(|(_, why)| !awaits || *why != Why::GivenUp);
+            let replaced: Vec<u64> = replaced.map(|(old, _)| *old).collect();
+            if !replaced.is_empty() && !self.is_known(kept) {
                 return Standing::UnderWay;
             }
-            for (old, _) in &slot.stale {
-                self.retire(*old);
+            for old in replaced {
+                self.retire(old);
             }
             self.barriers.forget(kept);
             return Standing::Settled;
@@ -163,13 +171,22 @@ impl Scheduler {
     }
 
     /// Which of the instances that are as wanted stays. Two are there when a node returns whose instance was being
-    /// replaced: the replacement stays if it serves already, else the original.
+    /// replaced: the replacement stays if it serves already, else the original, unless the workload says who. That one is
+    /// waited for.
     fn keep_one(&mut self, slot: &Slot) -> Option<u64> {
-        let oldest = *slot.targets.first()?;
+        let (oldest, newest) = (*slot.targets.first()?, *slot.targets.last()?);
         if slot.targets.len() == 1 {
             return Some(oldest);
         }
-        let serving = slot.targets.iter().rev().copied().find(|number| self.serves(*number));
+        let chosen = match self.on_return(oldest) {
+            Some(OnReturn::KeepOriginal) => Some(oldest),
+            Some(OnReturn::KeepReplacement) => Some(newest),
+            None => None,
+        };
+        if let Some(chosen) = chosen.filter(|chosen| !self.serves(*chosen)) {
+            return Some(chosen);
+        }
+        let serving = chosen.or_else(|| slot.targets.iter().rev().copied().find(|number| self.serves(*number)));
         let all_known = slot
             .targets
             .iter()
@@ -186,9 +203,17 @@ impl Scheduler {
         Some(kept)
     }
 
+    /// Whom the workload of an instance keeps when a node returns.
+    fn on_return(&self, number: u64) -> Option<OnReturn> {
+        let workload = self.cluster.held(number)?.workload();
+        self.cluster.workloads.get(workload)?.spec().disconnect.on_return
+    }
+
     /// What a slot needs in which nothing is as wanted. One old instance stands in until there is a new one.
     fn stand_in(&mut self, slot: &Slot) -> Standing {
-        let rank = |(number, why): &&(u64, Why)| (self.serves(*number), *why);
+        let awaits = |number| self.on_return(number) == Some(OnReturn::KeepOriginal);
+        let age = |number: u64| if awaits(number) { u64::MAX - number } else { number };
+        let rank = |(number, why): &&(u64, Why)| (self.serves(*number), *why, age(*number));
         let Some((best, why)) = slot.stale.iter().max_by_key(rank).copied() else { return Standing::Settled };
         for (other, _) in slot.stale.iter().filter(|(number, _)| *number != best) {
             self.retire(*other);
@@ -253,7 +278,8 @@ impl Scheduler {
         let placed = self.commit_to(id, number, seat);
         for (old, why) in slots.get(&number).map(|slot| slot.stale.as_slice()).unwrap_or_default() {
             self.tell_replaced(*old, placed, *why);
-            if matches!(why, Why::Ended(_)) {
+            // One whose node has surely ended it must not be wanted any more when that is back.
+            if matches!(why, Why::Ended(_)) || self.is_exclusive(id) {
                 self.retire(*old);
             }
         }

@@ -2,12 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use api_types::{
-    id::WorkloadId,
-    node::{Availability, Liveness},
-    rollout::UpdateOrder,
-    time::Timestamp,
-};
+use api_types::{id::WorkloadId, node::Availability, rollout::UpdateOrder, time::Timestamp};
 
 use crate::{
     cluster::{
@@ -17,6 +12,7 @@ use crate::{
     },
     liveness::Silence,
     machine::Scheduler,
+    reconcile::exclusive::fenced_at,
 };
 
 /// A slot holds one instance that is as wanted and at most one that it replaces.
@@ -29,7 +25,7 @@ pub(crate) struct Slot {
     pub(crate) targets: Vec<u64>,
     /// To be replaced, and why. The oldest first.
     pub(crate) stale: Vec<(u64, Why)>,
-    /// Whether an instance is on its way out, on a node that is not lost.
+    /// Whether an instance is on its way out and may still run: its node is not lost, or it has not surely ended there.
     pub(crate) is_ending: bool,
 }
 
@@ -70,7 +66,9 @@ pub(crate) fn is_current(held: Held<'_>, entry: &WorkloadEntry) -> bool {
 /// Whether an instance must be gone before its successor can be placed anywhere.
 pub(crate) fn is_stop_first(entry: &WorkloadEntry) -> bool {
     let order = entry.spec().update.as_ref().and_then(|update| update.order);
-    has_host_ports(entry.spec()) || !volumes(entry.spec()).is_empty() || order == Some(UpdateOrder::StopFirst)
+    let spec = entry.spec();
+    let is_alone = has_host_ports(spec) || !volumes(spec).is_empty() || spec.is_exclusive();
+    is_alone || order == Some(UpdateOrder::StopFirst)
 }
 
 impl Scheduler {
@@ -81,7 +79,7 @@ impl Scheduler {
         for held in self.cluster.instances_of(id) {
             let slot = slots.entry(held.slot()).or_default();
             if !held.is_wanted() {
-                slot.is_ending |= held.node().liveness != Liveness::Lost;
+                slot.is_ending |= self.may_still_run(held);
                 continue;
             }
             let silence = self.silence_of(held, entry.spec().disconnect.replace_after_ms);
@@ -119,6 +117,8 @@ impl Scheduler {
     pub(crate) fn next_look(&self, id: &WorkloadId) -> Option<Timestamp> {
         let replace_after_ms = self.cluster.workloads.get(id)?.spec().disconnect.replace_after_ms;
         let times = self.cluster.instances_of(id).filter_map(|held| match self.silence_of(held, replace_after_ms) {
+            // One that shall end holds its slot until it is surely over.
+            Silence::Waits(None) if !held.is_wanted() => fenced_at(held).filter(|at| *at > self.now),
             Silence::Waits(at) => at,
             Silence::None | Silence::GivenUp => None,
         });

@@ -1,15 +1,18 @@
 //! Words of the stories about where instances go and what moves.
 
-use std::fmt::Write as _;
+use std::{collections::BTreeMap, fmt::Write as _};
 
 use api_types::{
     container::Mount,
+    disconnect::{DisconnectPolicy, OnReturn},
     id::Name,
     placement::{Domain, Priority, Spread},
     service::WatchKey,
     site::{Across, Reach},
 };
 use scheduler_core::{Scheduler, Settings, input::Change};
+
+use super::milliseconds;
 
 /// `site,label.rack:1,node`: what to be even over, with the skew that is allowed.
 pub(crate) fn spread(text: &str) -> Vec<Spread> {
@@ -115,4 +118,22 @@ pub(crate) fn show_rebalance(scheduler: &Scheduler) -> String {
         writeln!(text, "stays uneven: {residual}").expect("a text takes all");
     }
     text
+}
+
+/// `replace_after=never stop_after=10s on_return=keep-original`.
+pub(crate) fn contract(options: &BTreeMap<String, String>) -> DisconnectPolicy {
+    let get = |key: &str| options.get(key).map(String::as_str);
+    DisconnectPolicy {
+        replace_after_ms: match get("replace_after") {
+            None => Some(10_000),
+            Some("never") => None,
+            Some(time) => Some(milliseconds(time)),
+        },
+        stop_after_ms: get("stop_after").map(milliseconds),
+        on_return: get("on_return").map(|word| match word {
+            "keep-original" => OnReturn::KeepOriginal,
+            "keep-replacement" => OnReturn::KeepReplacement,
+            other => panic!("nobody keeps {other}"),
+        }),
+    }
 }

@@ -30,7 +30,7 @@ use api_types::{
     resources::{ResourceSpec, Resources},
     restart::RestartSpec,
     view::WorkloadChange,
-    workload::{DisconnectPolicy, WorkloadSpec},
+    workload::WorkloadSpec,
 };
 use scheduler_core::{
     Settings,
@@ -258,13 +258,7 @@ fn spec(words: &[&str]) -> WorkloadSpec {
         },
         update: rollouts::spec(&options).filter(|_| !options.contains_key("job")),
         scale: scale::spec(&options),
-        disconnect: DisconnectPolicy {
-            replace_after_ms: match get("replace_after") {
-                None => Some(10_000),
-                Some("never") => None,
-                Some(time) => Some(milliseconds(time)),
-            },
-        },
+        disconnect: moves::contract(&options),
         ..spec
     }
 }

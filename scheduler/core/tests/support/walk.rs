@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use api_types::{
     container::{Mount, PortSpec, Protocol},
     counter::{Revision, SessionId},
+    disconnect::DisconnectPolicy,
     id::{InstanceId, Name, NodeId, WorkloadId},
     instance::{Desired, Findings, Health, InstanceState, InstanceStatus},
     node::{Availability, NodeUsage},
@@ -13,7 +14,7 @@ use api_types::{
     resources::{ResourceSpec, Resources},
     rollout::{OnFailure, RolloutAction, Share, UpdateOrder, UpdateSpec},
     site::{Across, Reach},
-    workload::{DisconnectPolicy, WorkloadSpec},
+    workload::WorkloadSpec,
 };
 use scheduler_core::{
     Settings,
@@ -406,6 +407,7 @@ fn spec(random: &mut Random) -> WorkloadSpec {
         }),
         disconnect: DisconnectPolicy {
             replace_after_ms: random.pick(&[Some(10_000), Some(10_000), Some(1_000), Some(30_000), None]).flatten(),
+            ..DisconnectPolicy::default()
         },
         ..spec
     }

@@ -211,13 +211,14 @@ impl Instance {
         now: Timestamp,
     ) {
         let is_init = self.companion_spec(index).is_some_and(|spec| spec.is_init());
-        let main_runs = self.alive().is_some();
+        // Beside a main process, or what is left of one, it may be of that one's start.
+        let is_for_next = self.attempts.held.is_empty();
         let companion = self.companions.entry(index).or_default();
         if !companion.attempts.found_ended(number) {
             return;
         }
         if is_init {
-            companion.is_done = !main_runs && *exit == Exit::Code(0);
+            companion.is_done = is_for_next && *exit == Exit::Code(0);
         } else if !companion.is_busy() {
             companion.restart.exited(settings, now, u64::MAX, exit.describe(), companion.attempts.next);
         }

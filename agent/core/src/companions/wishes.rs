@@ -110,11 +110,10 @@ impl Instance {
                 effects
                     .push(Effect::Companion { key: key(attempt), wish: CompanionWish::ReadLastLines { name, since } });
             }
-            if books.is_done && !is_over {
-                continue;
-            }
+            // Of a step that is done the latest container stays: by it an agent that is started again knows so.
+            let kept = books.attempts.next.checked_sub(1).filter(|_| books.is_done && !is_over);
             for (&attempt, state) in &mut books.attempts.held {
-                if state.begin_removal(now) {
+                if kept != Some(attempt) && state.begin_removal(now) {
                     effects.push(Effect::Companion { key: key(attempt), wish: CompanionWish::Remove });
                 }
             }

@@ -2,7 +2,7 @@
 
 use agent_core::{
     effect::{CompanionWish, Effect},
-    input::Input,
+    input::{CompanionAttempt, CompanionEvent, Input},
 };
 use api_types::{
     assignment::Assignment,
@@ -75,6 +75,25 @@ fn a_step_that_fails_is_tried_again_alone_with_the_back_off_of_its_instance() {
     assert_eq!(told.reason, "init step `migrate` exited with code 3, restart 2 in 1 s");
     assert_eq!(told.last_exit, Some(Exit::Code(3)));
     assert_eq!(told.findings.last_lines, "the last words of migrate");
+}
+
+#[test]
+fn what_a_try_of_a_step_left_is_removed_though_a_later_try_is_done() {
+    let mut node = with_long_steps(accompanied("web-1"));
+    let first = node.companion("web-1", FETCH).expect("it runs");
+    let is_removal =
+        |effect: &Effect| matches!(effect, Effect::Companion { key, wish: CompanionWish::Remove } if *key == first);
+
+    node.companion_exit("web-1", FETCH, Exit::Code(3));
+    let event = CompanionEvent::RemoveFailed { reason: "device or resource busy".to_owned() };
+    node.give(Input::Companion { key: first.clone(), event });
+    node.pass(500);
+    node.companion_exit("web-1", FETCH, Exit::Code(0));
+    node.pass(5000);
+
+    assert_eq!((starts_of(&node, FETCH), starts_of(&node, MIGRATE)), (2, 1));
+    assert_eq!(node.count(is_removal), 2, "it is tried again");
+    assert!(node.agent.next_deadline().is_none_or(|(at, _)| at > node.now), "{:?}", node.agent.next_deadline());
 }
 
 #[test]
@@ -163,6 +182,24 @@ fn what_an_agent_started_that_was_killed_is_found_and_kept() {
     assert_eq!((node.starts(), starts_of(&node, PROXY)), (1, 1), "nothing is started again");
     assert_eq!(node.endpoints(), ["web-1"]);
     assert_eq!(node.companions.len(), 1, "{:?}", node.companions);
+}
+
+#[test]
+fn steps_of_a_start_that_was_are_not_taken_for_those_of_the_next() {
+    let mut node = Node::running(&[accompanied("web-1")]);
+    // The agent died before it removed them, and the main process ended while nobody watched.
+    for companion in [FETCH, MIGRATE] {
+        let instance = node.companion("web-1", PROXY).expect("it runs").instance;
+        node.companions.insert(CompanionAttempt { instance, companion, attempt: 0 }, Err(Exit::Code(0)));
+    }
+    let (main, _) = node.process("web-1").expect("it runs");
+    node.containers.insert(main, None);
+
+    node.restart_agent();
+    node.observe();
+    node.pass(3000);
+
+    assert_eq!((starts_of(&node, FETCH), starts_of(&node, MIGRATE), node.starts()), (2, 2, 2));
 }
 
 #[test]

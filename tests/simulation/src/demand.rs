@@ -31,7 +31,7 @@ use crate::{
 const PATIENCE_MS: u64 = 4000;
 
 /// Milliseconds between two looks whether a change has to be tried again.
-const AGAIN_MS: u64 = 10_000;
+pub(crate) const AGAIN_MS: u64 = 10_000;
 
 /// What people want, and what they were told.
 #[derive(Debug, Default)]
@@ -75,7 +75,6 @@ impl World {
     /// A person wants something new.
     pub fn want(&mut self) {
         if self.calm {
-            self.let_rollouts_go_on();
             return;
         }
         if let Some(until) = self.rests_until() {
@@ -105,14 +104,22 @@ impl World {
         }
     }
 
-    /// When nothing is broken any more, people try again what did not work, as long as something does not.
-    fn let_rollouts_go_on(&mut self) {
-        let state = |id: &WorkloadId| self.scheduler.disk.rollout(id).map(|rollout| rollout.state);
-        let failed = |id: &&WorkloadId| state(id) == Some(RolloutState::Failed);
-        let is_open = self.demand.wanted.keys().any(|id| self.scheduler.disk.rollout(id).is_some_and(Rollout::is_open));
-        let again: Vec<Wish> = self.demand.wanted.keys().filter(failed).cloned().map(Wish::TryAgain).collect();
+    /// When nothing is broken any more, people try again what did not work, as long as something does not. A release that cannot
+    /// work they replace, unless the one before it is back, or comes back.
+    pub(crate) fn let_rollouts_go_on(&mut self) {
+        let (mut again, mut is_open) = (Vec::new(), false);
+        for (id, shape) in &self.demand.wanted {
+            let rollout = self.scheduler.disk.rollout(id);
+            let state = rollout.map(|rollout| rollout.state);
+            is_open |= rollout.is_some_and(Rollout::is_open);
+            if shape.bad.is_none() {
+                again.extend((state == Some(RolloutState::Failed)).then(|| Wish::TryAgain(id.clone())));
+            } else if rollout.is_none_or(|rollout| !rollout.is_open()) && state != Some(RolloutState::RolledBack) {
+                again.push(Wish::Apply(Box::new(Shape { bad: None, ..shape.clone() })));
+            }
+        }
         if is_open || !again.is_empty() {
-            self.after(AGAIN_MS, Event::Demand);
+            self.after(AGAIN_MS, Event::TryAgain);
         }
         self.demand.queue.extend(again);
         self.ask();
@@ -229,8 +236,8 @@ impl World {
                 self.crash_agent(node);
                 self.nodes[node].disk = (None, None);
                 self.nodes[node].kept_addresses = Arc::default();
-                self.nodes[node].kept_tries = Arc::default();
-                self.jobs.note_forgotten(self.now, node);
+                let remembered = std::mem::take(&mut self.nodes[node].kept_tries);
+                self.jobs.note_forgotten(&remembered);
                 self.after(500, Event::AgentStart(node));
             }
             let pause = self.nodes[node].random.between(0, 3000);

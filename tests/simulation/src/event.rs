@@ -164,6 +164,8 @@ pub enum Event {
     Fault,
     /// A person wants something.
     Demand,
+    /// People look whether what did not work has to be tried again, once all is repaired.
+    TryAgain,
     /// A person hears the scheduler's answer.
     Reply {
         /// To which request.

@@ -6,6 +6,7 @@ use agent_core::input::Input as AgentInput;
 use scheduler_core::input::Input as SchedulerInput;
 
 use crate::{
+    demand::AGAIN_MS,
     event::{Event, NodeIndex, Wish},
     random::Random,
     scheduler::Doom,
@@ -129,8 +130,8 @@ impl World {
                 }
                 if lost == Lost::All {
                     sim.kept_addresses = Arc::default();
-                    sim.kept_tries = Arc::default();
-                    self.jobs.note_forgotten(self.now, node);
+                    let remembered = std::mem::take(&mut sim.kept_tries);
+                    self.jobs.note_forgotten(&remembered);
                 }
                 self.crash_agent(node);
                 self.after(200, Event::AgentStart(node));
@@ -163,6 +164,7 @@ impl World {
         if self.scheduler.core.is_none() {
             self.start_scheduler();
         }
+        self.after(AGAIN_MS, Event::TryAgain);
         for &index in &self.demand.removed {
             self.demand.queue.push_back(Wish::Admit(index));
         }

@@ -87,7 +87,7 @@ impl World {
             | Event::Done { .. }
             | Event::Exit { .. }
             | Event::CompanionExit { .. } => None,
-            Event::Heal(_) | Event::Fault | Event::Demand | Event::Reply { .. } => None,
+            Event::Heal(_) | Event::Fault | Event::Demand | Event::TryAgain | Event::Reply { .. } => None,
             Event::DemandTimeout { .. } | Event::Uncordon(_) | Event::Sweep => None,
         };
         match node.and_then(|node| self.nodes[node].frozen.as_mut()) {

@@ -17,7 +17,7 @@ use api_types::{assignment::Assignment, id::InstanceId, instance::Exit, probe::P
 
 use crate::{
     event::{Event, Key, NodeIndex},
-    shape::FLAPS,
+    shape::{Bad, FLAPS},
     world::World,
 };
 
@@ -191,10 +191,11 @@ impl World {
         }
     }
 
-    /// A process is about to end by itself: in quiet times only one that shall, and well.
+    /// A process is about to end by itself: in quiet times only one that shall, and well; or one that never works.
     pub fn exit_unless_quiet(&mut self, index: NodeIndex, key: &Key, pid: u32, exit: Exit) {
-        let is_job = self.nodes[index].runtime.containers.get(key).is_some_and(|container| container.is_job);
-        match (self.is_noisy(), is_job) {
+        let Some(container) = self.nodes[index].runtime.containers.get(key) else { return };
+        let crashes = Bad::of_image(&container.image) == Some(Bad::Crashes);
+        match (self.is_noisy() || crashes, container.is_job) {
             (true, _) => self.exit(index, key, pid, exit),
             (false, true) => self.exit(index, key, pid, Exit::Code(0)),
             (false, false) => {}
@@ -214,7 +215,7 @@ impl World {
         let is_job = container.is_job;
         self.died_at.insert(key.0.clone(), self.now);
         if is_job && !away {
-            self.jobs.note_end(self.now, &key.0, &exit);
+            self.jobs.note_end(&key.0, &exit);
         }
         self.note(&format!("{}: {} exits by itself", self.nodes[index].id, key.0));
         if !away {
@@ -292,7 +293,7 @@ impl World {
                     container.exit = Exit::Code(143);
                     self.died_at.insert(instance.clone(), self.now);
                     if container.is_job {
-                        self.jobs.note_end(self.now, instance, &Exit::Code(143));
+                        self.jobs.note_end(instance, &Exit::Code(143));
                     }
                 }
                 Some(Input::Exited { instance: instance.clone(), attempt: *attempt, exit: Exit::Code(143) })
@@ -338,7 +339,9 @@ impl World {
         self.main_count += 1;
         self.pid_count += 1;
         let pid = self.pid_count;
+        let bad = Bad::of_image(&assignment.container.image);
         let ready_at = self.now + self.nodes[index].random.between(0, 2500);
+        let ready_at = if bad == Some(Bad::Mute) { Timestamp(u64::MAX) } else { ready_at };
         // By the clock of the node, whatever that shows.
         let started_at = self.nodes[index].by_its_clock(self.now);
         let process = SimProcess { pid, started_at, born_at: self.now, ready_at };
@@ -355,7 +358,8 @@ impl World {
     fn end_of(&mut self, index: NodeIndex, container: &SimContainer) -> Option<(u64, Exit)> {
         let noisy = self.is_noisy();
         let random = &mut self.nodes[index].random;
-        if noisy && container.image.contains(FLAPS) {
+        let crashes = Bad::of_image(&container.image) == Some(Bad::Crashes);
+        if crashes || (noisy && container.image.contains(FLAPS)) {
             return Some((random.between(1, 500), Exit::Code(1)));
         }
         if container.is_job {

@@ -1,9 +1,11 @@
 //! A workload as a story tells it: a few words, from which the whole spec follows.
 
+mod bad;
 mod scaled;
 mod text;
 mod work;
 
+pub use bad::Bad;
 pub use scaled::Scaled;
 pub use work::Work;
 
@@ -76,6 +78,8 @@ pub struct Shape {
     pub never_replaced: bool,
     /// Whether its processes fail at once.
     pub flaps: bool,
+    /// What is wrong with this version of its image.
+    pub bad: Option<Bad>,
     /// Whether its changes are judged, and taken back if they do not work.
     pub judged: bool,
 }
@@ -160,6 +164,7 @@ impl Shape {
             probe: false,
             never_replaced: false,
             flaps: false,
+            bad: None,
             judged: false,
         }
     }
@@ -179,7 +184,8 @@ impl Shape {
             (None, None) => WorkloadKind::Daemon,
         };
         let folder = if self.flaps { FLAPS } else { "/" };
-        let image = format!("registry.lan{folder}{}:{}", self.name, self.version);
+        let bad = self.bad.map_or(String::new(), |bad| format!("/{bad}"));
+        let image = format!("registry.lan{bad}{folder}{}:{}", self.name, self.version);
         let container = ContainerSpec { stop_grace_ms: 5000, ..ContainerSpec::of_image(image) };
         let mut spec = WorkloadSpec::of_kind(self.id(), kind, container);
         spec.resources = ResourceSpec {

@@ -14,7 +14,7 @@ use crate::{
     demand::Demand,
     event::{ConnectionId, Event, NodeIndex},
     network::Connection,
-    node::SimNode,
+    node::{SimNode, shift},
     queue::Queue,
     random::Random,
     scenario::{Noise, Scenario},
@@ -168,10 +168,22 @@ impl World {
             }
             self.happen(event);
             if self.steps - self.steps_at_moment > STEPS_PER_MOMENT_MAX {
-                self.fail("something spins: thousands of steps, and time stands still".to_owned());
+                self.fail(format!("something spins: thousands of steps, and time stands still: {}", self.overdue()));
             }
         }
         self.now = self.now.max(end);
+    }
+
+    /// Whose deadlines are due, and why: one that is handled must be over.
+    fn overdue(&self) -> String {
+        let scheduler = self.scheduler.core.as_ref().and_then(scheduler_core::Scheduler::next_deadline);
+        let scheduler = scheduler.filter(|(at, _)| *at <= shift(self.now, self.scheduler.clock_ms()));
+        let agents = self.nodes.iter().filter_map(|node| {
+            let (at, why) = node.agent.as_ref()?.next_deadline()?;
+            (at <= node.by_its_clock(self.now)).then(|| format!("{}: {why}", node.id))
+        });
+        let all = scheduler.map(|(_, why)| format!("scheduler: {why:?}")).into_iter().chain(agents);
+        all.collect::<Vec<_>>().join(", ")
     }
 
     /// Notes the first thing that is wrong.
@@ -264,6 +276,7 @@ impl World {
             Event::Heal(nodes) => self.heal(&nodes),
             Event::Fault => self.fault(),
             Event::Demand => self.want(),
+            Event::TryAgain => self.let_rollouts_go_on(),
             Event::Reply { request, outcome } => self.replied(request, &outcome),
             Event::DemandTimeout { request } => self.demand_timeout(request),
             Event::Uncordon(node) => self.uncordon(node),

@@ -8,7 +8,6 @@ use api_types::{
     id::{InstanceId, WorkloadId},
     instance::{Desired, Exit, Instance},
     job::{JobSpec, RunState, Tries},
-    time::Timestamp,
     workload::{WorkloadKind, WorkloadSpec},
 };
 use scheduler_core::effect::{ActiveRun, Effect, Job, Record};
@@ -27,36 +26,33 @@ use crate::{
 pub struct Jobs {
     /// Of each instance, by its number.
     ends: BTreeMap<u64, Ends>,
-    /// When a node last lost what it remembered of them.
-    forgot_at: BTreeMap<NodeIndex, Timestamp>,
+    /// The instances of which their node forgot how they ended: it tries them again until it is told to let go of them.
+    forgotten: BTreeSet<u64>,
 }
 
 /// How the processes of one instance ended.
 #[derive(Clone, Copy, Debug, Default)]
 struct Ends {
-    /// When one ended well, the latest.
-    well_at: Option<Timestamp>,
-    /// When one ended in any way, the latest.
-    latest: Timestamp,
+    /// Whether one ended well.
+    well: bool,
     /// How many failed.
     failed: u32,
 }
 
 impl Jobs {
     /// A process ended, and its containerd saw how.
-    pub fn note_end(&mut self, now: Timestamp, instance: &InstanceId, exit: &Exit) {
+    pub fn note_end(&mut self, instance: &InstanceId, exit: &Exit) {
         let ends = self.ends.entry(number_of(instance)).or_default();
-        ends.latest = now;
         if *exit == Exit::Code(0) {
-            ends.well_at = Some(now);
+            ends.well = true;
         } else {
             ends.failed += 1;
         }
     }
 
-    /// A node lost what it remembered.
-    pub fn note_forgotten(&mut self, now: Timestamp, node: NodeIndex) {
-        self.forgot_at.insert(node, now);
+    /// A node loses what it remembered.
+    pub fn note_forgotten(&mut self, remembered: &BTreeMap<InstanceId, Tries>) {
+        self.forgotten.extend(remembered.keys().map(number_of));
     }
 
     fn of(&self, number: u64) -> Ends {
@@ -74,7 +70,7 @@ impl World {
             if tries.failed > ends.failed {
                 return Some(format!("{id} failed {} times, and its agent counts {}", ends.failed, tries.failed));
             }
-            if tries.has_succeeded() && ends.well_at.is_none() {
+            if tries.has_succeeded() && !ends.well {
                 return Some(format!("{id} never ended well, and its agent says so"));
             }
             let is_taken_back = |before: &Tries| before.has_succeeded() || before.failed > tries.failed;
@@ -90,8 +86,7 @@ impl World {
     pub fn check_try(&mut self, index: NodeIndex, assignment: &Assignment) {
         let (Some(retries), id) = (assignment.retries, &assignment.instance) else { return };
         let node = &self.nodes[index];
-        let forgot_at = self.jobs.forgot_at.get(&index).copied().unwrap_or_default();
-        let remembers = self.jobs.of(number_of(id)).latest > forgot_at;
+        let remembers = !self.jobs.forgotten.contains(&number_of(id));
         let why = match node.kept_tries.get(id) {
             Some(tries) if tries.has_succeeded() => "its node remembers that it is done",
             Some(tries) if tries.failed > retries => "its node remembers that its tries are used up",
@@ -127,7 +122,7 @@ impl World {
         for number in finished_by(after).filter(|number| !known.contains(number)) {
             let (held, spec) = self.of_job(after, number)?;
             let ends = self.jobs.of(number);
-            if ends.well_at.is_none() && ends.failed <= spec.retries {
+            if !ends.well && ends.failed <= spec.retries {
                 return Err(format!("{} counts as ended, after {} failures", held.id, ends.failed));
             }
         }
@@ -150,7 +145,7 @@ impl World {
         }
         for (slot, number) in is.done.iter().filter(|(slot, _)| !was.done.contains_key(slot)) {
             let (held, _) = self.of_job(job, *number)?;
-            if held.slot != *slot || self.jobs.of(*number).well_at.is_none() {
+            if held.slot != *slot || !self.jobs.of(*number).well {
                 return Err(format!("slot {slot} counts as done by {}", held.id));
             }
         }

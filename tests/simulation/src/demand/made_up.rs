@@ -4,7 +4,7 @@ use crate::{
     demand::Demand,
     fault::SITES,
     random::Random,
-    shape::{Company, Even, Place, Scaled, Shape, Urgency, Wanted, Work},
+    shape::{Bad, Company, Even, Place, Scaled, Shape, Urgency, Wanted, Work},
     story::Deed,
 };
 
@@ -38,7 +38,7 @@ pub(super) fn next(random: &mut Random, demand: &mut Demand, nodes: usize, growi
             let most = if growing { 60 } else { 12 };
             Deed::Scale { workload, replicas: number(random, 0, most) }
         }
-        2 | 3 => Deed::Apply(Box::new(Shape { version: random.between(2, 9), ..shape })),
+        2 | 3 => Deed::Apply(Box::new(release(random, shape))),
         4 if (is_service || shape.work.is_some()) && count > if growing { 20 } else { 5 } => Deed::Delete { workload },
         5 => Deed::Apply(Box::new(shape)),
         6 => Deed::Drain { node, for_ms: random.between(5000, 60_000) },
@@ -121,6 +121,13 @@ fn job(random: &mut Random, number_of: u64) -> Shape {
         _ => None,
     };
     shape
+}
+
+/// Another version. Some do not work, and that only where the one before comes back by itself.
+fn release(random: &mut Random, shape: Shape) -> Shape {
+    let version = random.between(2, 9);
+    let bad = (shape.judged && random.per_mille(300)).then_some(if shape.probe { Bad::Mute } else { Bad::Crashes });
+    Shape { version, bad, ..shape }
 }
 
 /// What some have beside their main container.

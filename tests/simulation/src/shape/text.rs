@@ -32,6 +32,7 @@ impl Shape {
             without: words.optional("without")?,
             even: words.optional("even")?,
             priority: words.optional("priority")?,
+            bad: words.optional("bad")?,
             racks: words.flag("racks"),
             volume: words.flag("volume"),
             probe: words.flag("probe"),
@@ -62,6 +63,7 @@ impl fmt::Display for Shape {
         word(f, "without", self.without.as_ref())?;
         word(f, "even", self.even.as_ref())?;
         word(f, "priority", self.priority.as_ref())?;
+        word(f, "bad", self.bad.as_ref())?;
         let flags = [
             ("racks", self.racks),
             ("volume", self.volume),

@@ -1,0 +1,63 @@
+//! A release that does not work is taken back by itself, and nobody misses anything meanwhile.
+
+use std::collections::BTreeSet;
+
+use api_types::{id::InstanceId, rollout::RolloutState};
+use tests_simulation::{
+    Options,
+    event::Wish,
+    shape::{Bad, Shape},
+    world::{START, World},
+};
+
+const REPLICAS: u32 = 6;
+
+/// A small cluster without faults, with a service whose changes are judged.
+fn calm_cluster(shape: &Shape) -> World {
+    let mut world = World::new(&Options::of_seed(5, 6, 0));
+    world.start_scheduler();
+    world.want_cluster();
+    world.calm_down();
+    world.demand.queue.push_back(Wish::Apply(Box::new(shape.clone())));
+    world.ask();
+    world.run_until(START + 120_000);
+    assert_eq!(world.failure, None);
+    assert_eq!(world.check_converged(), Ok(()));
+    world
+}
+
+/// The images of the service that run, and how many of its processes serve.
+fn serving(world: &World, shape: &Shape) -> (BTreeSet<String>, usize) {
+    let is_of = |id: &InstanceId| id.as_str().starts_with(&format!("{}-", shape.name));
+    let containers = world.nodes.iter().flat_map(|node| &node.runtime.containers).filter(|((id, _), _)| is_of(id));
+    let serves =
+        containers.filter(|(_, held)| held.process.as_ref().is_some_and(|process| process.ready_at <= world.now));
+    let images: Vec<String> = serves.map(|(_, container)| container.image.clone()).collect();
+    (images.iter().cloned().collect(), images.len())
+}
+
+#[test]
+fn a_bad_release_is_taken_back_and_never_costs_an_instance_that_serves() {
+    for (bad, probe) in [(Bad::Crashes, false), (Bad::Crashes, true), (Bad::Mute, true)] {
+        let good = Shape { judged: true, probe, ..Shape::new("release", Some(REPLICAS)) };
+        let mut world = calm_cluster(&good);
+        let before = serving(&world, &good);
+        assert_eq!(before.1, REPLICAS as usize);
+
+        world.demand.queue.push_back(Wish::Apply(Box::new(Shape { version: 2, bad: Some(bad), ..good.clone() })));
+        world.ask();
+        let limit = world.now + 600_000;
+        let state = |world: &World| world.scheduler.disk.rollout(&good.id()).map(|rollout| rollout.state);
+        while state(&world) != Some(RolloutState::RolledBack) {
+            let next = world.now + 100;
+            world.run_until(next);
+            assert!(serving(&world, &good).1 >= REPLICAS as usize, "{bad}: fewer serve at {}", world.now);
+            assert!(world.failure.is_none() && world.now < limit, "{bad}: {:?}, {:?}", world.failure, state(&world));
+        }
+        let next = world.now + 120_000;
+        world.run_until(next);
+
+        assert_eq!(world.check_converged(), Ok(()), "{bad}");
+        assert_eq!(serving(&world, &good), before, "{bad}: what worked runs again, and nothing else");
+    }
+}

@@ -66,6 +66,9 @@ impl Instance {
     /// The attempt that is to be probed, where, and by what; `None` = none.
     fn wanted_probes(&self, settings: &Settings) -> Option<(u32, Ipv4Addr, BTreeMap<ProbeKind, ProbeSpec>)> {
         let Claim::Run(assignment) = &self.claim else { return None };
+        if self.is_fenced() {
+            return None;
+        }
         let ((attempt, _), address) = (self.running()?, self.reached_at(settings)?);
         let probes = self.probes.wanted(assignment.probe.as_ref(), &assignment.restart);
         (!probes.is_empty())

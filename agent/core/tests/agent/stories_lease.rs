@@ -7,7 +7,7 @@ use api_types::{
     instance::{Exit, InstanceState},
 };
 
-use crate::node::{Node, assignment, id, set, stopped, table};
+use crate::node::{Node, assignment, id, probed, set, stopped, table};
 
 const STOP_AFTER_MS: u64 = 20_000;
 
@@ -229,4 +229,14 @@ fn what_waits_for_an_answer_as_long_as_a_lease_would_last_is_never_started() {
     node.pass(60_000);
 
     assert_eq!((node.reported("db-1").state, node.starts()), (InstanceState::Stopped, 0));
+}
+
+#[test]
+fn what_is_fenced_is_probed_no_more() {
+    let mut node = heard(&[Assignment { stop_after_ms: Some(STOP_AFTER_MS), ..probed("db-1") }]);
+
+    node.give(Input::Slept { ms: STOP_AFTER_MS });
+
+    let stopped = |effect: &Effect| matches!(effect, Effect::StopProbe { instance, .. } if instance.as_str() == "db-1");
+    assert_eq!((stops(&node), node.count(stopped)), (1, 1));
 }

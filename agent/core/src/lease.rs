@@ -40,6 +40,14 @@ impl Lease {
 }
 
 impl Cover {
+    /// Whether a lease is of a moment after that from which it is waited for: an earlier one may be nearly over.
+    fn is_given_by(self, lease: Lease) -> bool {
+        match self {
+            Self::Awaited(since) => lease.known_at.0 >= since.0.saturating_add(lease.age_ms),
+            Self::Given => true,
+        }
+    }
+
     /// When what it covers is over; `None` = it has been since the machine was started.
     fn ends_at(self, lease: Option<Lease>, stop_after_ms: u64) -> Option<Timestamp> {
         match self {
@@ -74,7 +82,7 @@ impl Agent {
         let lease = self.lease;
         for instance in self.instances.values_mut() {
             let Some(stop_after_ms) = instance.leased_for_ms() else { continue };
-            if lease.is_some_and(|lease| lease.ends_at(stop_after_ms) > now) {
+            if lease.is_some_and(|lease| lease.ends_at(stop_after_ms) > now && instance.cover.is_given_by(lease)) {
                 instance.cover = Cover::Given;
             } else if instance.cover.ends_at(lease, stop_after_ms).is_none_or(|at| at <= now) {
                 instance.fence();

@@ -24,6 +24,7 @@ fn heard(assignments: &[Assignment]) -> Node {
     node.give(Input::SessionOpened { epoch: Epoch(1) });
     node.give(Input::Services(table(1, &["web"], &[])));
     node.give(Input::Assigned(set(1, assignments)));
+    node.give(Input::LeaseRenewed { age_ms: 0 });
     node.pass(2_000);
     node.give(Input::LeaseRenewed { age_ms: 0 });
     node
@@ -180,9 +181,10 @@ fn after_a_power_cut_nobody_knows_how_long_it_was_so_nothing_starts_that_may_run
 fn a_start_that_is_under_way_when_the_lease_ends_is_ended_as_soon_as_it_is_there() {
     let mut node = Node::new();
     node.observe();
-    node.give(Input::LeaseRenewed { age_ms: STOP_AFTER_MS - 400 });
     node.give(Input::SessionOpened { epoch: Epoch(1) });
     node.give(Input::Assigned(set(1, &[single("db-1")])));
+    node.give(Input::LeaseRenewed { age_ms: 0 });
+    node.give(Input::Slept { ms: STOP_AFTER_MS - 325 });
 
     node.pass(10_000);
 
@@ -207,6 +209,7 @@ fn leases_are_asked_for_only_where_something_runs_by_one() {
 fn what_is_assigned_long_after_a_sign_of_life_was_answered_waits_for_the_next_answer() {
     let mut node = heard(&[assignment("web-1")]);
     node.pass(10 * STOP_AFTER_MS);
+    node.give(Input::LeaseRenewed { age_ms: STOP_AFTER_MS - 1 });
 
     node.give(Input::Assigned(set(2, &[assignment("web-1"), single("db-1")])));
     node.pass(5_000);

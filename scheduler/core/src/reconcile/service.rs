@@ -225,6 +225,11 @@ impl Scheduler {
                 }
                 Standing::UnderWay
             }
+            // It is over already; what it holds may be what its successor needs.
+            Why::Ended(_) if self.cluster.held(best).is_some_and(|held| held.spec().is_exclusive()) => {
+                self.retire(best);
+                Standing::UnderWay
+            }
             Why::Ended(_) | Why::GivenUp => Standing::Replace,
             Why::Draining => Standing::Move(best),
             // Its successor is placed by whoever moves it.

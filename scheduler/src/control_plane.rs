@@ -2,6 +2,7 @@
 
 mod joining;
 mod places;
+mod schedules;
 mod secrets;
 
 use std::{sync::Arc, time::Duration};
@@ -9,7 +10,7 @@ use std::{sync::Arc, time::Duration};
 use api_server::control_plane::{After, BoxStream, ControlPlane, LogQuery, Subject, Target};
 use api_types::{
     counter::Revision,
-    id::{InstanceId, Name, NodeId, SecretId, WorkloadId},
+    id::{Name, NodeId, SecretId, WorkloadId},
     join::{JoinReply, JoinRequest, NodeTokenRequest},
     node::Availability,
     relay::{RelayInput, RelayOutput, RelayPurpose, RelayRequest, RelayTarget},
@@ -153,27 +154,6 @@ impl Port {
         // reader gets what there is; when the loop is gone, the question that follows says so.
         timeout(WAIT_MAX, version.wait_for(|version| *version != after)).await.ok();
     }
-
-    /// Which instances a person means, and on which nodes they are.
-    async fn placed(&self, target: Target) -> Result<Vec<(InstanceId, NodeId)>, Problem> {
-        let instances = match target {
-            Target::Node(_) => {
-                return Err(problem::invalid("a node has no log", "ask for a workload or an instance"));
-            }
-            Target::Workload(workload) => {
-                self.look(move |scheduler| scheduler.describe_workload(&workload)).await?.instances
-            }
-            Target::Instance(instance) => {
-                self.look(move |scheduler| scheduler.describe_instance(&instance)).await?.instances
-            }
-        };
-        let placed = |view: InstanceView| Some((InstanceId::new(&view.name).ok()?, view.node?));
-        let placed: Vec<_> = instances.into_iter().filter_map(placed).collect();
-        if placed.is_empty() {
-            return Err(problem::unavailable("no instance has a node yet", "`wherry why` says what it waits for"));
-        }
-        Ok(placed)
-    }
 }
 
 impl ControlPlane for Port {
@@ -187,10 +167,12 @@ impl ControlPlane for Port {
         specs: Vec<WorkloadSpec>,
         expect: Option<Revision>,
     ) -> Result<Vec<WorkloadChange>, Problem> {
+        self.tell_zones(&specs).await?;
         self.workload_change(subject.token, Change::Apply { specs, expect }).await
     }
 
     async fn plan(&self, specs: Vec<WorkloadSpec>) -> Result<Plan, Problem> {
+        self.tell_zones(&specs).await?;
         self.think(move |scheduler| scheduler.plan(&specs)).await
     }
 
@@ -201,6 +183,10 @@ impl ControlPlane for Port {
         replicas: u32,
     ) -> Result<Vec<WorkloadChange>, Problem> {
         self.workload_change(subject.token, Change::Scale { workload, replicas }).await
+    }
+
+    async fn run_job(&self, workload: WorkloadId) -> Result<Done, Problem> {
+        self.done(Change::RunJob { workload }).await
     }
 
     async fn delete(&self, workload: WorkloadId) -> Result<Vec<WorkloadChange>, Problem> {
@@ -279,6 +265,7 @@ impl ControlPlane for Port {
     }
 
     async fn why_specs(&self, specs: Vec<WorkloadSpec>, all: bool) -> Result<Vec<Explanation>, Problem> {
+        self.tell_zones(&specs).await?;
         self.think(move |scheduler| scheduler.explain_specs(&specs, all)).await
     }
 

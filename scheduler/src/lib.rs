@@ -15,6 +15,7 @@ pub mod serve;
 mod shares;
 pub mod store;
 mod vault;
+mod zones;
 
 use std::io::{self, Write};
 

@@ -15,7 +15,7 @@ use api_daemon::{
     sealing::SealingError,
     supervisor::{PartFailed, Supervisor},
 };
-use api_types::{counter::Epoch, id::NodeId, net::Ipv6Prefix, service::WatchKey};
+use api_types::{counter::Epoch, id::NodeId, net::Ipv6Prefix, service::WatchKey, time::Timestamp};
 use ring::digest::{SHA256, digest};
 use rustls::ServerConfig;
 use scheduler_core::{Scheduler, Settings, effect::Record};
@@ -47,6 +47,7 @@ use crate::{
     listener,
     store::{CORE_PREFIX, Loaded, Store, StoreError, Write},
     vault::Vault,
+    zones,
 };
 
 /// How often the age of the scheduler's own certificate is looked at.
@@ -144,8 +145,7 @@ pub async fn serve(config: Config, listeners: Listeners, stop: CancellationToken
 
     let clock = Clock::start();
     let epoch = store.next_epoch(&loaded)?;
-    let records = loaded.below::<Record>(CORE_PREFIX)?.into_values().collect();
-    let core = Scheduler::recover(settings(&config, &cluster, authority.watch_key()), epoch, records, clock.now());
+    let core = recover(settings(&config, &cluster, authority.watch_key()), epoch, &loaded, clock.now())?;
     let registry = Arc::new(Registry::new());
     let images = Images::new(
         &config.state.dir,
@@ -204,6 +204,15 @@ pub async fn serve(config: Config, listeners: Listeners, stop: CancellationToken
     let ended = supervisor.run().await;
     notify::stopping();
     Ok(ended?)
+}
+
+/// The core as it was, with the clocks that its schedules go by.
+fn recover(settings: Settings, epoch: Epoch, loaded: &Loaded, now: Timestamp) -> Result<Scheduler, ServeError> {
+    let records = loaded.below::<Record>(CORE_PREFIX)?.into_values().collect();
+    let mut core = Scheduler::recover(settings, epoch, records, now);
+    let clocks = zones::read(zones::named(core.specs()));
+    core.learn_zones(clocks);
+    Ok(core)
 }
 
 fn settings(config: &Config, cluster: &ClusterRecord, watch_key: WatchKey) -> Settings {

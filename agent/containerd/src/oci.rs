@@ -58,6 +58,8 @@ pub(crate) struct SpecInput<'a> {
     pub(crate) user: User,
     pub(crate) mounts: Vec<Value>,
     pub(crate) devices: Granted,
+    /// Which slot of a run it fills; `None` = it belongs to no job.
+    pub(crate) slot: Option<u32>,
     pub(crate) hostname: &'a str,
     /// Whether one shim serves all containers of this host name: they begin sooner, and take less memory.
     pub(crate) shares_shim: bool,
@@ -180,6 +182,7 @@ fn arguments(container: &ContainerSpec, image: &RunConfig) -> Result<Vec<String>
 fn environment(input: &SpecInput<'_>) -> Vec<String> {
     let name = |entry: &str| entry.split('=').next().unwrap_or_default().to_owned();
     let mut said = input.devices.variables.clone();
+    said.extend(input.slot.map(|slot| ("WHERRY_SLOT".to_owned(), slot.to_string())));
     said.extend(input.container.env.clone());
     said.extend(input.secret_env.iter().cloned());
     let image_own = input.image.env.iter().flatten().filter(|entry| !said.contains_key(&name(entry)));
@@ -250,6 +253,15 @@ mod tests {
             spec(&SpecInput { shares_shim: true, ..input(&container, User::default()) }).expect("a specification");
 
         assert_eq!(spec["annotations"], json!({"io.containerd.runc.v2.group": "web-1"}));
+    }
+
+    #[test]
+    fn an_instance_of_a_job_knows_its_slot() {
+        let container = container("[]");
+
+        let variables = environment(&SpecInput { slot: Some(3), ..input(&container, User::default()) });
+
+        assert!(variables.contains(&"WHERRY_SLOT=3".to_owned()), "{variables:?}");
     }
 
     #[test]
@@ -337,6 +349,7 @@ mod tests {
             mounts: vec![json!({"destination": "/proc"})],
             devices: Granted::default(),
             hostname: "web-1",
+            slot: None,
             shares_shim: false,
             netns: PathBuf::from("/run/netns/web-1"),
             cgroup: "/wherry/web-1.0".to_owned(),

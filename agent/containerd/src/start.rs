@@ -161,11 +161,7 @@ impl Containerd {
         let files = shown::write(&settings.run_dir, id, &content, &user)?;
         let secret_env = content.variables().map_err(StartError::Spec)?;
         let mounts = mounts::all(&own, &files, &container.mounts, &settings.host_path_prefixes, &volume, views)?;
-        let mut devices = devices::resolve(what.devices, &settings.devices).map_err(StartError::Forbidden)?;
-        if assignment.retries.is_some() {
-            // The instances of a job share its work out among them.
-            devices.variables.insert("WHERRY_SLOT".to_owned(), assignment.slot.to_string());
-        }
+        let devices = devices::resolve(what.devices, &settings.devices).map_err(StartError::Forbidden)?;
         let input = SpecInput {
             container,
             secret_env,
@@ -174,6 +170,8 @@ impl Containerd {
             user,
             mounts,
             devices,
+            // The instances of a job share its work out among them.
+            slot: assignment.retries.map(|_| assignment.slot),
             hostname: assignment.instance.as_str(),
             shares_shim: !assignment.companions.is_empty(),
             netns: request.netns.clone(),

@@ -6,7 +6,7 @@ use api_client::context::Overrides;
 use clap::{Args, Parser, Subcommand};
 
 use crate::commands::{
-    apply, availability, context, cp, delete, describe, exec, get, image, logs, net, node, plan, port_forward,
+    apply, availability, context, cp, delete, describe, exec, get, image, job, logs, net, node, plan, port_forward,
     rebalance, rollout, run, scale, secret, site, top, validate, volume, what_if, why,
 };
 
@@ -68,6 +68,9 @@ pub(crate) enum Command {
     Describe(describe::Describe),
     Why(why::Why),
     WhatIf(what_if::WhatIf),
+    /// Begin runs of jobs
+    #[command(subcommand)]
+    Job(job::JobCommand),
     /// Set the number of a service's replicas
     Scale(scale::Scale),
     /// Show how a change goes; undo, pause or promote it

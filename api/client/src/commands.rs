@@ -9,6 +9,7 @@ pub(crate) mod describe;
 pub(crate) mod exec;
 pub(crate) mod get;
 pub(crate) mod image;
+pub(crate) mod job;
 pub(crate) mod logs;
 pub(crate) mod manifests;
 pub(crate) mod net;

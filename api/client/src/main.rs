@@ -44,6 +44,7 @@ async fn run(arguments: Arguments, screen: &Screen) -> Result<(), Failure> {
         Command::Describe(arguments) => commands::describe::run(&session, &arguments).await,
         Command::Why(arguments) => commands::why::run(&session, &arguments).await,
         Command::WhatIf(arguments) => commands::what_if::run(&session, &arguments).await,
+        Command::Job(command) => commands::job::run(&session, &command).await,
         Command::Scale(arguments) => commands::scale::run(&session, &arguments).await,
         Command::Rollout(command) => commands::rollout::run(&session, &command).await,
         Command::Delete(arguments) => commands::delete::run(&session, &arguments).await,

@@ -9,8 +9,6 @@ use crate::section::{Entry, Section};
 
 const SECOND_MS: u64 = 1_000;
 const MONTH_MS: u64 = 30 * 86_400_000;
-/// Keys of the format that this version does not know yet.
-const LATER: &[&str] = &["schedule", "timezone", "overlap", "catch_up"];
 /// Keys of other kinds, and why a job does not have them.
 const FOREIGN: &[(&str, &str)] = &[
     ("scale", "say with `completions` how many instances must end with success"),
@@ -29,7 +27,6 @@ const FOREIGN: &[(&str, &str)] = &[
 
 /// Reads what only jobs have.
 pub(crate) fn read(section: &Section<'_>, container: Option<&ContainerSpec>) -> JobSpec {
-    section.refuse_later(LATER);
     for (key, instead) in FOREIGN {
         if let Some(entry) = section.get(key) {
             entry.invalid("not_for_jobs", format!("`{key}` has no meaning for a job"), *instead);

@@ -17,6 +17,7 @@ mod placement;
 mod ports;
 mod probe;
 mod scale;
+mod schedule;
 mod section;
 mod units;
 mod update;

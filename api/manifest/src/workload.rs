@@ -18,7 +18,7 @@ use crate::{
     config::Configs,
     container, dependency, device, disconnect,
     fault::Place,
-    job, placement, ports, probe, scale,
+    job, placement, ports, probe, scale, schedule,
     section::{Entry, Section},
     update,
 };
@@ -55,6 +55,7 @@ pub(crate) fn read(entry: &Entry<'_>, kind: Kind, namespace: &Name, configs: &Co
     let replicas = replicas.map_or(Some(1), |entry| self::replicas(&entry, kind));
     let (container, companions) = containers(&section, configs);
     let job = (kind == Kind::Job).then(|| job::read(&section, container.as_ref()));
+    let schedule = (kind == Kind::Job).then(|| schedule::read(&section)).flatten();
     let ports = section.get("ports").and_then(|entry| entry.section());
     let ports_wanted = ports.as_ref().map_or(0, |section| section.entries().count());
     let network = container.as_ref().map_or(NetworkMode::Own, |container| container.network);
@@ -109,6 +110,7 @@ pub(crate) fn read(entry: &Entry<'_>, kind: Kind, namespace: &Name, configs: &Co
         restart,
         update,
         scale,
+        schedule,
         disconnect,
         ipv6: ipv6.unwrap_or_default(),
         across_sites,

@@ -93,6 +93,8 @@ pub trait ControlPlane: Clone + Send + Sync + 'static {
         workload: WorkloadId,
         replicas: u32,
     ) -> impl Future<Output = Result<Vec<WorkloadChange>, Problem>> + Send;
+    /// Begins a run of a job now.
+    fn run_job(&self, workload: WorkloadId) -> impl Future<Output = Result<Done, Problem>> + Send;
     /// Removes a workload.
     fn delete(&self, workload: WorkloadId) -> impl Future<Output = Result<Vec<WorkloadChange>, Problem>> + Send;
     /// Does something to the rollout of a workload.

@@ -72,6 +72,7 @@ fn declared<C: ControlPlane>() -> Declared<C> {
         .route(Method::POST, "/v1/what-if/apply", manifest, post(explain::what_if_applied::<C>))
         .route(Method::POST, "/v1/apply", manifest, post(write::apply::<C>))
         .route(Method::POST, "/v1/scale", deploys, post(write::scale::<C>))
+        .route(Method::POST, "/v1/jobs/run", deploys, post(write::run_job::<C>))
         .route(Method::POST, "/v1/rollouts", deploys, post(rollouts::act::<C>))
         .route(Method::GET, "/v1/rollouts/status/{*name}", looks, get(rollouts::status::<C>))
         .route(Method::GET, "/v1/rollouts/history/{*name}", deploys, get(rollouts::history::<C>))

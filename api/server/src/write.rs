@@ -5,7 +5,7 @@ use api_types::{
     id::{NodeId, WorkloadId},
     join::{JoinReply, JoinRequest, NodeTokenRequest},
     node::Availability,
-    view::{JoinTokenView, Problem, WorkloadChange},
+    view::{Done, JoinTokenView, Problem, WorkloadChange},
     workload::WorkloadSpec,
 };
 use axum::{Extension, Json, extract::State};
@@ -33,6 +33,13 @@ pub(crate) struct Expecting {
 pub(crate) struct Scale {
     workload: WorkloadId,
     replicas: u32,
+}
+
+/// The body that names a job.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Job {
+    workload: WorkloadId,
 }
 
 /// The body that says what is wanted of a node.
@@ -67,6 +74,13 @@ pub(crate) async fn scale<C: ControlPlane>(
     Payload(scale): Payload<Scale>,
 ) -> Changes {
     Ok(Json(plane.scale(subject, scale.workload, scale.replicas).await?))
+}
+
+pub(crate) async fn run_job<C: ControlPlane>(
+    State(plane): State<C>,
+    Payload(job): Payload<Job>,
+) -> Result<Json<Done>, Refused> {
+    Ok(Json(plane.run_job(job.workload).await?))
 }
 
 pub(crate) async fn delete<C: ControlPlane>(

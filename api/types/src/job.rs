@@ -11,7 +11,7 @@ pub const RETRIES_MAX: u32 = 1_000;
 /// The most runs that ended of which something is kept.
 pub const KEEP_MAX: u32 = 100;
 
-/// How a job runs. It runs once when it is applied, and once more each time that what it runs changes.
+/// How a job runs. Without a schedule it runs once when it is applied, and once more each time that what it runs changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct JobSpec {
@@ -69,7 +69,7 @@ pub enum RunState {
     Succeeded,
     /// A slot used its tries up, or the deadline passed.
     Failed,
-    /// Another revision took its place.
+    /// Another revision or another run took its place.
     Stopped,
 }
 

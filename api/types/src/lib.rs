@@ -9,6 +9,7 @@
 //! | **workload** | what shall run: container, count, rules | [`workload::WorkloadSpec`] |
 //! | **service**, **daemon** | N replicas behind one address; one instance per matching node | [`workload::WorkloadKind`] |
 //! | **job**, **run** | what runs until it is done; one time that it does | [`job::JobSpec`], [`view::JobRunView`] |
+//! | **schedule** | when a job begins runs by itself, by the clock of a time zone | [`schedule::ScheduleSpec`] |
 //! | **completion** | one slot of a run that ended with success | [`job::JobSpec::completions`] |
 //! | **revision** | version of a workload's spec | [`counter::Revision`] |
 //! | **instance** | one run of a workload on one node; placed once, never revived | [`instance::Instance`] |
@@ -73,6 +74,7 @@ pub mod resources;
 pub mod restart;
 pub mod rollout;
 pub mod scale;
+pub mod schedule;
 pub mod secret;
 pub mod service;
 pub mod site;

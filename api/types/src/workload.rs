@@ -19,6 +19,7 @@ use crate::{
     restart::RestartSpec,
     rollout::UpdateSpec,
     scale::ScaleSpec,
+    schedule::ScheduleSpec,
     time::Timestamp,
 };
 
@@ -64,6 +65,9 @@ pub struct WorkloadSpec {
     /// By what the number of a service's replicas is decided; `None`: by people. Else its kind names the fewest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scale: Option<ScaleSpec>,
+    /// When a job runs by itself; `None`: when it is applied.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schedule: Option<ScheduleSpec>,
     /// What to do about silence.
     pub disconnect: DisconnectPolicy,
     /// Whether it also answers by IPv6: its process listens on `::`, and clients may find that address first. Of a daemon: whether
@@ -116,6 +120,7 @@ impl WorkloadSpec {
             restart: RestartSpec::default(),
             update: None,
             scale: None,
+            schedule: None,
             disconnect: DisconnectPolicy::default(),
             ipv6: false,
             across_sites: false,

@@ -9,6 +9,7 @@ mod json;
 mod network;
 mod rules;
 mod scale;
+mod schedule;
 mod update;
 
 use std::{
@@ -89,6 +90,7 @@ pub(crate) fn admit(
         let sound = rules::check(spec).and_then(|()| disconnect::check(spec, settings.least_silence_ms()));
         sound.map_err(|fault| Refusal::Invalid(format!("{} `{id}`: {fault}", kind_name(&spec.kind))))?;
         secrets::check(cluster, spec)?;
+        schedule::check_zone(cluster, spec)?;
         let Some(existing) = cluster.workloads.get(id) else { continue };
         if kind_name(&existing.spec().kind) != kind_name(&spec.kind) {
             return Err(Refusal::Conflict(format!(

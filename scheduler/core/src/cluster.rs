@@ -44,6 +44,7 @@ use crate::{
     },
     effect::{Counters, Effect, Effects, Job, Record, RecordKey, SecretRecord},
     placement::ledger::Ledger,
+    schedule::Zone,
 };
 
 /// Every table.
@@ -67,6 +68,8 @@ pub(crate) struct Cluster {
     pub(crate) rollouts: BTreeMap<WorkloadId, RolloutEntry>,
     /// The runs of jobs.
     pub(crate) jobs: BTreeMap<WorkloadId, Job>,
+    /// How the clocks of time zones go, as far as somebody asked.
+    pub(crate) zones: BTreeMap<String, Zone>,
     /// What placement knows of all this, kept in step.
     pub(crate) ledger: Ledger,
     /// What operators said of sites; the others are as [`SiteSpec::of`] makes them.

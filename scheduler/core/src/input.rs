@@ -13,6 +13,8 @@ use api_types::{
     workload::WorkloadSpec,
 };
 
+use crate::schedule::Zone;
+
 /// One thing that happened. A bad one is refused with [`crate::effect::Effect::Reply`] or counted and ignored.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Input {
@@ -27,6 +29,9 @@ pub enum Input {
         /// What is asked.
         change: Change,
     },
+    /// How the clocks of these time zones go, as the machine of the scheduler knows them. Given at the start for all that
+    /// schedules name, and before each change that may name others.
+    Zones(BTreeMap<String, Zone>),
     /// An agent said hello on a new session; an older session of that node is over.
     SessionOpened {
         /// Which node, proven by its certificate.
@@ -110,6 +115,11 @@ pub enum Change {
         workload: WorkloadId,
         /// How many.
         replicas: u32,
+    },
+    /// Begin a run of a job now.
+    RunJob {
+        /// Which.
+        workload: WorkloadId,
     },
     /// Remove a workload; its instances end.
     Delete {

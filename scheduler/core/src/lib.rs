@@ -32,6 +32,7 @@ mod reconcile;
 mod recovery;
 mod rehearsal;
 mod requests;
+pub mod schedule;
 mod secrets;
 mod settings;
 mod spelling;

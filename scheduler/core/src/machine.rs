@@ -12,6 +12,7 @@ use api_types::{
     node::NodeSpec,
     service::ServiceTable,
     time::Timestamp,
+    workload::WorkloadSpec,
 };
 
 use crate::{
@@ -25,6 +26,7 @@ use crate::{
     input::Input,
     liveness::ladder::Ladder,
     reconcile::{preemption::Claim, rebalance::Rebalancing},
+    schedule::Zone,
     settings::Settings,
     timers::{Timer, Timers},
 };
@@ -142,6 +144,7 @@ impl Scheduler {
             Input::Reported { node, session, statuses, gone, complete } => {
                 self.reported(&node, session, statuses, gone, complete);
             }
+            Input::Zones(zones) => self.cluster.learn_zones(zones),
             Input::NodeReported { node, session, conditions, facts, usage, instances, requests } => {
                 self.node_reported(&node, session, (conditions, facts), usage, (instances, requests));
             }
@@ -198,6 +201,16 @@ impl Scheduler {
         self.cluster.nodes.get(node).map(|entry| &entry.spec)
     }
 
+    /// What is wanted of each workload.
+    pub fn specs(&self) -> impl Iterator<Item = &WorkloadSpec> {
+        self.cluster.workloads.values().map(|entry| entry.spec())
+    }
+
+    /// Learns how the clocks of time zones go, before the first step; later it is told by [`Input::Zones`].
+    pub fn learn_zones(&mut self, zones: BTreeMap<String, Zone>) {
+        self.cluster.learn_zones(zones);
+    }
+
     /// What an operator tuned.
     #[must_use]
     pub fn settings(&self) -> &Settings {
@@ -228,7 +241,7 @@ impl Scheduler {
         while let Some(timer) = self.timers.take_due(self.now) {
             match timer {
                 Timer::Barrier(number) => self.barrier_overdue(number),
-                Timer::Look(workload) => {
+                Timer::Look(workload) | Timer::Due(workload) => {
                     self.cluster.touched.workloads.insert(workload);
                 }
                 Timer::Turn(site) => self.give_turns(&site),

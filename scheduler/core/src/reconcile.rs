@@ -11,6 +11,7 @@ pub(crate) mod rebalance;
 mod renewals;
 pub(crate) mod rollout;
 mod scale_down;
+mod schedule;
 mod service;
 pub(crate) mod slots;
 pub(crate) mod volumes;

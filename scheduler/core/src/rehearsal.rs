@@ -14,7 +14,6 @@ use crate::{
     effect::{Effect, Effects},
     input::Input,
     machine::Scheduler,
-    timers::Timer,
 };
 
 /// How many moments are played at most: a rollout of ten thousand instances, a tenth at once, takes fewer.
@@ -66,8 +65,8 @@ impl Rehearsal {
     pub(crate) fn new(scheduler: &Scheduler, dead: BTreeSet<NodeId>) -> Self {
         let mut copy = scheduler.clone();
         copy.is_rehearsal = true;
-        // It comes again and again: a rehearsal of what else happens would never end.
-        copy.timers.drop_all(&Timer::Rebalance);
+        // A rehearsal of what comes again and again would never end.
+        copy.timers.drop_recurring();
         let living = copy.cluster.nodes.iter().filter(|(id, node)| node.is_ready() && !dead.contains(*id));
         let living: BTreeSet<NodeId> = living.map(|(id, _)| id.clone()).collect();
         for id in &living {

@@ -32,6 +32,7 @@ impl Scheduler {
         let outcome = match change {
             Change::Apply { specs, expect } => self.apply(specs, expect).map(Accepted::Workloads),
             Change::Scale { workload, replicas } => self.scale(&workload, replicas).map(Accepted::Workloads),
+            Change::RunJob { workload } => self.run_job(&workload).map(Accepted::Done),
             Change::Delete { workload } => self.delete(&workload).map(Accepted::Workloads),
             Change::Rollout { workload, action } => self.act_on_rollout(&workload, action).map(Accepted::Done),
             Change::AdmitNode { node, site, labels } => self.admit_node(node, site, labels).map(Accepted::Node),

@@ -11,6 +11,8 @@ pub(crate) enum Timer {
     Barrier(u64),
     /// An instance of the workload may have to be replaced.
     Look(WorkloadId),
+    /// A run of the job may be due by its schedule.
+    Due(WorkloadId),
     /// The next lost node of a site may be given up.
     Turn(String),
     /// Something may be better elsewhere.
@@ -23,6 +25,7 @@ impl Timer {
         match self {
             Self::Barrier(_) => "a node does not say which service table it has",
             Self::Look(_) => "an instance may have to be replaced",
+            Self::Due(_) => "a run may be due by its schedule",
             Self::Turn(_) => "the next lost node of a site may be given up",
             Self::Rebalance => "something may be better elsewhere",
         }
@@ -39,9 +42,9 @@ impl Timers {
         self.0.insert((at, timer));
     }
 
-    /// Drops all of this one.
-    pub(crate) fn drop_all(&mut self, timer: &Timer) {
-        self.0.retain(|(_, other)| other != timer);
+    /// Drops those that come again and again.
+    pub(crate) fn drop_recurring(&mut self) {
+        self.0.retain(|(_, timer)| !matches!(timer, Timer::Rebalance | Timer::Due(_)));
     }
 
     /// The next one.

@@ -11,6 +11,8 @@ mod fleet;
 mod forecasts;
 #[path = "properties/scaling.rs"]
 mod scaling;
+#[path = "properties/schedules.rs"]
+mod schedules;
 #[path = "properties/steps.rs"]
 mod steps;
 #[path = "support/walk.rs"]

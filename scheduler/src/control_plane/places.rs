@@ -2,15 +2,40 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use api_server::control_plane::Target;
 use api_types::{
     id::{InstanceId, NodeId, WorkloadId},
     relay::VolumeSlot,
-    view::{Problem, TraceRequest, VolumeView},
+    view::{InstanceView, Problem, TraceRequest, VolumeView},
 };
 use proto::network::TraceQuestion;
 use scheduler_core::Scheduler;
 
+use super::Port;
 use crate::problem;
+
+impl Port {
+    /// Which instances a person means, and on which nodes they are.
+    pub(super) async fn placed(&self, target: Target) -> Result<Vec<(InstanceId, NodeId)>, Problem> {
+        let instances = match target {
+            Target::Node(_) => {
+                return Err(problem::invalid("a node has no log", "ask for a workload or an instance"));
+            }
+            Target::Workload(workload) => {
+                self.look(move |scheduler| scheduler.describe_workload(&workload)).await?.instances
+            }
+            Target::Instance(instance) => {
+                self.look(move |scheduler| scheduler.describe_instance(&instance)).await?.instances
+            }
+        };
+        let placed = |view: InstanceView| Some((InstanceId::new(&view.name).ok()?, view.node?));
+        let placed: Vec<_> = instances.into_iter().filter_map(placed).collect();
+        if placed.is_empty() {
+            return Err(problem::unavailable("no instance has a node yet", "`wherry why` says what it waits for"));
+        }
+        Ok(placed)
+    }
+}
 
 /// Something with an address.
 struct Place {

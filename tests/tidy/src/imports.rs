@@ -118,6 +118,7 @@ pub const IMPORTS: &[Row] = &[
             "futures-util",
             "hyper",
             "hyper-util",
+            "jiff",
             "rcgen",
             "ring",
             "rusqlite",

@@ -13,6 +13,15 @@ use crate::{
 };
 
 impl Client {
+    /// Begins a run of a job now.
+    ///
+    /// # Errors
+    /// See [`Self::cluster`].
+    pub async fn run_job(&self, workload: &WorkloadId) -> Result<Done, ClientError> {
+        let body = serde_json::json!({ "workload": workload });
+        self.ask(Method::POST, "/v1/jobs/run", JSON, body.to_string().into_bytes()).await
+    }
+
     /// Gives up what is silent of a site: it is replaced now.
     ///
     /// # Errors

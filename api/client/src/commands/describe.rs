@@ -8,6 +8,7 @@ use api_types::{
     instance::Findings,
     job::JobSpec,
     probe::ProbeFinding,
+    schedule::ScheduleSpec,
     time::Timestamp,
     view::{Description, Event, InstanceView, NodeView, WorkloadView},
     workload::{WorkloadKind, WorkloadSpec},
@@ -146,6 +147,8 @@ fn workload(view: &WorkloadView, now: Timestamp) -> String {
     facts(&[
         ("workload", view.name.to_string()),
         ("kind", kind),
+        ("schedule", schedule(spec)),
+        ("next run", jobs::next(view, now)),
         ("revision", format!("{}, applied {} ago", view.revision, age(view.applied_at, now))),
         ("ready", if view.job.is_some() { String::new() } else { format!("{} of {}", view.ready, view.wanted) }),
         ("running", view.running.to_string()),
@@ -181,6 +184,15 @@ fn in_words(job: JobSpec) -> String {
         "job, {} wanted, {parallelism} at once, {tries} each{deadline}",
         counted(completions as usize, "completion")
     )
+}
+
+/// When a job runs by itself, in one line.
+fn schedule(spec: &WorkloadSpec) -> String {
+    let Some(ScheduleSpec { cron, time_zone, catch_up_ms, overlap, suspend: _ }) = &spec.schedule else {
+        return String::new();
+    };
+    let catch_up = catch_up_ms.map(|ms| format!(", caught up within {}", seconds(ms / 1000))).unwrap_or_default();
+    format!("{cron} of {time_zone}, overlap {}{catch_up}", overlap.as_str())
 }
 
 /// The containers beside the main one, each with its image.

@@ -16,9 +16,9 @@ use crate::{
     failure::{Failure, code},
     output::{
         Screen,
-        amounts::seconds,
+        amounts::{now, seconds},
         columns::health,
-        jobs::{done, latest},
+        jobs::{done, latest, next},
         live::Live,
     },
 };
@@ -94,6 +94,9 @@ async fn look(client: &Client, wanted: &[WorkloadId], after: Option<u64>) -> Res
 }
 
 fn is_ready(workload: &WorkloadView) -> bool {
+    if workload.spec.schedule.is_some() {
+        return true;
+    }
     if workload.job.is_some() {
         return latest(workload).is_some_and(|run| run.state != RunState::Active);
     }
@@ -110,6 +113,10 @@ fn rollout_state(workload: &WorkloadView) -> Option<RolloutState> {
 
 /// How far a workload is.
 fn standing(workload: &WorkloadView) -> String {
+    if workload.spec.schedule.is_some() {
+        let next = next(workload, now());
+        return if next.is_empty() { "runs by its schedule".to_owned() } else { format!("next run: {next}") };
+    }
     latest(workload).map_or_else(|| format!("{} of {} ready", workload.ready, workload.wanted), done)
 }
 
@@ -117,6 +124,7 @@ impl Seen {
     /// Fails when the run of one of these jobs did.
     fn check_runs(&self, screen: &Screen, live: &mut Live, changed: &[WorkloadId]) -> Result<(), Failure> {
         let jobs = self.workloads.iter().filter(|workload| changed.contains(&workload.name));
+        let jobs = jobs.filter(|job| job.spec.schedule.is_none());
         let failed = jobs.filter_map(|job| Some((job, latest(job)?))).find(|(_, run)| run.state == RunState::Failed);
         let Some((job, run)) = failed else { return Ok(()) };
         if screen.talk_terminal {

@@ -7,6 +7,7 @@ use std::fmt::Write as _;
 use api_client::ClientError;
 use api_types::{counter::Revision, error::ValidationError, id::WorkloadId};
 use clap::Args;
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{
     commands::{Session, duration_ms},
@@ -16,7 +17,7 @@ use crate::{
 
 /// Run a command on some node until it ends, and show what it writes
 ///
-/// It is a job of its own, deleted when it ended; the exit code is that of its process. Ctrl-C ends it. With `--detach` it
+/// It is a job of its own, deleted when it ended; the exit code is that of its process. Ctrl-C and SIGTERM end it. With `--detach` it
 /// goes on by itself and stays until `wherry delete`.
 #[derive(Debug, Args)]
 pub(crate) struct Run {
@@ -67,6 +68,8 @@ pub(crate) async fn run(session: &Session<'_>, arguments: &Run) -> Result<(), Fa
         faults,
     })?;
     let client = session.client()?;
+    let mut terminated = signal(SignalKind::terminate())
+        .map_err(|error| Failure::Other(format!("SIGTERM cannot be waited for: {error}")))?;
     // A name that is taken is not taken over: no workload is at revision 0.
     client.apply(&manifest, Some(Revision(0))).await.map_err(|error| taken(error, &id))?;
     if arguments.detach {
@@ -78,6 +81,7 @@ pub(crate) async fn run(session: &Session<'_>, arguments: &Run) -> Result<(), Fa
     let outcome = tokio::select! {
         outcome = watch::until_ended(&client, session.screen, &id) => outcome,
         _ = tokio::signal::ctrl_c() => Err(Failure::Said(code::INTERRUPTED)),
+        _ = terminated.recv() => Err(Failure::Said(code::INTERRUPTED)),
     };
     let interrupted = matches!(outcome, Err(Failure::Said(code::INTERRUPTED)));
     if !arguments.keep || interrupted {

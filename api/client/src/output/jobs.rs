@@ -2,6 +2,7 @@
 
 use api_types::{
     job::RunState,
+    schedule::UTC,
     time::Timestamp,
     view::{JobRunView, WorkloadView},
 };
@@ -28,6 +29,27 @@ pub(crate) fn done(run: &JobRunView) -> String {
     format!("{} of {} done", run.done, run.completions)
 }
 
+/// `15 3 * * * Europe/Berlin`: when a job runs by itself; empty = when it is applied.
+pub(crate) fn schedule(workload: &WorkloadView) -> String {
+    let Some(schedule) = &workload.spec.schedule else { return String::new() };
+    if schedule.time_zone == UTC {
+        schedule.cron.to_string()
+    } else {
+        format!("{} {}", schedule.cron, schedule.time_zone)
+    }
+}
+
+/// `in 3h`: when its schedule begins the next run; empty = it has none, or begins nothing.
+pub(crate) fn next(workload: &WorkloadView, now: Timestamp) -> String {
+    let is_suspended = workload.spec.schedule.as_ref().is_some_and(|schedule| schedule.suspend);
+    match workload.job.as_ref().and_then(|job| job.next_at) {
+        _ if is_suspended => "suspended".to_owned(),
+        Some(next) if next <= now => "due".to_owned(),
+        Some(next) => format!("in {}", age(now, next)),
+        None => String::new(),
+    }
+}
+
 /// The runs of a job, one a line, the newest first.
 pub(crate) fn runs(runs: &[JobRunView], now: Timestamp) -> String {
     let row = |run: &JobRunView| {
@@ -36,13 +58,14 @@ pub(crate) fn runs(runs: &[JobRunView], now: Timestamp) -> String {
             run.state.as_str().to_owned(),
             format!("{}/{}", run.done, run.completions),
             run.revision.to_string(),
+            run.scheduled_at.map(|due| age(due, now)).unwrap_or_default(),
             age(run.began_at, now),
             took(run),
             run.cause.clone(),
         ]
     };
     let rows: Vec<Vec<String>> = runs.iter().map(row).collect();
-    table(&["RUN", "STATE", "DONE", "REVISION", "BEGAN", "TOOK", "REASON"], &rows)
+    table(&["RUN", "STATE", "DONE", "REVISION", "DUE", "BEGAN", "TOOK", "REASON"], &rows)
 }
 
 fn took(run: &JobRunView) -> String {
@@ -55,7 +78,8 @@ impl Listed for JobLine {
     }
 
     fn headers(wide: bool) -> Vec<&'static str> {
-        let narrow = ["NAME", "RUN", "STATE", "DONE", "RUNNING", "IMAGE", "BEGAN", "TOOK", "REASON"];
+        let narrow =
+            ["NAME", "SCHEDULE", "RUN", "STATE", "DONE", "RUNNING", "IMAGE", "BEGAN", "TOOK", "NEXT", "REASON"];
         let more = ["REVISION", "PENDING", "KEPT"];
         narrow.into_iter().chain(more.into_iter().filter(|_| wide)).collect()
     }
@@ -66,6 +90,7 @@ impl Listed for JobLine {
         let said = |of: fn(&JobRunView) -> String| run.map(of).unwrap_or_default();
         let mut row = vec![
             job.name.to_string(),
+            schedule(job),
             said(|run| run.number.to_string()),
             run.map_or("waits", |run| run.state.as_str()).to_owned(),
             said(|run| format!("{}/{}", run.done, run.completions)),
@@ -73,6 +98,7 @@ impl Listed for JobLine {
             job.image.clone(),
             run.map(|run| age(run.began_at, now)).unwrap_or_default(),
             said(took),
+            next(job, now),
             job.reason.clone(),
         ];
         if wide {

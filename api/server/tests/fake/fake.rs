@@ -197,6 +197,19 @@ impl ControlPlane for Fake {
         Ok(vec![change(workload, "scale")])
     }
 
+    async fn run_job(&self, workload: WorkloadId) -> Result<Done, Problem> {
+        self.called(format!("run job {workload}"));
+        let state = self.state.lock().unwrap();
+        let missing = || problem(404, "not_found", &format!("there is no workload `{workload}`"), "");
+        match state.workloads.get(&workload).ok_or_else(missing)?.spec.kind {
+            WorkloadKind::Job(_) => Ok(Done { message: format!("run 3 of {workload} began") }),
+            WorkloadKind::Service { .. } | WorkloadKind::Daemon => {
+                let title = format!("`{workload}` is a service: only jobs run when they are asked to");
+                Err(problem(422, "invalid", &title, ""))
+            }
+        }
+    }
+
     async fn delete(&self, workload: WorkloadId) -> Result<Vec<WorkloadChange>, Problem> {
         self.called(format!("delete {workload}"));
         let removed = self.state.lock().unwrap().workloads.remove(&workload);

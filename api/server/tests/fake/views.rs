@@ -69,6 +69,7 @@ fn job(kept: &Kept) -> Option<JobView> {
         cause: String::new(),
         done,
         completions: spec.completions,
+        scheduled_at: kept.spec.schedule.is_some().then_some(THEN),
         began_at: THEN,
         ended_at: None,
         instances: Vec::new(),
@@ -77,7 +78,8 @@ fn job(kept: &Kept) -> Option<JobView> {
     let latest = JobRunView { ended_at: is_done.then_some(THEN + 90_000), ..run(2, state, done) };
     let cause = format!("{}-0a on n1 exited with code 3", kept.spec.id.name);
     let earlier = JobRunView { cause, ended_at: Some(THEN + 2_000), ..run(1, RunState::Failed, 0) };
-    Some(JobView { runs: vec![latest, earlier] })
+    let next_at = kept.spec.schedule.as_ref().filter(|schedule| !schedule.suspend).map(|_| THEN + 86_400_000);
+    Some(JobView { runs: vec![latest, earlier], next_at })
 }
 
 pub(crate) fn instance_views(kept: &Kept) -> Vec<InstanceView> {

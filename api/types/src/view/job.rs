@@ -9,6 +9,9 @@ use crate::{counter::Revision, id::InstanceId, job::RunState, time::Timestamp};
 pub struct JobView {
     /// Its runs that are kept, the newest first; one that is active is the first.
     pub runs: Vec<JobRunView>,
+    /// When its schedule begins the next run; `None` = it has none, or begins nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_at: Option<Timestamp>,
 }
 
 /// A run of a job.
@@ -27,6 +30,9 @@ pub struct JobRunView {
     pub done: u32,
     /// Of how many.
     pub completions: u32,
+    /// The time of its schedule that it is for; `None` = it was applied, or a person asked for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scheduled_at: Option<Timestamp>,
     /// When it began.
     pub began_at: Timestamp,
     /// When it ended; `None` = it has not.

@@ -1,5 +1,7 @@
 //! What a spec changes, field by field. Each struct is taken apart whole, so that an added field is missed by the compiler.
 
+mod job;
+
 use api_types::{
     access::Source,
     balance::{BalancePolicy, BalanceSpec},
@@ -8,7 +10,6 @@ use api_types::{
     content::{ContentSpec, FileContent, FileSpec, OnChange, Owner},
     disconnect::DisconnectPolicy,
     fnv,
-    job::{JobSpec, KeepSpec},
     placement::PlacementSpec,
     probe::{ProbeCheck, ProbeSpec},
     resources::ResourceSpec,
@@ -56,9 +57,7 @@ fn warnings(existing: Option<&Workload>, spec: &WorkloadSpec) -> Vec<String> {
     if replaced && (has_host_ports(spec) || spec.kind == WorkloadKind::Daemon) {
         warnings.push("each instance is stopped before its successor starts".to_owned());
     }
-    if replaced && matches!(spec.kind, WorkloadKind::Job(_)) {
-        warnings.push("it runs once more; what still runs of it is ended".to_owned());
-    }
+    warnings.extend(job::warning(existing, spec, replaced).map(str::to_owned));
     warnings
 }
 
@@ -95,6 +94,7 @@ fn fields(spec: &WorkloadSpec) -> Vec<(String, String)> {
         restart,
         update,
         scale,
+        schedule,
         disconnect,
         ipv6,
         across_sites,
@@ -126,6 +126,7 @@ fn fields(spec: &WorkloadSpec) -> Vec<(String, String)> {
     fields.add("restart.max_restarts", number(max_restarts.map(u64::from)));
     fields.add_update(update.as_ref());
     fields.add_scale(scale.as_ref());
+    fields.add_schedule(schedule.as_ref());
     let DisconnectPolicy { replace_after_ms, stop_after_ms, on_return } = disconnect;
     fields.add("disconnect.replace_after_ms", number(*replace_after_ms));
     fields.add("disconnect.stop_after_ms", number(*stop_after_ms));
@@ -142,16 +143,6 @@ struct Fields(Vec<(String, String)>);
 impl Fields {
     fn add(&mut self, path: &str, value: String) {
         self.0.push((path.to_owned(), value));
-    }
-
-    fn add_job(&mut self, job: &JobSpec) {
-        let JobSpec { completions, parallelism, retries, deadline_ms, keep: KeepSpec { succeeded, failed } } = job;
-        self.add("completions", completions.to_string());
-        self.add("parallelism", parallelism.to_string());
-        self.add("retries", retries.to_string());
-        self.add("deadline_ms", number(*deadline_ms));
-        self.add("keep.succeeded", succeeded.to_string());
-        self.add("keep.failed", failed.to_string());
     }
 
     fn add_container(&mut self, path: &str, container: &ContainerSpec) {

@@ -7,10 +7,11 @@ use api_types::{
     workload::{WorkloadKind, WorkloadSpec},
 };
 
-use super::rules::fault;
+use super::{rules::fault, schedule};
 
 /// Checks what only jobs have, and that they have nothing of what only others do.
 pub(super) fn check(spec: &WorkloadSpec) -> Result<(), ValidationError> {
+    schedule::check(spec)?;
     let WorkloadKind::Job(job) = &spec.kind else { return Ok(()) };
     check_numbers(job)?;
     let foreign = [

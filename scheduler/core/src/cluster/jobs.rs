@@ -1,11 +1,14 @@
 //! Jobs: their runs, and instances that ended by themselves. Such an instance stays on its node for the sake of what it wrote,
 //! and holds nothing else of it.
 
-use api_types::{id::WorkloadId, instance::Desired, time::Timestamp};
+use std::collections::BTreeMap;
+
+use api_types::{id::WorkloadId, instance::Desired, schedule::UTC, time::Timestamp, workload::WorkloadSpec};
 
 use crate::{
     cluster::{Cluster, rows::FINISHED},
     effect::{Job, Record, RecordKey},
+    schedule::{self, Zone},
 };
 
 impl Cluster {
@@ -16,6 +19,25 @@ impl Cluster {
         self.touched.seen = true;
         self.touch_awaited(&job.workload);
         self.jobs.insert(job.workload.clone(), job);
+    }
+
+    /// Learns how the clocks of time zones go; jobs that follow one of them are looked at.
+    pub(crate) fn learn_zones(&mut self, zones: BTreeMap<String, Zone>) {
+        for (name, zone) in zones {
+            if self.zones.get(&name) == Some(&zone) {
+                continue;
+            }
+            let follows =
+                |spec: &WorkloadSpec| spec.schedule.as_ref().is_some_and(|schedule| schedule.time_zone == name);
+            let jobs = self.workloads.iter().filter(|(_, entry)| follows(entry.spec())).map(|(id, _)| id.clone());
+            self.touched.workloads.extend(jobs);
+            self.zones.insert(name, zone);
+        }
+    }
+
+    /// The clock of a time zone; `None` = the scheduler's machine does not know it.
+    pub(crate) fn zone(&self, name: &str) -> Option<&Zone> {
+        if name == UTC { Some(&schedule::UTC) } else { self.zones.get(name) }
     }
 
     /// Forgets a job's runs.

@@ -6,6 +6,7 @@ use api_types::{
     counter::Revision,
     id::WorkloadId,
     job::{KeepSpec, RunState},
+    schedule::{Cron, ScheduleSpec},
     time::Timestamp,
 };
 use serde::{Deserialize, Serialize};
@@ -28,11 +29,40 @@ pub struct Job {
     /// The revision of the latest run that succeeded, whether it is kept or not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub succeeded: Option<Revision>,
+    /// How far its schedule was followed; `None` = it has none, or begins nothing for now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub followed: Option<Followed>,
+}
+
+/// How far a schedule was followed. Another schedule is followed from the moment on at which it was applied.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Followed {
+    /// Its times.
+    pub cron: Cron,
+    /// By whose clock.
+    pub time_zone: String,
+    /// What was due until then has begun, or was left out for good.
+    pub until: Timestamp,
+}
+
+impl Followed {
+    /// Follows a schedule from now on.
+    pub(crate) fn since(schedule: &ScheduleSpec, now: Timestamp) -> Self {
+        Self { cron: schedule.cron.clone(), time_zone: schedule.time_zone.clone(), until: now }
+    }
+
+    /// Whether these are the times of a schedule.
+    pub(crate) fn is_of(&self, schedule: &ScheduleSpec) -> bool {
+        (&self.cron, &self.time_zone) == (&schedule.cron, &schedule.time_zone)
+    }
 }
 
 /// A run that is not done.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ActiveRun {
+    /// The time of the schedule that it is for; `None` = it was applied, or a person asked for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scheduled_at: Option<Timestamp>,
     /// When it began.
     pub began_at: Timestamp,
     /// The slots that are done, and by which instance.
@@ -52,6 +82,9 @@ pub struct EndedRun {
     /// Why it did not succeed; empty if it did.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub cause: String,
+    /// See [`ActiveRun::scheduled_at`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scheduled_at: Option<Timestamp>,
     /// When it began.
     pub began_at: Timestamp,
     /// When it ended.
@@ -68,7 +101,7 @@ pub struct EndedRun {
 impl Job {
     /// A job that never ran.
     pub(crate) fn new(workload: WorkloadId) -> Self {
-        Self { workload, begun: 0, since: Revision(0), run: None, ended: Vec::new(), succeeded: None }
+        Self { workload, begun: 0, since: Revision(0), run: None, ended: Vec::new(), succeeded: None, followed: None }
     }
 
     /// The instances that ended by themselves and are kept.
@@ -124,6 +157,7 @@ mod tests {
             since: Revision(1),
             state,
             cause: String::new(),
+            scheduled_at: None,
             began_at: Timestamp(0),
             ended_at: Timestamp(0),
             done: 0,

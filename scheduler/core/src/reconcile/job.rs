@@ -8,6 +8,7 @@ use api_types::{
     instance::{Desired, Exit, InstanceState},
     job::{JobSpec, RunState},
     node::Availability,
+    time::Timestamp,
     workload::WorkloadKind,
 };
 
@@ -23,7 +24,7 @@ use crate::{
 impl Scheduler {
     /// Brings a job up to date.
     pub(crate) fn reconcile_job(&mut self, id: &WorkloadId, spec: JobSpec) {
-        self.begin_run(id);
+        self.follow_revision(id);
         if self.book_ends(id, spec) {
             // Whoever is more urgent gets the room that is free now.
             self.cluster.touched.workloads.insert(id.clone());
@@ -31,6 +32,7 @@ impl Scheduler {
         }
         self.let_go(id);
         self.judge_run(id, spec);
+        self.follow_schedule(id);
         self.forget_runs(id, spec);
         self.count_for_spread(id);
         if let Some(at) = self.next_look(id) {
@@ -75,19 +77,30 @@ impl Scheduler {
         self.cluster.instances_of(id).filter(|held| held.is_wanted())
     }
 
-    /// Begins a run of what was applied, if none of it began yet.
-    fn begin_run(&mut self, id: &WorkloadId) {
-        let Some(since) = self.cluster.workloads.get(id).map(|entry| entry.workload.runs_since) else { return };
+    /// Ends the run of what was applied before, and begins one of what is applied now, unless a schedule says when.
+    fn follow_revision(&mut self, id: &WorkloadId) {
+        let Some(entry) = self.cluster.workloads.get(id) else { return };
+        let (since, waits) = (entry.workload.runs_since, entry.spec().schedule.is_some());
         if self.cluster.jobs.get(id).is_some_and(|job| job.since >= since) {
             return;
         }
         self.end_run(id, RunState::Stopped, format!("revision {since} took its place"));
+        if !waits {
+            self.begin_run(id, None);
+        }
+    }
+
+    /// Begins a run of what is applied; none is active. `scheduled_at`: the time of its schedule that it is for.
+    pub(super) fn begin_run(&mut self, id: &WorkloadId, scheduled_at: Option<Timestamp>) -> u64 {
+        let since = self.cluster.workloads.get(id).map(|entry| entry.workload.runs_since).unwrap_or_default();
         let mut job = self.cluster.jobs.get(id).cloned().unwrap_or_else(|| Job::new(id.clone()));
         (job.begun, job.since) = (job.begun + 1, since);
-        job.run = Some(ActiveRun { began_at: self.now, done: BTreeMap::new() });
-        let message = format!("run {} of revision {since}", job.begun);
+        job.run = Some(ActiveRun { scheduled_at, began_at: self.now, done: BTreeMap::new() });
+        let number = job.begun;
+        let message = format!("run {number} of revision {since}");
         self.history.add(self.now, Subject::Workload(id), "run-began", message);
         self.cluster.put_job(job);
+        number
     }
 
     /// Books what instances of the active run came to; whether any ended.
@@ -183,7 +196,7 @@ impl Scheduler {
     }
 
     /// Ends the active run, if there is one: what still runs of it is told to stop, what ended by itself is kept with it.
-    fn end_run(&mut self, id: &WorkloadId, state: RunState, cause: String) {
+    pub(super) fn end_run(&mut self, id: &WorkloadId, state: RunState, cause: String) {
         let Some(mut job) = self.cluster.jobs.get(id).cloned() else { return };
         let (Some(run), Some(spec)) = (job.run.take(), self.job_spec(id)) else { return };
         for number in self.unfinished_of(id).map(|held| held.number).collect::<Vec<_>>() {
@@ -209,6 +222,7 @@ impl Scheduler {
             since: job.since,
             state,
             cause,
+            scheduled_at: run.scheduled_at,
             began_at: run.began_at,
             ended_at: self.now,
             done: u32::try_from(run.done.len()).unwrap_or(u32::MAX),

@@ -24,6 +24,7 @@ impl Scheduler {
                 cause: String::new(),
                 done: u32::try_from(run.done.len()).unwrap_or(u32::MAX),
                 completions: spec.completions,
+                scheduled_at: run.scheduled_at,
                 began_at: run.began_at,
                 ended_at: None,
                 instances: self.there(id, here.chain(run.done.values().copied())),
@@ -36,15 +37,27 @@ impl Scheduler {
             cause: run.cause.clone(),
             done: run.done,
             completions: run.completions,
+            scheduled_at: run.scheduled_at,
             began_at: run.began_at,
             ended_at: Some(run.ended_at),
             instances: self.there(id, run.instances.iter().copied()),
         }));
-        Some(JobView { runs })
+        Some(JobView { runs, next_at: self.next_run(id) })
+    }
+
+    /// Why nothing of a job runs that should: its schedule cannot be followed, or its latest run did not succeed and no other is
+    /// active; empty if all is well.
+    pub(super) fn job_trouble(&self, entry: &WorkloadEntry) -> String {
+        match &entry.spec().schedule {
+            Some(schedule) if self.cluster.zone(&schedule.time_zone).is_none() => {
+                format!("it does not run by itself: the scheduler's machine knows no time zone {}", schedule.time_zone)
+            }
+            Some(_) | None => self.last_failure(&entry.spec().id),
+        }
     }
 
     /// Why the latest run of a job did not succeed, while no other is active; empty if it did.
-    pub(super) fn last_failure(&self, id: &WorkloadId) -> String {
+    fn last_failure(&self, id: &WorkloadId) -> String {
         let latest = |job: &Job| job.ended.last().filter(|run| job.run.is_none() && run.number == job.begun).cloned();
         let latest = self.cluster.jobs.get(id).and_then(latest).filter(|run| run.state == RunState::Failed);
         latest.map(|run| format!("run {} failed: {}", run.number, run.cause)).unwrap_or_default()

@@ -103,7 +103,7 @@ impl Scheduler {
             return WARMING_UP.to_owned();
         }
         if ready >= wanted && old == 0 && entry.parked.is_none() {
-            return self.last_failure(&entry.spec().id);
+            return self.job_trouble(entry);
         }
         let mut parts = Vec::new();
         if old > 0 {

@@ -105,20 +105,15 @@ fn command(fleet: &mut Fleet, line: &str) -> String {
             rest.iter().for_each(|node| befall(fleet, verb, &name(node)));
             String::new()
         }
-        "restart-scheduler" => {
+        // `away 90s`: the scheduler is not there for so long.
+        "away" | "restart-scheduler" => {
+            fleet.now = fleet.now + rest.first().map_or(0, |time| milliseconds(time));
             fleet.restart();
             String::new()
         }
         "preparing" | "stuck" | "missing" | "starting" | "unproven" => say(fleet, verb, rest),
         "running" | "healthy" | "unhealthy" | "crashed" | "used-up" | "ended" => say(fleet, verb, rest),
-        // Processes of a job end for good: `exited 0 migrate-100`.
-        "exited" => {
-            let code = rest[0].parse().expect("a number");
-            for instance in &rest[1..] {
-                fleet.say(&InstanceId::new(instance).expect("an instance"), |status| jobs::ended(status, code));
-            }
-            String::new()
-        }
+        "run" | "zone" | "exited" => jobs::command(fleet, verb, rest),
         // Agents end what they were told to stop.
         "stopped" => {
             for id in fleet.to_do(Desired::Stop) {
@@ -258,6 +253,7 @@ fn spec(words: &[&str]) -> WorkloadSpec {
         },
         update: rollouts::spec(&options).filter(|_| !options.contains_key("job")),
         scale: scale::spec(&options),
+        schedule: jobs::schedule(&options),
         disconnect: moves::contract(&options),
         ..spec
     }
@@ -359,7 +355,7 @@ fn show(fleet: &Fleet, words: &[&str]) -> String {
             }
         }
         ["content"] => text.push_str(&content::show(fleet)),
-        ["jobs"] => text.push_str(&jobs::show(scheduler)),
+        ["jobs"] => text.push_str(&jobs::show(scheduler, fleet.now)),
         ["sites"] => text.push_str(&moves::show_sites(scheduler)),
         ["key"] => text.push_str(&moves::key(&fleet.scheduler)),
         ["met"] => text.push_str(&company::show_met(fleet)),

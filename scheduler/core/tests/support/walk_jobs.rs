@@ -5,6 +5,9 @@ use api_types::{
     instance::{Exit, Health, InstanceState, InstanceStatus},
     job::{JobSpec, KeepSpec, RunState},
     resources::Resources,
+    schedule::{Overlap, ScheduleSpec},
+    time::Timestamp,
+    view::JobView,
     workload::WorkloadSpec,
 };
 use scheduler_core::{Settings, input::Change};
@@ -27,6 +30,8 @@ pub(crate) fn walk(seed: u64, steps: usize, check: impl Fn(&mut Fleet)) -> Fleet
         match random.below(12) {
             0 => apply(&mut fleet, &mut random),
             1..=3 => end_one(&mut fleet, &mut random),
+            5 => drop(fleet.request(Change::RunJob { workload: job(&mut random) })),
+            6 => fleet.advance(15_000),
             4 if random.below(8) == 0 => drop(fleet.request(Change::Delete { workload: job(&mut random) })),
             _ => {}
         }
@@ -37,8 +42,9 @@ pub(crate) fn walk(seed: u64, steps: usize, check: impl Fn(&mut Fleet)) -> Fleet
     fleet
 }
 
-/// Lets all that runs of jobs end with success, again and again.
+/// Lets all that runs of jobs end with success, again and again, while nothing more begins.
 pub(crate) fn finish(fleet: &mut Fleet) {
+    suspend(fleet);
     for _ in 0..ROUNDS {
         for instance in running(fleet) {
             fleet.say(&instance, |status| ended(status, 0));
@@ -57,6 +63,7 @@ pub(crate) fn every_job_is_over(fleet: &Fleet, seed: u64) {
         for run in job.runs.iter().filter(|run| run.state == RunState::Succeeded) {
             assert_eq!(run.done, run.completions, "{at}");
         }
+        each_time_is_run_for_once(&job, &at);
         assert!(job.runs.windows(2).all(|pair| pair[0].number > pair[1].number), "{at}");
     }
 }
@@ -79,7 +86,36 @@ fn apply(fleet: &mut Fleet, random: &mut Random) {
     if random.below(4) == 0 {
         spec.disconnect.replace_after_ms = None;
     }
+    spec.schedule = schedule(random);
     drop(fleet.request(Change::Apply { specs: vec![spec], expect: None }));
+}
+
+/// Each minute or two, or when it is applied.
+fn schedule(random: &mut Random) -> Option<ScheduleSpec> {
+    let cron = random.pick(&[None, Some("* * * * *"), Some("*/2 * * * *")]).flatten()?;
+    Some(ScheduleSpec {
+        overlap: random.pick(&[Overlap::Forbid, Overlap::Replace])?,
+        catch_up_ms: random.pick(&[None, Some(300_000)])?,
+        suspend: random.below(4) == 0,
+        ..ScheduleSpec::at(cron.parse().expect("a schedule"))
+    })
+}
+
+/// Lets nothing begin by itself any more.
+fn suspend(fleet: &mut Fleet) {
+    let views = fleet.scheduler.workload_views();
+    for mut spec in views.into_iter().map(|view| view.spec) {
+        let Some(schedule) = &mut spec.schedule else { continue };
+        schedule.suspend = true;
+        drop(fleet.request(Change::Apply { specs: vec![spec], expect: None }));
+    }
+}
+
+/// No time of a schedule was run for twice, and none before another that it follows.
+fn each_time_is_run_for_once(job: &JobView, at: &str) {
+    let times: Vec<Timestamp> = job.runs.iter().filter_map(|run| run.scheduled_at).collect();
+    assert!(times.windows(2).all(|pair| pair[0] > pair[1]), "{at}");
+    assert!(job.runs.iter().all(|run| run.scheduled_at.is_none_or(|at| at <= run.began_at)), "{at}");
 }
 
 fn end_one(fleet: &mut Fleet, random: &mut Random) {

@@ -103,3 +103,33 @@ pub(crate) fn a_command_is_run_and_its_end_is_ours(stage: &mut Stage) -> Outcome
     let left: List<WorkloadView> = serde_json::from_value(stage.bed.ask(&["get", "jobs"])?)?;
     stage.must(left.items.is_empty(), || format!("it is left: {left:?}"))
 }
+
+/// A job with a schedule waits for its time, also when the scheduler is started again; a person does not wait.
+pub(crate) fn a_job_waits_for_its_schedule_or_for_a_person(stage: &mut Stage) -> Outcome {
+    let more = "schedule = \"0 0 29 2 *\"\ntime_zone = \"Europe/Berlin\"";
+    stage.apply(&manifest(stage, more, "echo done"))?;
+    let list: List<WorkloadView> = serde_json::from_value(stage.bed.ask(&["get", "jobs", "work"])?)?;
+    let job = list.items.into_iter().next().and_then(|work| work.job).ok_or("it is a job")?;
+    let next = job.next_at.ok_or("it has a next run")?;
+    stage.must(job.runs.is_empty(), || format!("it runs: {:?}", job.runs))?;
+    // Midnight in Berlin is 23:00 of UTC in winter.
+    stage.must(next.0 % 86_400_000 == 23 * 3_600_000, || format!("next at {next}"))?;
+
+    stage.bed.kill_scheduler();
+    stage.bed.start_scheduler()?;
+    until_node(&stage.bed, "edge-1", Liveness::Ready, LIMIT)?;
+    stage.wherry(&["job", "run", "work"])?;
+
+    stage.until("the run is done", || latest(stage).is_ok_and(|run| run.state == RunState::Succeeded))?;
+    let list: List<WorkloadView> = serde_json::from_value(stage.bed.ask(&["get", "jobs", "work"])?)?;
+    let job = list.items.into_iter().next().and_then(|work| work.job).ok_or("it is a job still")?;
+    let run = job.runs.first().ok_or("it ran")?;
+    stage.must(job.next_at == Some(next) && run.scheduled_at.is_none(), || format!("{job:?}"))?;
+    let refused = stage.bed.wherry(&["apply", "-f", &unknown_zone(stage)?])?;
+    stage.must(refused.stderr.contains("no time zone `Europe/Atlantis`"), || refused.stderr.clone())
+}
+
+fn unknown_zone(stage: &Stage) -> Result<String, Box<dyn Error>> {
+    let text = manifest(stage, "schedule = \"@daily\"\ntime_zone = \"Europe/Atlantis\"", "true");
+    Ok(stage.file("zone.toml", text.as_bytes())?.to_string_lossy().into_owned())
+}

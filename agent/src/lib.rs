@@ -25,6 +25,7 @@ mod probe_runner;
 mod run;
 mod session;
 mod tunnels;
+mod volumes;
 
 use std::process::ExitCode;
 

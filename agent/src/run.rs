@@ -37,6 +37,7 @@ use crate::{
     perform::{Latest, Performer, Tools},
     session::{Held, Link, Session, Trust, archive, outbox::Outbox},
     tunnels::Tunnels,
+    volumes,
 };
 
 /// Questions about the network that wait for their turn.
@@ -251,6 +252,7 @@ fn parts(
     let state_dir = config.agent.state_dir.clone();
     let sampling = (containerd.clone(), network.clone(), messages.clone(), outbox.clone());
     let sampler = Sampler::new(sampling, state_dir, system, devices);
+    let measuring = volumes::measure(containerd.clone(), outbox.clone(), token.clone());
     let services = services.map(Arc::new);
     let settings = Settings { node_address: Some(node.address), ..Settings::new(membership.node.clone()) };
     let core = Agent::new(settings, assignments.clone(), services.clone(), addresses, tries, clock.now());
@@ -284,5 +286,6 @@ fn parts(
     parts.spawn_once("keeper", keeper.run(token.clone()));
     parts.spawn_once("session", session.run(token.clone()));
     parts.spawn_once("sampler", sampler.run(token.clone()));
+    parts.spawn_once("volumes", measuring);
     Ok(Parts { supervisor: parts, messages: to_loop, table })
 }

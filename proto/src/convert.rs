@@ -9,6 +9,7 @@ mod relay;
 mod report;
 mod service;
 mod session;
+mod volumes;
 mod workload;
 
 use std::{fmt::Display, net::Ipv6Addr, str::FromStr};

@@ -7,6 +7,7 @@ use api_types::{
     id::{InstanceId, Name},
     instance::{InstanceStatus, InstanceUsage},
     node::{Condition, NodeFacts, NodeUsage},
+    relay::VolumeSlot,
     time::Timestamp,
     view::LogLine,
 };
@@ -45,6 +46,8 @@ pub enum FromAgent {
     Programmed(Marker),
     /// What came of [`FromScheduler::InspectNetwork`].
     NetworkInspected(NetworkInspected),
+    /// The bytes that each volume of the node takes on its disk.
+    VolumesMeasured(BTreeMap<VolumeSlot, u64>),
 }
 
 /// What the scheduler says in a session.

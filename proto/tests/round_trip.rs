@@ -16,6 +16,7 @@ use api_types::{
     instance::{Desired, Exit, Findings, Health, InstanceState, InstanceStatus, InstanceUsage},
     node::{Condition, NodeFacts, NodeUsage, TakenPort},
     probe::{ProbeCheck, ProbeFinding, ProbeKind, ProbeSpec},
+    relay::VolumeSlot,
     resources::{ResourceSpec, Resources},
     restart::RestartSpec,
     secret::{SECRET_BYTES_MAX, Secret, SecretValue},
@@ -45,6 +46,8 @@ fn what_an_agent_says_survives_the_wire() {
     let statuses = [Exit::Code(-1), Exit::OutOfMemory, Exit::Probe(ProbeKind::Liveness), Exit::Unknown]
         .map(|exit| status("web-1", exit))
         .to_vec();
+    let workload = "shop/db".parse().expect("an id");
+    let slot = VolumeSlot { workload, volume: Name::new("data").expect("a name"), slot: 2 };
     let report = Report { statuses, gone: vec![instance("web-0")], complete: true };
     let node_report = NodeReport {
         conditions: Some(vec![Condition {
@@ -72,6 +75,7 @@ fn what_an_agent_says_survives_the_wire() {
         }),
         FromAgent::Programmed(Marker { epoch: Epoch(1), generation: Generation(2) }),
         FromAgent::NetworkInspected(inspected()),
+        FromAgent::VolumesMeasured(BTreeMap::from([(slot, 9)])),
     ];
 
     for message in messages {

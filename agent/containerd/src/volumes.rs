@@ -3,6 +3,8 @@
 //! All above a volume belongs to root alone, so nobody inside a container can exchange it for a link. Still every step is
 //! taken from the directory before it and follows no link: what is in the way is an error, never a way out.
 
+mod measure;
+
 use std::{
     fs::DirBuilder,
     os::{fd::OwnedFd, unix::fs::DirBuilderExt},

@@ -15,6 +15,7 @@ use api_types::{
     id::InstanceId,
     instance::{InstanceStatus, InstanceUsage},
     node::{Condition, NodeFacts, NodeUsage, TAKEN_PORTS_MAX, TakenPort},
+    relay::VolumeSlot,
 };
 use proto::{
     network::NetworkInspected,
@@ -54,6 +55,8 @@ struct Waiting {
     usage_changed: bool,
     loaded: Vec<ImageLoaded>,
     inspected: Vec<NetworkInspected>,
+    volumes: BTreeMap<VolumeSlot, u64>,
+    volumes_changed: bool,
     /// The table that the kernel balances by: instances wait for this word, so it does not gather.
     table: Option<Marker>,
     /// Since when something waits, as far as anybody looked.
@@ -86,6 +89,7 @@ impl Outbox {
         waiting.table = None;
         waiting.conditions_changed = true;
         waiting.usage_changed = true;
+        waiting.volumes_changed = !waiting.volumes.is_empty();
         drop(waiting);
         self.changed.notify_one();
     }
@@ -215,6 +219,16 @@ impl Outbox {
         self.lock().requests = requests;
     }
 
+    /// Notes what the volumes of this node hold.
+    pub(crate) fn volumes(&self, volumes: BTreeMap<VolumeSlot, u64>) {
+        let mut waiting = self.lock();
+        if waiting.volumes != volumes {
+            (waiting.volumes, waiting.volumes_changed) = (volumes, true);
+            drop(waiting);
+            self.changed.notify_one();
+        }
+    }
+
     /// Adds what came of an archive.
     pub(crate) fn image_loaded(&self, loaded: ImageLoaded) {
         let mut waiting = self.lock();
@@ -266,8 +280,8 @@ impl Outbox {
 impl Waiting {
     /// Since when something waits. Kept here, so that whoever gives up waiting does not make it later.
     fn since(&mut self) -> Option<Instant> {
-        let is_something =
-            self.report.is_some() || !self.loaded.is_empty() || !self.inspected.is_empty() || self.is_node_changed();
+        let is_answered = !self.loaded.is_empty() || !self.inspected.is_empty();
+        let is_something = self.report.is_some() || is_answered || self.volumes_changed || self.is_node_changed();
         if !is_something {
             return None;
         }
@@ -290,6 +304,9 @@ impl Waiting {
         if let Some(found) = self.inspected.pop() {
             return Some(FromAgent::NetworkInspected(found));
         }
+        if std::mem::take(&mut self.volumes_changed) {
+            return Some(FromAgent::VolumesMeasured(self.volumes.clone()));
+        }
         if !self.is_node_changed() {
             return None;
         }
@@ -302,80 +319,4 @@ impl Waiting {
 }
 
 #[cfg(test)]
-mod tests {
-    use agent_core::effect::Report as CoreReport;
-    use api_types::{
-        instance::{Findings, Health, InstanceState},
-        time::Timestamp,
-    };
-
-    use super::*;
-
-    #[tokio::test]
-    async fn reports_that_come_together_are_told_together_and_the_latest_counts() {
-        let outbox = Outbox::new(NodeFacts::default());
-        let partial = |statuses, gone| CoreReport { statuses, gone, complete: false };
-        outbox.report(CoreReport { statuses: vec![status("a", 0), status("b", 0)], gone: Vec::new(), complete: true });
-        outbox.report(partial(vec![status("a", 1)], vec![id("b")]));
-        outbox.report(partial(vec![status("c", 2)], Vec::new()));
-
-        let FromAgent::Report(report) = outbox.next().await else { panic!("a report comes first") };
-
-        assert!(report.complete);
-        let restarts: Vec<_> =
-            report.statuses.iter().map(|status| (status.instance.as_str(), status.restarts)).collect();
-        assert_eq!(restarts, [("a", 1), ("c", 2)]);
-        assert_eq!(report.gone, [id("b")]);
-    }
-
-    #[tokio::test]
-    async fn a_session_tells_conditions_once_and_usage_each_time() {
-        let outbox = Outbox::new(NodeFacts::default());
-        outbox.condition("runtime", Ok("containerd 2".to_owned()));
-        outbox.report(CoreReport { statuses: vec![status("a", 0)], gone: Vec::new(), complete: false });
-        outbox.begin();
-
-        let FromAgent::NodeReport(first) = outbox.next().await else { panic!("the old report is void") };
-        outbox.condition("runtime", Ok("containerd 2".to_owned()));
-        outbox.usage(NodeUsage { cpu_millis: 7, ..NodeUsage::default() }, BTreeMap::new());
-        let FromAgent::NodeReport(second) = outbox.next().await else { panic!("usage follows") };
-
-        assert_eq!(first.conditions.map(|conditions| conditions.len()), Some(1));
-        assert_eq!((second.conditions, second.facts, second.usage.cpu_millis), (None, None, 7));
-    }
-
-    #[tokio::test]
-    async fn a_device_that_appears_is_told_once_within_the_session() {
-        let outbox = Outbox::new(NodeFacts::default());
-        let camera = Device { name: "front".to_owned(), kind: "camera".to_owned(), model: String::new(), shares: 4 };
-        outbox.devices(Vec::new());
-        outbox.devices(vec![camera.clone()]);
-
-        let FromAgent::NodeReport(first) = outbox.next().await else { panic!("the device is news") };
-        outbox.devices(vec![camera.clone()]);
-        outbox.usage(NodeUsage::default(), BTreeMap::new());
-        let FromAgent::NodeReport(second) = outbox.next().await else { panic!("usage follows") };
-
-        assert_eq!(first.facts.map(|facts| facts.devices), Some(vec![camera]));
-        assert_eq!(second.facts, None);
-    }
-
-    fn id(name: &str) -> InstanceId {
-        InstanceId::new(name).expect("a name")
-    }
-
-    fn status(name: &str, restarts: u32) -> InstanceStatus {
-        InstanceStatus {
-            instance: id(name),
-            state: InstanceState::Running,
-            health: Health::Healthy,
-            address: None,
-            pid: None,
-            restarts,
-            last_exit: None,
-            reason: String::new(),
-            since: Timestamp(0),
-            findings: Findings::default(),
-        }
-    }
-}
+mod tests;

@@ -55,6 +55,7 @@ async fn a_session_brings_sets_down_and_reports_up() {
             FromAgent::NodeReport(report) => seen[2] |= report.conditions.is_some(),
             FromAgent::Hello(_)
             | FromAgent::RenewLease(_)
+            | FromAgent::VolumesMeasured(_)
             | FromAgent::ImageLoaded(_)
             | FromAgent::Programmed(_)
             | FromAgent::NetworkInspected(_) => panic!("not asked for"),

@@ -21,6 +21,7 @@ mod schedule;
 mod section;
 mod units;
 mod update;
+mod volume;
 mod workload;
 
 use std::collections::BTreeMap;

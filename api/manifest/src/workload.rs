@@ -20,7 +20,7 @@ use crate::{
     fault::Place,
     job, placement, ports, probe, scale, schedule,
     section::{Entry, Section},
-    update,
+    update, volume,
 };
 
 /// Below this the runtime itself cannot start a process in its cgroup.
@@ -79,6 +79,7 @@ pub(crate) fn read(entry: &Entry<'_>, kind: Kind, namespace: &Name, configs: &Co
     let placement = place.map_or_else(PlacementSpec::default, |section| placement::read(&section, kind, namespace));
     let balance = section.get("balance").and_then(|entry| Some(balance::read(&entry.section()?, &entry, kind)));
     let has_volume = has_volume(container.as_ref(), &companions);
+    let volume_sizes = volume::read(&section, container.as_ref(), &companions);
     let update = section.get("update").and_then(|entry| entry.section());
     let update = update.map(|section| update::read(&section, kind, &ports, has_volume));
     let scale = scale.and_then(|entry| scale::read(&entry, kind, sound_ports));
@@ -102,6 +103,7 @@ pub(crate) fn read(entry: &Entry<'_>, kind: Kind, namespace: &Name, configs: &Co
         resources,
         companions,
         after,
+        volume_sizes,
         devices,
         placement,
         ports,

@@ -44,7 +44,7 @@ pub enum RelayTarget {
 }
 
 /// One volume of one slot of a workload.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct VolumeSlot {
     /// Whose it is; the workload may be deleted since.

@@ -1,5 +1,7 @@
 //! Workloads: what shall run, how many, under which rules.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -11,7 +13,7 @@ use crate::{
     dependency::Dependency,
     device::DeviceRequest,
     disconnect::DisconnectPolicy,
-    id::WorkloadId,
+    id::{Name, WorkloadId},
     job::JobSpec,
     placement::PlacementSpec,
     probe::ProbeSpec,
@@ -44,6 +46,9 @@ pub struct WorkloadSpec {
     /// What each instance waits for before its first process is started, sorted.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub after: Vec<Dependency>,
+    /// The bytes that its volumes are meant to hold at most, by name: people are told of one that holds more, and nothing stops it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub volume_sizes: BTreeMap<Name, u64>,
     /// The devices each instance gets.
     #[serde(default)]
     pub devices: Vec<DeviceRequest>,
@@ -112,6 +117,7 @@ impl WorkloadSpec {
             resources: ResourceSpec::default(),
             companions: Vec::new(),
             after: Vec::new(),
+            volume_sizes: BTreeMap::new(),
             devices: Vec::new(),
             placement: PlacementSpec::default(),
             ports: Vec::new(),

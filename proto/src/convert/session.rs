@@ -8,7 +8,7 @@ use api_types::{
 };
 use v1::{from_agent::Message as AgentMessage, from_scheduler::Message as SchedulerMessage};
 
-use super::{bounded, name_or_none, parsed, required, shortened};
+use super::{bounded, name_or_none, parsed, required, shortened, volumes};
 use crate::{
     error::ConvertError,
     limits::{LOG_LINE_BYTES_MAX, cut},
@@ -29,6 +29,7 @@ impl From<FromAgent> for v1::FromAgent {
                 AgentMessage::Programmed(v1::Programmed { services: Some(services.into()) })
             }
             FromAgent::NetworkInspected(found) => AgentMessage::NetworkInspected(found.into()),
+            FromAgent::VolumesMeasured(volumes) => AgentMessage::VolumesMeasured(volumes::wire(volumes)),
         };
         Self { message: Some(message) }
     }
@@ -54,6 +55,9 @@ impl TryFrom<v1::FromAgent> for FromAgent {
             }
             AgentMessage::NetworkInspected(found) => {
                 Self::NetworkInspected(found.try_into().map_err(within("network_inspected"))?)
+            }
+            AgentMessage::VolumesMeasured(measured) => {
+                Self::VolumesMeasured(volumes::read(measured).map_err(within("volumes_measured"))?)
             }
         })
     }

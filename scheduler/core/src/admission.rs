@@ -11,6 +11,7 @@ mod rules;
 mod scale;
 mod schedule;
 mod update;
+mod volumes;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -91,6 +92,7 @@ pub(crate) fn admit(
         sound.map_err(|fault| Refusal::Invalid(format!("{} `{id}`: {fault}", kind_name(&spec.kind))))?;
         secrets::check(cluster, spec)?;
         schedule::check_zone(cluster, spec)?;
+        volumes::check(spec)?;
         let Some(existing) = cluster.workloads.get(id) else { continue };
         if kind_name(&existing.spec().kind) != kind_name(&spec.kind) {
             return Err(Refusal::Conflict(format!(

@@ -27,6 +27,7 @@ use std::{
 use api_types::{
     counter::Revision,
     id::{NodeId, SecretId, WorkloadId},
+    relay::VolumeSlot,
     service::WatchKey,
     site::SiteSpec,
 };
@@ -39,7 +40,7 @@ use crate::{
         nodes::Nodes,
         rollouts::RolloutEntry,
         rows::Rows,
-        volumes::Homes,
+        volumes::{Homes, Measured},
         workloads::{EarlierRun, WorkloadEntry},
     },
     effect::{Counters, Effect, Effects, Job, Record, RecordKey, SecretRecord},
@@ -80,6 +81,8 @@ pub(crate) struct Cluster {
     pub(crate) homes: Homes,
     /// The slots with data that were given up because fewer instances were wanted.
     pub(crate) slots_given_up: BTreeSet<(WorkloadId, u32)>,
+    /// How much of that its nodes last measured.
+    pub(crate) measured: BTreeMap<VolumeSlot, Measured>,
     /// Index: which tables the kernels of those nodes hold that are waited for.
     pub(crate) awaited: Awaited,
     /// What workloads wait for.

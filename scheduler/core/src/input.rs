@@ -7,6 +7,7 @@ use api_types::{
     id::{InstanceId, Name, NodeId, SecretId, WorkloadId},
     instance::{InstanceStatus, InstanceUsage},
     node::{Availability, Condition, NodeFacts, NodeUsage},
+    relay::VolumeSlot,
     rollout::RolloutAction,
     service::WatchKey,
     site::{Across, Reach},
@@ -96,6 +97,15 @@ pub enum Input {
         /// The requests that its listeners shared out to instances of services that are scaled by that, wherever they are, in
         /// thousandths of a request each second. Who is not named got none.
         requests: BTreeMap<InstanceId, u64>,
+    },
+    /// How much the volumes of a node take on its disk. Counts as a heartbeat.
+    VolumesMeasured {
+        /// Which node.
+        node: NodeId,
+        /// Through which session.
+        session: SessionId,
+        /// In bytes.
+        volumes: BTreeMap<VolumeSlot, u64>,
     },
 }
 

@@ -148,6 +148,7 @@ impl Scheduler {
             Input::NodeReported { node, session, conditions, facts, usage, instances, requests } => {
                 self.node_reported(&node, session, (conditions, facts), usage, (instances, requests));
             }
+            Input::VolumesMeasured { node, session, volumes } => self.volumes_measured(&node, session, volumes),
         }
         self.open_barriers();
         self.settle();

@@ -1,5 +1,7 @@
 //! Facts in: what agents report. An agent is hostile input: it speaks for the instances on its own node only.
 
+mod volumes;
+
 use std::collections::BTreeMap;
 
 use api_types::{

@@ -276,6 +276,7 @@ impl Session<'_> {
             FromAgent::Programmed(marker) => {
                 Input::Programmed { node, session, epoch: marker.epoch, generation: marker.generation }
             }
+            FromAgent::VolumesMeasured(volumes) => Input::VolumesMeasured { node, session, volumes },
             FromAgent::NetworkInspected(found) => {
                 self.dispatcher.inspections.inspected(&node, found);
                 return Ok(());

@@ -151,6 +151,7 @@ const STORIES: &[Story] = &[
     ("a_volume_keeps_its_data_and_its_replica_through_updates_and_reboots", placement::a_volume_stays),
     ("a_volume_is_backed_up_and_put_back_while_nobody_uses_it", placement::a_volume_is_put_back),
     ("the_files_of_an_image_are_pulled_and_shown", mounts::the_files_of_an_image_are_pulled_and_shown),
+    ("a_volume_that_holds_more_than_it_shall_is_told_of", mounts::a_volume_that_holds_more_is_told_of),
     ("what_is_urgent_displaces_what_is_less_and_gives_the_room_back", moves::what_is_urgent_displaces),
     ("a_rebalancing_evens_out_what_a_node_that_returned_lacks", moves::a_rebalancing_evens_out),
     ("an_update_under_load_loses_no_request", requests::an_update_loses_no_request),

@@ -86,7 +86,7 @@ impl Listed for VolumeView {
     }
 
     fn headers(_: bool) -> Vec<&'static str> {
-        vec!["WORKLOAD", "VOLUME", "SLOT", "NODE", "INSTANCE", "REASON"]
+        vec!["WORKLOAD", "VOLUME", "SLOT", "NODE", "USED", "SIZE", "INSTANCE", "REASON"]
     }
 
     fn row(&self, _: bool, _: Timestamp) -> Vec<String> {
@@ -95,6 +95,8 @@ impl Listed for VolumeView {
             self.volume.to_string(),
             self.slot.to_string(),
             self.node.to_string(),
+            self.used_bytes.map(bytes).unwrap_or_default(),
+            self.size_bytes.map(bytes).unwrap_or_default(),
             self.instance.as_ref().map(ToString::to_string).unwrap_or_default(),
             self.reason.clone(),
         ]

@@ -59,6 +59,8 @@ pub(super) fn volumes() -> List<VolumeView> {
         slot,
         node: node_id(node),
         instance: instance.map(|instance| instance.parse().unwrap()),
+        used_bytes: instance.map(|_| 3 << 29),
+        size_bytes: instance.map(|_| 1 << 30),
         reason: reason.into(),
     };
     let items = vec![volume(0, "n1", Some("db-0a"), ""), volume(1, "n3", None, "n3 is lost")];

@@ -72,6 +72,12 @@ pub struct VolumeView {
     pub node: NodeId,
     /// The instance that holds it now.
     pub instance: Option<InstanceId>,
+    /// The bytes that it took on the node's disk when the node last measured it; `None` = it did not yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub used_bytes: Option<u64>,
+    /// The bytes that its workload means it to hold at most; `None` = nothing is said. Nothing stops who writes more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub size_bytes: Option<u64>,
     /// Why nobody can use it; empty when somebody can.
     pub reason: String,
 }

@@ -86,6 +86,7 @@ fn fields(spec: &WorkloadSpec) -> Vec<(String, String)> {
         resources,
         companions,
         after,
+        volume_sizes,
         devices,
         placement,
         ports,
@@ -112,6 +113,9 @@ fn fields(spec: &WorkloadSpec) -> Vec<(String, String)> {
     fields.add_resources("resources", resources);
     companions.iter().for_each(|companion| fields.add_companion(companion));
     fields.add("after", texts(&after.iter().map(ToString::to_string).collect::<Vec<_>>()));
+    for (name, bytes) in volume_sizes {
+        fields.add(&format!("volume.{name}.size_bytes"), bytes.to_string());
+    }
     let devices: Vec<String> = devices.iter().map(ToString::to_string).collect();
     fields.add("devices", texts(&devices));
     fields.add_placement(placement);

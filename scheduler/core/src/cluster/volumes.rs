@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use api_types::{
     container::Mount,
     id::{Name, NodeId, WorkloadId},
+    relay::VolumeSlot,
     workload::WorkloadSpec,
 };
 
@@ -16,6 +17,15 @@ use crate::{
 
 /// The homes of each workload's volumes, by slot and name.
 pub(crate) type Homes = BTreeMap<WorkloadId, BTreeMap<(u32, Name), NodeId>>;
+
+/// What a volume held when its node last looked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Measured {
+    /// On the node's disk.
+    pub(crate) bytes: u64,
+    /// Whether that was more than its size, as people were told.
+    pub(crate) is_over: bool,
+}
 
 /// The volumes that a spec mounts.
 pub(crate) fn volumes(spec: &WorkloadSpec) -> BTreeSet<&Name> {
@@ -79,6 +89,22 @@ impl Cluster {
         }
     }
 
+    /// Where a volume is.
+    pub(crate) fn home_of(&self, VolumeSlot { workload, volume, slot }: &VolumeSlot) -> Option<&NodeId> {
+        self.homes.get(workload)?.get(&(*slot, volume.clone()))
+    }
+
+    /// What its workload means a volume to hold at most; `None` = nothing is said.
+    pub(crate) fn volume_size(&self, VolumeSlot { workload, volume, slot: _ }: &VolumeSlot) -> Option<u64> {
+        self.workloads.get(workload)?.spec().volume_sizes.get(volume).copied()
+    }
+
+    /// Notes what a volume holds.
+    pub(crate) fn note_measured(&mut self, slot: VolumeSlot, measured: Measured) {
+        let before = self.measured.insert(slot, measured);
+        self.touched.seen |= before != Some(measured);
+    }
+
     /// Gives up the data for which `gives_up` says so; how much that was.
     pub(crate) fn forget_volumes(&mut self, gives_up: impl Fn(&WorkloadId, u32, &Name, &NodeId) -> bool) -> usize {
         let mut gone = Vec::new();
@@ -100,6 +126,8 @@ impl Cluster {
         for (workload, slot, volume) in &gone {
             self.touched.workloads.insert(workload.clone());
             self.unpersist(RecordKey::VolumeHome(workload.clone(), *slot, volume.clone()));
+            let slot = VolumeSlot { workload: workload.clone(), volume: volume.clone(), slot: *slot };
+            self.measured.remove(&slot);
         }
         self.touched.seen |= !gone.is_empty();
         gone.len()

@@ -209,7 +209,8 @@ pub(crate) fn amount(amount: Resources) -> String {
     }
 }
 
-fn memory(bytes: u64) -> String {
+/// Bytes as people say them, rounded up.
+pub(crate) fn memory(bytes: u64) -> String {
     let (unit, size) = if bytes >= 10 << 30 { ("GiB", 1 << 30) } else { ("MiB", 1 << 20) };
     format!("{} {unit}", bytes.div_ceil(size))
 }

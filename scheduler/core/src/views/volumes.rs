@@ -1,6 +1,6 @@
 //! Data that stays on its node, seen from outside.
 
-use api_types::{node::Liveness, view::VolumeView};
+use api_types::{node::Liveness, relay::VolumeSlot, view::VolumeView};
 
 use crate::machine::Scheduler;
 
@@ -13,7 +13,10 @@ impl Scheduler {
         let views = homes.map(|(workload, ((slot, volume), node))| {
             let mut here = self.cluster.instances_of(workload).filter(|held| held.node_id() == node);
             let liveness = self.cluster.nodes.get(node).map(|entry| entry.liveness);
+            let which = VolumeSlot { workload: workload.clone(), volume: volume.clone(), slot: *slot };
             VolumeView {
+                used_bytes: self.cluster.measured.get(&which).map(|measured| measured.bytes),
+                size_bytes: self.cluster.volume_size(&which),
                 workload: workload.clone(),
                 volume: volume.clone(),
                 slot: *slot,

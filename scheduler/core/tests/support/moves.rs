@@ -100,8 +100,13 @@ pub(crate) fn show_volumes(scheduler: &Scheduler) -> String {
         let instance = view.instance.map(|instance| instance.to_string()).unwrap_or_default();
         writeln!(
             text,
-            "{}  {}  slot {}  {}  {instance}  {}",
-            view.workload, view.volume, view.slot, view.node, view.reason
+            "{}  {}  slot {}  {}  {instance}  {}{}",
+            view.workload,
+            view.volume,
+            view.slot,
+            view.node,
+            view.reason,
+            super::volumes::show((view.used_bytes, view.size_bytes))
         )
         .expect("a text takes all");
     }

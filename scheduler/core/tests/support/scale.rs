@@ -34,7 +34,7 @@ pub(crate) fn spec(options: &BTreeMap<String, String>) -> Option<ScaleSpec> {
 
 /// `load web cpu=70 memory=32 for=60s`: every ten seconds each node that is heard of says what its running instances of the
 /// workload use. `at=n1` = only that node does; `requests=40` = what each listener shares out to each of them in a second.
-pub(crate) fn load(fleet: &mut Fleet, words: &[&str]) {
+pub(crate) fn load(fleet: &mut Fleet, words: &[&str]) -> String {
     let options = super::options(&words[1..]);
     let number = |key: &str| options.get(key).map_or(0, |text| text.parse().expect("a number"));
     let usage = InstanceUsage { cpu_millis: number("cpu"), memory_bytes: number("memory") << 20, pids: 1 };
@@ -60,6 +60,7 @@ pub(crate) fn load(fleet: &mut Fleet, words: &[&str]) {
             });
         }
     }
+    String::new()
 }
 
 /// What a node runs of a workload.

@@ -16,6 +16,8 @@ mod moves;
 mod rollouts;
 #[path = "scale.rs"]
 mod scale;
+#[path = "volumes.rs"]
+mod volumes;
 
 use std::{collections::BTreeMap, fmt::Write as _};
 
@@ -93,10 +95,8 @@ fn command(fleet: &mut Fleet, line: &str) -> String {
         // `resume berlin`, and how a site is reached inside and from others: `set-site berlin vxlan apart`.
         "resume" | "set-site" => answer(fleet.request(moves::site(rest))),
         "condition" => condition(fleet, rest),
-        "load" => {
-            scale::load(fleet, rest);
-            String::new()
-        }
+        "measured" => volumes::measured(fleet, rest),
+        "load" => scale::load(fleet, rest),
         "advance" => {
             fleet.advance(milliseconds(rest[0]));
             String::new()
@@ -208,13 +208,12 @@ fn spec(words: &[&str]) -> WorkloadSpec {
     });
     let memory_bytes = bytes(get("memory").unwrap_or("64MiB"));
     let image = get("image").unwrap_or("registry.lan/app:1");
-    let replicas = get("replicas").map_or(1, |n| n.parse().expect("a number"));
     let spec = if let Some(job) = jobs::spec(&options) {
         WorkloadSpec::job(id(words[0]), image, job)
     } else if options.contains_key("daemon") {
         WorkloadSpec::daemon(id(words[0]), image)
     } else {
-        WorkloadSpec::service(id(words[0]), image, replicas)
+        WorkloadSpec::service(id(words[0]), image, get("replicas").map_or(1, |n| n.parse().expect("a number")))
     };
     WorkloadSpec {
         resources: ResourceSpec {
@@ -235,6 +234,7 @@ fn spec(words: &[&str]) -> WorkloadSpec {
             content: content::spec(&options),
             ..spec.container
         },
+        volume_sizes: get("sizes").into_iter().flat_map(volumes::sizes).collect(),
         devices: get("devices").map(company::requests).unwrap_or_default(),
         ports: port.into_iter().collect(),
         companions: company::companions(get("init").map(bytes), get("sidecar").map(bytes)),

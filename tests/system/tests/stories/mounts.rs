@@ -1,5 +1,6 @@
 //! Stories of what instances find at their paths.
 
+use api_types::view::{Event, List, VolumeView};
 use tests_support::oci::Image;
 use tests_system::cluster::until_healthy;
 
@@ -34,4 +35,32 @@ pub(crate) fn the_files_of_an_image_are_pulled_and_shown(stage: &mut Stage) -> O
     stage.bed.start_scheduler()?;
     until_healthy(&stage.bed, "reader", 1, LIMIT)?;
     stage.must(seen.as_deref() == Some(b"seven\n"), || format!("the files are there again: {seen:?}"))
+}
+
+/// What a volume holds is measured by its node and shown; one that holds more than it is meant to is told of.
+pub(crate) fn a_volume_that_holds_more_is_told_of(stage: &mut Stage) -> Outcome {
+    let script = "dd if=/dev/zero of=/data/much bs=1024 count=3072 2>/dev/null && exec /bin/hello";
+    stage.apply(&format!(
+        "name = \"hoard\"\n[service.hoard]\nimage = \"{}\"\ncommand = [\"/bin/sh\", \"-c\", \"{script}\"]\n\
+         mounts = {{ \"/data\" = \"volume:heap\" }}\nvolume = {{ heap = {{ size = \"1MiB\" }} }}\n\
+         ports = {{ http = {{ container = 8080 }} }}\nhealth = {{ http = \"http/health\" }}\n",
+        stage.image
+    ))?;
+    let (hoard, _) = until_healthy(&stage.bed, "hoard", 1, LIMIT)?;
+    let node = hoard[0].node.clone().ok_or("it runs on a node")?.to_string();
+
+    // An agent looks when it starts, and then seldom.
+    stage.bed.node_mut(&node).kill_agent();
+    stage.bed.node_mut(&node).start_agent()?;
+
+    let volume = || {
+        let list: List<VolumeView> = serde_json::from_value(stage.bed.ask(&["get", "volumes"]).ok()?).ok()?;
+        list.items.into_iter().find(|view| view.workload.name.as_str() == "hoard")
+    };
+    let holds = |view: &VolumeView| view.used_bytes.is_some_and(|bytes| (3 << 20..4 << 20).contains(&bytes));
+    stage.until("what it holds is shown", || volume().is_some_and(|view| holds(&view)))?;
+    stage.must(volume().and_then(|view| view.size_bytes) == Some(1 << 20), || format!("{:?}", volume()))?;
+    let events: List<Event> = serde_json::from_value(stage.bed.ask(&["get", "events"])?)?;
+    let told = events.items.iter().any(|event| event.kind == "volume-over-size" && event.message.contains("hoard"));
+    stage.must(told, || format!("{:?}", events.items))
 }

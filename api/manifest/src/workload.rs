@@ -87,10 +87,7 @@ pub(crate) fn read(entry: &Entry<'_>, kind: Kind, namespace: &Name, configs: &Co
     let disconnect = silence.map_or_else(DisconnectPolicy::default, |section| disconnect::read(&section, kind));
     let across = section.get("across_sites");
     let across_sites = across.and_then(|entry| across_sites(&entry, kind, network, &ports)).unwrap_or_default();
-    let allow_from = section.get("allow_from").map(|entry| {
-        refuse_published(&entry, network, "say who may by `allow` of a port");
-        sources(&entry, namespace)
-    });
+    let allow_from = section.get("allow_from").map(|entry| allow_from(&entry, network, namespace));
     let (after, after_places) = dependency::read(&section, namespace).into_iter().unzip();
     section.refuse_unknown();
     let kind = match kind {
@@ -121,6 +118,12 @@ pub(crate) fn read(entry: &Entry<'_>, kind: Kind, namespace: &Name, configs: &Co
     };
     disconnect::refuse_overlaps(&section, &spec);
     Some(Reading { spec, path: entry.path.clone(), place: entry.key_place.clone(), port_places, after_places })
+}
+
+/// Reads who may ask its instances.
+fn allow_from(entry: &Entry<'_>, network: NetworkMode, namespace: &Name) -> Vec<Source> {
+    refuse_published(entry, network, "say who may by `allow` of a port");
+    sources(entry, namespace)
 }
 
 /// A daemon has no address of its own, so by IPv6 only ports of its nodes can lead to it.

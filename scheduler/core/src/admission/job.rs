@@ -27,8 +27,8 @@ pub(super) fn check(spec: &WorkloadSpec) -> Result<(), ValidationError> {
     if let Some((path, _)) = foreign.into_iter().find(|(_, is_there)| *is_there) {
         return fault(path, "it has no meaning for a job, which runs until it is done");
     }
-    if spec.container.mounts.values().any(|mount| matches!(mount, Mount::Volume { .. })) {
-        return fault("container.mounts", "a job has no volumes in this version: mount a path of the node");
+    if spec.mounts().any(|mount| matches!(mount, Mount::Volume { .. })) {
+        return fault("mounts", "a job has no volumes in this version: mount a path of the node");
     }
     Ok(())
 }

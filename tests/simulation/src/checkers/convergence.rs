@@ -137,7 +137,9 @@ impl World {
         let why = core.explain(&spec.id, false).map_err(|refusal| format!("{}: {refusal}", spec.id))?;
         let asked: u64 = why.counts.values().map(|count| u64::from(*count)).sum();
         let data = spec.container.mounts.len() as u64;
-        if why.summary.is_empty() || (asked != self.nodes.len() as u64 && data == 0) {
+        // A daemon fits where it is: only the nodes without it say why.
+        let content = if spec.kind == WorkloadKind::Daemon { count } else { 0 };
+        if why.summary.is_empty() || (asked + content != self.nodes.len() as u64 && data == 0) {
             return Err(format!(
                 "{}: {} nodes, {asked} of them said why not: {}",
                 spec.id,

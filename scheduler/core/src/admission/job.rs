@@ -55,7 +55,13 @@ fn check_numbers(job: &JobSpec) -> Result<(), ValidationError> {
 
 #[cfg(test)]
 mod tests {
-    use api_types::rollout::UpdateSpec;
+    use api_types::{
+        companion::{CompanionRole, CompanionSpec},
+        container::ContainerSpec,
+        id::Name,
+        resources::ResourceSpec,
+        rollout::UpdateSpec,
+    };
 
     use super::*;
 
@@ -77,5 +83,15 @@ mod tests {
         assert_eq!(refused(&|_, job| job.keep.failed = 101).as_deref(), Some("keep"));
         assert_eq!(refused(&|spec, _| spec.ipv6 = true).as_deref(), Some("ipv6"));
         assert_eq!(refused(&|spec, _| spec.update = Some(UpdateSpec::default())).as_deref(), Some("update"));
+        let volume = || Mount::Volume { name: Name::new("data").expect("a name"), read_only: false };
+        let mounted = |container: &mut ContainerSpec| drop(container.mounts.insert("/data".to_owned(), volume()));
+        assert_eq!(refused(&|spec, _| mounted(&mut spec.container)).as_deref(), Some("mounts"));
+        let step = |spec: &mut WorkloadSpec| {
+            let mut container = ContainerSpec::of_image("tool:1");
+            mounted(&mut container);
+            let (name, role) = (Name::new("fetch").expect("a name"), CompanionRole::Init);
+            spec.companions.push(CompanionSpec { name, role, container, resources: ResourceSpec::default() });
+        };
+        assert_eq!(refused(&|spec, _| step(spec)).as_deref(), Some("mounts"), "of a step beside it, too");
     }
 }

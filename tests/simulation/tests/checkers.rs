@@ -1,5 +1,7 @@
 //! Proof that what the simulation looks for in jobs, companions and services that are scaled would be seen.
 
+mod calm;
+
 use std::sync::Arc;
 
 use agent_core::effect::Effect as AgentEffect;
@@ -10,26 +12,13 @@ use api_types::{
 };
 use scheduler_core::effect::{Effect, Job, Record};
 use tests_simulation::{
-    Options,
     disk::{finished_by, number_of},
-    event::Wish,
     shape::{Scaled, Shape, Work},
-    world::{START, World},
+    world::World,
 };
 
-/// A small cluster without faults that a person wants this of, some minutes later.
-fn calm_cluster_with(shape: &Shape) -> World {
-    let mut world = World::new(&Options::of_seed(5, 6, 0));
-    world.start_scheduler();
-    world.want_cluster();
-    world.calm_down();
-    world.demand.queue.push_back(Wish::Apply(Box::new(shape.clone())));
-    world.ask();
-    world.run_until(START + 300_000);
-    assert_eq!(world.failure, None);
-    assert_eq!(world.check_converged(), Ok(()));
-    world
-}
+/// After so long nothing of what was wanted is under way.
+const SETTLED_MS: u64 = 300_000;
 
 fn batch() -> Shape {
     let work = Work { completions: 5, parallelism: 2, retries: 1, keep: 3, deadline_ms: None };
@@ -51,7 +40,7 @@ fn someone_done(world: &World) -> (usize, InstanceId) {
 
 #[test]
 fn a_job_is_done_once_in_each_slot_and_nothing_of_it_runs_then() {
-    let world = calm_cluster_with(&batch());
+    let world = calm::cluster_with(&batch(), SETTLED_MS);
 
     let job = runs_of(&world);
     let states: Vec<_> = job.ended.iter().map(|run| (run.state, run.done, run.instances.len())).collect();
@@ -62,7 +51,7 @@ fn a_job_is_done_once_in_each_slot_and_nothing_of_it_runs_then() {
 
 #[test]
 fn a_process_of_what_is_done_is_seen() {
-    let mut world = calm_cluster_with(&batch());
+    let mut world = calm::cluster_with(&batch(), SETTLED_MS);
     let (node, instance) = someone_done(&world);
     let agent = world.nodes[node].agent.as_ref().expect("it runs");
     let assignment = agent.assignment(&instance).expect("it is kept");
@@ -78,7 +67,7 @@ fn a_process_of_what_is_done_is_seen() {
 
 #[test]
 fn a_failure_that_is_counted_twice_is_seen() {
-    let mut world = calm_cluster_with(&batch());
+    let mut world = calm::cluster_with(&batch(), SETTLED_MS);
     let (node, instance) = someone_done(&world);
     let tries = Tries { next_attempt: 1, failed: 1, last_exit: Exit::Code(1), fenced: false };
 
@@ -90,7 +79,7 @@ fn a_failure_that_is_counted_twice_is_seen() {
 
 #[test]
 fn a_run_that_goes_on_after_its_end_is_seen() {
-    let mut world = calm_cluster_with(&batch());
+    let mut world = calm::cluster_with(&batch(), SETTLED_MS);
     let mut job = runs_of(&world);
     job.ended[0].state = RunState::Active;
     let mut again = job.clone();
@@ -103,7 +92,7 @@ fn a_run_that_goes_on_after_its_end_is_seen() {
 
 #[test]
 fn a_main_process_without_its_steps_is_seen() {
-    let mut world = calm_cluster_with(&Shape { steps: 2, sidecars: 1, ..Shape::new("stepped", Some(3)) });
+    let mut world = calm::cluster_with(&Shape { steps: 2, sidecars: 1, ..Shape::new("stepped", Some(3)) }, SETTLED_MS);
     let is_stepped = |id: &InstanceId| id.as_str().starts_with("stepped-");
     let node = world.nodes.iter().position(|node| node.runtime.containers.keys().any(|(id, _)| is_stepped(id)));
     let node = node.expect("three run");
@@ -122,7 +111,7 @@ fn a_main_process_without_its_steps_is_seen() {
 
 #[test]
 fn a_sidecar_that_is_missing_is_seen() {
-    let mut world = calm_cluster_with(&Shape { sidecars: 1, ..Shape::new("beside", Some(2)) });
+    let mut world = calm::cluster_with(&Shape { sidecars: 1, ..Shape::new("beside", Some(2)) }, SETTLED_MS);
 
     let node = world.nodes.iter_mut().find(|node| !node.runtime.companions.is_empty()).expect("two have one");
     node.runtime.companions.pop_first();
@@ -134,7 +123,7 @@ fn a_sidecar_that_is_missing_is_seen() {
 fn a_service_follows_its_load_and_a_number_beyond_its_bounds_is_seen() {
     let scaled = Scaled { min: 2, max: 40, noise_percent: 0 };
     let shape = Shape { scaled: Some(scaled), cpu_millis: 100, ..Shape::new("scaled", Some(4)) };
-    let mut world = calm_cluster_with(&shape);
+    let mut world = calm::cluster_with(&shape, SETTLED_MS);
     let workload = shape.id();
     let number = |replicas| [Effect::Persist(Box::new(Record::Scale { workload: workload.clone(), replicas }))];
 

@@ -1,30 +1,17 @@
 //! A release that does not work is taken back by itself, and nobody misses anything meanwhile.
 
+mod calm;
+
 use std::collections::BTreeSet;
 
 use api_types::{id::InstanceId, rollout::RolloutState};
 use tests_simulation::{
-    Options,
     event::Wish,
     shape::{Bad, Shape},
-    world::{START, World},
+    world::World,
 };
 
 const REPLICAS: u32 = 6;
-
-/// A small cluster without faults, with a service whose changes are judged.
-fn calm_cluster(shape: &Shape) -> World {
-    let mut world = World::new(&Options::of_seed(5, 6, 0));
-    world.start_scheduler();
-    world.want_cluster();
-    world.calm_down();
-    world.demand.queue.push_back(Wish::Apply(Box::new(shape.clone())));
-    world.ask();
-    world.run_until(START + 120_000);
-    assert_eq!(world.failure, None);
-    assert_eq!(world.check_converged(), Ok(()));
-    world
-}
 
 /// The images of the service that run, and how many of its processes serve.
 fn serving(world: &World, shape: &Shape) -> (BTreeSet<String>, usize) {
@@ -40,7 +27,7 @@ fn serving(world: &World, shape: &Shape) -> (BTreeSet<String>, usize) {
 fn a_bad_release_is_taken_back_and_never_costs_an_instance_that_serves() {
     for (bad, probe) in [(Bad::Crashes, false), (Bad::Crashes, true), (Bad::Mute, true)] {
         let good = Shape { judged: true, probe, ..Shape::new("release", Some(REPLICAS)) };
-        let mut world = calm_cluster(&good);
+        let mut world = calm::cluster_with(&good, 120_000);
         let before = serving(&world, &good);
         assert_eq!(before.1, REPLICAS as usize);
 

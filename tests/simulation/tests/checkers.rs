@@ -1,5 +1,6 @@
 //! Proof that what the simulation looks for in jobs, companions and services that are scaled would be seen.
 
+#[path = "calm/cluster.rs"]
 mod calm;
 
 use std::sync::Arc;

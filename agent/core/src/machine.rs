@@ -188,9 +188,9 @@ impl Agent {
 
     fn first_deadline(&self) -> Option<(Timestamp, &'static str)> {
         let confirm = self.confirm_at.map(|at| (at, "a session that brings no later set"));
-        let others = [self.fence_deadline(), confirm];
-        let deadlines = [self.reconcile_deadline(), self.balancing.deadline(), self.report_deadline()];
-        deadlines.into_iter().chain(others).flatten().min()
+        let (lease, balancing) = (self.fence_deadline(), self.balancing.deadline());
+        let deadlines = [self.reconcile_deadline(), lease, balancing, self.report_deadline(), confirm];
+        deadlines.into_iter().flatten().min()
     }
 
     /// The versions of the assignment set and of the service table that are held.

@@ -82,6 +82,10 @@ fn directory<P: ?Sized + nix::NixPath>(above: BorrowedFd<'_>, name: &P) -> nix::
     openat(above, name, flags, Mode::empty())
 }
 
+fn is_directory(status: &FileStat) -> bool {
+    status.st_mode & SFlag::S_IFMT.bits() == SFlag::S_IFDIR.bits()
+}
+
 #[derive(Default)]
 struct Look {
     /// What is mounted into a volume is not its own.
@@ -109,8 +113,7 @@ impl Look {
                 continue;
             }
             self.add(&status);
-            let is_directory = SFlag::from_bits_truncate(status.st_mode & SFlag::S_IFMT.bits()) == SFlag::S_IFDIR;
-            if is_directory
+            if is_directory(&status)
                 && depth > 0
                 && let Ok(below) = self::directory(listing.as_fd(), &*name)
             {
@@ -120,8 +123,7 @@ impl Look {
     }
 
     fn add(&mut self, status: &FileStat) {
-        let is_directory = status.st_mode & SFlag::S_IFMT.bits() == SFlag::S_IFDIR.bits();
-        if is_directory || status.st_nlink < 2 || self.linked.insert(status.st_ino) {
+        if is_directory(status) || status.st_nlink < 2 || self.linked.insert(status.st_ino) {
             self.bytes += u64::try_from(status.st_blocks).unwrap_or_default() * BLOCK_BYTES;
         }
     }

@@ -4,15 +4,15 @@ use std::collections::BTreeMap;
 
 use api_types::{
     access::Source,
-    container::{NetworkMode, PortSpec, Protocol},
+    container::NetworkMode,
     id::{NodeId, WorkloadId},
     resources::Resources,
     service::Service,
-    workload::WorkloadSpec,
+    workload::{WorkloadKind, WorkloadSpec},
 };
 use scheduler_core::{Settings, input::Change};
 
-use crate::fleet::Fleet;
+use crate::{fleet::Fleet, walk};
 
 #[test]
 fn namespaces_are_closed_to_each_other_only_where_the_cluster_says_so() {
@@ -87,19 +87,7 @@ fn apply(fleet: &mut Fleet, specs: Vec<WorkloadSpec>) {
 }
 
 fn service(id: &str) -> WorkloadSpec {
-    let mut spec = WorkloadSpec::service(id.parse().expect("an id"), "web:1", 2);
-    spec.ports = vec![PortSpec {
-        name: "http".to_owned(),
-        container: 80,
-        protocol: Protocol::Tcp,
-        service: 80,
-        publish: None,
-        http: false,
-        host: None,
-        bind: None,
-        allow: Vec::new(),
-    }];
-    spec
+    WorkloadSpec { kind: WorkloadKind::Service { replicas: 2 }, ..walk::plain_service(id) }
 }
 
 fn source(text: &str) -> Source {

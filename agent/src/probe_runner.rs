@@ -231,7 +231,7 @@ mod tests {
         let (messages, mut told) = mpsc::channel(8);
         let port = serve("HTTP/1.1 200 OK\r\n\r\n").await;
         let check = ProbeCheck::Http { port, path: "/".to_owned() };
-        let probe = ProbeSpec { check, interval_ms: 10, timeout_ms: 120_000, failures: 3, grace_ms: 0 };
+        let probe = ProbeSpec { check, interval_ms: 10, timeout_ms: 120_000, failures: 3, successes: 1, grace_ms: 0 };
         let instance = InstanceId::new("web-1").expect("a name");
         let mut runner = ProbeRunner::new(None, messages);
 

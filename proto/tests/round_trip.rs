@@ -432,6 +432,7 @@ fn assignment(name: &str) -> Assignment {
             interval_ms: 1,
             timeout_ms: 2,
             failures: 3,
+            successes: 9,
             grace_ms: 4,
         }),
         restart: RestartSpec {
@@ -567,5 +568,5 @@ fn table(generation: u64, services: &[&str], peers: u8) -> ServiceTable {
 }
 
 fn probe(check: ProbeCheck) -> ProbeSpec {
-    ProbeSpec { check, interval_ms: 5, timeout_ms: 6, failures: 7, grace_ms: 8 }
+    ProbeSpec { check, interval_ms: 5, timeout_ms: 6, failures: 7, successes: 1, grace_ms: 8 }
 }

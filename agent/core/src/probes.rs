@@ -33,6 +33,8 @@ struct Voice {
     verdict: Health,
     /// Failures in a row that count.
     failures: u32,
+    /// Successes in a row.
+    successes: u32,
     /// Since when it fails; `None` = it does not.
     failing_since: Option<Timestamp>,
     /// Whether it was ever well.
@@ -96,6 +98,12 @@ impl Probes {
         let voice = self.voices.entry(kind).or_insert_with(|| Voice::new(now));
         match outcome {
             Ok(output) => {
+                voice.successes = voice.successes.saturating_add(1);
+                if voice.verdict != Health::Healthy && voice.successes < probe.successes {
+                    let so_far = format!("{output}; {} of {} successes in a row", voice.successes, probe.successes);
+                    voice.failures = 0;
+                    return voice.hear(so_far, true, now);
+                }
                 voice.hear(output, voice.failing_since.is_some() || !voice.ever_well, now);
                 voice.verdict = Health::Healthy;
                 voice.failures = 0;
@@ -106,6 +114,7 @@ impl Probes {
                 }
             }
             Err(trouble) => {
+                voice.successes = 0;
                 let was = (voice.failing_since.is_some(), voice.verdict);
                 voice.failing_since = voice.failing_since.or(Some(now));
                 if now.since(begun_at) >= probe.grace_ms {
@@ -190,6 +199,7 @@ impl Voice {
         Self {
             verdict: Health::Unknown,
             failures: 0,
+            successes: 0,
             failing_since: None,
             ever_well: false,
             ever_failed: false,
@@ -218,18 +228,19 @@ mod tests {
     use super::*;
 
     fn probe(grace_ms: u64) -> ProbeSpec {
-        ProbeSpec { check: ProbeCheck::Tcp { port: 80 }, interval_ms: 1000, timeout_ms: 500, failures: 2, grace_ms }
+        let check = ProbeCheck::Tcp { port: 80 };
+        ProbeSpec { check, interval_ms: 1000, timeout_ms: 500, failures: 2, successes: 1, grace_ms }
     }
 
     /// The verdicts after each of these answers, one second apart from the start on.
-    fn verdicts(grace_ms: u64, answers: &[bool]) -> Vec<Health> {
+    fn verdicts(probe: &ProbeSpec, answers: &[bool]) -> Vec<Health> {
         let (mut probes, mut now) = (Probes::default(), Timestamp(0));
         answers
             .iter()
             .map(|ok| {
                 now = now + 1000;
-                probes.answered((ProbeKind::Health, &probe(grace_ms)), now, Timestamp(0), said(*ok));
-                probes.verdict(Some(&probe(grace_ms)), &RestartSpec::default())
+                probes.answered((ProbeKind::Health, probe), now, Timestamp(0), said(*ok));
+                probes.verdict(Some(probe), &RestartSpec::default())
             })
             .collect()
     }
@@ -243,18 +254,30 @@ mod tests {
         use Health::{Healthy, Unhealthy, Unknown};
 
         assert_eq!(
-            verdicts(0, &[true, false, true, false, false, true]),
+            verdicts(&probe(0), &[true, false, true, false, false, true]),
             [Healthy, Healthy, Healthy, Healthy, Unhealthy, Healthy]
         );
-        assert_eq!(verdicts(0, &[false, false]), [Unknown, Unhealthy]);
+        assert_eq!(verdicts(&probe(0), &[false, false]), [Unknown, Unhealthy]);
+    }
+
+    #[test]
+    fn as_many_successes_in_a_row_as_wanted_bring_in_and_back() {
+        use Health::{Healthy, Unhealthy, Unknown};
+        let probe = ProbeSpec { successes: 2, ..probe(0) };
+
+        let coming = verdicts(&probe, &[true, false, true, true, false, true, false, false, true, false, true, true]);
+
+        let well_and_not = [Healthy, Healthy, Healthy, Healthy, Unhealthy, Unhealthy, Unhealthy, Unhealthy, Healthy];
+        assert_eq!(coming[..3], [Unknown; 3]);
+        assert_eq!(coming[3..], well_and_not);
     }
 
     #[test]
     fn failures_do_not_count_while_it_starts() {
         use Health::{Healthy, Unhealthy, Unknown};
 
-        assert_eq!(verdicts(3000, &[false, false, false, false]), [Unknown, Unknown, Unknown, Unhealthy]);
-        assert_eq!(verdicts(9000, &[true, false, false]), [Healthy, Healthy, Healthy]);
+        assert_eq!(verdicts(&probe(3000), &[false, false, false, false]), [Unknown, Unknown, Unknown, Unhealthy]);
+        assert_eq!(verdicts(&probe(9000), &[true, false, false]), [Healthy, Healthy, Healthy]);
     }
 
     #[test]

@@ -83,9 +83,9 @@ impl Restart {
         self.quick_exits >= CRASH_LOOP_EXITS
     }
 
-    /// Whether it was restarted more often in a row than so many times.
+    /// Whether it ended or could not be started more often in a row than so many times.
     pub(crate) fn is_used_up(&self, restarts_max: Option<u32>) -> bool {
-        restarts_max.is_some_and(|restarts_max| self.in_a_row > restarts_max)
+        restarts_max.is_some_and(|restarts_max| self.in_a_row.saturating_add(self.failures) > restarts_max)
     }
 
     /// Whether the next attempt may start; a pause that is over is forgotten.
@@ -195,6 +195,21 @@ mod tests {
         assert!(!restart.is_used_up(Some(3)) && !restart.is_used_up(None));
         pauses(&mut restart, 60_000, 1);
         assert!(!restart.is_used_up(Some(2)), "a long run forgives");
+    }
+
+    #[test]
+    fn starts_that_fail_count_like_ends_until_one_does_not() {
+        let mut restart = Restart::default();
+        pauses(&mut restart, 100, 1);
+        restart.failed(&settings(), Timestamp(1_000_000), "no such device");
+        let after_two = restart.is_used_up(Some(2));
+
+        restart.failed(&settings(), Timestamp(1_000_000), "no such device");
+
+        assert!(!after_two && restart.is_used_up(Some(2)));
+        restart.running();
+        assert!(!restart.is_used_up(Some(2)), "what fails no more is forgotten, the end is not");
+        assert!(restart.is_used_up(Some(0)));
     }
 
     #[test]

@@ -50,6 +50,11 @@ pub(crate) fn read(section: &Section<'_>, ports: Option<&[PortSpec]>, kind: Prob
             (retries, section.get("grace").map_or(Some(GRACE_MS), |entry| entry.duration_ms(0, HOUR_MS)))
         }
     };
+    let successes = match kind {
+        // Known by one: whoever has started has, and a process that answers once is not ended for what it did before.
+        ProbeKind::Startup | ProbeKind::Liveness => Some(1),
+        ProbeKind::Health => section.get("successes").map_or(Some(1), |entry| entry.integer(1, 1000)),
+    };
     section.refuse_unknown();
     let interval_ms = interval?;
     let timeout_ms = match timeout {
@@ -66,6 +71,7 @@ pub(crate) fn read(section: &Section<'_>, ports: Option<&[PortSpec]>, kind: Prob
         interval_ms,
         timeout_ms,
         failures: u32::try_from(failures?).ok()?,
+        successes: u32::try_from(successes?).ok()?,
         grace_ms: grace?,
     })
 }

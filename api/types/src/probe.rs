@@ -16,8 +16,20 @@ pub struct ProbeSpec {
     pub timeout_ms: u64,
     /// Failures in a row that make a healthy instance unhealthy.
     pub failures: u32,
+    /// Successes in a row that make one healthy that is not, at least 1. What starts and what is to be started again is known by one.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub successes: u32,
     /// Milliseconds after the start in which failures do not count; probes are then four times a second.
     pub grace_ms: u64,
+}
+
+fn one() -> u32 {
+    1
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_one(number: &u32) -> bool {
+    *number == 1
 }
 
 /// What a probe does.

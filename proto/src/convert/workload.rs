@@ -200,6 +200,7 @@ impl From<ProbeSpec> for v1::Probe {
             interval_ms: spec.interval_ms,
             timeout_ms: spec.timeout_ms,
             failures: spec.failures,
+            successes: (spec.successes != 1).then_some(spec.successes),
             grace_ms: spec.grace_ms,
         }
     }
@@ -214,6 +215,7 @@ impl TryFrom<v1::Probe> for ProbeSpec {
             interval_ms: wire.interval_ms,
             timeout_ms: wire.timeout_ms,
             failures: wire.failures,
+            successes: wire.successes.unwrap_or(1),
             grace_ms: wire.grace_ms,
         })
     }

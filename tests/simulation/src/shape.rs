@@ -216,6 +216,7 @@ impl Shape {
             interval_ms: 2000,
             timeout_ms: 1000,
             failures: 2,
+            successes: 1,
             grace_ms: 5000,
         });
         spec.update = self.judged.then(|| UpdateSpec {

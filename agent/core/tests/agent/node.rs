@@ -461,7 +461,8 @@ pub(crate) fn probed(instance: &str) -> Assignment {
 
 /// A probe whose second failure counts.
 pub(crate) fn probe(grace_ms: u64) -> ProbeSpec {
-    ProbeSpec { check: ProbeCheck::Tcp { port: 8080 }, interval_ms: 2000, timeout_ms: 1000, failures: 2, grace_ms }
+    let check = ProbeCheck::Tcp { port: 8080 };
+    ProbeSpec { check, interval_ms: 2000, timeout_ms: 1000, failures: 2, successes: 1, grace_ms }
 }
 
 /// An instance that was given half of the camera `front-door`.

@@ -298,7 +298,7 @@ fn port_json(port: &PortSpec) -> String {
 }
 
 fn probe_json(probe: &ProbeSpec) -> String {
-    let ProbeSpec { check, interval_ms, timeout_ms, failures, grace_ms } = probe;
+    let ProbeSpec { check, interval_ms, timeout_ms, failures, successes, grace_ms } = probe;
     let check = match check {
         ProbeCheck::Tcp { port } => ("tcp", object([("port", port.to_string())].into_iter())),
         ProbeCheck::Http { port, path } => {
@@ -315,6 +315,7 @@ fn probe_json(probe: &ProbeSpec) -> String {
             ("interval_ms", interval_ms.to_string()),
             ("timeout_ms", timeout_ms.to_string()),
             ("failures", failures.to_string()),
+            ("successes", successes.to_string()),
             ("grace_ms", grace_ms.to_string()),
         ]
         .into_iter(),

@@ -281,8 +281,8 @@ fn check_probes(spec: &WorkloadSpec) -> Result<(), ValidationError> {
     let RestartSpec { startup, liveness, max_restarts } = &spec.restart;
     for (path, probe) in [("probe", &spec.probe), ("restart.startup", startup), ("restart.liveness", liveness)] {
         let Some(probe) = probe else { continue };
-        if probe.interval_ms == 0 || probe.timeout_ms == 0 || probe.failures == 0 {
-            return fault(path, "interval, timeout and failures must be above 0");
+        if probe.interval_ms == 0 || probe.timeout_ms == 0 || probe.failures == 0 || probe.successes == 0 {
+            return fault(path, "interval, timeout, failures and successes must be above 0");
         }
         if matches!(&probe.check, ProbeCheck::Exec { command } if command.first().is_none_or(String::is_empty)) {
             return fault(path, "the command has no first word");

@@ -245,6 +245,7 @@ fn spec(words: &[&str]) -> WorkloadSpec {
             interval_ms: 5_000,
             timeout_ms: 1_000,
             failures: 3,
+            successes: 1,
             grace_ms: 10_000,
         }),
         restart: RestartSpec {

@@ -403,6 +403,7 @@ fn spec(random: &mut Random) -> WorkloadSpec {
             interval_ms: 5_000,
             timeout_ms: 1_000,
             failures: 3,
+            successes: 1,
             grace_ms: 10_000,
         }),
         disconnect: DisconnectPolicy {

@@ -7,5 +7,6 @@ pub mod displaced;
 pub mod every_second;
 pub mod jobs;
 pub mod oracle;
+pub mod releases;
 pub mod rules;
 pub mod scaling;

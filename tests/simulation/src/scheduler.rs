@@ -224,6 +224,7 @@ impl World {
             self.check_scales(&effects);
             self.check_causes(&effects);
             self.check_runs(&effects);
+            self.check_releases(&effects);
             self.check_placements(&effects);
             for effect in effects {
                 let is_write = matches!(effect, Effect::Persist(_) | Effect::Forget(_));

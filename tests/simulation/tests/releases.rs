@@ -6,6 +6,7 @@ mod calm;
 use std::collections::BTreeSet;
 
 use api_types::{id::InstanceId, rollout::RolloutState};
+use scheduler_core::effect::{Effect, Record};
 use tests_simulation::{
     event::Wish,
     shape::{Bad, Shape},
@@ -48,4 +49,20 @@ fn a_bad_release_is_taken_back_and_never_costs_an_instance_that_serves() {
         assert_eq!(world.check_converged(), Ok(()), "{bad}");
         assert_eq!(serving(&world, &good), before, "{bad}: what worked runs again, and nothing else");
     }
+}
+
+#[test]
+fn a_release_that_is_said_to_work_and_never_does_is_seen() {
+    let good = Shape { judged: true, ..Shape::new("release", Some(REPLICAS)) };
+    let mut world = calm::cluster_with(&good, 120_000);
+    let mut rollout = world.scheduler.disk.rollout(&good.id()).expect("it is judged").clone();
+    rollout.revisions[0].is_good = true;
+    let word = |rollout| [Effect::Persist(Box::new(Record::Rollout(Box::new(rollout))))];
+
+    world.check_releases(&word(rollout.clone()));
+    assert_eq!(world.failure, None);
+    rollout.revisions[0].spec = Shape { bad: Some(Bad::Crashes), ..good }.spec();
+    world.check_releases(&word(rollout));
+
+    assert!(world.failure.expect("it crashes").starts_with("revision 1 of release is said to work"));
 }

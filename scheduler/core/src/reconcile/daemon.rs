@@ -31,6 +31,10 @@ struct Found {
     nodes: usize,
     /// On how many of them it is as wanted now.
     updated: usize,
+    /// On how many of these it does its work.
+    serving: usize,
+    /// Whether it shall run on any node, be that heard of or not.
+    is_meant: bool,
     /// Whether some node that is heard of has an earlier revision.
     outdated: bool,
     misses: Vec<String>,
@@ -75,7 +79,8 @@ impl Scheduler {
         for old in to_renew.iter().take(width.saturating_sub(under_way)) {
             self.retire(*old);
         }
-        let left = Remainder { outdated: found.outdated, under_way: under_way > 0, updated: found.updated };
+        let Found { outdated, updated, serving, is_meant, .. } = found;
+        let left = Remainder { outdated, under_way: under_way > 0, updated, serving, is_meant };
         self.note_progress(id, found.nodes, left);
         if !found.misses.is_empty() {
             self.displace(id, found.misses.len(), None);
@@ -109,6 +114,7 @@ impl Scheduler {
                 found.to_end.extend(wanted.iter().map(|held| held.number));
                 continue;
             }
+            found.is_meant = true;
             found.nodes += usize::from(node.is_ready());
             let Some(held) = wanted.last().copied() else {
                 if here.is_empty() {
@@ -139,7 +145,10 @@ impl Scheduler {
                     found.updated += 1;
                     found.under_way += 1;
                 }
-                None => found.updated += 1,
+                None => {
+                    found.updated += 1;
+                    found.serving += 1;
+                }
             }
         }
         for at in looks {

@@ -40,6 +40,10 @@ pub(crate) struct Remainder {
     pub(crate) under_way: bool,
     /// How many run what is wanted.
     pub(crate) updated: usize,
+    /// How many of these are known to do their work.
+    pub(crate) serving: usize,
+    /// Whether anybody shall run at all.
+    pub(crate) is_meant: bool,
 }
 
 impl Scheduler {
@@ -182,16 +186,19 @@ impl Scheduler {
         self.history.add(self.now, Subject::Workload(id), "rollout-failed", message);
     }
 
-    /// Notes how far a rollout is, after a pass over its workload.
+    /// Notes how far a rollout is, after a pass over its workload. Nodes that are silent hold none up, but that nothing is left on
+    /// those that are heard of proves nothing: somebody must be seen to do its work, where anybody shall.
     pub(crate) fn note_progress(&mut self, id: &WorkloadId, wanted: usize, left: Remainder) {
         let Some(rollout) = self.cluster.rollout(id).filter(|rollout| rollout.is_open()) else { return };
         let revision = rollout.current().revision;
-        if left.under_way {
+        if left.under_way || (left.is_meant && left.serving == 0) {
             return;
         }
-        let is_at_canary = self.canary_of(id, wanted).is_some_and(|canary| left.updated >= canary);
+        let is_at_canary = self.canary_of(id, wanted).is_some_and(|canary| left.serving >= canary);
         let (state, kind, message) = if !left.outdated && rollout.state == RolloutState::RollingBack {
             (RolloutState::RolledBack, "rolled-back", format!("revision {revision} runs everywhere"))
+        } else if !left.outdated && left.serving == 0 {
+            (RolloutState::Complete, "rollout-complete", format!("revision {revision} shall run nowhere"))
         } else if !left.outdated {
             (RolloutState::Complete, "rollout-complete", format!("revision {revision} works"))
         } else if is_at_canary && rollout.state == RolloutState::Progressing {
@@ -202,7 +209,7 @@ impl Scheduler {
         };
         self.cluster.change_rollout(id, |rollout| {
             rollout.state = state;
-            rollout.current_mut().is_good |= state == RolloutState::Complete;
+            rollout.current_mut().is_good |= state == RolloutState::Complete && left.serving > 0;
         });
         self.history.add(self.now, Subject::Workload(id), kind, message);
     }

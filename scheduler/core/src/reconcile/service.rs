@@ -93,8 +93,11 @@ impl Scheduler {
         self.replace_elsewhere(id, &needs.escapes, count);
         if self.is_rolling_out(id) {
             let outdated = needs.renewals.iter().any(|(_, old)| self.is_heard(*old));
-            let missing = !needs.now.is_empty() || under_way > 0;
-            self.note_progress(id, replicas as usize, Remainder { outdated, under_way: missing, updated });
+            let under_way = !needs.now.is_empty() || under_way > 0;
+            let serves = |slot: &&Slot| slot.targets.iter().any(|number| self.serves(*number));
+            let (serving, is_meant) = (slots.values().filter(serves).count(), replicas > 0);
+            let left = Remainder { outdated, under_way, updated, serving, is_meant };
+            self.note_progress(id, replicas as usize, left);
         }
         if room {
             self.unpark(id);

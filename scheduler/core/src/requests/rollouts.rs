@@ -83,15 +83,15 @@ impl Scheduler {
         }))
     }
 
-    /// Whether what is wanted now is known to work: nothing failed, and some instance of it serves. Just after a restart
-    /// nobody knows, and nothing speaks against it.
+    /// Whether what is wanted now is known to work: nothing failed, and some instance of it did its work when it was last heard
+    /// of. Just after a restart nobody knows, and nothing speaks against it.
     pub(crate) fn does_work(&self, id: &WorkloadId, rollout: &Rollout) -> bool {
         if !matches!(rollout.state, RolloutState::Complete | RolloutState::RolledBack) {
             return false;
         }
         let Some(entry) = self.cluster.workloads.get(id) else { return false };
         let mut current = self.cluster.instances_of(id).filter(|held| held.is_wanted() && is_current(*held, entry));
-        current.any(|held| self.is_warming_up() || held.is_serving())
+        current.any(|held| self.is_warming_up() || held.is_well())
     }
 
     /// Does to a rollout what a person asks for; one line says what was done.

@@ -10,6 +10,7 @@ pub(crate) mod preemption;
 pub(crate) mod rebalance;
 mod renewals;
 pub(crate) mod rollout;
+mod room;
 mod scale_down;
 mod schedule;
 mod service;

@@ -152,7 +152,7 @@ fn restore_rollouts(cluster: &mut Cluster, rollouts: Vec<Rollout>) {
             cluster.unpersist(RecordKey::Rollout(id));
             continue;
         }
-        cluster.rollouts.insert(id, RolloutEntry { rollout, trials: BTreeMap::new() });
+        cluster.rollouts.insert(id, RolloutEntry::new(rollout));
     }
 }
 

@@ -16,6 +16,15 @@ pub(crate) struct RolloutEntry {
     pub(crate) rollout: Rollout,
     /// The instances that must show that they work, by number.
     pub(crate) trials: BTreeMap<u64, Trial>,
+    /// Since when nothing of the wanted revision is anywhere and no room is found for it. Not durable, as trials are not.
+    pub(crate) without_room_since: Option<Timestamp>,
+}
+
+impl RolloutEntry {
+    /// One of which nobody is on trial.
+    pub(crate) fn new(rollout: Rollout) -> Self {
+        Self { rollout, trials: BTreeMap::new(), without_room_since: None }
+    }
 }
 
 /// What an instance showed so far. It begins anew when its node was silent.
@@ -38,8 +47,13 @@ impl Cluster {
         let id = rollout.workload.clone();
         self.persist(Record::Rollout(Box::new(rollout.clone())));
         match self.rollouts.get_mut(&id) {
-            Some(entry) => entry.rollout = rollout,
-            None => drop(self.rollouts.insert(id.clone(), RolloutEntry { rollout, trials: BTreeMap::new() })),
+            Some(entry) => {
+                if entry.rollout.current().revision != rollout.current().revision {
+                    entry.without_room_since = None;
+                }
+                entry.rollout = rollout;
+            }
+            None => drop(self.rollouts.insert(id.clone(), RolloutEntry::new(rollout))),
         }
         self.touched.workloads.insert(id);
         self.touched.seen = true;

@@ -71,10 +71,12 @@ impl Scheduler {
             slots.insert(chosen);
             self.commit(id, chosen, node);
         }
+        let under_way = found.under_way + found.to_place.len();
+        let waits_for_room =
+            found.updated == 0 && under_way == 0 && found.to_renew.is_empty() && !found.misses.is_empty();
         let mut to_renew = found.to_renew;
         self.keep_to_wave(id, &mut to_renew);
         to_renew.sort_by_key(|old| self.serves(*old));
-        let under_way = found.under_way + found.to_place.len();
         let width = self.rollout_width(id, found.nodes, found.updated);
         for old in to_renew.iter().take(width.saturating_sub(under_way)) {
             self.retire(*old);
@@ -90,6 +92,7 @@ impl Scheduler {
             1 => self.park_because(id, found.misses.concat()),
             count => self.park_because(id, format!("{count} nodes: {}", found.misses.join("; "))),
         }
+        self.judge_room(id, waits_for_room);
     }
 
     /// Whether a node shall have an instance of this daemon, be it able to take it now or not.

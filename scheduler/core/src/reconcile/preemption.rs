@@ -98,6 +98,11 @@ impl Scheduler {
         self.cluster.workloads.get(id).is_some_and(|entry| entry.spec().placement.priority > Priority::Low)
     }
 
+    /// Whether room is being made for a workload.
+    pub(crate) fn is_claimed_for(&self, id: &WorkloadId) -> bool {
+        self.claims.iter().any(|claim| claim.workload == *id)
+    }
+
     /// Who makes room for a workload, in one line; `None` = nobody.
     fn makes_room(&self, id: &WorkloadId) -> Option<String> {
         let claim = self.claims.iter().find(|claim| claim.workload == *id)?;

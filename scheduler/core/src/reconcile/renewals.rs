@@ -41,7 +41,9 @@ impl Scheduler {
         match looked_at.find(|old| self.has_room_after(id, *old, || *anywhere)) {
             Some(old) => self.retire(old),
             None => {
-                self.displace(id, 1, None);
+                if !self.end_what_never_worked(id, chosen.iter().map(|(_, old)| *old), count) {
+                    self.displace(id, 1, None);
+                }
                 return false;
             }
         }
@@ -55,7 +57,12 @@ impl Scheduler {
         let fit = chosen.iter().map(|(_, old)| *old).filter(|old| self.has_room_after(id, *old, || *anywhere));
         let fit: Vec<u64> = fit.take(count).collect();
         fit.iter().for_each(|old| self.retire(*old));
-        fit.len() == chosen.len().min(count)
+        let wanted = chosen.len().min(count);
+        if fit.len() < wanted {
+            let others = chosen.iter().map(|(_, old)| *old).filter(|old| !fit.contains(old));
+            self.end_what_never_worked(id, others, wanted - fit.len());
+        }
+        fit.len() == wanted
     }
 
     /// Whether a node takes an instance of the workload once this one is gone: that of its data if it has any, else any.

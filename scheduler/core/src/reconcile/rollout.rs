@@ -78,13 +78,15 @@ impl Scheduler {
                 entry.trials.insert(number, trial);
             }
         }
-        let is_judged = |scheduler: &Self| {
-            scheduler.cluster.rollout(id).is_some_and(|rollout| rollout.is_judged() && rollout.paused_by.is_empty())
-        };
         match failure {
-            Some(cause) if is_judged(self) => self.rollout_failed(id, &cause),
+            Some(cause) if self.is_judged(id) => self.rollout_failed(id, &cause),
             Some(_) | None => false,
         }
+    }
+
+    /// Whether what a rollout shows decides how it goes on: it is judged, and nobody paused it.
+    pub(super) fn is_judged(&self, id: &WorkloadId) -> bool {
+        self.cluster.rollout(id).is_some_and(|rollout| rollout.is_judged() && rollout.paused_by.is_empty())
     }
 
     /// What an instance on trial shows now.
@@ -125,12 +127,12 @@ impl Scheduler {
 
     /// Whether a time is over. Much may lie unread in the queue when the scheduler was held up, so only a tick says so, but
     /// for what is due at once.
-    fn is_due(&self, at: Timestamp) -> bool {
+    pub(super) fn is_due(&self, at: Timestamp) -> bool {
         self.now == at || (self.is_tick && self.now >= at)
     }
 
     /// What follows from a failure; whether that changed what is wanted.
-    fn rollout_failed(&mut self, id: &WorkloadId, cause: &str) -> bool {
+    pub(super) fn rollout_failed(&mut self, id: &WorkloadId, cause: &str) -> bool {
         let on_failure = self.update_of(id).map_or(OnFailure::Rollback, |update| update.on_failure);
         match on_failure {
             OnFailure::Rollback => match self.roll_back(id, cause) {
@@ -260,7 +262,7 @@ impl Scheduler {
         }
     }
 
-    fn update_of(&self, id: &WorkloadId) -> Option<&UpdateSpec> {
+    pub(super) fn update_of(&self, id: &WorkloadId) -> Option<&UpdateSpec> {
         self.cluster.workloads.get(id).map(WorkloadEntry::spec)?.update.as_ref()
     }
 }
@@ -279,6 +281,12 @@ fn end_of(held: Held<'_>, observation: &Observation) -> Option<String> {
         Some(Exit::Unknown) | None => None,
         Some(exit) => Some(with(&exit.describe(), last_line)),
     }
+}
+
+/// Whether an instance shows that it does not work: it ended, cannot start or fails its probe.
+pub(super) fn is_failing(held: Held<'_>) -> bool {
+    let shows = |observation: &Observation| end_of(held, observation).is_some() || observation.findings.no_image;
+    !held.looks_well() && (held.fails_its_probe() || held.observation().as_ref().is_some_and(shows))
 }
 
 /// What a node says of an instance that is not well.

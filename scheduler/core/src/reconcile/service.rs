@@ -104,6 +104,7 @@ impl Scheduler {
         } else {
             self.park(id);
         }
+        self.judge_room(id, !room && updated == 0 && under_way == 0);
     }
 
     /// Does what needs no new instance, and collects what does.

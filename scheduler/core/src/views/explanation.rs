@@ -137,8 +137,11 @@ impl<'s> Inquiry<'s> {
         let placed = view.wanted.saturating_sub(view.pending);
         let scaled =
             view.scale.as_ref().map(|scale| format!("; scaled by its load: {}", scale.reason)).unwrap_or_default();
-        let summary = format!("{placed} of {} placed{scaled}", view.wanted);
-        match self.scheduler.parked_reason(self.entry) {
+        let failed = view.rollout.as_ref().and_then(|rollout| Some((rollout.failed?, &rollout.cause)));
+        let failed =
+            failed.map(|(revision, cause)| format!("; revision {revision} did not work: {cause}")).unwrap_or_default();
+        let summary = format!("{placed} of {} placed{scaled}{failed}", view.wanted);
+        match self.scheduler.parked_told(self.entry) {
             Some(reason) => format!("{summary}; {reason}"),
             None if view.pending > 0 && self.scheduler.is_warming_up() => format!("{summary}; {WARMING_UP}"),
             None => match instances.iter().find_map(|held| delay(*held)) {

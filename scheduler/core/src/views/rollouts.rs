@@ -121,7 +121,7 @@ impl Scheduler {
         if !rollout.paused_by.is_empty() {
             lines.push(format!("a person: `wherry rollout resume {id}`"));
         }
-        lines.extend(self.parked_reason(entry).map(|reason| format!("room: {reason}")));
+        lines.extend(self.parked_told(entry).map(|reason| format!("room: {reason}")));
         if let Some(site) = self.wave(id).filter(|_| !self.later_waves(id).is_empty()) {
             let later: Vec<&str> = self.later_waves(id).into_iter().collect();
             lines.push(format!("site {site}, before the turn of {}", later.join(", ")));

@@ -90,6 +90,15 @@ impl Scheduler {
         })
     }
 
+    /// The same with how long it may be so, where that has a limit.
+    pub(crate) fn parked_told(&self, entry: &WorkloadEntry) -> Option<String> {
+        let reason = self.parked_reason(entry)?;
+        Some(match self.room_limit(&entry.spec().id) {
+            Some(limit) => format!("{reason}; {limit}"),
+            None => reason,
+        })
+    }
+
     /// What keeps a workload from being as wanted, the most telling first; empty when it is.
     fn workload_reason(
         &self,
@@ -109,7 +118,7 @@ impl Scheduler {
         if old > 0 {
             parts.push(format!("revision {}: {ready} of {wanted} replaced", entry.workload.revision));
         }
-        match self.parked_reason(entry) {
+        match self.parked_told(entry) {
             Some(reason) if reason.starts_with(WAITING_FOR_DATA) => parts.push(reason),
             Some(reason) if pending > 0 => parts.push(format!("{pending} wait for room: {reason}")),
             Some(reason) => parts.push(format!("waits for room: {reason}")),

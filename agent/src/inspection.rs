@@ -1,23 +1,18 @@
 //! Answers what a person asks of this node's network: tries every way that the service table names, or follows one.
 
 mod names;
+mod services;
 mod trace;
+mod verdict;
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    convert::Infallible,
-    net::{Ipv4Addr, SocketAddr, SocketAddrV4},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeSet, convert::Infallible, net::Ipv4Addr, sync::Arc, time::Duration};
 
 use agent_core::effect::Balancing;
-use agent_network::{Asker, Network, Try};
+use agent_network::{Network, Try};
 use agent_tunnel::State;
 use api_types::{
-    container::Protocol,
-    id::NodeId,
-    service::{Service, ServicePort, ServiceTable},
+    id::{NodeId, WorkloadId},
+    service::{Service, ServiceTable},
     view::{CheckKind, NetworkCheck},
 };
 use proto::{
@@ -53,9 +48,19 @@ pub(crate) struct Inspector {
 /// One try and what it is for.
 struct Planned {
     kind: CheckKind,
+    /// Which port of which service it is about; empty: none.
+    port: String,
     subject: String,
     remedy: String,
     wanted: Try,
+}
+
+/// Where the ways begin.
+struct Place<'a> {
+    network: &'a Network,
+    balancing: &'a Balancing,
+    /// The node's own address.
+    own: Ipv4Addr,
 }
 
 impl Inspector {
@@ -83,10 +88,12 @@ impl Inspector {
         };
         match (wish.trace, balancing) {
             (Some(question), Some(balancing)) => {
-                found.steps = trace::follow(&self.network, &balancing, self.address, &question).await;
+                found.steps = trace::follow(&self.place(&balancing), &question).await;
             }
             (Some(_), None) => found.steps = vec![trace::stopped("rule", "this node has no service table yet")],
-            (None, Some(balancing)) => found.checks = self.verify(&balancing).await,
+            (None, Some(balancing)) => {
+                (found.checks, found.untried) = self.verify(&balancing, &wish.services).await;
+            }
             (None, None) => {
                 let remedy = "wait until the scheduler has sent it";
                 let reason = "this node has no service table yet";
@@ -96,24 +103,34 @@ impl Inspector {
         found
     }
 
-    async fn verify(&self, balancing: &Balancing) -> Vec<NetworkCheck> {
+    /// Tries the ways to these services, or if none is named all ways; and says how many checks were left out.
+    async fn verify(&self, balancing: &Balancing, named: &[WorkloadId]) -> (Vec<NetworkCheck>, u64) {
+        let is_wanted = |service: &&Arc<Service>| named.is_empty() || named.contains(&service.id);
+        let services: Vec<&Service> = balancing.services.iter().filter(is_wanted).map(AsRef::as_ref).collect();
         let mut checks = vec![self.kernel().await];
-        checks.extend(self.tunnels(balancing));
+        let mut planned = Vec::new();
+        if named.is_empty() {
+            checks.extend(self.tunnels(balancing));
+            planned = self.nodes(balancing);
+        }
         let detours = &balancing.tunnels.detours;
-        let mut planned = self.nodes(balancing);
-        planned.extend(balancing.services.iter().flat_map(|service| services(service, self.address, detours)));
+        planned.extend(services.iter().flat_map(|service| services::ways(service, self.address, detours)));
         // Where the node itself has no IPv6, its condition says so.
         if self.outbox.ipv6_address().is_some() {
-            planned.extend(balancing.services.iter().flat_map(|service| services_by_ipv6(balancing, service)));
+            planned.extend(services.iter().flat_map(|service| services::ways_by_ipv6(balancing, service)));
         }
+        let beyond = planned.len().saturating_sub(TRIES_MAX);
         planned.truncate(TRIES_MAX);
-        let answers = self.network.reach(planned.iter().map(|one| one.wanted.clone()).collect()).await;
-        checks.extend(planned.into_iter().zip(answers).map(|(one, answer)| match answer {
-            Ok(took) => NetworkCheck::passed(one.kind, one.subject, micros(took)),
-            Err(reason) => NetworkCheck::failed(one.kind, one.subject, reason, one.remedy),
-        }));
-        checks.extend(names::check(balancing).await);
-        checks
+        let outcomes = self.network.reach(planned.iter().map(|one| one.wanted.clone()).collect()).await;
+        let tried = planned.into_iter().zip(outcomes).collect();
+        checks.extend(verdict::of_all(&self.place(balancing), tried).await);
+        let (names, unasked) = names::check(balancing, &services).await;
+        checks.extend(names);
+        (checks, u64::try_from(beyond + unasked).unwrap_or(u64::MAX))
+    }
+
+    fn place<'a>(&'a self, balancing: &'a Balancing) -> Place<'a> {
+        Place { network: &self.network, balancing, own: self.address }
     }
 
     async fn kernel(&self) -> NetworkCheck {
@@ -155,6 +172,7 @@ impl Inspector {
         for peer in balancing.peers.iter().filter(|peer| peer.node != self.node) {
             let echo = |kind, from, to, remedy: String| Planned {
                 kind,
+                port: String::new(),
                 subject: peer.node.to_string(),
                 remedy,
                 wanted: Try::Echo { from, to },
@@ -181,89 +199,6 @@ impl Inspector {
             }
         }
         planned
-    }
-}
-
-/// Each port of a service that somebody answers, as an instance asks it, and each endpoint, as the node asks it. What has no
-/// virtual address is asked by its published ports, at this node's `own` address.
-fn services(service: &Service, own: Ipv4Addr, detours: &BTreeMap<SocketAddrV4, SocketAddrV4>) -> Vec<Planned> {
-    let mut planned = Vec::new();
-    let asked = service.ports.iter().filter(|port| port.protocol == Protocol::Tcp && !service.endpoints.is_empty());
-    for port in asked {
-        let front = front(service, port, own);
-        let number = port.publish.filter(|_| service.is_published_only()).unwrap_or(port.service);
-        let subject = format!("{} {}/{number}", service.id, port.protocol.as_str());
-        let connect = |kind, subject, remedy, from, to: SocketAddrV4| Planned {
-            kind,
-            subject,
-            remedy,
-            wanted: Try::Connect { from, to: to.into() },
-        };
-        planned.extend(front.map(|(asker, front)| {
-            let asked =
-                if service.is_published_only() { front.to_string() } else { format!("{}:{number}", service.id) };
-            let remedy = format!(
-                "follow it: wherry net trace NODE {asked}; if the node reaches the endpoints, look for a firewall that \
-                     drops what is forwarded: nft list ruleset",
-            );
-            connect(CheckKind::Service, subject.clone(), remedy, asker, front)
-        }));
-        planned.extend(service.endpoints.iter().map(|endpoint| {
-            let place = SocketAddrV4::new(endpoint.address, port.container);
-            connect(
-                CheckKind::Endpoint,
-                format!("{} {subject}", endpoint.instance),
-                format!(
-                    "see that it listens on port {} of all addresses: wherry describe instance {}",
-                    port.container, endpoint.instance
-                ),
-                Asker::Node,
-                detours.get(&place).copied().unwrap_or(place),
-            )
-        }));
-    }
-    planned
-}
-
-/// The same by IPv6 of a service that answers so, as the node asks it: its virtual address, and each endpoint on a node that has IPv6.
-fn services_by_ipv6(balancing: &Balancing, service: &Service) -> Vec<Planned> {
-    let Some(prefix) = balancing.ipv6_prefix.filter(|_| service.ipv6) else { return Vec::new() };
-    let reached: Vec<_> =
-        service.endpoints.iter().filter(|endpoint| trace::has_ipv6(balancing, endpoint.address)).collect();
-    let mut planned = Vec::new();
-    let asked = service.ports.iter().filter(|port| port.protocol == Protocol::Tcp && !reached.is_empty());
-    for port in asked {
-        let mut plan = |kind, subject, remedy, to: (Ipv4Addr, u16)| {
-            let to = SocketAddr::new(prefix.embed(to.0).into(), to.1);
-            planned.push(Planned { kind, subject, remedy, wanted: Try::Connect { from: Asker::Node, to } });
-        };
-        let subject = format!("{} {}/{} by IPv6", service.id, port.protocol.as_str(), port.service);
-        if !service.is_published_only() {
-            let front = SocketAddr::new(prefix.embed(service.address).into(), port.service);
-            let remedy = format!("follow it: wherry net trace NODE {front}");
-            plan(CheckKind::Service, subject.clone(), remedy, (service.address, port.service));
-        }
-        for endpoint in &reached {
-            let remedy = format!(
-                "see that it listens on port {} of `::`: wherry describe instance {}",
-                port.container, endpoint.instance
-            );
-            let subject = format!("{} {subject}", endpoint.instance);
-            plan(CheckKind::Endpoint, subject, remedy, (endpoint.address, port.container));
-        }
-    }
-    planned
-}
-
-/// Who asks a port of a service, and where; `None`: it answers at no address of this node that is known here.
-fn front(service: &Service, port: &ServicePort, own: Ipv4Addr) -> Option<(Asker, SocketAddrV4)> {
-    if !service.is_published_only() {
-        return Some((Asker::Scratch, SocketAddrV4::new(service.address, port.service)));
-    }
-    // As the node: the port may be kept for some clients, and instances of this node need not be among them.
-    match port.bind {
-        None => Some((Asker::Node, SocketAddrV4::new(own, port.publish?))),
-        Some(_) => None,
     }
 }
 

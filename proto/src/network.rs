@@ -6,7 +6,7 @@ use api_types::{
     container::Protocol,
     counter::RequestId,
     fnv,
-    id::InstanceId,
+    id::{InstanceId, WorkloadId},
     service::ServiceTable,
     view::{NetworkCheck, TraceStep},
 };
@@ -20,6 +20,8 @@ pub struct InspectNetwork {
     pub request: RequestId,
     /// Which way to look at; `None`: try everything that the service table names.
     pub trace: Option<TraceQuestion>,
+    /// Try the ways to these services alone; empty: all.
+    pub services: Vec<WorkloadId>,
 }
 
 /// Which way to look at.
@@ -52,6 +54,8 @@ pub struct NetworkInspected {
     pub checks: Vec<NetworkCheck>,
     /// What would happen to the packet.
     pub steps: Vec<TraceStep>,
+    /// How many checks were left out because there are too many.
+    pub untried: u64,
 }
 
 /// A sum over services and peers: FNV-1a over their bytes on the wire, with a length before each. The same on both ends

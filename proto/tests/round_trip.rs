@@ -23,7 +23,7 @@ use api_types::{
     service::{Endpoint, Peer, Service, ServicePort, ServiceTable, WatchKey},
     site::{Across, Reach},
     time::Timestamp,
-    view::{CheckKind, LogLine, NetworkCheck, TraceStep},
+    view::{CheckKind, Datagram, LogLine, NetworkCheck, TraceStep},
 };
 use prost::Message;
 use proto::{
@@ -111,7 +111,11 @@ fn what_the_scheduler_says_survives_the_wire() {
         FromScheduler::CloseLogs(RequestId(8)),
         FromScheduler::LeaseRenewed(u64::MAX),
         FromScheduler::LoadImage(LoadImage { request: RequestId(9), digest: "sha256:00".to_owned() }),
-        FromScheduler::InspectNetwork(InspectNetwork { request: RequestId(10), trace: None }),
+        FromScheduler::InspectNetwork(InspectNetwork {
+            request: RequestId(10),
+            trace: None,
+            services: vec!["shop/web".parse().expect("an id")],
+        }),
         FromScheduler::InspectNetwork(InspectNetwork {
             request: RequestId(11),
             trace: Some(TraceQuestion {
@@ -122,6 +126,7 @@ fn what_the_scheduler_says_survives_the_wire() {
                 port: 80,
                 protocol: Protocol::Udp,
             }),
+            services: Vec::new(),
         }),
     ];
 
@@ -489,12 +494,16 @@ fn inspected() -> NetworkInspected {
     ];
     let mut checks = kinds.map(|kind| NetworkCheck::passed(kind, "edge-2", 7)).to_vec();
     checks.push(NetworkCheck::failed(CheckKind::Node, "edge-3", "silent", "look at its cable"));
+    let outcomes = [Datagram::Answers, Datagram::Silent, Datagram::Refused, Datagram::Stopped];
+    checks
+        .extend(outcomes.map(|outcome| NetworkCheck::passed(CheckKind::Service, "dns udp/53", 7).by_datagram(outcome)));
     NetworkInspected {
         request: RequestId(10),
         table: Some(Marker { epoch: Epoch(1), generation: Generation(2) }),
         table_sum: u64::MAX,
         checks,
         steps: vec![TraceStep { at: "rule".to_owned(), what: "goto r1".to_owned(), stops: true }],
+        untried: 12,
     }
 }
 

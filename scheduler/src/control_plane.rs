@@ -21,7 +21,7 @@ use api_types::{
     view::{
         ClusterView, Description, Done, Event, Explanation, Forecast, ImageOutcome, InstanceView, JoinTokenView, List,
         LogLine, NetworkTrace, NetworkVerdict, NodeView, Plan, Problem, Question, RebalancePlan, RolloutHistory,
-        RolloutView, SecretView, SiteView, TraceRequest, VolumeView, WorkloadChange, WorkloadView,
+        RolloutView, SecretView, SiteView, TraceRequest, VerifyRequest, VolumeView, WorkloadChange, WorkloadView,
     },
     workload::WorkloadSpec,
 };
@@ -317,10 +317,10 @@ impl ControlPlane for Port {
         self.done(Change::DeleteSecret { secret }).await
     }
 
-    async fn verify_network(&self) -> Result<NetworkVerdict, Problem> {
-        let names = |scheduler: &Scheduler| Ok(scheduler.node_views().into_iter().map(|node| node.name).collect());
-        let nodes = self.look(names).await?;
-        self.0.inspections.verify(nodes).await
+    async fn verify_network(&self, request: VerifyRequest) -> Result<NetworkVerdict, Problem> {
+        let services = request.services.clone();
+        let nodes = self.look(move |scheduler| Ok(places::all_of(scheduler, &services))).await??;
+        self.0.inspections.verify(nodes, &request.services).await
     }
 
     async fn trace_network(&self, request: TraceRequest) -> Result<NetworkTrace, Problem> {

@@ -46,5 +46,5 @@ pub use plan::{
     ClosedInstance, Firewall, HostPort, Plan, PortConflict, Programmed, Settings, TableGuard, UnboundPort,
     UnreachablePeer, Verified,
 };
-pub use reach::{Asker, Try};
+pub use reach::{Asker, Outcome, Try};
 pub use sysctl::Switched;

@@ -8,7 +8,6 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicU32, Ordering},
     },
-    time::Duration,
 };
 
 use api_types::{id::InstanceId, net::Ipv6Prefix};
@@ -20,7 +19,7 @@ use crate::{
     in_node, instance,
     kernel::{Current, Instances, Kernel, local, lock},
     mirror,
-    reach::{self, Try},
+    reach::{self, Outcome, Try},
     route::Routing,
     self_check,
     sysctl::{self, Switched},
@@ -203,9 +202,9 @@ impl Network {
         self.blocking(|shared| self_check::run(&mut lock(&shared.kernel))).await
     }
 
-    /// Tries ways as a packet would go them. The answers are in the same order: how long it took, or why not, in a line
-    /// for people. Each takes at most two seconds, eight go at once.
-    pub async fn reach(&self, tries: Vec<Try>) -> Vec<Result<Duration, String>> {
+    /// Tries ways as a packet would go them. What came of them is in the same order. Each takes at most two seconds, forty
+    /// go at once.
+    pub async fn reach(&self, tries: Vec<Try>) -> Vec<Outcome> {
         self.blocking(move |shared| {
             let _turn = lock(&shared.reaching);
             reach::try_all((&shared.settings, shared.mtu.load(Ordering::Relaxed)), &tries)

@@ -1,9 +1,9 @@
-//! Tries ways as a packet would go them: echoes as large as the link takes, and connections from the node, from an instance
-//! or from a scratch instance made for it.
+//! Tries ways as a packet would go them: echoes as large as the link takes, and connections and datagrams from the node, from
+//! an instance or from a scratch instance made for it.
 
 use std::{
     io,
-    net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpStream, UdpSocket},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, TcpStream, UdpSocket},
     os::fd::{AsRawFd, OwnedFd},
     thread,
     time::{Duration, Instant},
@@ -26,8 +26,12 @@ const SCRATCH: &str = ".reach";
 const SCRATCH_ADDRESS: Ipv4Addr = Ipv4Addr::new(169, 254, 77, 2);
 /// How long one try may take.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// Tries at once.
-const AT_ONCE: usize = 8;
+/// Tries at once: a thousand that nobody answers are over within half a minute.
+const AT_ONCE: usize = 40;
+/// How often a datagram is sent within that time: one that is lost on the way shall not look like silence.
+const DATAGRAMS: u32 = 2;
+/// An empty line: programs that read lines may answer it, and an empty datagram is the end to some.
+const DATAGRAM: &[u8] = b"\n";
 const IP_HEADER_BYTES: usize = 20;
 const ICMP_HEADER_BYTES: usize = 8;
 const ICMP_ECHO: u8 = 8;
@@ -51,9 +55,29 @@ pub enum Try {
         /// Who is asked.
         to: SocketAddr,
     },
+    /// A UDP datagram with an empty line, and a second one when nothing comes back.
+    Datagram {
+        /// Who asks.
+        from: Asker,
+        /// Who is asked.
+        to: SocketAddr,
+    },
 }
 
-/// Who asks for a connection.
+/// What came of a try.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// An answer, after so long.
+    Answered(Duration),
+    /// Nothing came back of a datagram, which proves nothing.
+    Silent,
+    /// Somebody said that nobody listens there.
+    Refused,
+    /// It failed otherwise: why, in a line for people.
+    Failed(String),
+}
+
+/// Who asks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Asker {
     /// The node itself.
@@ -64,15 +88,17 @@ pub enum Asker {
     Instance(InstanceId),
 }
 
-/// Tries each; the answers are in the same order: how long it took, or why not, in a line for people.
-pub(crate) fn try_all((settings, mtu): (&Settings, u32), tries: &[Try]) -> Vec<Result<Duration, String>> {
-    let scratch = tries.iter().any(|one| matches!(one, Try::Connect { from: Asker::Scratch, .. }));
+/// Tries each; what came of them is in the same order.
+pub(crate) fn try_all((settings, mtu): (&Settings, u32), tries: &[Try]) -> Vec<Outcome> {
+    let scratch = tries.iter().any(|one| one.asker() == Some(&Asker::Scratch));
     let made = if scratch { make_scratch(settings, mtu) } else { Ok(()) };
-    let run = |one: &Try| match one {
-        Try::Echo { from, to } => echo(*from, *to),
-        Try::Connect { from: Asker::Node, to } => connect(*to),
-        Try::Connect { from: Asker::Scratch, to } => made.clone().and_then(|()| connect_inside(settings, SCRATCH, *to)),
-        Try::Connect { from: Asker::Instance(instance), to } => connect_inside(settings, instance.as_str(), *to),
+    let run = |one: &Try| {
+        let outcome = match one.asker() {
+            None | Some(Asker::Node) => Ok(one.run()),
+            Some(Asker::Scratch) => made.clone().and_then(|()| run_inside(settings, SCRATCH, one)),
+            Some(Asker::Instance(instance)) => run_inside(settings, instance.as_str(), one),
+        };
+        outcome.unwrap_or_else(Outcome::Failed)
     };
     let mut answers = Vec::with_capacity(tries.len());
     for some in tries.chunks(AT_ONCE) {
@@ -100,20 +126,53 @@ fn make_scratch(settings: &Settings, mtu: u32) -> Result<(), String> {
     made.map(drop).map_err(|error| format!("no instance can be made to ask from: {error}"))
 }
 
-fn connect_inside(settings: &Settings, name: &str, to: SocketAddr) -> Result<Duration, String> {
-    let path = instance::netns_path(settings, name);
-    let inside = namespace::open(&path).and_then(|namespace| namespace::inside(&namespace, || Ok(connect(to))));
-    inside.map_err(|error| error.to_string())?
+impl Try {
+    /// Who asks, where that is not said by an address.
+    fn asker(&self) -> Option<&Asker> {
+        match self {
+            Self::Echo { .. } => None,
+            Self::Connect { from, .. } | Self::Datagram { from, .. } => Some(from),
+        }
+    }
+
+    /// Tries it from the network that the thread is in.
+    fn run(&self) -> Outcome {
+        let begin = Instant::now();
+        let done = match self {
+            Self::Echo { from, to } => return echo(*from, *to).map_or_else(Outcome::Failed, Outcome::Answered),
+            Self::Connect { to, .. } => TcpStream::connect_timeout(to, PATIENCE).map(drop),
+            Self::Datagram { to, .. } => exchange_datagrams(*to),
+        };
+        match done {
+            Ok(()) => Outcome::Answered(begin.elapsed()),
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => Outcome::Refused,
+            Err(error) if error.kind() != io::ErrorKind::TimedOut => Outcome::Failed(error.to_string()),
+            Err(_) if matches!(self, Self::Datagram { .. }) => Outcome::Silent,
+            Err(_) => Outcome::Failed("no answer within a second".to_owned()),
+        }
+    }
 }
 
-fn connect(to: SocketAddr) -> Result<Duration, String> {
-    let begin = Instant::now();
-    match TcpStream::connect_timeout(&to, PATIENCE) {
-        Ok(_) => Ok(begin.elapsed()),
-        Err(error) if error.kind() == io::ErrorKind::TimedOut => Err("no answer within a second".to_owned()),
-        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => Err("refused".to_owned()),
-        Err(error) => Err(error.to_string()),
+fn run_inside(settings: &Settings, name: &str, one: &Try) -> Result<Outcome, String> {
+    let path = instance::netns_path(settings, name);
+    let inside = namespace::open(&path).and_then(|namespace| namespace::inside(&namespace, || Ok(one.run())));
+    inside.map_err(|error| error.to_string())
+}
+
+/// Waits for whatever comes back: an answer, or the message that says that there is none to come.
+fn exchange_datagrams(to: SocketAddr) -> io::Result<()> {
+    let any: IpAddr = if to.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    let socket = UdpSocket::bind((any, 0))?;
+    socket.connect(to)?;
+    socket.set_read_timeout(Some(PATIENCE / DATAGRAMS))?;
+    for _ in 0..DATAGRAMS {
+        socket.send(DATAGRAM)?;
+        match socket.recv(&mut [0]) {
+            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
+            received => return received.map(drop),
+        }
     }
+    Err(io::ErrorKind::TimedOut.into())
 }
 
 /// First as large as the link takes; if that gets no answer, small, to tell a way that is too narrow from none.

@@ -6,7 +6,10 @@ use std::{
 };
 
 use agent_core::effect::Balancing;
-use api_types::view::{CheckKind, NetworkCheck};
+use api_types::{
+    service::Service,
+    view::{CheckKind, NetworkCheck},
+};
 use tokio::{
     net::UdpSocket,
     time::{Instant, timeout},
@@ -21,12 +24,12 @@ const HEADER_BYTES: usize = 12;
 const TYPE_ADDRESS: u16 = 1;
 const CLASS_INTERNET: u16 = 1;
 
-/// One check for each service with an address.
-pub(super) async fn check(balancing: &Balancing) -> Vec<NetworkCheck> {
-    let Some(server) = balancing.subnet.nth(1) else { return Vec::new() };
+/// One check for each of these services with an address, and how many were left out because there are too many.
+pub(super) async fn check(balancing: &Balancing, services: &[&Service]) -> (Vec<NetworkCheck>, usize) {
+    let Some(server) = balancing.subnet.nth(1) else { return (Vec::new(), 0) };
     let mut checks = Vec::new();
-    let named = balancing.services.iter().filter(|service| !service.address.is_unspecified());
-    for service in named.take(NAMES_MAX) {
+    let named: Vec<_> = services.iter().filter(|service| !service.address.is_unspecified()).collect();
+    for service in named.iter().take(NAMES_MAX) {
         let name = format!("{}.{}.{}", service.id.name, service.id.namespace, agent_names::ORIGIN);
         let begin = Instant::now();
         let remedy =
@@ -46,7 +49,7 @@ pub(super) async fn check(balancing: &Balancing) -> Vec<NetworkCheck> {
             break;
         }
     }
-    checks
+    (checks, named.len().saturating_sub(NAMES_MAX))
 }
 
 async fn ask(server: Ipv4Addr, name: &str) -> Result<Ipv4Addr, String> {

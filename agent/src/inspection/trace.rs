@@ -6,7 +6,7 @@ use std::{
 };
 
 use agent_core::effect::Balancing;
-use agent_network::{Asker, Network, Try};
+use agent_network::{Asker, Network, Outcome, Try};
 use api_types::{
     container::Protocol,
     service::{Service, ServicePort},
@@ -14,16 +14,24 @@ use api_types::{
 };
 use proto::network::TraceQuestion;
 
+use super::Place;
+
 /// The most endpoints that are listed.
 const ENDPOINTS_MAX: usize = 64;
 
-/// What happens to the packet on the node with this address of its own, in order.
-pub(super) async fn follow(
-    network: &Network,
-    balancing: &Balancing,
-    own: Ipv4Addr,
-    question: &TraceQuestion,
-) -> Vec<TraceStep> {
+/// What happens to the packet, in order, and what comes of a real one.
+pub(super) async fn follow(place: &Place<'_>, question: &TraceQuestion) -> Vec<TraceStep> {
+    let mut steps = way(place, question).await;
+    let is_nobodys = matches!(steps.as_slice(), [rule] if rule.stops);
+    if !is_nobodys {
+        steps.push(connection(place, question).await);
+    }
+    steps
+}
+
+/// What happens to the packet, in order.
+pub(super) async fn way(place: &Place<'_>, question: &TraceQuestion) -> Vec<TraceStep> {
+    let Place { network, balancing, own } = *place;
     let mut steps = Vec::new();
     let found = matched(balancing, own, question, &mut steps);
     let is_direct = found.is_none();
@@ -41,7 +49,6 @@ pub(super) async fn follow(
         steps.extend(closed(balancing, question.source, *target.ip()).filter(|_| is_direct));
         steps.extend(access(balancing, question.source, *target.ip()));
     }
-    steps.push(connection(network, balancing, own, question).await);
     steps
 }
 
@@ -160,21 +167,25 @@ fn access(balancing: &Balancing, source: Ipv4Addr, to: Ipv4Addr) -> Option<Trace
     })
 }
 
-/// A real connection, where one can be made from here.
-async fn connection(network: &Network, balancing: &Balancing, own: Ipv4Addr, question: &TraceQuestion) -> TraceStep {
+/// A real connection or datagram, where one can be sent from here.
+async fn connection(place: &Place<'_>, question: &TraceQuestion) -> TraceStep {
+    let Place { network, balancing, own } = *place;
     let to = SocketAddr::new(question.ipv6.map_or(IpAddr::V4(question.destination), IpAddr::V6), question.port);
     let from = match &question.instance {
         Some(instance) => Asker::Instance(instance.clone()),
         None if is_node(balancing, own, question.source) => Asker::Node,
         None => return passed("connection", "not tried: whoever asks is not on this node"),
     };
-    if question.protocol == Protocol::Udp {
-        return passed("connection", "not tried: datagrams make no connection");
-    }
-    match network.reach(vec![Try::Connect { from, to }]).await.pop() {
-        Some(Ok(took)) => passed("connection", format!("made to {to} in {} us", took.as_micros())),
-        Some(Err(reason)) => stopped("connection", format!("to {to}: {reason}")),
-        None => stopped("connection", "was not tried"),
+    let (at, wanted) = match question.protocol {
+        Protocol::Tcp => ("connection", Try::Connect { from, to }),
+        Protocol::Udp => ("datagram", Try::Datagram { from, to }),
+    };
+    match network.reach(vec![wanted]).await.pop() {
+        Some(Outcome::Answered(took)) => passed(at, format!("{to} answered in {} us", took.as_micros())),
+        Some(Outcome::Silent) => passed(at, format!("{to} did not answer within a second, which proves nothing")),
+        Some(Outcome::Refused) => stopped(at, format!("{to} refused")),
+        Some(Outcome::Failed(reason)) => stopped(at, format!("to {to}: {reason}")),
+        None => stopped(at, "was not tried"),
     }
 }
 

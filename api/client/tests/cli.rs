@@ -306,6 +306,8 @@ async fn the_network_is_tried_and_a_packet_followed() {
     let commands = [
         "net verify",
         "net verify -o json",
+        "net verify prod/dns",
+        "net verify prod/nobody",
         "net trace web-1 db:5432",
         "net trace web-1 db:5432 --udp -o json",
         "net trace web-1 db",

@@ -14,7 +14,7 @@ use api_types::{
     view::{
         ClusterView, Description, Done, Event, Explanation, Forecast, ImageOutcome, InstanceView, JoinTokenView, List,
         LogLine, NetworkTrace, NetworkVerdict, NodeView, Plan, Problem, Question, RebalancePlan, RolloutHistory,
-        RolloutView, SecretView, SiteView, TraceRequest, VolumeView, WorkloadChange, WorkloadView,
+        RolloutView, SecretView, SiteView, TraceRequest, VerifyRequest, VolumeView, WorkloadChange, WorkloadView,
     },
     workload::WorkloadSpec,
 };
@@ -176,7 +176,7 @@ pub trait ControlPlane: Clone + Send + Sync + 'static {
     /// Forgets a secret that nothing uses.
     fn delete_secret(&self, secret: SecretId) -> impl Future<Output = Result<Done, Problem>> + Send;
     /// Has every node try its network.
-    fn verify_network(&self) -> impl Future<Output = Result<NetworkVerdict, Problem>> + Send;
+    fn verify_network(&self, request: VerifyRequest) -> impl Future<Output = Result<NetworkVerdict, Problem>> + Send;
     /// Follows one packet.
     fn trace_network(&self, request: TraceRequest) -> impl Future<Output = Result<NetworkTrace, Problem>> + Send;
     /// Makes a join token.

@@ -1,19 +1,17 @@
 //! Routes that try the nodes' network.
 
-use api_types::view::{NetworkTrace, NetworkVerdict, TraceRequest};
+use api_types::view::{NetworkTrace, NetworkVerdict, TraceRequest, VerifyRequest};
 use axum::{Json, extract::State};
 
-use crate::{
-    body::{Asked, Payload},
-    control_plane::ControlPlane,
-    look::Nothing,
-    problem::Refused,
-};
+use crate::{body::Payload, control_plane::ControlPlane, problem::Refused};
 
 type Answer<T> = Result<Json<T>, Refused>;
 
-pub(crate) async fn verify<C: ControlPlane>(State(plane): State<C>, _: Asked<Nothing>) -> Answer<NetworkVerdict> {
-    Ok(Json(plane.verify_network().await?))
+pub(crate) async fn verify<C: ControlPlane>(
+    State(plane): State<C>,
+    Payload(request): Payload<VerifyRequest>,
+) -> Answer<NetworkVerdict> {
+    Ok(Json(plane.verify_network(request).await?))
 }
 
 pub(crate) async fn trace<C: ControlPlane>(

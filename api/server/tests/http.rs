@@ -181,7 +181,10 @@ async fn moves_and_volumes() {
             ("GET /v1/rebalance", "WA1-view", "", ""),
             ("POST /v1/rebalance", "WA1-view", "", ""),
             ("POST /v1/rebalance", "WA1-operate", "", ""),
-            ("POST /v1/network/verify", "WA1-operate", "", ""),
+            ("POST /v1/network/verify", "WA1-operate", json, "{}"),
+            ("POST /v1/network/verify", "WA1-operate", json, r#"{"services":["prod/dns"]}"#),
+            ("POST /v1/network/verify", "WA1-operate", json, r#"{"services":["nobody"]}"#),
+            ("POST /v1/network/verify", "WA1-operate", json, r#"{"nodes":["n1"]}"#),
             (
                 "POST /v1/network/trace",
                 "WA1-operate",

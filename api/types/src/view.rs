@@ -31,7 +31,8 @@ pub use forecast::{Forecast, InstanceMove, NodeForecast, QUESTION_NODES_MAX, Que
 pub use job::{JobRunView, JobView};
 pub use moves::{Done, RebalanceMove, RebalancePlan, SiteView, VolumeView};
 pub use network::{
-    CheckKind, NetworkCheck, NetworkFailure, NetworkReport, NetworkTrace, NetworkVerdict, TraceRequest, TraceStep,
+    CheckKind, Datagram, NetworkCheck, NetworkFailure, NetworkReport, NetworkTrace, NetworkVerdict, TraceRequest,
+    TraceStep, VerifyRequest,
 };
 pub use plan::{Displaced, FieldChange, Plan, PlannedPlacement, PlannedStep, StepKind, WorkloadChange};
 pub use rollout::{RevisionView, RolloutHistory, RolloutView};

@@ -2,11 +2,11 @@
 
 use api_types::{
     counter::RequestId,
-    view::{CheckKind, NetworkCheck, NetworkFailure, TraceStep},
+    view::{CheckKind, Datagram, NetworkCheck, NetworkFailure, TraceStep},
 };
 
 use super::{
-    bounded, ipv6_address, known, list, optional, parsed, port, shortened, unknown, wire_ipv6_address,
+    bounded, ipv6_address, known, list, optional, parsed, parsed_list, port, shortened, unknown, wire_ipv6_address,
     workload::{protocol, wire_protocol},
 };
 use crate::{
@@ -17,7 +17,11 @@ use crate::{
 
 impl From<InspectNetwork> for v1::InspectNetwork {
     fn from(wish: InspectNetwork) -> Self {
-        Self { request: wish.request.0, trace: wish.trace.map(Into::into) }
+        Self {
+            request: wish.request.0,
+            trace: wish.trace.map(Into::into),
+            services: wish.services.iter().map(ToString::to_string).collect(),
+        }
     }
 }
 
@@ -25,7 +29,11 @@ impl TryFrom<v1::InspectNetwork> for InspectNetwork {
     type Error = ConvertError;
 
     fn try_from(wire: v1::InspectNetwork) -> Result<Self, Self::Error> {
-        Ok(Self { request: RequestId(wire.request), trace: optional("trace", wire.trace)? })
+        Ok(Self {
+            request: RequestId(wire.request),
+            trace: optional("trace", wire.trace)?,
+            services: parsed_list("services", &wire.services)?,
+        })
     }
 }
 
@@ -66,6 +74,7 @@ impl From<NetworkInspected> for v1::NetworkInspected {
             table_sum: found.table_sum,
             checks: found.checks.into_iter().map(Into::into).collect(),
             steps: found.steps.into_iter().map(Into::into).collect(),
+            untried: found.untried,
         }
     }
 }
@@ -80,6 +89,7 @@ impl TryFrom<v1::NetworkInspected> for NetworkInspected {
             table_sum: wire.table_sum,
             checks: list("checks", wire.checks)?,
             steps: list("steps", wire.steps)?,
+            untried: wire.untried,
         })
     }
 }
@@ -96,6 +106,13 @@ impl From<NetworkCheck> for v1::NetworkCheck {
             CheckKind::Names => v1::CheckKind::Names,
             CheckKind::Tunnel => v1::CheckKind::Tunnel,
         };
+        let datagram = match check.datagram {
+            None => v1::Datagram::Unspecified,
+            Some(Datagram::Answers) => v1::Datagram::Answers,
+            Some(Datagram::Silent) => v1::Datagram::Silent,
+            Some(Datagram::Refused) => v1::Datagram::Refused,
+            Some(Datagram::Stopped) => v1::Datagram::Stopped,
+        };
         let (reason, remedy) = check.failure.map(|failure| (failure.reason, failure.remedy)).unwrap_or_default();
         Self {
             kind: kind.into(),
@@ -103,6 +120,7 @@ impl From<NetworkCheck> for v1::NetworkCheck {
             took_us: check.took_us,
             reason: shortened(reason),
             remedy: shortened(remedy),
+            datagram: datagram.into(),
         }
     }
 }
@@ -122,10 +140,17 @@ impl TryFrom<v1::NetworkCheck> for NetworkCheck {
             v1::CheckKind::Names => CheckKind::Names,
             v1::CheckKind::Tunnel => CheckKind::Tunnel,
         };
+        let datagram = match known("datagram", wire.datagram)? {
+            v1::Datagram::Unspecified => None,
+            v1::Datagram::Answers => Some(Datagram::Answers),
+            v1::Datagram::Silent => Some(Datagram::Silent),
+            v1::Datagram::Refused => Some(Datagram::Refused),
+            v1::Datagram::Stopped => Some(Datagram::Stopped),
+        };
         let reason = bounded("reason", wire.reason)?;
         let remedy = bounded("remedy", wire.remedy)?;
         let failure = (!reason.is_empty()).then_some(NetworkFailure { reason, remedy });
-        Ok(Self { kind, subject: bounded("subject", wire.subject)?, took_us: wire.took_us, failure })
+        Ok(Self { kind, subject: bounded("subject", wire.subject)?, took_us: wire.took_us, failure, datagram })
     }
 }
 

@@ -70,6 +70,22 @@ pub(super) fn question(
     Ok((node, question, ends))
 }
 
+/// All nodes, which are to try the ways to these services.
+pub(super) fn all_of(scheduler: &Scheduler, services: &[WorkloadId]) -> Result<Vec<NodeId>, Problem> {
+    let table = scheduler.service_table();
+    let known = |id: &&WorkloadId| table.iter().flat_map(|table| &table.services).any(|service| service.id == **id);
+    if let Some(stranger) = services.iter().find(|id| !known(id)) {
+        let title = format!("`{stranger}` is no workload with ports that is known here");
+        return Err(problem::problem(
+            404,
+            "not_found",
+            &title,
+            "`wherry get services` and `wherry get daemons` show them",
+        ));
+    }
+    Ok(scheduler.node_views().into_iter().map(|node| node.name).collect())
+}
+
 /// Where the data of a volume is; who wants to change it whole is refused while an instance uses it.
 pub(super) fn home(views: Vec<VolumeView>, wanted: &VolumeSlot, alone: bool) -> Result<NodeId, Problem> {
     let is_wanted = |view: &VolumeView| {

@@ -11,7 +11,7 @@ use std::{
 
 use api_types::{
     counter::RequestId,
-    id::NodeId,
+    id::{NodeId, WorkloadId},
     service::ServiceTable,
     view::{CheckKind, NetworkCheck, NetworkReport, NetworkVerdict, Problem, TraceStep},
 };
@@ -48,19 +48,21 @@ impl Inspections {
     }
 
     /// Has every node try its network, and compares their tables with ours.
-    pub(crate) async fn verify(&self, nodes: Vec<NodeId>) -> Result<NetworkVerdict, Problem> {
+    pub(crate) async fn verify(&self, nodes: Vec<NodeId>, services: &[WorkloadId]) -> Result<NetworkVerdict, Problem> {
         let Ok(_turn) = self.verifying.try_acquire() else {
             return Err(problem::unavailable("the network is being verified already", "try again when that has ended"));
         };
         let request = self.next();
-        let asked: Vec<_> = nodes.into_iter().map(|node| (self.ask(request, &node, None), node)).collect();
+        let wish = InspectNetwork { request, trace: None, services: services.to_vec() };
+        let asked: Vec<_> = nodes.into_iter().map(|node| (self.ask(&node, wish.clone()), node)).collect();
         let deadline = Instant::now() + LIMIT;
         let mut reports = Vec::new();
         for (answer, node) in asked {
             let found = self.wait(request, &node, answer, deadline).await;
+            let untried = found.as_ref().map(|found| found.untried).unwrap_or_default();
             // The table may have changed since the first answered: what counts is what it is now.
             let checks = compare(&node, found, self.registry.services().as_deref());
-            reports.push(NetworkReport { node, checks });
+            reports.push(NetworkReport { node, checks, untried });
         }
         let generation = self.registry.services().map(|table| table.generation.0).unwrap_or_default();
         Ok(NetworkVerdict { generation, nodes: reports })
@@ -69,7 +71,7 @@ impl Inspections {
     /// Has one node follow a packet.
     pub(crate) async fn trace(&self, node: &NodeId, question: TraceQuestion) -> Result<Vec<TraceStep>, Problem> {
         let request = self.next();
-        let answer = self.ask(request, node, Some(question));
+        let answer = self.ask(node, InspectNetwork { request, trace: Some(question), services: Vec::new() });
         let found = self.wait(request, node, answer, Instant::now() + LIMIT).await;
         let silent = |reason: String| problem::unavailable(&format!("node `{node}` {reason}"), "`wherry get nodes`");
         found.map(|found| found.steps).map_err(silent)
@@ -84,16 +86,10 @@ impl Inspections {
         }
     }
 
-    fn ask(
-        &self,
-        request: RequestId,
-        node: &NodeId,
-        trace: Option<TraceQuestion>,
-    ) -> Option<oneshot::Receiver<NetworkInspected>> {
+    fn ask(&self, node: &NodeId, wish: InspectNetwork) -> Option<oneshot::Receiver<NetworkInspected>> {
         let (sender, receiver) = oneshot::channel();
-        self.lock().insert((request, node.clone()), sender);
-        let wish = FromScheduler::InspectNetwork(InspectNetwork { request, trace });
-        self.registry.wish(node, wish).then_some(receiver)
+        self.lock().insert((wish.request, node.clone()), sender);
+        self.registry.wish(node, FromScheduler::InspectNetwork(wish)).then_some(receiver)
     }
 
     async fn wait(

@@ -95,6 +95,7 @@ const STORIES: &[Story] = &[
     ("who_has_a_port_that_is_published_is_named", published::who_has_a_port_is_named),
     ("a_workload_admits_only_whom_it_names", network::a_workload_admits_whom_it_names),
     ("the_network_is_verified_and_what_is_broken_is_named", network::the_network_is_verified),
+    ("services_by_datagrams_are_verified_as_far_as_can_be_known", network::services_by_datagrams_are_verified),
     ("a_drained_node_gives_everything_away", operation::a_drained_node_gives_everything_away),
     ("a_cordoned_node_takes_nothing_and_keeps_what_it_has", operation::a_cordoned_node_takes_nothing),
     ("every_look_is_answered_and_changes_nothing", operation::every_look_is_answered),

@@ -1,14 +1,18 @@
 //! Trying ways: what is found where all is well, and what is said where something is broken.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, UdpSocket};
 
-use agent_network::{Asker, TableGuard, Try};
-use tests_support::program::within;
+use agent_network::{Asker, Outcome, TableGuard, Try};
+use tests_support::{netns::inside, program::within};
 
 use crate::{
     ipv6,
+    server::PORT,
     world::{Node, World, service_address},
 };
+
+/// A port at which somebody listens and never answers.
+const DEAF: u16 = 9100;
 
 #[test]
 fn ways_that_are_there_are_found_and_nothing_is_left_of_the_try() {
@@ -28,7 +32,7 @@ fn ways_that_are_there_are_found_and_nothing_is_left_of_the_try() {
     tries.push(Try::Connect { from: Asker::Instance(client.id.clone()), to: service_address().into() });
     let answers = here.wait(here.network.reach(tries));
 
-    assert!(answers.iter().all(Result::is_ok), "{answers:?}");
+    assert!(answers.iter().all(is_answered), "{answers:?}");
     assert_eq!(here.links(), links, "a scratch instance was left");
     assert_eq!(here.wait(here.network.differences()).expect("a look"), Vec::<String>::new());
 }
@@ -45,9 +49,8 @@ fn a_way_that_is_too_narrow_is_told_from_one_that_is_cut() {
     foreign(&there, "input", "meta l4proto icmp");
     let cut = here.wait(here.network.reach(vec![echo(here.address(), there.address())]));
 
-    let narrow = narrow[0].as_ref().expect_err("too narrow");
-    assert_eq!(narrow, "small packets arrive, packets of 1500 bytes do not (no answer within a second)");
-    assert_eq!(cut[0].as_ref().expect_err("cut"), "no answer within a second");
+    assert_eq!(narrow, [failed("small packets arrive, packets of 1500 bytes do not (no answer within a second)")]);
+    assert_eq!(cut, [failed("no answer within a second")]);
 }
 
 #[test]
@@ -64,8 +67,35 @@ fn what_another_table_drops_is_seen_by_an_instance_and_not_by_the_node() {
     ];
     let answers = node.wait(node.network.reach(tries));
 
-    assert_eq!(answers[0].as_ref().expect_err("dropped"), "no answer within a second");
-    assert!(answers[1].is_ok(), "{answers:?}");
+    assert_eq!(answers[0], failed("no answer within a second"));
+    assert!(is_answered(&answers[1]), "{answers:?}");
+}
+
+#[test]
+fn a_datagram_is_answered_or_refused_and_silence_is_neither() {
+    let mut world = World::new();
+    let [here, there] = [1, 2].map(|number| world.node(number, TableGuard::Owned));
+    let [near, far] = [here.start("web-1", 2), there.start("web-2", 2)];
+    here.serve(&[&near, &far], &[&there]);
+    there.serve(&[&near, &far], &[&here]);
+    let deaf = inside(&far.netns, || UdpSocket::bind((Ipv4Addr::UNSPECIFIED, DEAF))).expect("enter").expect("bind");
+    let to = |address: Ipv4Addr, port| Try::Datagram { from: Asker::Node, to: (address, port).into() };
+    let through = |from| Try::Datagram { from, to: service_address().into() };
+
+    // Often enough that both endpoints are drawn.
+    let mut tries = vec![through(Asker::Scratch); 12];
+    tries.push(through(Asker::Instance(near.id.clone())));
+    tries.extend([to(near.address, PORT), to(far.address, PORT)]);
+    let answered = here.wait(here.network.reach(tries));
+    let others = vec![to(near.address, DEAF), to(far.address, DEAF + 1), to(far.address, DEAF)];
+    let others = here.wait(here.network.reach(others));
+    foreign(&there, "forward", "");
+    let dropped = here.wait(here.network.reach(vec![to(far.address, PORT)]));
+
+    assert!(answered.iter().all(is_answered), "{answered:?}");
+    assert_eq!(others, [Outcome::Refused, Outcome::Refused, Outcome::Silent]);
+    assert_eq!(dropped, [Outcome::Silent], "what is dropped cannot be told from a program that says nothing");
+    drop(deaf);
 }
 
 #[test]
@@ -130,4 +160,12 @@ fn foreign(node: &Node, hook: &str, what: &str) {
 
 fn echo(from: Ipv4Addr, to: Ipv4Addr) -> Try {
     Try::Echo { from, to }
+}
+
+fn failed(reason: &str) -> Outcome {
+    Outcome::Failed(reason.to_owned())
+}
+
+fn is_answered(outcome: &Outcome) -> bool {
+    matches!(outcome, Outcome::Answered(_))
 }

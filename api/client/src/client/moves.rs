@@ -3,7 +3,9 @@
 use api_types::{
     id::{Name, WorkloadId},
     site::{Across, Reach},
-    view::{Done, List, NetworkTrace, NetworkVerdict, RebalancePlan, SiteView, TraceRequest, VolumeView},
+    view::{
+        Done, List, NetworkTrace, NetworkVerdict, RebalancePlan, SiteView, TraceRequest, VerifyRequest, VolumeView,
+    },
 };
 use http::Method;
 
@@ -57,8 +59,9 @@ impl Client {
     ///
     /// # Errors
     /// See [`Self::cluster`].
-    pub async fn verify_network(&self) -> Result<NetworkVerdict, ClientError> {
-        self.ask(Method::POST, "/v1/network/verify", JSON, Vec::new()).await
+    pub async fn verify_network(&self, request: &VerifyRequest) -> Result<NetworkVerdict, ClientError> {
+        let body = serde_json::json!(request);
+        self.ask(Method::POST, "/v1/network/verify", JSON, body.to_string().into_bytes()).await
     }
 
     /// Follows one packet.

@@ -1,14 +1,16 @@
 //! `wherry net`: whether the network is as it should be, and where a packet goes.
 
+use std::collections::BTreeSet;
+
 use api_types::{
     container::Protocol,
-    id::NodeId,
-    view::{CheckKind, NetworkCheck, NetworkReport, NetworkVerdict, TraceRequest},
+    id::{NodeId, WorkloadId},
+    view::{CheckKind, Datagram, NetworkCheck, NetworkReport, NetworkVerdict, TraceRequest, VerifyRequest},
 };
 use clap::{Args, Subcommand};
 
 use crate::{
-    commands::{Session, counted},
+    commands::{Session, counted, name},
     failure::{Failure, code},
     output::table::table,
 };
@@ -26,6 +28,9 @@ pub(crate) enum NetCommand {
 
 #[derive(Debug, Args)]
 pub(crate) struct Verify {
+    /// Try the ways to these services alone; none: every way
+    #[arg(value_parser = name::<WorkloadId>)]
+    services: Vec<WorkloadId>,
     /// How to show it
     #[arg(short, long, value_parser = ["text", "json"], default_value = "text")]
     output: String,
@@ -54,19 +59,23 @@ pub(crate) async fn run(session: &Session<'_>, command: &NetCommand) -> Result<(
 }
 
 async fn verify(session: &Session<'_>, arguments: &Verify) -> Result<(), Failure> {
-    let verdict = session.client()?.verify_network().await?;
+    let request = VerifyRequest { services: arguments.services.clone() };
+    let verdict = session.client()?.verify_network(&request).await?;
     if arguments.output == "json" {
         session.screen.data(&format!("{:#}\n", serde_json::json!(verdict)));
     } else {
-        show(session, &verdict);
+        show(session, &verdict, arguments.services.is_empty());
     }
     if verdict.failures() == 0 { Ok(()) } else { Err(Failure::Said(code::ERROR)) }
 }
 
-fn show(session: &Session<'_>, verdict: &NetworkVerdict) {
-    if (2..=MATRIX_NODES_MAX).contains(&verdict.nodes.len()) {
-        session.screen.data(&matrix(&verdict.nodes));
-        session.screen.data("\n");
+fn show(session: &Session<'_>, verdict: &NetworkVerdict, with_nodes: bool) {
+    let count = verdict.nodes.len();
+    if with_nodes && (2..=MATRIX_NODES_MAX).contains(&count) {
+        session.screen.data(&format!("{}\n", matrix(&verdict.nodes)));
+    }
+    if count <= MATRIX_NODES_MAX && verdict.nodes.iter().any(|report| by_datagram(report).next().is_some()) {
+        session.screen.data(&format!("{}\n", datagrams(&verdict.nodes)));
     }
     let columns = [
         CheckKind::Table,
@@ -84,8 +93,13 @@ fn show(session: &Session<'_>, verdict: &NetworkVerdict) {
                     || (kind == CheckKind::Node && matches!(check.kind, CheckKind::Range | CheckKind::Tunnel))
             };
             let all = report.checks.iter().filter(of).count();
-            let passed = report.checks.iter().filter(of).filter(|check| check.failure.is_none()).count();
-            if all == 0 { String::new() } else { format!("{passed}/{all}") }
+            let silent = report.checks.iter().filter(of).filter(is_silent).count();
+            let passed = report.checks.iter().filter(of).filter(|check| check.failure.is_none()).count() - silent;
+            match (all, silent) {
+                (0, _) => String::new(),
+                (_, 0) => format!("{passed}/{all}"),
+                (_, _) => format!("{passed}/{all}, {silent} silent"),
+            }
         });
         std::iter::once(report.node.to_string()).chain(counts).collect()
     };
@@ -103,12 +117,64 @@ fn show(session: &Session<'_>, verdict: &NetworkVerdict) {
             ));
         }
     }
-    let failures = verdict.failures();
+    conclude(session, verdict);
+}
+
+/// How much was tried, failed, stayed open and was not tried at all.
+fn conclude(session: &Session<'_>, verdict: &NetworkVerdict) {
+    let (failures, silences) = (verdict.failures(), verdict.silences());
     let tried = verdict.nodes.iter().map(|report| report.checks.len()).sum();
     session.screen.say(&match failures {
+        0 if silences > 0 => format!("{}, none failed", counted(tried, "check")),
         0 => format!("{}, all well", counted(tried, "check")),
         _ => format!("{} of {} failed", failures, counted(tried, "check")),
     });
+    if silences > 0 {
+        session.screen.say(&format!(
+            "{} not answered, which proves nothing: no rule or route is in the way, and many programs answer only what they \
+             understand",
+            if silences == 1 { "1 datagram was".to_owned() } else { format!("{silences} datagrams were") }
+        ));
+    }
+    for report in verdict.nodes.iter().filter(|report| report.untried > 0) {
+        let made = report.checks.len();
+        let all = u64::try_from(made).unwrap_or(u64::MAX).saturating_add(report.untried);
+        session.screen.say(&format!(
+            "{} made {made} of {all} checks, no more at once; the rest: name services, as in `wherry net verify NAME...`",
+            report.node
+        ));
+    }
+}
+
+/// What came of the datagrams to services: rows are asked, columns ask.
+fn datagrams(reports: &[NetworkReport]) -> String {
+    let names: Vec<String> = reports.iter().map(|report| report.node.to_string()).collect();
+    let headers: Vec<&str> = std::iter::once("UDP TO / FROM").chain(names.iter().map(String::as_str)).collect();
+    let subjects: BTreeSet<&str> = reports.iter().flat_map(by_datagram).map(|(subject, _)| subject).collect();
+    let row = |subject: &&str| {
+        let cells = reports.iter().map(|report| {
+            let found = by_datagram(report).find(|(asked, _)| asked == subject);
+            match found.map(|(_, datagram)| datagram) {
+                None => "not tried",
+                Some(Datagram::Answers) => "answers",
+                Some(Datagram::Silent) => "silent",
+                Some(Datagram::Refused) => "refused",
+                Some(Datagram::Stopped) => "STOPPED",
+            }
+        });
+        std::iter::once(*subject).chain(cells).map(str::to_owned).collect()
+    };
+    table(&headers, &subjects.iter().map(row).collect::<Vec<_>>())
+}
+
+/// The services that a node asked by datagrams.
+fn by_datagram(report: &NetworkReport) -> impl Iterator<Item = (&str, Datagram)> {
+    let services = report.checks.iter().filter(|check| check.kind == CheckKind::Service);
+    services.filter_map(|check| Some((check.subject.as_str(), check.datagram?)))
+}
+
+fn is_silent(check: &&NetworkCheck) -> bool {
+    check.datagram == Some(Datagram::Silent)
 }
 
 /// Who reaches whom: rows ask, columns are asked.

@@ -30,7 +30,8 @@ use api_types::{
     view::{
         ClusterView, Description, Done, Event, Explanation, FieldChange, Forecast, ImageOutcome, InstanceView,
         JoinTokenView, List, LogLine, NetworkTrace, NetworkVerdict, NodeView, Plan, Problem, Question, RebalancePlan,
-        RolloutHistory, RolloutView, SecretView, SiteView, TraceRequest, VolumeView, WorkloadChange, WorkloadView,
+        RolloutHistory, RolloutView, SecretView, SiteView, TraceRequest, VerifyRequest, VolumeView, WorkloadChange,
+        WorkloadView,
     },
     workload::{WorkloadKind, WorkloadSpec},
 };
@@ -340,9 +341,9 @@ impl ControlPlane for Fake {
         Ok(Done { message: "moves 2 instances, a few at a time".into() })
     }
 
-    async fn verify_network(&self) -> Result<NetworkVerdict, Problem> {
-        self.called("verify network".into());
-        Ok(network::verdict())
+    async fn verify_network(&self, request: VerifyRequest) -> Result<NetworkVerdict, Problem> {
+        self.called(request.services.iter().fold("verify network".to_owned(), |said, id| format!("{said} {id}")));
+        network::verdict(&request)
     }
 
     async fn trace_network(&self, request: TraceRequest) -> Result<NetworkTrace, Problem> {

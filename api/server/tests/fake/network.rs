@@ -1,12 +1,45 @@
 //! The network of the fake: one way between two nodes is too narrow.
 
 use api_types::view::{
-    CheckKind, NetworkCheck, NetworkReport, NetworkTrace, NetworkVerdict, Problem, TraceRequest, TraceStep,
+    CheckKind, Datagram, NetworkCheck, NetworkReport, NetworkTrace, NetworkVerdict, Problem, TraceRequest, TraceStep,
+    VerifyRequest,
 };
 
 use super::{node_id, problem};
 
-pub(super) fn verdict() -> NetworkVerdict {
+pub(super) fn verdict(request: &VerifyRequest) -> Result<NetworkVerdict, Problem> {
+    match request.services.first().map(ToString::to_string).as_deref() {
+        None => Ok(everything()),
+        Some("prod/dns") => Ok(datagrams()),
+        Some(other) => {
+            let title = format!("`{other}` is no workload with ports that is known here");
+            Err(problem(404, "not_found", &title, "`wherry get services` and `wherry get daemons` show them"))
+        }
+    }
+}
+
+/// A service that answers, is silent and refuses; the first node has more ways to it than it tries.
+fn datagrams() -> NetworkVerdict {
+    let check = |kind, subject| NetworkCheck::passed(kind, subject, 70);
+    let service = || check(CheckKind::Service, "prod/dns udp/53");
+    let endpoint = || check(CheckKind::Endpoint, "dns-1 prod/dns udp/53");
+    let refusal = |kind, subject| {
+        NetworkCheck::failed(kind, subject, "refused", "see that it listens on port 53").by_datagram(Datagram::Refused)
+    };
+    let report = |node: &str, checks, untried| NetworkReport { node: node_id(node), checks, untried };
+    let nodes = vec![
+        report("n1", vec![service().by_datagram(Datagram::Answers), endpoint().by_datagram(Datagram::Answers)], 1400),
+        report("n2", vec![service().by_datagram(Datagram::Silent), endpoint().by_datagram(Datagram::Silent)], 0),
+        report(
+            "n3",
+            vec![service().by_datagram(Datagram::Silent), refusal(CheckKind::Endpoint, "dns-1 prod/dns udp/53")],
+            0,
+        ),
+    ];
+    NetworkVerdict { generation: 7, nodes }
+}
+
+fn everything() -> NetworkVerdict {
     let report = |node: &str, other: &str, range: NetworkCheck| NetworkReport {
         node: node_id(node),
         checks: vec![
@@ -18,6 +51,7 @@ pub(super) fn verdict() -> NetworkVerdict {
             NetworkCheck::passed(CheckKind::Endpoint, "web-1 prod/web tcp/80", 40),
             NetworkCheck::passed(CheckKind::Names, "web.prod.wherry.internal", 30),
         ],
+        untried: 0,
     };
     let narrow = NetworkCheck::failed(
         CheckKind::Range,
@@ -31,6 +65,7 @@ pub(super) fn verdict() -> NetworkVerdict {
         NetworkReport {
             node: node_id("n3"),
             checks: vec![NetworkCheck::failed(CheckKind::Table, "n3", "is not connected", "see `wherry get nodes`")],
+            untried: 0,
         },
     ];
     NetworkVerdict { generation: 7, nodes }

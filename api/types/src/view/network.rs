@@ -4,7 +4,19 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{container::Protocol, id::NodeId};
+use crate::{
+    container::Protocol,
+    id::{NodeId, WorkloadId},
+};
+
+/// What shall be tried.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct VerifyRequest {
+    /// The ways to these services alone; empty: every way, to the nodes, too.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub services: Vec<WorkloadId>,
+}
 
 /// What all nodes found.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,6 +34,9 @@ pub struct NetworkReport {
     pub node: NodeId,
     /// What it tried, in the order of the kinds.
     pub checks: Vec<NetworkCheck>,
+    /// How many checks it left out because there are more than it makes for one question.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub untried: u64,
 }
 
 /// One thing that was tried.
@@ -36,6 +51,9 @@ pub struct NetworkCheck {
     /// What went wrong; `None`: nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<NetworkFailure>,
+    /// What came of the datagram, where one was sent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub datagram: Option<Datagram>,
 }
 
 /// What was tried.
@@ -58,6 +76,21 @@ pub enum CheckKind {
     Names,
     /// Another site's node, by a tunnel.
     Tunnel,
+}
+
+/// What came of a datagram.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Datagram {
+    /// An answer.
+    Answers,
+    /// Nothing, and nothing is known to be in its way. That is no failure and proves nothing: many programs answer only what
+    /// they understand.
+    Silent,
+    /// A refusal: nobody listens there.
+    Refused,
+    /// Nothing, and it is known why: see the failure.
+    Stopped,
 }
 
 /// Why something failed and what to do.
@@ -98,7 +131,7 @@ pub struct NetworkTrace {
 /// One thing that happens to a packet.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TraceStep {
-    /// Where: `rule`, `endpoint`, `route`, `access`, `connection`.
+    /// Where: `rule`, `endpoint`, `route`, `access`, `connection` or `datagram`.
     pub at: String,
     /// What happens, in one line.
     pub what: String,
@@ -112,13 +145,20 @@ impl NetworkVerdict {
     pub fn failures(&self) -> usize {
         self.nodes.iter().flat_map(|node| &node.checks).filter(|check| check.failure.is_some()).count()
     }
+
+    /// How many datagrams nobody answered, without a known reason.
+    #[must_use]
+    pub fn silences(&self) -> usize {
+        let silent = |check: &&NetworkCheck| check.datagram == Some(Datagram::Silent);
+        self.nodes.iter().flat_map(|node| &node.checks).filter(silent).count()
+    }
 }
 
 impl NetworkCheck {
     /// One that went well.
     #[must_use]
     pub fn passed(kind: CheckKind, subject: impl Into<String>, took_us: u64) -> Self {
-        Self { kind, subject: subject.into(), took_us, failure: None }
+        Self { kind, subject: subject.into(), took_us, failure: None, datagram: None }
     }
 
     /// One that failed.
@@ -130,6 +170,16 @@ impl NetworkCheck {
         remedy: impl Into<String>,
     ) -> Self {
         let failure = NetworkFailure { reason: reason.into(), remedy: remedy.into() };
-        Self { kind, subject: subject.into(), took_us: 0, failure: Some(failure) }
+        Self { kind, subject: subject.into(), took_us: 0, failure: Some(failure), datagram: None }
     }
+
+    /// The same of a datagram.
+    #[must_use]
+    pub fn by_datagram(self, outcome: Datagram) -> Self {
+        Self { datagram: Some(outcome), ..self }
+    }
+}
+
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }

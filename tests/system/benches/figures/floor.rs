@@ -5,7 +5,7 @@ use std::path::Path;
 use containerd_client::{
     services::v1::{
         Container, CreateContainerRequest, CreateTaskRequest, DeleteContainerRequest, DeleteTaskRequest,
-        GetContainerRequest, KillRequest, ListTasksRequest, StartRequest, WaitRequest,
+        GetContainerRequest, GetRequest, KillRequest, ListTasksRequest, StartRequest, WaitRequest,
         container::Runtime,
         containers_client::ContainersClient,
         snapshots::{
@@ -106,6 +106,16 @@ impl Floor {
             // containerd's own garbage collection may have been first.
             Err(status) if status.code() != Code::NotFound => Err(status.into()),
             Ok(_) | Err(_) => Ok(()),
+        }
+    }
+
+    /// Whether the process of this container runs. Only its own shim is asked: what is measured meanwhile does not pay for the look.
+    pub(crate) async fn runs(&self, id: &str) -> Result<bool> {
+        let request = GetRequest { container_id: id.to_owned(), exec_id: String::new() };
+        match TasksClient::new(self.channel.clone()).get(self.ask(request)?).await {
+            Ok(found) => Ok(found.into_inner().process.is_some_and(|process| process.status == Status::Running as i32)),
+            Err(status) if status.code() == Code::NotFound => Ok(false),
+            Err(status) => Err(status.into()),
         }
     }
 

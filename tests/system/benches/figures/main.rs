@@ -15,6 +15,7 @@ mod relay;
 mod rollout;
 mod speed;
 mod swarm;
+mod wrk;
 
 use std::fs;
 

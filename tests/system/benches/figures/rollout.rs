@@ -2,7 +2,8 @@
 //!
 //! Clients ask through the published port of every node, half of them on connections that they keep and half with a connection
 //! for each request; each has an address of its own. Beside them a hundred connections are kept all the time. A connection
-//! may only end after its instance, asked to end, has announced it with an answer.
+//! may only end after its instance, asked to end, has announced it with an answer. `wrk` asks at every node at the same time, in
+//! both ways as well, and what it says of failures counts like what our own clients say.
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
@@ -18,11 +19,14 @@ use tests_support::{
 };
 use tests_system::cluster::{is_healthy, until, until_healthy};
 
-use crate::Result;
+use crate::{
+    Result,
+    wrk::{self, Counted},
+};
 
 /// The port that is published on every node.
 const PUBLISHED: u16 = 8092;
-/// At least so many requests are sent; what is done to the service is done again until then.
+/// At least so many requests are sent by our clients, and as many by `wrk`; what is done to the service is done again until then.
 const REQUESTS_MIN: u64 = 200_000;
 /// The most that it is done.
 const TIMES_MAX: usize = 6;
@@ -56,7 +60,16 @@ pub(crate) fn requests(bed: &Bed, image: &str, figures: &mut Figures) -> Result<
     let lasting =
         Load::with(&client(bed, u8::try_from(nodes.len())?)?, nodes[0], (LASTING, Connections::Kept), LASTING_REST);
 
+    let mut servers = Vec::new();
+    for (index, node) in (0_u8..).zip(&nodes) {
+        let name = format!("wrk-{index}");
+        bed.lan().attach(&name, Ipv4Addr::new(10, 77, 0, 120 + index))?;
+        servers.push((name, *node));
+    }
+
+    let mut by_wrk = Counted::default();
     for _ in 0..TIMES_MAX {
+        let running = wrk::start_all(bed, &servers)?;
         for _ in 0..2 {
             version += 1;
             update(bed, image, version)?;
@@ -66,7 +79,8 @@ pub(crate) fn requests(bed: &Bed, image: &str, figures: &mut Figures) -> Result<
             bed.wherry(&["scale", "rolling", &replicas.to_string()])?;
             until_healthy(bed, "rolling", replicas, LIMIT)?;
         }
-        if loads.iter().map(Load::ended).sum::<u64>() >= REQUESTS_MIN {
+        wrk::finish_all(running, &mut by_wrk)?;
+        if loads.iter().map(Load::ended).sum::<u64>().min(by_wrk.answered) >= REQUESTS_MIN {
             break;
         }
     }
@@ -74,10 +88,12 @@ pub(crate) fn requests(bed: &Bed, image: &str, figures: &mut Figures) -> Result<
     let lasting = lasting.finish()?;
     bed.wherry(&["delete", "rolling", "--yes"])?;
 
-    let failed: usize = tallies.iter().map(|tally| tally.failures.len()).sum();
-    let answered: u64 = tallies.iter().map(|tally| u64::from(tally.answered())).sum();
-    figures.note("requests_sent_rollout", number(answered + u64::try_from(failed)?))?;
-    figures.note("requests_failed_rollout", number(u64::try_from(failed)?))?;
+    let failed = u64::try_from(tallies.iter().map(|tally| tally.failures.len()).sum::<usize>())? + by_wrk.failed;
+    let answered = tallies.iter().map(|tally| u64::from(tally.answered())).sum::<u64>() + by_wrk.answered;
+    figures.note("requests_sent_rollout", number(answered + failed))?;
+    figures.note("requests_failed_rollout", number(failed))?;
+    figures.note("wrk_requests_rollout", number(by_wrk.answered))?;
+    figures.note("wrk_failed_rollout", number(by_wrk.failed))?;
     figures.note("lasting_requests_rollout", f64::from(lasting.answered()))?;
     figures.note("lasting_connections_broken_rollout", number(u64::try_from(lasting.failures.len())?))?;
     show(tallies.iter().chain([&lasting]));

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use api_types::{
     node::Condition,
-    view::{CheckKind, NetworkTrace, NetworkVerdict},
+    view::{CheckKind, Datagram, NetworkCheck, NetworkTrace, NetworkVerdict},
 };
 use tests_support::program;
 use tests_system::{
@@ -88,6 +88,51 @@ pub(crate) fn the_network_is_verified(stage: &mut Stage) -> Outcome {
     stage.until("all is well again", || verify(stage, 0).is_ok())
 }
 
+pub(crate) fn services_by_datagrams_are_verified(stage: &mut Stage) -> Outcome {
+    stage.apply(&format!(
+        "name = \"shop\"\n[service.web]\nimage = \"{0}\"\nreplicas = 3\n\
+         ports = {{ word = {{ container = {1}, protocol = \"udp\" }} }}\n\
+         [service.deaf]\nimage = \"{0}\"\nports = {{ word = {{ container = 9, protocol = \"udp\" }} }}\n",
+        stage.image,
+        shop::CONTAINER
+    ))?;
+    until_healthy(&stage.bed, "web", 3, LIMIT)?;
+    until_healthy(&stage.bed, "deaf", 1, LIMIT)?;
+    let mut well = None;
+    stage.until("all nodes are answered", || {
+        well = verify_some(stage, &["web"], 0).ok();
+        well.as_ref().is_some_and(|verdict| verdict.silences() == 0 && datagrams(verdict, None).len() == 12)
+    })?;
+    let well = well.ok_or("a verdict")?;
+    let is_of_nodes = |kind| matches!(kind, CheckKind::Node | CheckKind::Range);
+    stage
+        .must(checks(&well).all(|(_, check)| !is_of_nodes(check.kind)), || format!("more than asked for: {well:?}"))?;
+    let refused = verify_some(stage, &["deaf"], 1)?;
+    stage.must(datagrams(&refused, None) == [Datagram::Refused; 6], || format!("{refused:?}"))?;
+    verify_some(stage, &["web", "nobody"], 1).expect_err("a stranger has no verdict");
+    let told = trace(stage, &["net", "trace", NODES[0], "web:8080", "--udp"], 0)?;
+    stage.must(told.steps.iter().any(|step| step.at == "datagram"), || format!("{told:?}"))?;
+
+    let (drops, passes) = DROPPING;
+    foreign(stage, drops)?;
+    let broken = verify_some(stage, &["web"], 1);
+    foreign(stage, passes)?;
+    let broken = broken?;
+    // What the node there asks does not go by the rule that drops; what its instances ask does.
+    stage.must(datagrams(&broken, Some(NODES[1])).contains(&Datagram::Stopped), || format!("{broken:?}"))?;
+    stage.must(datagrams(&broken, Some(NODES[0])).contains(&Datagram::Silent), || format!("{broken:?}"))
+}
+
+fn checks(verdict: &NetworkVerdict) -> impl Iterator<Item = (&str, &NetworkCheck)> {
+    verdict.nodes.iter().flat_map(|report| report.checks.iter().map(|check| (report.node.as_str(), check)))
+}
+
+/// What came of the datagrams of a node, or of all.
+fn datagrams(verdict: &NetworkVerdict, from: Option<&str>) -> Vec<Datagram> {
+    let wanted = checks(verdict).filter(|(node, _)| from.is_none_or(|from| *node == from));
+    wanted.filter_map(|(_, check)| check.datagram).collect()
+}
+
 /// What the second node says of other programs' tables.
 fn firewall(stage: &Stage) -> Option<Condition> {
     let view = stage.bed.node_views().ok()?.into_iter().find(|view| view.name.as_str() == NODES[1])?;
@@ -101,7 +146,12 @@ fn foreign(stage: &Stage, command: &str) -> Outcome {
 }
 
 pub(crate) fn verify(stage: &Stage, code: i32) -> Result<NetworkVerdict, Box<dyn std::error::Error>> {
-    let answer = stage.bed.wherry(&["net", "verify", "-o", "json"])?;
+    verify_some(stage, &[], code)
+}
+
+/// The same of these services alone, if any is named.
+fn verify_some(stage: &Stage, services: &[&str], code: i32) -> Result<NetworkVerdict, Box<dyn std::error::Error>> {
+    let answer = stage.bed.wherry(&[&["net", "verify", "-o", "json"], services].concat())?;
     stage.must(answer.code == Some(code), || {
         format!("ended with {:?}: {}{}", answer.code, answer.stdout, answer.stderr)
     })?;

@@ -36,6 +36,8 @@ impl Observer {
         let (sender, mut events) = mpsc::channel(EVENTS_MAX);
         let containerd = self.containerd.clone();
         let watching = tokio::spawn(async move { containerd.events(sender).await });
+        let containerd = self.containerd.clone();
+        let keeping = tokio::spawn(async move { containerd.keep_outputs().await });
         let (mut swept, mut retry_at) = (false, None::<Instant>);
         loop {
             // All arms are cancel-safe: events and permits stay until they are taken.
@@ -59,6 +61,7 @@ impl Observer {
             }
         }
         watching.abort();
+        keeping.abort();
         Ok(())
     }
 

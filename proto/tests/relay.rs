@@ -22,7 +22,8 @@ fn every_purpose_survives_the_wire() {
     let purposes = [
         RelayPurpose::Exec { container: Some(proxy), command: command.clone(), stdin: true, terminal: Some(SIZE) },
         RelayPurpose::Exec { container: None, command, stdin: false, terminal: None },
-        RelayPurpose::Attach {},
+        RelayPurpose::Attach { stdin: false, terminal: None },
+        RelayPurpose::Attach { stdin: true, terminal: Some(SIZE) },
         RelayPurpose::PortForward { port: 8080 },
         RelayPurpose::CopyFrom { path: "/etc".to_owned() },
         RelayPurpose::CopyTo { path: "/tmp/x".to_owned() },
@@ -66,7 +67,10 @@ fn what_cannot_be_a_relay_is_refused() {
     let nothing = v1::OpenRelay::from(open(instance(), RelayPurpose::CopyTo { path: "relative".to_owned() }));
     let error = OpenRelay::try_from(nothing).expect_err("a relative path leads nowhere");
     assert_eq!(error.path, "purpose");
-    let of_none = v1::OpenRelay { target: None, ..open(instance(), RelayPurpose::Attach {}).into() };
+    let of_none = v1::OpenRelay {
+        target: None,
+        ..open(instance(), RelayPurpose::Attach { stdin: false, terminal: None }).into()
+    };
     assert_eq!(OpenRelay::try_from(of_none).expect_err("nobody is meant").path, "target");
 
     let large = RelayFromAgent::Output(RelayOutput::Stdout(vec![0; RELAY_CHUNK_BYTES + 1]));

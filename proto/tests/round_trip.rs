@@ -415,6 +415,8 @@ fn assignment(name: &str) -> Assignment {
             stop_signal: Some("SIGINT".to_owned()),
             stop_grace_ms: 1500,
             drain_ms: 3500,
+            stdin: true,
+            tty: true,
             network: NetworkMode::Host,
             content: content(),
         },

@@ -178,6 +178,15 @@ pub enum ExecError {
     /// The program may not be executed.
     #[error("{0}")]
     NotExecutable(String),
+    /// Its process has no input that a person could write to.
+    #[error("the process of `{0}` takes no input: its manifest must say stdin = true")]
+    NoInput(String),
+    /// Its process has no terminal.
+    #[error("the process of `{0}` has no terminal: its manifest must say tty = true; `-i` alone sends what is read")]
+    NoTerminal(String),
+    /// As many people are attached as may be.
+    #[error("too many people are attached to it already: one of them must leave first")]
+    Crowded,
     /// The container's own specification is of no use.
     #[error("cannot run a command in this container: {0}")]
     Spec(String),

@@ -17,8 +17,8 @@ use api_types::{
     relay::TerminalSize,
 };
 use containerd_client::services::v1::{
-    CloseIoRequest, Container, DeleteProcessRequest, ExecProcessRequest, GetRequest, KillRequest,
-    ListContainersRequest, ResizePtyRequest, StartRequest, WaitRequest,
+    Container, DeleteProcessRequest, ExecProcessRequest, GetRequest, KillRequest, ListContainersRequest, StartRequest,
+    WaitRequest,
 };
 use nix::{sys::stat::Mode, unistd::mkfifo};
 use prost_types::Any;
@@ -30,6 +30,7 @@ use tokio::{
 use crate::{
     Attempt, Containerd,
     connection::{LONG, SHORT, is_absent},
+    console::Console,
     error::{Error, ExecError},
     identity::{self, identify},
     problem,
@@ -81,6 +82,8 @@ pub struct Exec {
     pub stderr: Option<pipe::Receiver>,
     /// Where its input goes; `None` if it gets none.
     pub stdin: Option<pipe::Sender>,
+    /// Its terminal, and the end of its input.
+    pub console: Console,
     remains: Option<Remains>,
 }
 
@@ -156,8 +159,10 @@ impl Containerd {
         let exec = self.inner.execs.next();
         let directory = self.inner.settings.run_dir.join(DIRECTORY).join(&container.id).join(&exec);
         let remains = Remains { containerd: self.clone(), container: container.id, exec, directory };
+        let (container, exec) = (remains.container.clone(), remains.exec.clone());
+        let console = Console { containerd: self.clone(), container, exec };
         // From here on whatever goes wrong, or breaks off, undoes it.
-        let mut running = Exec { stdout: None, stderr: None, stdin: None, remains: Some(remains.clone()) };
+        let mut running = Exec { stdout: None, stderr: None, stdin: None, console, remains: Some(remains.clone()) };
         let failed = |source| Error::File { path: remains.directory.clone(), source };
         let pipe = |name: &str| remains.pipe(name).map_err(failed);
         let (input, output) = (if request.stdin { pipe("in")? } else { String::new() }, pipe("out")?);
@@ -192,7 +197,7 @@ impl Containerd {
         }
         if let Some(size) = request.terminal {
             // A command that is over already has no terminal any more.
-            running.resize(size).await.ok();
+            running.console.resize(size).await.ok();
         }
         Ok(running)
     }
@@ -233,33 +238,6 @@ impl Exec {
             // Of its own, so that a caller who goes meanwhile leaves nothing behind.
             tokio::spawn(async move { remains.clear().await }).await.ok();
         }
-    }
-
-    /// Gives the terminal another size.
-    ///
-    /// # Errors
-    /// When the command is over, or containerd is away.
-    pub async fn resize(&self, size: TerminalSize) -> Result<(), Error> {
-        let Some(remains) = &self.remains else { return Ok(()) };
-        let (container_id, exec_id) = (remains.container.clone(), remains.exec.clone());
-        let (width, height) = (size.columns.into(), size.rows.into());
-        let connection = &remains.containerd.inner.connection;
-        let request = connection.request(ResizePtyRequest { container_id, exec_id, width, height }, SHORT);
-        connection.tasks().resize_pty(request).await.map_err(connection.failed("to resize a terminal"))?;
-        Ok(())
-    }
-
-    /// Says that there is no more input. The caller has dropped its end; the runtime holds another.
-    ///
-    /// # Errors
-    /// When the command is over, or containerd is away.
-    pub async fn close_input(&self) -> Result<(), Error> {
-        let Some(remains) = &self.remains else { return Ok(()) };
-        let (container_id, exec_id) = (remains.container.clone(), remains.exec.clone());
-        let connection = &remains.containerd.inner.connection;
-        let request = connection.request(CloseIoRequest { container_id, exec_id, stdin: true }, SHORT);
-        connection.tasks().close_io(request).await.map_err(connection.failed("to close an input"))?;
-        Ok(())
     }
 }
 
@@ -367,7 +345,8 @@ impl Remains {
     }
 }
 
-fn names(directory: &Path) -> Vec<String> {
+/// What is in a directory, by name; nothing where there is none.
+pub(crate) fn names(directory: &Path) -> Vec<String> {
     let entries = fs::read_dir(directory).into_iter().flatten().flatten();
     entries.filter_map(|entry| entry.file_name().into_string().ok()).collect()
 }

@@ -28,9 +28,11 @@ use crate::{
 
 mod account_files;
 mod archive;
+mod attach;
 mod cgroup;
 mod challenge;
 mod connection;
+mod console;
 mod content;
 mod copy;
 mod devices;
@@ -64,6 +66,8 @@ mod views;
 mod volumes;
 
 pub use crate::{
+    attach::{Attached, Written},
+    console::Console,
     devices::DeviceFile,
     error::{CopyError, Error, ExecError, ImageError, LogError, StartError},
     exec::{Exec, ExecRequest, Running},
@@ -259,6 +263,7 @@ impl Containerd {
             self.list_containers().await?.into_iter().map(|container| container.id).collect();
         known.extend(self.inner.starting.ids());
         self.inner.cgroups.sweep(&known).await;
+        self.sweep_pipes(|id| known.contains(id))?;
         self.sweep_execs().await;
         Ok(())
     }

@@ -41,6 +41,8 @@ const MASKED: [&str; 12] = [
 ];
 const READ_ONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
 const DEFAULT_PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+/// What programs are told of the terminal that they write to.
+const DEFAULT_TERMINAL: &str = "TERM=xterm";
 /// Microseconds in which a CPU quota is counted.
 const CPU_PERIOD_US: u64 = 100_000;
 /// What containerd's shim for runc is told which of its containers it shall serve alone (`runtime/v2/runc` of containerd).
@@ -56,6 +58,8 @@ pub(crate) struct SpecInput<'a> {
     pub(crate) resources: &'a ResourceSpec,
     pub(crate) image: &'a RunConfig,
     pub(crate) user: User,
+    /// Whether its process gets a terminal.
+    pub(crate) terminal: bool,
     pub(crate) mounts: Vec<Value>,
     pub(crate) devices: Granted,
     /// Which slot of a run it fills; `None` = it belongs to no job.
@@ -90,7 +94,7 @@ pub(crate) fn spec(input: &SpecInput<'_>) -> Result<Value, String> {
     let mut spec = json!({
         "ociVersion": "1.0.2",
         "process": {
-            "terminal": false,
+            "terminal": input.terminal,
             "user": {"uid": input.user.uid, "gid": input.user.gid, "additionalGids": input.user.groups},
             "args": arguments(input.container, input.image)?,
             "env": environment(input),
@@ -194,6 +198,9 @@ fn environment(input: &SpecInput<'_>) -> Vec<String> {
     if !all.iter().any(|entry| name(entry) == "HOSTNAME") {
         all.push(format!("HOSTNAME={}", input.hostname));
     }
+    if input.terminal && !all.iter().any(|entry| name(entry) == "TERM") {
+        all.push(DEFAULT_TERMINAL.to_owned());
+    }
     all
 }
 
@@ -253,6 +260,17 @@ mod tests {
             spec(&SpecInput { shares_shim: true, ..input(&container, User::default()) }).expect("a specification");
 
         assert_eq!(spec["annotations"], json!({"io.containerd.runc.v2.group": "web-1"}));
+    }
+
+    #[test]
+    fn a_process_with_a_terminal_is_told_which() {
+        let mut container = container("[]");
+        let variables =
+            |container: &ContainerSpec| environment(&SpecInput { terminal: true, ..input(container, User::default()) });
+
+        assert!(variables(&container).contains(&"TERM=xterm".to_owned()));
+        container.env.insert("TERM".to_owned(), "vt100".to_owned());
+        assert!(!variables(&container).contains(&"TERM=xterm".to_owned()));
     }
 
     #[test]
@@ -346,6 +364,7 @@ mod tests {
             resources: &RESOURCES,
             image: &IMAGE,
             user,
+            terminal: false,
             mounts: vec![json!({"destination": "/proc"})],
             devices: Granted::default(),
             hostname: "web-1",

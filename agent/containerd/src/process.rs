@@ -10,7 +10,7 @@ use tokio::time::timeout;
 use tonic::{Code, Status};
 
 use crate::{
-    Attempt, Containerd, cgroup,
+    Attempt, Containerd, attach, cgroup,
     connection::{LONG, SHORT, is_absent},
     error::Error,
     identity::{STOP_SIGNAL, container_id},
@@ -89,6 +89,7 @@ impl Containerd {
         // While the record is there, whatever fails here is found again.
         self.clear_cgroup(id).await?;
         shown::remove(&self.inner.settings.run_dir, id)?;
+        attach::remove(&self.inner.settings.run_dir, id)?;
         let connection = &self.inner.connection;
         let request = connection.request(DeleteContainerRequest { id: id.to_owned() }, SHORT);
         match connection.containers().delete(request).await {

@@ -3,6 +3,8 @@
 //! The record comes first and refers to the snapshot: so garbage collection never sees one without the other, no lease is
 //! needed, and whatever a crash leaves half-made is found by its record.
 
+use std::path::PathBuf;
+
 use api_types::{
     assignment::Assignment,
     companion::CompanionSpec,
@@ -23,6 +25,7 @@ use serde_json::Value;
 
 use crate::{
     Containerd, StartRequest,
+    attach::Ends,
     connection::{LONG, SHORT, is_absent, is_present},
     devices,
     error::{Error, ImageError, StartError},
@@ -63,6 +66,17 @@ impl<'a> What<'a> {
             }
             None => Err(StartError::Spec(format!("it has no companion number {index}"))),
         }
+    }
+}
+
+impl What<'_> {
+    /// Whether people may be attached to it: to the main container alone.
+    fn is_for_people(&self) -> bool {
+        self.name.is_none() && (self.container.stdin || self.container.tty)
+    }
+
+    fn has_terminal(&self) -> bool {
+        self.name.is_none() && self.container.tty
     }
 }
 
@@ -168,6 +182,7 @@ impl Containerd {
             resources: what.resources,
             image: &facts.config,
             user,
+            terminal: what.has_terminal(),
             mounts,
             devices,
             // The instances of a job share its work out among them.
@@ -225,12 +240,20 @@ impl Containerd {
     ) -> Result<u32, StartError> {
         let connection = &self.inner.connection;
         let rootfs = self.prepare_snapshot(id, &what.container.image, facts).await?;
-        let output = self.output(&request.assignment.instance, what.name)?;
+        let instance = &request.assignment.instance;
+        let Ends { stdin, stdout, stderr } = if what.is_for_people() {
+            self.ends(id, instance, what.container).await?
+        } else {
+            let output = self.output(instance, what.name)?;
+            Ends { stdin: String::new(), stdout: output.clone(), stderr: output }
+        };
         let create = CreateTaskRequest {
             container_id: id.to_owned(),
             rootfs,
-            stdout: output.clone(),
-            stderr: output,
+            stdin,
+            stdout,
+            stderr,
+            terminal: what.has_terminal(),
             ..CreateTaskRequest::default()
         };
         let failed = |call| {
@@ -272,10 +295,7 @@ impl Containerd {
     /// Where output goes: a program of ours per container, so that neither our restart nor containerd's loses a line.
     /// A companion has a directory of its own below that of its instance.
     fn output(&self, instance: &InstanceId, companion: Option<&Name>) -> Result<String, Error> {
-        let settings = &self.inner.settings;
-        let mut directory = settings.log_dir.join(instance.as_str());
-        directory.extend(companion.map(Name::as_str));
-        std::fs::create_dir_all(&directory).map_err(|source| Error::File { path: directory.clone(), source })?;
+        let (settings, directory) = (&self.inner.settings, self.log_directory(instance, companion)?);
         Ok(format!(
             "binary://{}?directory={}&bytes={}&files={}",
             settings.logger.display(),
@@ -283,6 +303,13 @@ impl Containerd {
             settings.log_bytes_max,
             settings.log_files_max,
         ))
+    }
+
+    pub(crate) fn log_directory(&self, instance: &InstanceId, companion: Option<&Name>) -> Result<PathBuf, Error> {
+        let mut directory = self.inner.settings.log_dir.join(instance.as_str());
+        directory.extend(companion.map(Name::as_str));
+        std::fs::create_dir_all(&directory).map_err(|source| Error::File { path: directory.clone(), source })?;
+        Ok(directory)
     }
 }
 

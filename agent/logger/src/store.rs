@@ -117,7 +117,7 @@ mod tests {
     #[test]
     fn files_are_bounded_in_size_and_number_also_with_two_writers() {
         let directory = directory("bounds");
-        let options = Options { directory: directory.clone(), bytes_max: 200, files_max: 3 };
+        let options = Options { directory: directory.clone(), bytes_max: 200, files_max: 3, pipes: None };
         let (mut first, mut second) = (Store::open(options.clone()), Store::open(options));
 
         for round in 0..100 {
@@ -143,7 +143,8 @@ mod tests {
         let canary = directory.join("canary");
         fs::write(&canary, "").expect("written");
         std::os::unix::fs::symlink(&canary, directory.join("1.log")).expect("linked");
-        let mut store = Store::open(Options { directory: directory.clone(), bytes_max: 4096, files_max: 3 });
+        let mut store =
+            Store::open(Options { directory: directory.clone(), bytes_max: 4096, files_max: 3, pipes: None });
 
         store.write('o', 'F', b"hello");
         let through_link = fs::read_to_string(&canary).expect("the canary");

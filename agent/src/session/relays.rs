@@ -6,6 +6,7 @@
 mod attach;
 mod copy;
 mod exec;
+mod feed;
 mod forward;
 
 use std::{collections::BTreeMap, sync::Arc};
@@ -117,8 +118,11 @@ async fn serve_purpose(
             let request = agent_containerd::ExecRequest { instance, container, command: &command, stdin, terminal };
             exec::serve(containerd, &request, inputs, outputs).await
         }
-        (RelayTarget::Instance(instance), RelayPurpose::Attach {}) => {
-            attach::serve(containerd, instance, inputs, outputs).await
+        (RelayTarget::Instance(instance), RelayPurpose::Attach { stdin: false, terminal: None }) => {
+            attach::follow(containerd, instance, inputs, outputs).await
+        }
+        (RelayTarget::Instance(instance), RelayPurpose::Attach { stdin, terminal }) => {
+            attach::join(containerd, instance, (stdin, terminal), (inputs, outputs)).await
         }
         (RelayTarget::Instance(instance), RelayPurpose::PortForward { port }) => {
             forward::serve(containerd, instance, port, inputs, outputs).await
@@ -195,7 +199,13 @@ fn not_begun(error: &ExecError) -> RelayEnd {
     let code = match error {
         ExecError::NotFound(_) => NOT_FOUND,
         ExecError::NotExecutable(_) => NOT_EXECUTABLE,
-        ExecError::NotRunning(_) | ExecError::Spec(_) | ExecError::Process(_) | ExecError::Containerd(_) => 1,
+        ExecError::NotRunning(_)
+        | ExecError::NoInput(_)
+        | ExecError::NoTerminal(_)
+        | ExecError::Crowded
+        | ExecError::Spec(_)
+        | ExecError::Process(_)
+        | ExecError::Containerd(_) => 1,
     };
     RelayEnd { code, reason: error.to_string() }
 }

@@ -6,8 +6,8 @@ use api_client::context::Overrides;
 use clap::{Args, Parser, Subcommand};
 
 use crate::commands::{
-    apply, availability, context, cp, delete, describe, exec, get, image, job, logs, net, node, plan, port_forward,
-    rebalance, rollout, run, scale, secret, site, top, validate, volume, what_if, why,
+    apply, attach, availability, context, cp, delete, describe, exec, get, image, job, logs, net, node, plan,
+    port_forward, rebalance, rollout, run, scale, secret, site, top, validate, volume, what_if, why,
 };
 
 /// What somebody new types first.
@@ -81,7 +81,7 @@ pub(crate) enum Command {
     /// Show what instances write
     Logs(logs::Logs),
     Exec(exec::Exec),
-    Attach(exec::Attach),
+    Attach(attach::Attach),
     PortForward(port_forward::PortForward),
     Cp(cp::Copy),
     /// Show what nodes or instances use

@@ -1,6 +1,7 @@
 //! One file for each command, and what they share.
 
 pub(crate) mod apply;
+pub(crate) mod attach;
 pub(crate) mod availability;
 pub(crate) mod context;
 pub(crate) mod cp;

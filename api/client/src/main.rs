@@ -50,7 +50,7 @@ async fn run(arguments: Arguments, screen: &Screen) -> Result<(), Failure> {
         Command::Delete(arguments) => commands::delete::run(&session, &arguments).await,
         Command::Logs(arguments) => commands::logs::run(&session, &arguments).await,
         Command::Exec(arguments) => commands::exec::run(&session, &arguments).await,
-        Command::Attach(arguments) => commands::exec::attach(&session, &arguments).await,
+        Command::Attach(arguments) => commands::attach::run(&session, &arguments).await,
         Command::PortForward(arguments) => commands::port_forward::run(&session, &arguments).await,
         Command::Cp(arguments) => commands::cp::run(&session, &arguments).await,
         Command::Top(arguments) => commands::top::run(&session, &arguments).await,

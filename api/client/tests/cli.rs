@@ -531,6 +531,8 @@ async fn instances_are_reached_into() {
         "exec web-0a",
         "exec --help",
         "attach web-0a",
+        "attach -i web-0a",
+        "attach -it web-0a",
         "cp web-0a:/etc/motd .",
         "cp web-0a:/no .",
         "cp new.txt web-0a:/tmp",

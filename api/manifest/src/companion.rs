@@ -67,6 +67,9 @@ fn companion(
         let message = format!("all containers of an instance share its `{}`", entry.key);
         entry.invalid("conflict", message, "say it of the workload");
     }
+    for entry in ["stdin", "tty"].iter().filter_map(|key| section.get(key)) {
+        entry.invalid("conflict", "people are attached to the main container alone", "say it of the workload");
+    }
     if let Some(entry) = section.get("on_change") {
         let message = "files of a companion change with its instance";
         entry.invalid("conflict", message, "remove it");

@@ -100,6 +100,8 @@ pub(crate) fn read(section: &Section<'_>, configs: &Configs, usual: Option<&str>
     let (stop_signal, stop_grace_ms) = stop.unwrap_or((None, STOP_GRACE_MS));
     let network = section.get("network").and_then(|entry| network(&entry)).unwrap_or_default();
     let drain_ms = section.get("drain").and_then(|entry| entry.duration_ms(0, HOUR_MS)).unwrap_or(DRAIN_MS);
+    let stdin = section.get("stdin").and_then(|entry| entry.boolean()).unwrap_or(false);
+    let tty = section.get("tty").and_then(|entry| entry.boolean()).unwrap_or(false);
     Some(ContainerSpec {
         command,
         args,
@@ -114,6 +116,8 @@ pub(crate) fn read(section: &Section<'_>, configs: &Configs, usual: Option<&str>
         stop_grace_ms,
         drain_ms,
         network,
+        stdin,
+        tty,
         content,
         ..ContainerSpec::of_image(image?)
     })

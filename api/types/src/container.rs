@@ -55,6 +55,12 @@ pub struct ContainerSpec {
     /// Whose network it is in.
     #[serde(default, skip_serializing_if = "NetworkMode::is_own")]
     pub network: NetworkMode,
+    /// Whether its process has an input that people can write to while they are attached; else it finds the end of it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub stdin: bool,
+    /// Whether its process has a terminal: one output for all that it writes, a size, keys that are signals.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub tty: bool,
     /// The files and secrets it is shown.
     #[serde(default, skip_serializing_if = "ContentSpec::is_default")]
     pub content: ContentSpec,
@@ -142,6 +148,8 @@ impl ContainerSpec {
             stop_grace_ms: STOP_GRACE_MS,
             drain_ms: DRAIN_MS,
             network: NetworkMode::Own,
+            stdin: false,
+            tty: false,
             content: ContentSpec::default(),
         }
     }

@@ -71,8 +71,16 @@ pub enum RelayPurpose {
         /// The size of the terminal that the command gets; `None` = plain pipes, stdout and stderr apart.
         terminal: Option<TerminalSize>,
     },
-    /// To read what the container's own process writes from now on, until it ends.
-    Attach {},
+    /// To read what the container's own process writes from now on, until it ends: line by line, as it is kept. With `stdin` or
+    /// `terminal` byte by byte, as it is written; of a terminal also the last that it showed.
+    Attach {
+        /// Whether what the person sends goes to the process. An end of it closes the input for good, unless it is a terminal.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        stdin: bool,
+        /// The size that the process's terminal gets; `None` = it stays as it is.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        terminal: Option<TerminalSize>,
+    },
     /// To speak with what listens on a port inside, on the loopback address.
     PortForward {
         /// The port.
@@ -176,7 +184,7 @@ impl RelayPurpose {
     pub fn word(&self) -> &'static str {
         match self {
             Self::Exec { .. } => "exec",
-            Self::Attach {} => "attach",
+            Self::Attach { .. } => "attach",
             Self::PortForward { .. } => "port-forward",
             Self::CopyFrom { .. } => "copy-from",
             Self::CopyTo { .. } => "copy-to",
@@ -190,7 +198,7 @@ impl RelayPurpose {
     pub fn detail(&self) -> String {
         match self {
             Self::Exec { command, .. } => command.join(" "),
-            Self::Attach {} | Self::Backup {} | Self::Restore {} => String::new(),
+            Self::Attach { .. } | Self::Backup {} | Self::Restore {} => String::new(),
             Self::PortForward { port } => port.to_string(),
             Self::CopyFrom { path } | Self::CopyTo { path } => path.clone(),
         }
@@ -201,7 +209,7 @@ impl RelayPurpose {
             Self::Exec { command, .. } => check_command(command),
             Self::CopyFrom { path } | Self::CopyTo { path } => check_path(path),
             Self::PortForward { port: 0 } => Err(ValidationError::new("port", "0 is not a port")),
-            Self::PortForward { .. } | Self::Attach {} | Self::Backup {} | Self::Restore {} => Ok(()),
+            Self::PortForward { .. } | Self::Attach { .. } | Self::Backup {} | Self::Restore {} => Ok(()),
         }
     }
 }
@@ -265,8 +273,11 @@ mod tests {
         let volume = RelayTarget::Volume(VolumeSlot { workload, volume: Name::new("data").expect("a name"), slot: 0 });
         let check = |target: &RelayTarget, purpose| RelayRequest { target: target.clone(), purpose }.check();
 
-        assert!(check(&instance, RelayPurpose::Attach {}).is_ok() && check(&volume, RelayPurpose::Backup {}).is_ok());
-        assert!(check(&volume, RelayPurpose::Attach {}).is_err());
+        assert!(
+            check(&instance, RelayPurpose::Attach { stdin: false, terminal: None }).is_ok()
+                && check(&volume, RelayPurpose::Backup {}).is_ok()
+        );
+        assert!(check(&volume, RelayPurpose::Attach { stdin: false, terminal: None }).is_err());
         let error = check(&instance, RelayPurpose::Restore {}).expect_err("an instance is no volume");
         assert_eq!(error.to_string(), "purpose: restore is nothing that `web-1` can be asked");
     }

@@ -9,7 +9,7 @@ use v1::{
     relay_to_agent::Message as SchedulerMessage,
 };
 
-use super::{bounded, name_or_none, parsed, port, shortened};
+use super::{bounded, name_or_none, optional, parsed, port, shortened};
 use crate::{
     error::ConvertError,
     limits::RELAY_CHUNK_BYTES,
@@ -27,7 +27,9 @@ impl From<OpenRelay> for v1::OpenRelay {
                 stdin,
                 terminal: terminal.map(Into::into),
             }),
-            RelayPurpose::Attach {} => Purpose::Attach(v1::RelayAttach {}),
+            RelayPurpose::Attach { stdin, terminal } => {
+                Purpose::Attach(v1::RelayAttach { stdin, terminal: terminal.map(Into::into) })
+            }
             RelayPurpose::PortForward { port } => Purpose::PortForward(port.into()),
             RelayPurpose::CopyFrom { path } => Purpose::CopyFrom(path),
             RelayPurpose::CopyTo { path } => Purpose::CopyTo(path),
@@ -44,12 +46,13 @@ impl TryFrom<v1::OpenRelay> for OpenRelay {
     fn try_from(wire: v1::OpenRelay) -> Result<Self, Self::Error> {
         let purpose = match wire.purpose.ok_or_else(|| ConvertError::missing("purpose"))? {
             Purpose::Exec(exec) => {
-                let terminal = exec.terminal.map(TerminalSize::try_from).transpose();
-                let terminal = terminal.map_err(|error| error.within("exec.terminal"))?;
+                let terminal = optional("exec.terminal", exec.terminal)?;
                 let container = name_or_none("exec.container", &exec.container)?;
                 RelayPurpose::Exec { container, command: exec.command, stdin: exec.stdin, terminal }
             }
-            Purpose::Attach(_) => RelayPurpose::Attach {},
+            Purpose::Attach(v1::RelayAttach { stdin, terminal }) => {
+                RelayPurpose::Attach { stdin, terminal: optional("attach.terminal", terminal)? }
+            }
             Purpose::PortForward(number) => RelayPurpose::PortForward { port: port("port_forward", number)? },
             Purpose::CopyFrom(path) => RelayPurpose::CopyFrom { path },
             Purpose::CopyTo(path) => RelayPurpose::CopyTo { path },

@@ -33,6 +33,8 @@ impl From<ContainerSpec> for v1::Container {
                 NetworkMode::Host => v1::NetworkMode::Host,
             }
             .into(),
+            stdin: spec.stdin,
+            tty: spec.tty,
             content: (!spec.content.is_default()).then(|| spec.content.into()),
         }
     }
@@ -66,6 +68,8 @@ impl TryFrom<v1::Container> for ContainerSpec {
                 v1::NetworkMode::Published => NetworkMode::Published,
                 v1::NetworkMode::Host => NetworkMode::Host,
             },
+            stdin: wire.stdin,
+            tty: wire.tty,
             content: optional("content", wire.content)?.unwrap_or_default(),
         })
     }

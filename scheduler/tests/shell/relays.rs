@@ -109,7 +109,8 @@ async fn who_may_not_and_what_cannot_be_is_refused_before_a_node_hears_of_it() {
     for (body, status) in [(relative, 422), ("{}".to_owned(), 400), (String::new(), 400)] {
         assert_eq!(cluster.ask(Method::POST, "/v1/relay", body).await.status, status);
     }
-    let nobody = RelayRequest { target: named("nobody"), purpose: RelayPurpose::Attach {} };
+    let nobody =
+        RelayRequest { target: named("nobody"), purpose: RelayPurpose::Attach { stdin: false, terminal: None } };
     let nobody = text(&Frame::encoded(Kind::Request, &serde_json::to_vec(&nobody).expect("JSON")));
     assert_eq!(cluster.ask(Method::POST, "/v1/relay", nobody).await.status, 404);
 }

@@ -5,6 +5,8 @@
 
 #[path = "stories/addresses.rs"]
 mod addresses;
+#[path = "stories/attached.rs"]
+mod attached;
 #[path = "stories/autoscaling.rs"]
 mod autoscaling;
 #[path = "stories/companions.rs"]
@@ -104,6 +106,12 @@ const STORIES: &[Story] = &[
     ("commands_run_in_an_instance_and_say_how_they_ended", relays::commands_run_in_an_instance),
     ("who_does_not_read_stalls_the_command_and_nothing_grows", relays::who_does_not_read_stalls_the_command),
     ("what_runs_for_a_person_ends_with_that_person", relays::what_runs_for_a_person_ends_with_that_person),
+    ("a_process_is_spoken_with_and_outlives_who_speaks", attached::a_process_is_spoken_with),
+    ("a_terminal_is_left_and_found_again", attached::a_terminal_is_left_and_found_again),
+    (
+        "a_command_is_run_with_an_input_and_with_a_terminal",
+        attached::a_command_is_run_with_an_input_and_with_a_terminal,
+    ),
     ("connections_and_files_reach_an_instance", relays::connections_and_files_reach_an_instance),
     ("a_power_cut_is_survived_and_the_return_disturbs_nobody", nodes::a_power_cut_is_survived),
     ("addresses_never_collide_or_leak_whatever_is_killed", addresses::addresses_never_collide_or_leak),

@@ -20,7 +20,7 @@ async fn a_command_is_fed_read_and_ends_with_its_own_code() {
     let mut stdin = command.stdin.take().expect("an input");
     stdin.write_all(b"hello\n").await.expect("taken");
     drop(stdin);
-    command.close_input().await.expect("closed");
+    command.console.close_input().await.expect("closed");
     let (out, err) = (read(&mut command.stdout).await, read(&mut command.stderr).await);
     let code = timeout(LIMIT, command.wait()).await.expect("in time").expect("an exit");
     drop(command);
@@ -45,7 +45,7 @@ async fn a_terminal_has_the_size_that_it_was_given_last() {
         assert!(length > 0, "it ended: {seen:?}");
         seen.push_str(&String::from_utf8_lossy(&piece[..length]));
     }
-    command.resize(size(133, 44)).await.expect("resized");
+    command.console.resize(size(133, 44)).await.expect("resized");
     command.stdin.as_mut().expect("an input").write_all(b"\r").await.expect("taken");
     let rest = read(&mut Some(stdout)).await;
 

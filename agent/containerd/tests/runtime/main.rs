@@ -1,5 +1,6 @@
 //! The adapter on a real containerd: each test has one of its own, and leaves nothing behind.
 
+mod attach;
 mod bed;
 mod companions;
 mod containers;

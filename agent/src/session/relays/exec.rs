@@ -2,17 +2,12 @@
 
 use std::{sync::atomic::AtomicBool, sync::atomic::Ordering::Relaxed, time::Duration};
 
-use agent_containerd::{Containerd, Exec, ExecRequest};
-use api_types::relay::{RelayEnd, RelayInput, RelayOutput};
+use agent_containerd::{Containerd, ExecRequest};
+use api_types::relay::{RelayEnd, RelayOutput};
 use proto::limits::RELAY_CHUNK_BYTES;
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::unix::pipe,
-    sync::Notify,
-    time::timeout,
-};
+use tokio::{io::AsyncReadExt, net::unix::pipe, sync::Notify, time::timeout};
 
-use super::{Gone, Inputs, Outputs, failed, not_begun};
+use super::{Gone, Inputs, Outputs, failed, feed, not_begun};
 
 /// How long to wait for more once the command is over, while something that it left behind holds its outputs open.
 const QUIET: Duration = Duration::from_secs(2);
@@ -66,36 +61,7 @@ pub(super) async fn serve(
     // What the other arm holds is dropped with it, the command last: that ends it.
     tokio::select! {
         end = running => end,
-        gone = feed(&command, stdin, inputs) => Err(gone),
-    }
-}
-
-/// Passes input on until the person is gone.
-async fn feed(command: &Exec, mut stdin: Option<pipe::Sender>, inputs: &mut Inputs) -> Gone {
-    loop {
-        match inputs.next().await {
-            Ok(RelayInput::Data(bytes)) => {
-                // A command that closed its input needs no more of it.
-                if let Some(pipe) = &mut stdin
-                    && pipe.write_all(&bytes).await.is_err()
-                {
-                    stdin = None;
-                }
-            }
-            Ok(RelayInput::End) => {
-                if stdin.take().is_some()
-                    && let Err(error) = command.close_input().await
-                {
-                    tracing::debug!(%error, "the input of a command that is over");
-                }
-            }
-            Ok(RelayInput::Resize(size)) => {
-                if let Err(error) = command.resize(size).await {
-                    tracing::debug!(%error, "the terminal of a command that is over");
-                }
-            }
-            Err(gone) => return gone,
-        }
+        gone = feed::until_gone(&command.console, stdin, false, inputs) => Err(gone),
     }
 }
 

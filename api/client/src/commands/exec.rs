@@ -1,4 +1,4 @@
-//! `wherry exec` and `wherry attach`.
+//! `wherry exec`.
 
 use api_types::{
     id::{InstanceId, Name},
@@ -9,10 +9,9 @@ use clap::Args;
 use crate::{
     commands::{
         Session, name,
-        relay::{RawTerminal, ended, feed, follow_size, show, terminal_size},
+        relay::{RawTerminal, ended, feed, follow_size, show, wanted_terminal},
     },
     failure::Failure,
-    output::clean,
 };
 
 /// Run a command in an instance, beside its own process
@@ -38,22 +37,8 @@ pub(crate) struct Exec {
     command: Vec<String>,
 }
 
-/// Show what an instance writes from now on, until it ends
-///
-/// The exit code is that of the instance's process. Nothing is sent to it; Ctrl-C ends the look, not the instance.
-#[derive(Debug, Args)]
-pub(crate) struct Attach {
-    /// The instance
-    #[arg(value_parser = name::<InstanceId>)]
-    instance: InstanceId,
-}
-
 pub(crate) async fn run(session: &Session<'_>, arguments: &Exec) -> Result<(), Failure> {
-    let terminal = if arguments.tty { terminal_size() } else { None };
-    if arguments.tty && terminal.is_none() {
-        let hint = "leave out `-t`; `-i` alone sends what is read";
-        return Err(Failure::Misused("this program does not read from a terminal".to_owned(), hint.to_owned()));
-    }
+    let terminal = wanted_terminal(arguments.tty)?;
     let (container, command, stdin) = (arguments.container.clone(), arguments.command.clone(), arguments.interactive);
     let purpose = RelayPurpose::Exec { container, command, stdin, terminal };
     let request = RelayRequest { target: RelayTarget::Instance(arguments.instance.clone()), purpose };
@@ -68,14 +53,4 @@ pub(crate) async fn run(session: &Session<'_>, arguments: &Exec) -> Result<(), F
     drop(raw);
     drop((feeding, writer));
     ended(shown?)
-}
-
-pub(crate) async fn attach(session: &Session<'_>, arguments: &Attach) -> Result<(), Failure> {
-    let request =
-        RelayRequest { target: RelayTarget::Instance(arguments.instance.clone()), purpose: RelayPurpose::Attach {} };
-    let (_writer, mut reader) = session.client()?.relay(&request).await?;
-    // Lines of a stranger, as `logs` shows them.
-    let cleaned = |bytes: Vec<u8>| clean(&String::from_utf8_lossy(&bytes)).into_bytes();
-    let shown = if session.screen.data_terminal { cleaned } else { |bytes| bytes };
-    ended(show(&mut reader, shown).await?)
 }

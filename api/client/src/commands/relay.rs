@@ -49,9 +49,19 @@ impl Drop for RawTerminal {
 }
 
 /// The size of the terminal that this process reads from; `None` where it reads from something else.
-pub(crate) fn terminal_size() -> Option<TerminalSize> {
+fn terminal_size() -> Option<TerminalSize> {
     let size = tcgetwinsize(io::stdin()).ok()?;
     Some(TerminalSize { columns: size.ws_col, rows: size.ws_row })
+}
+
+/// The size of the terminal for whoever wants one, which this process must then read from.
+pub(crate) fn wanted_terminal(is_wanted: bool) -> Result<Option<TerminalSize>, Failure> {
+    let terminal = if is_wanted { terminal_size() } else { None };
+    if is_wanted && terminal.is_none() {
+        let hint = "leave out `-t`; `-i` alone sends what is read";
+        return Err(Failure::Misused("this program does not read from a terminal".to_owned(), hint.to_owned()));
+    }
+    Ok(terminal)
 }
 
 /// Writes what comes until it ends, and says how. `shown` is what of each piece reaches the screen.
@@ -80,9 +90,20 @@ pub(crate) async fn show(reader: &mut RelayReader, shown: fn(Vec<u8>) -> Vec<u8>
     }
 }
 
-/// Sends the input of this process until it ends.
+/// Sends the input of this process until it ends, and then its end.
 pub(crate) async fn feed(writer: RelayWriter) {
-    let (pieces, mut waiting) = mpsc::channel(PIECES_MAX);
+    let mut pieces = input();
+    while let Some(piece) = pieces.recv().await {
+        if !writer.send(RelayInput::Data(piece)).await {
+            return;
+        }
+    }
+    writer.send(RelayInput::End).await;
+}
+
+/// The input of this process, piece by piece, as far as it is taken.
+pub(crate) fn input() -> mpsc::Receiver<Vec<u8>> {
+    let (pieces, waiting) = mpsc::channel(PIECES_MAX);
     // It is never waited for: it may hang in a read for as long as this process lives.
     thread::spawn(move || {
         let mut piece = vec![0; PIECE_BYTES];
@@ -95,12 +116,7 @@ pub(crate) async fn feed(writer: RelayWriter) {
             }
         }
     });
-    while let Some(piece) = waiting.recv().await {
-        if !writer.send(RelayInput::Data(piece)).await {
-            return;
-        }
-    }
-    writer.send(RelayInput::End).await;
+    waiting
 }
 
 /// Tells the other end whenever the terminal gets another size.

@@ -9,8 +9,9 @@ use api_types::{counter::Revision, error::ValidationError, id::WorkloadId};
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 
+use self::watch::Outcome;
 use crate::{
-    commands::{Session, duration_ms},
+    commands::{Session, duration_ms, relay::wanted_terminal},
     failure::{Failure, code},
     output::amounts::now,
 };
@@ -32,6 +33,12 @@ pub(crate) struct Run {
     /// Do not delete the job when it ended
     #[arg(long, conflicts_with = "detach")]
     keep: bool,
+    /// Send what this program reads to its process, once that runs
+    #[arg(short, long)]
+    interactive: bool,
+    /// Give its process a terminal. Ctrl-P Ctrl-Q leave it: then the job goes on, as with `--detach`
+    #[arg(short = 't', long)]
+    tty: bool,
     /// A variable for it, NAME=VALUE
     #[arg(short, long, value_name = "NAME=VALUE")]
     env: Vec<String>,
@@ -67,6 +74,7 @@ pub(crate) async fn run(session: &Session<'_>, arguments: &Run) -> Result<(), Fa
         text: manifest.clone(),
         faults,
     })?;
+    let terminal = wanted_terminal(arguments.tty && !arguments.detach)?;
     let client = session.client()?;
     let mut terminated = signal(SignalKind::terminate())
         .map_err(|error| Failure::Other(format!("SIGTERM cannot be waited for: {error}")))?;
@@ -74,23 +82,32 @@ pub(crate) async fn run(session: &Session<'_>, arguments: &Run) -> Result<(), Fa
     client.apply(&manifest, Some(Revision(0))).await.map_err(|error| taken(error, &id))?;
     if arguments.detach {
         session.screen.data(&id.to_string());
-        session.screen.say(&format!("  output:  wherry logs -f {id}"));
-        session.screen.say(&format!("  remove:  wherry delete {id}"));
+        tell_how_to_go_on(session, &id);
         return Ok(());
     }
     let outcome = tokio::select! {
-        outcome = watch::until_ended(&client, session.screen, &id) => outcome,
+        outcome = watch::until_ended(session, &client, &id, (arguments.interactive, terminal)) => outcome,
         _ = tokio::signal::ctrl_c() => Err(Failure::Said(code::INTERRUPTED)),
         _ = terminated.recv() => Err(Failure::Said(code::INTERRUPTED)),
     };
+    if matches!(outcome, Ok(Outcome::Left)) {
+        session.screen.say(&format!("{id} goes on"));
+        tell_how_to_go_on(session, &id);
+        return Ok(());
+    }
     let interrupted = matches!(outcome, Err(Failure::Said(code::INTERRUPTED)));
     if !arguments.keep || interrupted {
         client.delete(&id).await?;
     }
     match outcome? {
-        0 => Ok(()),
-        code => Err(Failure::Said(code)),
+        Outcome::Ended(0) | Outcome::Left => Ok(()),
+        Outcome::Ended(code) => Err(Failure::Said(code)),
     }
+}
+
+fn tell_how_to_go_on(session: &Session<'_>, id: &WorkloadId) {
+    session.screen.say(&format!("  output:  wherry logs -f {id}"));
+    session.screen.say(&format!("  remove:  wherry delete {id}"));
 }
 
 /// Says what a conflict means here.
@@ -108,6 +125,11 @@ fn manifest(id: &WorkloadId, arguments: &Run) -> Result<String, Failure> {
     line(&format!("[job.{}]\nimage", id.name), quoted(&arguments.image));
     if let Some(entrypoint) = &arguments.entrypoint {
         line("command", list(std::slice::from_ref(entrypoint)));
+    }
+    for (key, is_wanted) in [("stdin", arguments.interactive), ("tty", arguments.tty)] {
+        if is_wanted {
+            line(key, true.to_string());
+        }
     }
     if !arguments.args.is_empty() {
         line("args", list(&arguments.args));
@@ -172,6 +194,8 @@ mod tests {
             name: None,
             detach: false,
             keep: false,
+            interactive: true,
+            tty: true,
             env: vec!["A=b=c".to_owned(), "Q=\"\\\u{1b}".to_owned()],
             require: vec!["node == edge-1".to_owned()],
             retries: 2,
@@ -191,6 +215,7 @@ mod tests {
         assert_eq!(read.container.args, Some(arguments.args.clone()));
         assert_eq!(read.container.env.get("Q").map(String::as_str), Some("\"\\\u{1b}"));
         assert_eq!(read.container.env.get("A").map(String::as_str), Some("b=c"));
+        assert!(read.container.stdin && read.container.tty);
         let WorkloadKind::Job(job) = read.kind else { panic!("not a job: {read:?}") };
         assert_eq!((job.retries, job.deadline_ms), (2, Some(90_000)));
         assert!(manifest(&id, &Run { env: vec!["=b".to_owned()], ..arguments }).is_err());

@@ -20,7 +20,7 @@ pub(super) fn answer(request: RelayRequest, input: BoxStream<RelayInput>) -> Res
     }
     let command = match request.purpose {
         RelayPurpose::Exec { command, .. } => command,
-        RelayPurpose::Attach {} => vec!["talk".to_owned()],
+        RelayPurpose::Attach { .. } => vec!["talk".to_owned()],
         RelayPurpose::PortForward { .. } => vec!["cat".to_owned()],
         RelayPurpose::CopyFrom { path } if path == "/etc/motd" => {
             return Ok(said(vec![archive("motd", b"hello\n")], 0));

@@ -165,6 +165,8 @@ impl Fields {
             stop_grace_ms,
             drain_ms,
             network,
+            stdin,
+            tty,
             content: ContentSpec { files, env: secret_env, on_change },
         } = container;
         let mut add = |field: &str, value: String| self.add(&format!("{path}.{field}"), value);
@@ -182,6 +184,8 @@ impl Fields {
         add("stop_grace_ms", stop_grace_ms.to_string());
         add("drain_ms", drain_ms.to_string());
         add("network", text(network.as_str()));
+        add("stdin", if *stdin { stdin.to_string() } else { null() });
+        add("tty", if *tty { tty.to_string() } else { null() });
         for (inside, file) in files {
             add(&format!("files.{inside}"), file_json(file));
         }

@@ -31,9 +31,12 @@ pub(super) fn check(spec: &WorkloadSpec) -> Result<(), ValidationError> {
         }
         check_container(&path, &companion.container)?;
         check_resources(&format!("{path}.resources"), &companion.resources)?;
-        let ContainerSpec { network, drain_ms, content, .. } = &companion.container;
+        let ContainerSpec { network, drain_ms, content, stdin, tty, .. } = &companion.container;
         if *network != NetworkMode::Own || *drain_ms != DRAIN_MS {
             return fault(path, "network and drain are those of the main container");
+        }
+        if *stdin || *tty {
+            return fault(path, "people are attached to the main container alone");
         }
         if !content.on_change.is_restart() {
             return fault(format!("{path}.on_change"), "files of a companion change with its instance");

@@ -7,11 +7,17 @@ use api_types::{
     id::{InstanceId, WorkloadId},
     instance::{Exit, InstanceState},
     job::RunState,
+    relay::{RelayEnd, RelayOutput, TerminalSize},
     view::{InstanceView, LogLine, WorkloadView},
 };
 use tokio::time::{sleep, timeout};
 
 use crate::{
+    commands::{
+        Session,
+        attach::{self, Parting},
+        relay::feed,
+    },
     failure::{Failure, code},
     output::{Screen, clean, jobs::latest},
 };
@@ -24,6 +30,15 @@ const LAST_LINES: Duration = Duration::from_millis(500);
 const READ_BACK_MAX: usize = 10_000;
 /// As a shell tells of a process that the kernel killed.
 const KILLED: u8 = 137;
+
+/// What came of it.
+#[derive(Debug)]
+pub(super) enum Outcome {
+    /// It ended, and its process with this exit code.
+    Ended(u8),
+    /// The person left its terminal; it goes on.
+    Left,
+}
 
 /// What one look saw.
 struct Seen {
@@ -44,22 +59,43 @@ struct Shown<'s> {
     reason: String,
 }
 
-/// Waits until the job's run ended, and shows meanwhile what it writes; gives the exit code of its process.
+/// Waits until the job's run ended, and shows meanwhile what it writes. Its first process gets what this program reads, or this
+/// program's terminal, where the job has such.
 ///
 /// # Errors
 /// When the run failed without a process that says how, or the job is gone.
-pub(crate) async fn until_ended(client: &Client, screen: &Screen, id: &WorkloadId) -> Result<u8, Failure> {
+pub(super) async fn until_ended(
+    session: &Session<'_>,
+    client: &Client,
+    id: &WorkloadId,
+    (mut stdin, mut terminal): (bool, Option<TerminalSize>),
+) -> Result<Outcome, Failure> {
+    let screen = session.screen;
     let mut shown = Shown { client, screen, instance: None, lines: 0, stream: None, reason: String::new() };
     let mut look = Box::pin(look(client, id, None));
+    let mut sending = None;
     loop {
         tokio::select! {
+            Err(error) = sent(&mut sending) => {
+                screen.say(&format!("its input cannot be reached any more: {error}"));
+            }
             line = next(&mut shown.stream) => shown.take(line),
             seen = &mut look => {
                 let seen = seen?;
                 let ended = latest(&seen.workload).filter(|run| run.state != RunState::Active);
                 if let Some(run) = ended {
                     shown.rest(&seen.instances).await?;
-                    return exit_code(&seen.instances, &run.cause);
+                    return exit_code(&seen.instances, &run.cause).map(Outcome::Ended);
+                }
+                if let Some(instance) = running(&seen.instances) {
+                    match (terminal.take(), std::mem::take(&mut stdin)) {
+                        (Some(size), stdin) => match attach::join(session, &instance, stdin, Some(size)).await? {
+                            Parting::Left => return Ok(Outcome::Left),
+                            Parting::Ended(end) => shown.was_joined(instance, &end),
+                        },
+                        (None, true) => sending = Some(Box::pin(send_input(client, instance))),
+                        (None, false) => {}
+                    }
                 }
                 shown.follow(&seen).await;
                 look = Box::pin(self::look(client, id, Some(seen.version)));
@@ -116,10 +152,18 @@ impl Shown<'_> {
         }
     }
 
+    /// What a terminal showed is not shown again, unless the process was over before anybody was there.
+    fn was_joined(&mut self, instance: InstanceId, end: &RelayEnd) {
+        if end.reason.is_empty() || end.code == i32::from(KILLED) {
+            (self.instance, self.lines, self.stream) = (Some(instance), READ_BACK_MAX, None);
+        } else {
+            self.screen.say(&end.reason);
+        }
+    }
+
     /// Reads what the instance writes that runs now, or says why none does.
     async fn follow(&mut self, seen: &Seen) {
-        let runs = |instance: &&InstanceView| instance.state == InstanceState::Running;
-        let Some(id) = seen.instances.iter().find(runs).and_then(|instance| instance.name.parse().ok()) else {
+        let Some(id) = running(&seen.instances) else {
             let waiting = seen.instances.iter().find(|instance| !instance.state.is_final());
             let reason = waiting.map(|instance| instance.reason.clone()).unwrap_or_default();
             if !reason.is_empty() && reason != self.reason {
@@ -172,6 +216,34 @@ impl Shown<'_> {
         }
         Ok(())
     }
+}
+
+/// Sends what this program reads to the process, and its end. What that writes is read as that of any other job.
+async fn send_input(client: &Client, instance: InstanceId) -> Result<(), ClientError> {
+    let (writer, mut reader) = client.relay(&attach::request(&instance, true, None)).await?;
+    // It never ends before the process does: without a writer the other end hears that this program is gone.
+    tokio::spawn(feed(writer.clone()));
+    // One that was over before anybody came has no use for input.
+    while !matches!(reader.next().await?, RelayOutput::Ended(_)) {}
+    drop(writer);
+    Ok(())
+}
+
+/// What came of sending; waits for ever where nothing is sent any more.
+async fn sent<S: Future<Output = Result<(), ClientError>> + Unpin>(sending: &mut Option<S>) -> Result<(), ClientError> {
+    match sending {
+        Some(under_way) => {
+            let sent = under_way.await;
+            *sending = None;
+            sent
+        }
+        None => std::future::pending().await,
+    }
+}
+
+fn running(instances: &[InstanceView]) -> Option<InstanceId> {
+    let mut running = instances.iter().filter(|instance| instance.state == InstanceState::Running);
+    running.find_map(|instance| instance.name.parse().ok())
 }
 
 /// The instance that ended by itself.

@@ -149,6 +149,7 @@ const STORIES: &[Story] = &[
     ("a_process_that_hangs_is_started_again", probes::a_hung_process_is_started_again),
     ("a_process_that_is_not_ready_is_left_running_without_traffic", probes::what_is_not_ready_is_left_running),
     ("a_slow_start_is_waited_for_and_nothing_else_is_asked", probes::a_slow_start_is_waited_for),
+    ("grpc_health_decides_about_traffic_and_about_life", probes::grpc_health_is_asked),
     ("a_crash_loop_is_named_and_another_node_gets_its_turn", probes::a_crash_loop_is_named_and_moves_on),
     ("a_workload_that_fits_nowhere_says_why_until_it_fits", faults::no_node_fits),
     ("a_port_that_is_taken_is_named_until_it_is_free", faults::a_port_is_taken),

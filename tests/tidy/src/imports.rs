@@ -282,7 +282,7 @@ pub const IMPORTS: &[Row] = &[
         package: "tests-system",
         folder: "tests/system",
         own: &["api-types", "tests-support"],
-        outside: &["nix", "serde", "serde_json", "tokio"],
+        outside: &["nix", "prost", "serde", "serde_json", "tokio", "tonic", "tonic-prost"],
         tests: &[
             "api-daemon",
             "containerd-client",
@@ -291,7 +291,6 @@ pub const IMPORTS: &[Row] = &[
             "proto",
             "tokio-rustls",
             "tokio-stream",
-            "tonic",
             "tower",
         ],
     },

@@ -7,7 +7,10 @@ use api_types::{
 };
 use nix::sys::signal::Signal;
 use tests_support::program;
-use tests_system::cluster::{is_healthy, published, until, until_healthy};
+use tests_system::{
+    cluster::{is_healthy, published, until, until_healthy},
+    shop,
+};
 
 use crate::stage::{LIMIT, Outcome, Stage};
 
@@ -63,6 +66,45 @@ pub(crate) fn what_is_not_ready_is_left_running(stage: &mut Stage) -> Outcome {
     stage.wherry(&["exec", &before[0].name, "--", "rm", "/tmp/busy"])?;
     until_healthy(&stage.bed, "busy", 2, LIMIT)?;
     stage.until_answered_by("visitor", server, 2)
+}
+
+/// The gRPC health of a service decides who gets traffic, that of the process whether it lives on.
+pub(crate) fn grpc_health_is_asked(stage: &mut Stage) -> Outcome {
+    let image = shop::image()?.program("bin/health", &program::folder()?.join("health"))?;
+    let image = stage.bed.registry().push(&image, "test/health", "1")?;
+    let manifest = format!(
+        "name = \"rpc\"\n[service.rpc]\nimage = \"{image}\"\nreplicas = 2\nstop = {{ grace = \"0s\" }}\n\
+         command = [\"/bin/sh\", \"-c\", \"hello & exec health\"]\n\
+         ports = {{ http = {{ container = 8080, publish = {PUBLISHED} }}, rpc = {{ container = 9000 }} }}\n\
+         health = {{ grpc = \"rpc/shop.Web\", interval = \"2s\", timeout = \"2s\", retries = 1, grace = \"0s\" }}\n\
+         liveness = {{ grpc = \"rpc\", interval = \"2s\", timeout = \"2s\", retries = 3, grace = \"5s\" }}\n",
+    );
+    stage.apply(&manifest)?;
+    let (before, _) = until_healthy(&stage.bed, "rpc", 2, LIMIT)?;
+    let server = published(&stage.bed, "edge-1", PUBLISHED);
+    stage.until_answered_by("visitor", server, 2)?;
+    let first = &before[0];
+
+    stage.wherry(&["exec", &first.name, "--", "touch", "/tmp/busy"])?;
+    let is_unready = |view: &InstanceView| view.name == first.name && view.health == Health::Unhealthy;
+    let (after, _) = until(&stage.bed, "rpc", LIMIT, |views| views.iter().any(is_unready))?;
+    let unready = after.iter().find(|view| is_unready(view)).ok_or("it was there a moment ago")?;
+    stage.must(unready.pid == first.pid && unready.restarts == 0, || format!("it runs on: {unready:?}"))?;
+    let told = stage.wherry(&["describe", "instance", &first.name])?;
+    stage.must(told.contains("NOT_SERVING"), || format!("what the probe heard is told:\n{told}"))?;
+    stage.until_answered_by("visitor", server, 1)?;
+    stage.wherry(&["exec", &first.name, "--", "rm", "/tmp/busy"])?;
+    until_healthy(&stage.bed, "rpc", 2, LIMIT)?;
+    stage.until_answered_by("visitor", server, 2)?;
+
+    stage.wherry(&["exec", &first.name, "--", "touch", "/tmp/ill"])?;
+    let killed = Some(Exit::Probe(ProbeKind::Liveness));
+    let is_again = |view: &InstanceView| {
+        view.name == first.name && is_healthy(view) && view.restarts == 1 && view.last_exit == killed
+    };
+    let (views, _) = until(&stage.bed, "rpc", LIMIT, |views| views.iter().any(is_again))?;
+    let others = views.iter().filter(|view| view.name != first.name).all(|view| view.restarts == 0);
+    stage.must(others, || format!("the other is left alone: {views:?}"))
 }
 
 /// A slow start is waited for by a probe of its own, and no other is asked before.

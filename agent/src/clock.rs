@@ -23,6 +23,13 @@ impl Clock {
         Timestamp(self.wall_ms + milliseconds(self.started.elapsed()))
     }
 
+    /// How far the wall clock is ahead of this one, in milliseconds.
+    pub(crate) fn wall_ahead_ms(&self) -> i64 {
+        let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let (wall, own) = (milliseconds(wall), self.now().0);
+        i64::try_from(i128::from(wall) - i128::from(own)).unwrap_or_default()
+    }
+
     /// Gives the moment of the runtime's timers that is `at`; a past one for a past `at`.
     pub(crate) fn instant(&self, at: Timestamp) -> tokio::time::Instant {
         (self.started + Duration::from_millis(at.0.saturating_sub(self.wall_ms))).into()

@@ -30,8 +30,12 @@ const TICK_MIN: Duration = Duration::from_millis(5);
 const READY_LIMIT: Duration = Duration::from_secs(30);
 /// A timer that is always set: how long to sleep when there is nothing to wait for.
 const LONG: Duration = Duration::from_secs(3600);
-/// While something runs by a lease it is asked so often whether the machine slept: timers did, too.
+/// While something runs by a lease, or by the wall clock, it is asked so often whether the machine slept, as timers did, too, and
+/// whether somebody set that clock.
 const LOOK: Duration = Duration::from_secs(1);
+
+/// The wall clock is ahead or behind by something else once that differs by so many milliseconds: it is also corrected a little.
+const WALL_MS_MIN: u64 = 1_000;
 
 /// What the loop is told or asked.
 #[derive(Debug)]
@@ -53,6 +57,8 @@ pub(crate) struct ControlLoop {
     pub(crate) performer: Performer,
     pub(crate) outbox: Arc<Outbox>,
     pub(crate) lease: LeaseBook,
+    /// How far the wall clock is ahead of the core's time, as the core was told.
+    pub(crate) wall_ahead_ms: i64,
 }
 
 impl ControlLoop {
@@ -69,7 +75,8 @@ impl ControlLoop {
             let deadline = self.core.next_deadline().map(|(at, _)| self.clock.instant(at).max(last_tick + TICK_MIN));
             let watch_at = watchdog.map(|every| alive_at + every);
             let ready_at = (!ready.told).then_some(ready.latest);
-            let look_at = self.core.holds_leases().then(|| Instant::now() + LOOK);
+            let looks = self.core.holds_leases() || self.core.follows_schedules();
+            let look_at = looks.then(|| Instant::now() + LOOK);
             let wake = [deadline, watch_at, ready_at, look_at].into_iter().flatten().min();
             // All arms are cancel-safe: a message stays in the channel until it is received.
             tokio::select! {
@@ -134,6 +141,11 @@ impl ControlLoop {
         let (mut effects, ms) = (Vec::new(), self.lease.slept());
         if ms > 0 {
             self.core.step(self.clock.now(), Input::Slept { ms }, &mut effects);
+        }
+        let ahead_ms = self.clock.wall_ahead_ms();
+        if ahead_ms.abs_diff(self.wall_ahead_ms) >= WALL_MS_MIN {
+            self.wall_ahead_ms = ahead_ms;
+            self.core.step(self.clock.now(), Input::WallClock { ahead_ms }, &mut effects);
         }
         self.core.step(self.clock.now(), input, &mut effects);
         self.outbox.renew_lease(self.core.holds_leases());

@@ -1,4 +1,4 @@
-//! Writes the latest assignment set, service table, addresses and tries: to memory at once, for an agent that is started again, and
+//! Writes the latest assignment set, service table, addresses, tries and schedules: to memory at once, for an agent that is started again, and
 //! to disk once a second, for a node that is.
 
 use std::{
@@ -10,6 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use agent_core::Followed;
 use api_types::{assignment::AssignmentSet, id::InstanceId, job::Tries, service::ServiceTable};
 use tokio::{
     sync::watch,
@@ -37,6 +38,7 @@ pub(crate) struct Shelf {
     pub(crate) services: Place<ServiceTable>,
     pub(crate) addresses: Place<BTreeMap<InstanceId, Ipv4Addr>>,
     pub(crate) tries: Place<BTreeMap<InstanceId, Tries>>,
+    pub(crate) followed: Place<Followed>,
 }
 
 /// The place of one thing: only the latest counts.
@@ -66,6 +68,7 @@ pub(crate) struct Keeper {
     services: Paces<ServiceTable>,
     addresses: Paces<BTreeMap<InstanceId, Ipv4Addr>>,
     tries: Paces<BTreeMap<InstanceId, Tries>>,
+    followed: Paces<Followed>,
 }
 
 /// One thing on its way to both media.
@@ -96,9 +99,15 @@ impl Keeper {
         let (to_services, services) = place(last, pause, wait_max);
         let (to_addresses, addresses) = place(last, pause, wait_max);
         let (to_tries, tries) = place(last, pause, wait_max);
-        let shelf =
-            Shelf { assignments: to_assignments, services: to_services, addresses: to_addresses, tries: to_tries };
-        (shelf, Self { assignments, services, addresses, tries })
+        let (to_followed, followed) = place(last, pause, wait_max);
+        let shelf = Shelf {
+            assignments: to_assignments,
+            services: to_services,
+            addresses: to_addresses,
+            tries: to_tries,
+            followed: to_followed,
+        };
+        (shelf, Self { assignments, services, addresses, tries, followed })
     }
 
     /// Writes until the token is cancelled, and once more what waits then.
@@ -107,7 +116,8 @@ impl Keeper {
             self.assignments.run(&token),
             self.services.run(&token),
             self.addresses.run(&token),
-            self.tries.run(&token)
+            self.tries.run(&token),
+            self.followed.run(&token)
         );
         Ok(())
     }
@@ -362,6 +372,7 @@ mod tests {
             subnet: "10.42.1.0/24".parse().expect("a range"),
             assignments: Vec::new(),
             met: Vec::new(),
+            ahead: Vec::new(),
             secrets: BTreeMap::new(),
         })
     }

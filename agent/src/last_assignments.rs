@@ -1,6 +1,7 @@
 //! What the node boots from when nobody answers: the last assignment set and service table, which instance had which
-//! address, and how those ended that shall end by themselves; two generations each. An agent that is started again on a node that ran on has a newer copy in its run directory,
-//! which costs no flash and is therefore never behind.
+//! address, how those ended that shall end by themselves, and how far schedules were followed; two generations each. An agent
+//! that is started again on a node that ran on has a newer copy in its run directory, which costs no flash and is therefore
+//! never behind.
 //!
 //! Secrets are sealed with a key that lies in a file of its own beside them, for root alone: a copy of these files without that one
 //! tells nothing. Whoever reads all of the disk as root reads the secrets, as the node must without its scheduler.
@@ -8,6 +9,7 @@
 //! A file is one line `wherry NAME 1 CRC32` and JSON. A file that cannot be read is set aside as `*.bad`, never a reason to
 //! stop; the generation before is used then.
 
+mod kept;
 mod sealed;
 
 use std::{
@@ -18,46 +20,20 @@ use std::{
     sync::Arc,
 };
 
+use agent_core::Followed;
 use api_daemon::{
     durable_file,
     sealing::{SealingError, SealingKey},
 };
 use api_types::{assignment::AssignmentSet, counter::Generation, id::InstanceId, job::Tries, service::ServiceTable};
-use serde::{Serialize, de::DeserializeOwned};
 use thiserror::Error;
+
+pub(crate) use kept::Kept;
 
 const FORMAT: &str = "1";
 
 /// The key's file in the state directory.
 const KEY: &str = "secrets.key";
-
-/// What is kept under a name.
-pub(crate) trait Kept: Serialize + DeserializeOwned + Send + Sync + 'static {
-    /// The file's name, without its generation.
-    const NAME: &'static str;
-
-    /// What a file holds of it.
-    fn written(&self, _: &SealingKey) -> io::Result<Vec<u8>> {
-        Ok(serde_json::to_vec(self)?)
-    }
-
-    /// Reads what [`Kept::written`] gave.
-    fn read(body: &[u8], _: &SealingKey) -> serde_json::Result<Self> {
-        serde_json::from_slice(body)
-    }
-}
-
-impl Kept for ServiceTable {
-    const NAME: &'static str = "services";
-}
-
-impl Kept for BTreeMap<InstanceId, Ipv4Addr> {
-    const NAME: &'static str = "addresses";
-}
-
-impl Kept for BTreeMap<InstanceId, Tries> {
-    const NAME: &'static str = "tries";
-}
 
 /// Two generations of each on disk, and the latest in memory.
 #[derive(Clone, Debug)]
@@ -83,6 +59,8 @@ pub(crate) struct Recovered {
     pub(crate) addresses: BTreeMap<InstanceId, Ipv4Addr>,
     /// How the processes ended of instances that shall end by themselves; empty if nothing is known.
     pub(crate) tries: BTreeMap<InstanceId, Tries>,
+    /// How far schedules were followed by the node's own clock; empty if none was.
+    pub(crate) followed: Followed,
     /// One line for people for each file that was set aside.
     pub(crate) faults: Vec<String>,
 }
@@ -128,7 +106,8 @@ impl LastAssignments {
         let services = self.newest(&mut faults);
         let addresses = self.newest(&mut faults).unwrap_or_default();
         let tries = self.newest(&mut faults).unwrap_or_default();
-        Recovered { assignments, services, addresses, tries, faults }
+        let followed = self.newest(&mut faults).unwrap_or_default();
+        Recovered { assignments, services, addresses, tries, followed, faults }
     }
 
     /// Keeps it through a reboot.
@@ -154,7 +133,8 @@ impl LastAssignments {
         self.forget::<AssignmentSet>()?;
         self.forget::<ServiceTable>()?;
         self.forget::<BTreeMap<InstanceId, Ipv4Addr>>()?;
-        self.forget::<BTreeMap<InstanceId, Tries>>()
+        self.forget::<BTreeMap<InstanceId, Tries>>()?;
+        self.forget::<Followed>()
     }
 
     fn forget<T: Kept>(&self) -> io::Result<()> {
@@ -388,6 +368,7 @@ mod tests {
             subnet: "10.42.1.0/24".parse().expect("a range"),
             assignments: Vec::new(),
             met: Vec::new(),
+            ahead: Vec::new(),
             secrets: BTreeMap::new(),
         }
     }

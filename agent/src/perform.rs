@@ -113,6 +113,8 @@ impl Performer {
             Effect::KeepAddresses(addresses) => self.shelf.addresses.put(addresses),
             // What is done must not be done again: before anything of it is removed.
             Effect::KeepTries(tries) => self.shelf.tries.keep(tries).await,
+            // A run must not begin twice: before it begins.
+            Effect::KeepFollowed(followed) => self.shelf.followed.keep(followed).await,
             Effect::Observe => self.latest.observe.notify_one(),
             Effect::EnsureImage { image } => drop(tokio::spawn(images::ensure(tools, image))),
             Effect::EnsureNetwork { network, instance, address } => {
@@ -152,6 +154,7 @@ impl Performer {
                 self.outbox.table(Marker { epoch, generation });
             }
             Effect::CountConnections(addresses) => drop(tokio::spawn(networks::count_connections(tools, addresses))),
+            Effect::TellAlone(followed) => self.outbox.alone(followed),
             Effect::Report(report) => self.outbox.report(report),
         }
     }

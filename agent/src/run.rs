@@ -222,7 +222,8 @@ fn parts(
     node: Node,
     (token, leaving): (&CancellationToken, &CancellationToken),
 ) -> Result<Parts, RunError> {
-    let Disk { membership, last, recovered: Recovered { assignments, services, addresses, tries, faults: _ } } = disk;
+    let Disk { membership, last, recovered } = disk;
+    let Recovered { assignments, services, addresses, tries, followed: alone, faults: _ } = recovered;
     let Node { outbox, containerd, network, system, devices, address } = node;
     let archive_dir = config.agent.state_dir.join("archives");
     archive::prepare(&archive_dir)?;
@@ -255,7 +256,7 @@ fn parts(
     let measuring = volumes::measure(containerd.clone(), outbox.clone(), token.clone());
     let services = services.map(Arc::new);
     let settings = Settings { node_address: Some(node.address), ..Settings::new(membership.node.clone()) };
-    let core = Agent::new(settings, assignments.clone(), services.clone(), addresses, tries, clock.now());
+    let core = Agent::new(settings, assignments.clone(), services.clone(), addresses, (tries, alone), clock.now());
     let kernel = (network, names.clone());
     let tools = Tools::new(containerd.clone(), kernel, messages.clone(), link.clone(), archive_dir.clone());
     let neighbours = Neighbours {
@@ -272,7 +273,8 @@ fn parts(
     let performer = Performer::new(tools, latest, shelf, outbox.clone(), assignments.as_ref());
     let (boot_id, held) = (facts::boot_id(), Held::new(assignments, services));
     let lease = LeaseBook::new(&config.agent.run_dir, boot_id.clone());
-    let control_loop = ControlLoop { core, clock, messages: inbox, performer, outbox: outbox.clone(), lease };
+    let control_loop =
+        ControlLoop { core, clock, messages: inbox, performer, outbox: outbox.clone(), lease, wall_ahead_ms: 0 };
     let trust = Trust { floor, renewed };
     let session =
         Session { membership, trust, held, outbox, messages, containerd, link, archive_dir, boot_id, inspections };

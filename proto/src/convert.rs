@@ -1,5 +1,6 @@
 //! The rule at the border: `TryFrom` in, `From` out; unknown enum values are errors, missing fields are named.
 
+mod ahead;
 mod assignment;
 mod companion;
 mod content;

@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 
 use api_types::{
     counter::{Epoch, Generation, RequestId, SessionId},
-    id::{InstanceId, Name},
+    id::{InstanceId, Name, WorkloadId},
     instance::{InstanceStatus, InstanceUsage},
     node::{Condition, NodeFacts, NodeUsage},
     relay::VolumeSlot,
+    schedule::FollowedAlone,
     time::Timestamp,
     view::LogLine,
 };
@@ -36,6 +37,8 @@ pub enum FromAgent {
     Heartbeat,
     /// A sign of life that is answered by [`FromScheduler::LeaseRenewed`] with the same token, which means nothing to the scheduler.
     RenewLease(u64),
+    /// What it did by its own clock while it heard no scheduler, by job; its complete report follows.
+    RanAlone(BTreeMap<WorkloadId, FollowedAlone>),
     /// What it observed of its instances.
     Report(Report),
     /// What it observed of its node.

@@ -7,6 +7,7 @@ use api_types::{
     dependency::Dependency,
     id::{InstanceId, NodeId, SecretId, WorkloadId},
     net::{Cidr, Ipv6Prefix},
+    schedule::JobAhead,
     secret::SecretValue,
     service::{Peer, Service, ServiceTable, WatchKey},
 };
@@ -33,6 +34,8 @@ pub struct AssignmentsUpdate {
     pub secrets: BTreeMap<SecretId, SecretValue>,
     /// All that is so of what instances of the set wait for.
     pub met: Vec<Dependency>,
+    /// All jobs that the node begins by its own clock while it hears no scheduler; `None` = as before.
+    pub ahead: Option<Vec<JobAhead>>,
 }
 
 /// A change of the service table, or a whole one.
@@ -92,6 +95,7 @@ pub fn whole_assignments(set: &AssignmentSet) -> AssignmentsUpdate {
         removals: Vec::new(),
         secrets: set.secrets.clone(),
         met: set.met.clone(),
+        ahead: Some(set.ahead.clone()),
     }
 }
 
@@ -101,7 +105,8 @@ pub fn diff_assignments(old: &AssignmentSet, new: &AssignmentSet) -> Assignments
     let (upserts, removals) = changed(&old.assignments, &new.assignments, |assignment| &assignment.instance);
     let secrets = new.secrets.iter().filter(|(id, value)| old.secrets.get(*id) != Some(*value));
     let secrets = secrets.map(|(id, value)| (id.clone(), value.clone())).collect();
-    AssignmentsUpdate { base: Some(assignments_marker(old)), upserts, removals, secrets, ..header(new) }
+    let ahead = (old.ahead != new.ahead).then(|| new.ahead.clone());
+    AssignmentsUpdate { base: Some(assignments_marker(old)), upserts, removals, secrets, ahead, ..header(new) }
 }
 
 /// What is held after an update.
@@ -109,27 +114,29 @@ pub fn diff_assignments(old: &AssignmentSet, new: &AssignmentSet) -> Assignments
 /// # Errors
 /// When the update is a change of something else than what is held.
 pub fn apply_assignments(held: Option<&AssignmentSet>, update: AssignmentsUpdate) -> Result<AssignmentSet, GapError> {
-    let (before, mut secrets) = match update.base {
-        None => (Vec::new(), BTreeMap::new()),
+    let (before, mut secrets, ahead) = match update.base {
+        None => (Vec::new(), BTreeMap::new(), Vec::new()),
         Some(base) => {
             let set = held.filter(|set| assignments_marker(set) == base && set.node == update.node);
             let gap = || GapError { base, held: held.map(assignments_marker) };
             let set = set.ok_or_else(gap)?;
-            (set.assignments.clone(), set.secrets.clone())
+            (set.assignments.clone(), set.secrets.clone(), set.ahead.clone())
         }
     };
     secrets.extend(update.secrets);
-    let assignments = merged(before, update.upserts, &update.removals, |assignment| &assignment.instance);
-    secrets.retain(|id, _| assignments.iter().any(|assignment| uses(assignment, id)));
-    Ok(AssignmentSet {
+    let mut set = AssignmentSet {
         epoch: update.marker.epoch,
         generation: update.marker.generation,
         node: update.node,
         subnet: update.subnet,
-        assignments,
+        assignments: merged(before, update.upserts, &update.removals, |assignment| &assignment.instance),
         met: update.met,
-        secrets,
-    })
+        ahead: update.ahead.unwrap_or(ahead),
+        secrets: BTreeMap::new(),
+    };
+    secrets.retain(|id, _| set.assignments_and_ahead().any(|assignment| uses(assignment, id)));
+    set.secrets = secrets;
+    Ok(set)
 }
 
 /// A table as an update that starts from nothing.
@@ -200,6 +207,7 @@ fn header(set: &AssignmentSet) -> AssignmentsUpdate {
         removals: Vec::new(),
         secrets: BTreeMap::new(),
         met: set.met.clone(),
+        ahead: None,
     }
 }
 

@@ -365,6 +365,7 @@ fn set(generation: u64, instances: &[&str]) -> AssignmentSet {
         subnet: "10.42.1.0/24".parse().expect("a range"),
         assignments: instances.iter().map(|name| assignment(name)).collect(),
         met: met(generation),
+        ahead: Vec::new(),
         secrets: if instances.is_empty() { BTreeMap::new() } else { secret(generation, "hidden") },
     }
 }

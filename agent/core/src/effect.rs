@@ -15,7 +15,7 @@ use api_types::{
     time::Timestamp,
 };
 
-use crate::{input::CompanionAttempt, machine::Version, tunnels::Tunnels};
+use crate::{alone::Followed, input::CompanionAttempt, machine::Version, tunnels::Tunnels};
 
 /// One wish, as plain data. Its outcome returns as an [`crate::input::Input`]; success is never assumed.
 #[derive(Clone, Debug, PartialEq)]
@@ -28,6 +28,8 @@ pub enum Effect {
     KeepAddresses(Arc<BTreeMap<InstanceId, Ipv4Addr>>),
     /// Keep this on disk: how processes ended of instances that shall end by themselves, so that what is done is not done again.
     KeepTries(Arc<BTreeMap<InstanceId, Tries>>),
+    /// Keep this on disk: how far this node followed schedules by its own clock, so that no run happens twice.
+    KeepFollowed(Arc<Followed>),
     /// Look again at what containerd and the kernel have. Answer: `Observed` or `RuntimeLost`.
     Observe,
     /// Have this image, pulled and unpacked. Answer: `ImageReady` or `ImageFailed`.
@@ -133,6 +135,8 @@ pub enum Effect {
     ConfirmTable(Version),
     /// Count the open connections to these instances. Answer: `ConnectionsCounted`.
     CountConnections(Vec<(InstanceId, Ipv4Addr)>),
+    /// Tell the scheduler what was done by this node's own clock; the complete report follows. Only performed while a session is open.
+    TellAlone(Arc<Followed>),
     /// Tell the scheduler. Only performed while a session is open.
     Report(Report),
 }

@@ -54,6 +54,12 @@ pub enum Input {
         /// For how many milliseconds.
         ms: u64,
     },
+    /// How far the node's wall clock is ahead of the time that is given with inputs, in milliseconds. Comes whenever that changed
+    /// by a second or more: somebody set it, or the machine slept.
+    WallClock {
+        /// Negative: it is behind.
+        ahead_ms: i64,
+    },
     /// The image is here and unpacked.
     ImageReady {
         /// Its reference.

@@ -228,6 +228,15 @@ impl Instance {
         self.probes.adopted && !heard && self.farewell.is_none_or(|farewell| farewell.may_be_asked(now))
     }
 
+    /// Has it end and leave nothing, for good.
+    pub(crate) fn leave(&mut self) {
+        match &self.claim {
+            Claim::Unclaimed => self.claim = Claim::Leave(None),
+            Claim::Run(held) => self.claim = Claim::Leave(Some(held.clone())),
+            Claim::Leave(_) => {}
+        }
+    }
+
     /// Whether it is to end and leave nothing.
     pub(crate) fn shall_leave(&self) -> bool {
         matches!(self.claim, Claim::Leave(_))

@@ -23,6 +23,7 @@
 //! | `dependencies` | which workloads does an instance wait for before its first process? |
 //! | `reconcile` | what is to be done on the whole node? |
 //! | `images`, `addresses`, `restart`, `probes` | which image is here, which address is free, when is the next start, who is well? |
+//! | `alone` | which jobs begin by this node's own clock? |
 //! | `tries` | what of an instance that shall end by itself is done, and what does the disk remember of it? |
 //! | `upkeep` | who is probed, whose process is ended because it does not answer, and whose past is forgiven? |
 //! | `services`, `overlay`, `listings` | how does the kernel balance, which endpoints are used at all, and who here is listed? |
@@ -36,6 +37,7 @@ pub mod effect;
 pub mod input;
 
 mod addresses;
+mod alone;
 mod attempts;
 mod companions;
 mod dependencies;
@@ -62,5 +64,6 @@ pub mod tunnels;
 mod upkeep;
 pub mod watch;
 
+pub use alone::Followed;
 pub use machine::{Agent, Version};
 pub use settings::Settings;

@@ -20,6 +20,7 @@ use api_types::{
 
 use crate::{
     addresses::Addresses,
+    alone::{Alone, Followed},
     effect::{Effect, Effects},
     farewell::Counting,
     images::Images,
@@ -75,6 +76,8 @@ pub struct Agent {
     pub(crate) images: Images,
     pub(crate) addresses: Addresses,
     pub(crate) tries: KeptTries,
+    /// What it does by its own clock.
+    pub(crate) alone: Alone,
     pub(crate) runtime: Runtime,
     /// When a list is wanted that settles a doubt.
     pub(crate) look_again_at: Option<Timestamp>,
@@ -97,14 +100,14 @@ pub struct Agent {
 }
 
 impl Agent {
-    /// Starts from what the disk gave back; `None`, or no addresses and tries, where it had nothing that could be read.
+    /// Starts from what the disk gave back; `None`, or no addresses, tries and schedules, where it had nothing that could be read.
     #[must_use]
     pub fn new(
         settings: Settings,
         assignments: Option<AssignmentSet>,
         services: Option<Arc<ServiceTable>>,
         addresses: BTreeMap<InstanceId, Ipv4Addr>,
-        tries: BTreeMap<InstanceId, Tries>,
+        (tries, followed): (BTreeMap<InstanceId, Tries>, Followed),
         now: Timestamp,
     ) -> Self {
         let addresses = Addresses::recovered(addresses, &settings.node, services.as_deref());
@@ -121,6 +124,7 @@ impl Agent {
             images: Images::default(),
             addresses,
             tries: KeptTries::recovered(tries),
+            alone: Alone::recovered(followed),
             runtime: Runtime::Unseen,
             look_again_at: None,
             balancing: BalancingBooks::default(),
@@ -154,6 +158,7 @@ impl Agent {
         self.apply(now, input, effects);
         self.confirm(now);
         self.fence(now);
+        self.begin_due(now, effects);
         for instance in self.instances.values_mut() {
             instance.give_up_without_network(&self.settings, now);
             instance.mature(&self.settings, now);
@@ -189,7 +194,8 @@ impl Agent {
     fn first_deadline(&self) -> Option<(Timestamp, &'static str)> {
         let confirm = self.confirm_at.map(|at| (at, "a session that brings no later set"));
         let (lease, balancing) = (self.fence_deadline(), self.balancing.deadline());
-        let deadlines = [self.reconcile_deadline(), lease, balancing, self.report_deadline(), confirm];
+        let deadlines =
+            [self.reconcile_deadline(), lease, balancing, self.report_deadline(), confirm, self.due_deadline()];
         deadlines.into_iter().flatten().min()
     }
 
@@ -230,6 +236,7 @@ impl Agent {
             Input::SessionClosed => self.session_closed(now),
             Input::LeaseRenewed { age_ms } => self.lease_renewed(age_ms, now),
             Input::Slept { ms } => self.slept(ms),
+            Input::WallClock { ahead_ms } => self.alone.set_wall(ahead_ms),
             Input::MachineEnds => self.machine_ends = true,
             Input::ImageReady { image } => self.images.ready(&image),
             Input::ImageFailed { image, reason, is_missing } => {

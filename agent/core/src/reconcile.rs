@@ -27,13 +27,14 @@ impl Agent {
     pub(crate) fn accept(&mut self, set: &AssignmentSet, now: Timestamp) {
         let version = (set.epoch, set.generation);
         self.set = Some(SetHeader { version, subnet: set.subnet, met: set.met.clone() });
-        self.listed = set.assignments.iter().map(|assignment| assignment.instance.clone()).collect();
-        for assignment in &set.assignments {
+        let assignments = self.alone.follow(set);
+        self.listed = assignments.iter().map(|assignment| assignment.instance.clone()).collect();
+        for assignment in &assignments {
             let id = &assignment.instance;
             if self.gone.contains(id) {
                 continue;
             }
-            let stop = assignment.desired == Desired::Stop;
+            let stop = assignment.desired == Desired::Stop || self.alone.has_ended(assignment);
             let tries = &self.tries;
             let instance = self.instances.entry(id.clone()).or_insert_with(|| {
                 let mut instance = Instance::new(id.clone(), Claim::Unclaimed, now);
@@ -56,11 +57,7 @@ impl Agent {
             if self.listed.contains(id) {
                 continue;
             }
-            match &instance.claim {
-                Claim::Unclaimed => instance.claim = Claim::Leave(None),
-                Claim::Run(held) => instance.claim = Claim::Leave(Some(held.clone())),
-                Claim::Leave(_) => {}
-            }
+            instance.leave();
         }
         self.gone.retain(&self.listed);
         self.forget_images();

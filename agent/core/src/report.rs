@@ -108,6 +108,7 @@ impl Agent {
                 statuses.push(status);
             }
         }
+        effects.extend(self.alone.told().filter(|_| complete).map(Effect::TellAlone));
         if complete || !statuses.is_empty() || !gone.is_empty() {
             effects.push(Effect::Report(Report { statuses, gone, complete }));
         }

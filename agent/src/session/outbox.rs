@@ -4,12 +4,13 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     net::Ipv6Addr,
     sync::{
-        Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
     time::Duration,
 };
 
+use agent_core::Followed;
 use api_types::{
     device::Device,
     id::InstanceId,
@@ -44,6 +45,8 @@ pub(crate) struct Outbox {
 
 #[derive(Debug, Default)]
 struct Waiting {
+    /// What this node did by its own clock: told before the complete report.
+    alone: Option<Arc<Followed>>,
     report: Option<Gathered>,
     conditions: BTreeMap<&'static str, Condition>,
     facts: NodeFacts,
@@ -83,6 +86,7 @@ impl Outbox {
     /// A session began: what waited for an earlier one is void; the node is described anew.
     pub(crate) fn begin(&self) {
         let mut waiting = self.lock();
+        waiting.alone = None;
         waiting.report = None;
         waiting.loaded.clear();
         waiting.inspected.clear();
@@ -91,6 +95,12 @@ impl Outbox {
         waiting.usage_changed = true;
         waiting.volumes_changed = !waiting.volumes.is_empty();
         drop(waiting);
+        self.changed.notify_one();
+    }
+
+    /// Notes what this node did by its own clock, before the complete report that follows.
+    pub(crate) fn alone(&self, followed: Arc<Followed>) {
+        self.lock().alone = Some(followed);
         self.changed.notify_one();
     }
 
@@ -281,7 +291,11 @@ impl Waiting {
     /// Since when something waits. Kept here, so that whoever gives up waiting does not make it later.
     fn since(&mut self) -> Option<Instant> {
         let is_answered = !self.loaded.is_empty() || !self.inspected.is_empty();
-        let is_something = self.report.is_some() || is_answered || self.volumes_changed || self.is_node_changed();
+        let is_something = self.alone.is_some()
+            || self.report.is_some()
+            || is_answered
+            || self.volumes_changed
+            || self.is_node_changed();
         if !is_something {
             return None;
         }
@@ -294,6 +308,9 @@ impl Waiting {
 
     fn take(&mut self) -> Option<FromAgent> {
         self.since = None;
+        if let Some(followed) = self.alone.take() {
+            return Some(FromAgent::RanAlone((*followed).clone()));
+        }
         if let Some(Gathered { statuses, gone, complete }) = self.report.take() {
             let (statuses, gone) = (statuses.into_values().collect(), gone.into_iter().collect());
             return Some(FromAgent::Report(Report { statuses, gone, complete }));

@@ -54,6 +54,7 @@ async fn a_session_brings_sets_down_and_reports_up() {
             FromAgent::Report(report) => seen[1] = report.complete,
             FromAgent::NodeReport(report) => seen[2] |= report.conditions.is_some(),
             FromAgent::Hello(_)
+            | FromAgent::RanAlone(_)
             | FromAgent::RenewLease(_)
             | FromAgent::VolumesMeasured(_)
             | FromAgent::ImageLoaded(_)
@@ -346,6 +347,7 @@ fn set(epoch: u64, generation: u64) -> AssignmentSet {
         subnet: "10.42.1.0/24".parse().expect("a range"),
         assignments: Vec::new(),
         met: Vec::new(),
+        ahead: Vec::new(),
         secrets: BTreeMap::new(),
     }
 }

@@ -64,20 +64,11 @@ fn catch_up(entry: &Entry<'_>) -> Option<u64> {
 }
 
 fn overlap(entry: &Entry<'_>) -> Option<Overlap> {
-    let known = [Overlap::Forbid, Overlap::Replace];
-    match entry.text()? {
-        "allow" => {
-            let message = "two runs of a job at once are not supported yet in this version";
-            entry.invalid("not_supported", message, "write \"forbid\" or \"replace\"");
-            None
-        }
-        word => {
-            let overlap = known.into_iter().find(|overlap| overlap.as_str() == word);
-            if overlap.is_none() {
-                let message = format!("`{}` says nothing of overlap", word.escape_debug());
-                entry.invalid("unknown_value", message, suggestion(word, &known.map(Overlap::as_str)));
-            }
-            overlap
-        }
+    let word = entry.text()?;
+    let overlap = Overlap::ALL.into_iter().find(|overlap| overlap.as_str() == word);
+    if overlap.is_none() {
+        let message = format!("`{}` says nothing of overlap", word.escape_debug());
+        entry.invalid("unknown_value", message, suggestion(word, &Overlap::ALL.map(Overlap::as_str)));
     }
+    overlap
 }

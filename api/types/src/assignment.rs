@@ -16,6 +16,7 @@ use crate::{
     probe::ProbeSpec,
     resources::ResourceSpec,
     restart::RestartSpec,
+    schedule::JobAhead,
     secret::SecretValue,
 };
 
@@ -35,6 +36,9 @@ pub struct AssignmentSet {
     /// What is so of that for which its instances wait and which the service table does not tell, sorted.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub met: Vec<Dependency>,
+    /// Jobs that it begins by its own clock while it hears no scheduler, sorted by job.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ahead: Vec<JobAhead>,
     /// The secrets that its instances are shown. A node alone has them; none is ever written as it is.
     #[serde(skip)]
     pub secrets: BTreeMap<SecretId, SecretValue>,
@@ -100,9 +104,14 @@ impl Assignment {
 }
 
 impl AssignmentSet {
+    /// What it assigns, and what it may come to by its own clock.
+    pub fn assignments_and_ahead(&self) -> impl Iterator<Item = &Assignment> {
+        self.assignments.iter().chain(self.ahead.iter().map(|job| &job.template))
+    }
+
     /// Secrets that an instance shall be shown and that are not here, or only in an earlier version: the set is not whole.
     pub fn missing_secrets(&self) -> impl Iterator<Item = SecretId> {
-        self.assignments.iter().flat_map(move |assignment| {
+        self.assignments_and_ahead().flat_map(move |assignment| {
             let namespace = &assignment.workload.namespace;
             assignment.secrets.iter().filter_map(move |(name, version)| {
                 let id = SecretId { namespace: namespace.clone(), name: name.clone() };

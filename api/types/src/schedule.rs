@@ -1,9 +1,11 @@
 //! Schedules: when a job runs by itself, by the clock of a time zone.
 
+mod ahead;
 mod cron;
 
 use serde::{Deserialize, Serialize};
 
+pub use ahead::{AHEAD_MAX, AHEAD_MS, BegunAlone, FollowedAlone, JobAhead};
 pub use cron::Cron;
 
 /// The time zone of a schedule that names none.
@@ -14,6 +16,9 @@ pub const TIME_ZONE_BYTES_MAX: usize = 64;
 pub const ON_TIME_MS: u64 = 60_000;
 /// The longest time back to which a missed run is caught up, in milliseconds: 30 days.
 pub const CATCH_UP_MS_MAX: u64 = 30 * 86_400_000;
+
+/// The most runs of one job that are active at once, where that is allowed at all.
+pub const RUNS_MAX: usize = 16;
 
 /// When a job runs by itself, and what comes of runs that meet or were missed.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -38,6 +43,12 @@ pub struct ScheduleSpec {
 }
 
 impl ScheduleSpec {
+    /// How late a run may begin, in milliseconds.
+    #[must_use]
+    pub fn late_ms(&self) -> u64 {
+        self.catch_up_ms.unwrap_or(ON_TIME_MS)
+    }
+
     /// By these times in UTC; all else is the default.
     #[must_use]
     pub fn at(cron: Cron) -> Self {
@@ -54,15 +65,21 @@ pub enum Overlap {
     Forbid,
     /// The active one is ended, the due one begins.
     Replace,
+    /// The due one begins beside the active one, unless [`RUNS_MAX`] are active.
+    Allow,
 }
 
 impl Overlap {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Forbid, Self::Replace, Self::Allow];
+
     /// The word of the manifest.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Forbid => "forbid",
             Self::Replace => "replace",
+            Self::Allow => "allow",
         }
     }
 

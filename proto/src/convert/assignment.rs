@@ -111,6 +111,7 @@ impl From<AssignmentsUpdate> for v1::AssignmentsUpdate {
             removals: update.removals.iter().map(ToString::to_string).collect(),
             secrets: update.secrets.into_iter().map(Into::into).collect(),
             met: update.met.into_iter().map(Into::into).collect(),
+            ahead: update.ahead.map(Into::into),
         }
     }
 }
@@ -128,6 +129,7 @@ impl TryFrom<v1::AssignmentsUpdate> for AssignmentsUpdate {
             removals: parsed_list("removals", &wire.removals)?,
             secrets: list::<_, (SecretId, SecretValue)>("secrets", wire.secrets)?.into_iter().collect(),
             met: list("met", wire.met)?,
+            ahead: wire.ahead.map(|all| list("ahead", all.jobs)).transpose()?,
         })
     }
 }

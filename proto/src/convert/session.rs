@@ -8,7 +8,7 @@ use api_types::{
 };
 use v1::{from_agent::Message as AgentMessage, from_scheduler::Message as SchedulerMessage};
 
-use super::{bounded, name_or_none, parsed, required, shortened, volumes};
+use super::{ahead, bounded, name_or_none, parsed, required, shortened, volumes};
 use crate::{
     error::ConvertError,
     limits::{LOG_LINE_BYTES_MAX, cut},
@@ -22,6 +22,7 @@ impl From<FromAgent> for v1::FromAgent {
             FromAgent::Hello(hello) => AgentMessage::Hello((*hello).into()),
             FromAgent::Heartbeat => AgentMessage::Heartbeat(v1::Heartbeat {}),
             FromAgent::RenewLease(token) => AgentMessage::RenewLease(v1::Lease { token }),
+            FromAgent::RanAlone(jobs) => AgentMessage::RanAlone(ahead::wire(jobs)),
             FromAgent::Report(report) => AgentMessage::Report(report.into()),
             FromAgent::NodeReport(report) => AgentMessage::NodeReport((*report).into()),
             FromAgent::ImageLoaded(loaded) => AgentMessage::ImageLoaded(loaded.into()),
@@ -44,6 +45,7 @@ impl TryFrom<v1::FromAgent> for FromAgent {
             AgentMessage::Hello(hello) => Self::Hello(Box::new(hello.try_into().map_err(within("hello"))?)),
             AgentMessage::Heartbeat(_) => Self::Heartbeat,
             AgentMessage::RenewLease(lease) => Self::RenewLease(lease.token),
+            AgentMessage::RanAlone(alone) => Self::RanAlone(ahead::read(alone).map_err(within("ran_alone"))?),
             AgentMessage::Report(report) => Self::Report(report.try_into().map_err(within("report"))?),
             AgentMessage::NodeReport(report) => {
                 Self::NodeReport(Box::new(report.try_into().map_err(within("node_report"))?))

@@ -123,6 +123,7 @@ fn change(cluster: &Cluster, index: u32, outline: &mut SetOutline) -> Result<Vec
         removals: change.removals,
         secrets: BTreeMap::new(),
         met: change.met,
+        ahead: change.ahead,
     };
     Ok(v1::FromScheduler::from(FromScheduler::Assignments(update)).encode_to_vec())
 }

@@ -1,23 +1,25 @@
 //! What each node must do: its assignment set, made when somebody asks for it.
 //!
 //! An instance never changes but for what is desired of it and what it is shown, so a set differs exactly when an instance
-//! came, went, was told to stop or is shown something else, what it waits for came to pass, or the subnet is another: the
-//! tables note that, and the set's generation counts it.
+//! came, went, was told to stop or is shown something else, what it waits for came to pass, the subnet is another, or coming
+//! times of jobs are: the tables note that, and the set's generation counts it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use api_types::{
     assignment::{Assignment, AssignmentSet},
-    counter::{Epoch, Generation},
+    counter::{Epoch, Generation, Revision},
     dependency::Dependency,
+    device::DeviceGrant,
     id::InstanceId,
     instance::Desired,
     net::Cidr,
-    workload::WorkloadKind,
+    schedule::{JobAhead, ON_TIME_MS, ScheduleSpec},
+    workload::{WorkloadKind, WorkloadSpec},
 };
 
 use crate::{
-    cluster::{Cluster, content, held::Held, nodes::NodeEntry},
+    cluster::{Cluster, content, held::Held, ids::instance_id, nodes::NodeEntry},
     effect::SecretRecord,
 };
 
@@ -27,6 +29,8 @@ pub struct SetOutline {
     generation: Option<Generation>,
     /// By number.
     lines: Vec<Line>,
+    /// Which version of what the node is told of coming times; `None` = none.
+    ahead: Option<u64>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,6 +59,8 @@ pub struct SetChange {
     pub secrets: Vec<SecretRecord>,
     /// All that is so of what instances of the set wait for, sorted.
     pub met: Vec<Dependency>,
+    /// All jobs that the node begins by its own clock while it hears no scheduler, sorted by job; `None` = as before.
+    pub ahead: Option<Vec<JobAhead>>,
 }
 
 impl SetOutline {
@@ -89,8 +95,40 @@ pub(crate) fn change(cluster: &Cluster, node: &NodeEntry, outline: &mut SetOutli
     removals.extend(before.map(|line| line.instance));
     upserts.sort_unstable_by(|a, b| a.instance.cmp(&b.instance));
     removals.sort_unstable();
+    let is_told = outline.ahead.replace(node.ahead.version) == Some(node.ahead.version);
+    let ahead = (!is_told).then(|| {
+        let specs = cluster.ahead_of(node).into_iter().map(|(_, entry)| &entry.run.spec);
+        secrets.extend(specs.flat_map(|spec| content::secrets(spec)).map(|(_, id)| id));
+        ahead(cluster, node)
+    });
     let secrets = secrets.iter().filter_map(|id| cluster.secrets.get(id)).cloned().collect();
-    SetChange { base, generation: node.set_generation, subnet: node.spec.subnet, upserts, removals, secrets, met }
+    let (generation, subnet) = (node.set_generation, node.spec.subnet);
+    SetChange { base, generation, subnet, upserts, removals, secrets, met, ahead }
+}
+
+/// What a node is told of the coming times of jobs.
+fn ahead(cluster: &Cluster, node: &NodeEntry) -> Vec<JobAhead> {
+    let told = cluster.ahead_of(node).into_iter().map(|(ahead, entry)| {
+        let id = &entry.workload.spec.id;
+        let instance = |number: &u64| instance_id(id, *number);
+        let schedule = entry.spec().schedule.as_ref();
+        let what = What {
+            // Each run has its own.
+            instance: instance_id(id, 0),
+            slot: 0,
+            revision: entry.workload.revision,
+            desired: Desired::Run,
+            devices: &[],
+        };
+        JobAhead {
+            template: assigned(cluster, &entry.run.spec, what),
+            late_ms: schedule.map_or(ON_TIME_MS, ScheduleSpec::late_ms),
+            overlap: schedule.map(|schedule| schedule.overlap).unwrap_or_default(),
+            coming: ahead.coming.iter().map(|(at, number)| (*at, instance(number))).collect(),
+            withdrawn: ahead.withdrawn.values().map(instance).collect(),
+        }
+    });
+    told.collect()
 }
 
 /// A node's set.
@@ -104,13 +142,33 @@ pub(crate) fn make(cluster: &Cluster, epoch: Epoch, node: &NodeEntry) -> Assignm
         subnet: node.spec.subnet,
         assignments,
         met: cluster.met_for(node),
+        ahead: ahead(cluster, node),
         // Who reads is a node: only it is told what they are.
         secrets: BTreeMap::new(),
     }
 }
 
 fn assignment(cluster: &Cluster, held: Held<'_>) -> Assignment {
-    let spec = held.spec();
+    let what = What {
+        instance: held.id(),
+        slot: held.slot(),
+        revision: held.revision(),
+        desired: held.desired(),
+        devices: held.devices(),
+    };
+    assigned(cluster, held.spec(), what)
+}
+
+/// Of what an instance's spec does not tell.
+struct What<'a> {
+    instance: InstanceId,
+    slot: u32,
+    revision: Revision,
+    desired: Desired,
+    devices: &'a [DeviceGrant],
+}
+
+fn assigned(cluster: &Cluster, spec: &WorkloadSpec, what: What<'_>) -> Assignment {
     let mut ports = spec.ports.clone();
     for port in &mut ports {
         // How a service balances is the table's business; here it would only make equal assignments differ.
@@ -126,16 +184,16 @@ fn assignment(cluster: &Cluster, held: Held<'_>) -> Assignment {
         WorkloadKind::Service { .. } | WorkloadKind::Daemon => None,
     };
     Assignment {
-        instance: held.id(),
-        workload: held.workload().clone(),
-        slot: held.slot(),
-        revision: held.revision(),
-        desired: held.desired(),
+        instance: what.instance,
+        workload: spec.id.clone(),
+        slot: what.slot,
+        revision: what.revision,
+        desired: what.desired,
         container: spec.container.clone(),
         resources: spec.resources,
         companions: spec.companions.clone(),
         after: spec.after.clone(),
-        devices: held.devices().to_vec(),
+        devices: what.devices.to_vec(),
         ports,
         probe: spec.probe.clone(),
         restart: spec.restart.clone(),

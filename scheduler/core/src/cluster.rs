@@ -10,7 +10,7 @@ pub(crate) mod editions;
 pub(crate) mod held;
 pub(crate) mod ids;
 pub(crate) mod instances;
-mod jobs;
+pub(crate) mod jobs;
 pub(crate) mod nodes;
 pub(crate) mod rollouts;
 pub(crate) mod rows;

@@ -22,7 +22,7 @@ use thiserror::Error;
 
 pub(crate) use instance_page::PageEntry;
 pub use instance_page::{InstancePage, PAGE_NUMBERS, PageError};
-pub use job::{ActiveRun, EndedRun, Followed, Job};
+pub use job::{ActiveRun, Ahead, EarlierRun, EndedRun, Followed, Job};
 pub use rollout::{KeptRevision, Rollout};
 
 /// One wish, as plain data. Within a batch every [`Effect::Persist`] is performed before anything else leaves the process.

@@ -9,6 +9,7 @@ use api_types::{
     node::{Availability, Condition, NodeFacts, NodeUsage},
     relay::VolumeSlot,
     rollout::RolloutAction,
+    schedule::FollowedAlone,
     service::WatchKey,
     site::{Across, Reach},
     workload::WorkloadSpec,
@@ -66,6 +67,15 @@ pub enum Input {
         epoch: Epoch,
         /// The table's version in that run.
         generation: Generation,
+    },
+    /// What an agent did by its own clock while it heard no scheduler, by job. Its complete report follows. Counts as a heartbeat.
+    RanAlone {
+        /// Which node.
+        node: NodeId,
+        /// Through which session.
+        session: SessionId,
+        /// How far it followed each schedule, and what it began.
+        jobs: BTreeMap<WorkloadId, FollowedAlone>,
     },
     /// What an agent observed. Counts as a heartbeat.
     Reported {

@@ -108,9 +108,6 @@ impl Scheduler {
                     if self.is_warming_up() || self.cluster.touched.workloads.contains(id) {
                         continue;
                     }
-                    if let Some((slot, count)) = slots.iter().find(|(_, count)| **count > 1) {
-                        return Err(format!("{id}: {count} live instances in slot {slot}"));
-                    }
                     self.check_job(id)?;
                 }
             }
@@ -118,17 +115,26 @@ impl Scheduler {
         Ok(())
     }
 
-    /// What ended by itself is kept with a run, so that a restart finds it ended; nothing runs in a slot that is done.
+    /// What ended by itself is kept with a run, so that a restart finds it ended; what runs is of an active run, alone in a slot
+    /// that is not done.
     fn check_job(&self, id: &WorkloadId) -> Result<(), String> {
         let job = self.cluster.jobs.get(id);
         let kept: BTreeSet<u64> = job.into_iter().flat_map(|job| job.finished()).collect();
+        let mut taken = BTreeSet::new();
         for held in self.cluster.instances_of(id).filter(|held| held.desired() == Desired::Run) {
             if held.is_finished() != kept.contains(&held.number) {
                 return Err(format!("{}: whether it ended is told in two ways", held.id()));
             }
-            let is_done = job.and_then(|job| job.run.as_ref()).is_some_and(|run| run.done.contains_key(&held.slot()));
-            if held.is_wanted() && is_done {
+            if !held.is_wanted() {
+                continue;
+            }
+            let run = job.and_then(|job| Some((job.run_of(held.number)?, job)));
+            let Some((number, job)) = run else { return Err(format!("{}: it is of no active run", held.id())) };
+            if job.active_run(number).is_some_and(|run| run.done.contains_key(&held.slot())) {
                 return Err(format!("{}: its slot is done", held.id()));
+            }
+            if !taken.insert((number, held.slot())) {
+                return Err(format!("{}: another one lives in slot {} of run {number}", held.id(), held.slot()));
             }
         }
         Ok(())

@@ -141,6 +141,7 @@ impl Scheduler {
             Input::Programmed { node, session, epoch, generation } => {
                 self.programmed(&node, session, epoch, generation);
             }
+            Input::RanAlone { node, session, jobs } => self.ran_alone(&node, session, jobs),
             Input::Reported { node, session, statuses, gone, complete } => {
                 self.reported(&node, session, statuses, gone, complete);
             }

@@ -173,7 +173,7 @@ impl Scheduler {
             news.untold += 1;
             return;
         }
-        let instance = &held.instance();
+        let (instance, is_asked) = (&held.instance(), held.is_asked());
         let mut tell = |kind: &str, message: String| {
             news.told += 1;
             self.history.add(self.now, Subject::Instance(instance), kind, message);
@@ -195,9 +195,16 @@ impl Scheduler {
         let health = before.map_or(Health::Unknown, |before| before.health);
         if health != after.health {
             match after.health {
-                Health::Healthy => tell("healthy", "its probe answers".to_owned()),
-                Health::Unhealthy => tell("unhealthy", with_reason("its probe does not answer", &after.reason)),
-                Health::Unknown => {}
+                Health::Healthy if is_asked => tell("healthy", "its probe answers".to_owned()),
+                Health::Healthy if health == Health::Unhealthy => {
+                    tell("healthy", "nothing is wrong any more".to_owned())
+                }
+                Health::Unhealthy if after.reason.is_empty() => {
+                    tell("unhealthy", "its probe does not answer".to_owned())
+                }
+                Health::Unhealthy => tell("unhealthy", after.reason.clone()),
+                // Who is not asked is well as soon as it runs, which is told already.
+                Health::Healthy | Health::Unknown => {}
             }
         }
         let wanted = instance.desired == Desired::Run;

@@ -1,5 +1,6 @@
 //! Desired against observed: the dirty set, the order of the passes, and what all passes do.
 
+mod ahead;
 mod daemon;
 mod drain;
 mod escapes;
@@ -151,7 +152,12 @@ impl Scheduler {
 
     /// Places an instance where a place was taken for it, by the check that the committer asks as well.
     pub(crate) fn commit_to(&mut self, id: &WorkloadId, slot: u32, seat: &Seat) -> u64 {
-        let instance = self.cluster.place(id, slot, seat, self.now);
+        self.commit_as(id, slot, seat, None)
+    }
+
+    /// The same, with a number that was promised to it.
+    fn commit_as(&mut self, id: &WorkloadId, slot: u32, seat: &Seat, promised: Option<u64>) -> u64 {
+        let instance = self.cluster.place(id, slot, seat, (promised, self.now));
         self.placements_left = self.placements_left.saturating_sub(1);
         self.placements_made += 1;
         if let Some(entry) = self.cluster.nodes.at_mut(seat.node) {

@@ -101,6 +101,7 @@ impl Scheduler {
                 None => format!("{replicas} replicas of {}", spec.container.image),
             },
             WorkloadKind::Daemon => format!("on every node that fits, {}", spec.container.image),
+            WorkloadKind::Job(job) if job.completions == 1 => format!("one completion of {}", spec.container.image),
             WorkloadKind::Job(job) => format!("{} completions of {}", job.completions, spec.container.image),
         };
         self.note_revision(&spec, (revision, runs_since), &change.action, origin);

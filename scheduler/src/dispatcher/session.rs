@@ -237,6 +237,7 @@ impl Session<'_> {
             removals: change.removals,
             secrets: self.dispatcher.vault.reveal(change.secrets).collect(),
             met: change.met,
+            ahead: change.ahead,
         }
     }
 
@@ -257,6 +258,7 @@ impl Session<'_> {
                 self.lease_due = Some(token);
                 return Ok(());
             }
+            FromAgent::RanAlone(jobs) => Input::RanAlone { node, session, jobs },
             FromAgent::Report(report) => Input::Reported {
                 node,
                 session,

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, net::Ipv4Addr, sync::Arc};
 
 use agent_core::{
-    Version,
+    Followed, Version,
     effect::Report,
     input::{CompanionAttempt, Input},
 };
@@ -207,6 +207,8 @@ pub enum Up {
     },
     /// It is alive.
     Heartbeat,
+    /// What it did by its own clock.
+    Alone(Arc<Followed>),
     /// What it observed.
     Report(Report),
     /// What it checks about itself, and what instances use.

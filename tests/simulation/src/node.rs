@@ -7,7 +7,7 @@ use std::{
 };
 
 use agent_core::{
-    Agent, Settings,
+    Agent, Followed, Settings,
     effect::{Balancing, CompanionWish, Effect, Report},
     input::Input,
 };
@@ -76,6 +76,8 @@ pub struct SimNode {
     pub kept_addresses: Arc<BTreeMap<InstanceId, Ipv4Addr>>,
     /// How processes ended of instances that shall end by themselves, on its disk.
     pub kept_tries: Arc<BTreeMap<InstanceId, Tries>>,
+    /// How far it followed schedules by its own clock; what is on disk.
+    pub kept_followed: Arc<Followed>,
     /// The init steps that ended well for the next start of their main process.
     pub steps_done: StepsDone,
     /// What its kernel was asked to do, and has not done yet.
@@ -150,6 +152,7 @@ impl SimNode {
             disk: (None, None),
             kept_addresses: Arc::default(),
             kept_tries: Arc::default(),
+            kept_followed: Arc::default(),
             steps_done: StepsDone::default(),
             programming: None,
             kernel_is_well: true,
@@ -201,7 +204,8 @@ impl World {
         let table = sim.disk.1.clone();
         let now = sim.by_its_clock(self.now);
         let (addresses, tries) = ((*sim.kept_addresses).clone(), (*sim.kept_tries).clone());
-        sim.agent = Some(Agent::new(Settings::new(sim.id.clone()), set, table, addresses, tries, now));
+        let alone = (*sim.kept_followed).clone();
+        sim.agent = Some(Agent::new(Settings::new(sim.id.clone()), set, table, addresses, (tries, alone), now));
         let line = format!("{}: agent starts", sim.id);
         self.note(&line);
         self.look(index);
@@ -353,6 +357,13 @@ impl World {
                 self.check_tries(index, &tries);
                 // The daemon waits for this write before it does anything else.
                 self.nodes[index].kept_tries = tries;
+            }
+            // The daemon waits for this one, too.
+            Effect::KeepFollowed(followed) => self.nodes[index].kept_followed = followed,
+            Effect::TellAlone(followed) => {
+                if let Some(id) = self.nodes[index].connection {
+                    self.send_up(id, Up::Alone(followed));
+                }
             }
             Effect::ProgramServices { number, balancing } => {
                 self.moves += 1;

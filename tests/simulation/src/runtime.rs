@@ -110,7 +110,7 @@ impl World {
                 self.nodes[index].random.between(5, 60)
             }
             Effect::KeepAssignments(_) | Effect::KeepServices(_) | Effect::KeepAddresses(_) => 0,
-            Effect::KeepTries(_) | Effect::Observe => 0,
+            Effect::KeepTries(_) | Effect::KeepFollowed(_) | Effect::TellAlone(_) | Effect::Observe => 0,
             Effect::StartProbe { .. }
             | Effect::StopProbe { .. }
             | Effect::ReadLastLines { .. }
@@ -306,7 +306,8 @@ impl World {
                 Some(Input::Removed { instance: instance.clone(), attempt: *attempt })
             }
             Effect::KeepAssignments(_) | Effect::KeepServices(_) => None,
-            Effect::KeepAddresses(_) | Effect::KeepTries(_) => None,
+            Effect::KeepAddresses(_) | Effect::KeepTries(_) | Effect::KeepFollowed(_) => None,
+            Effect::TellAlone(_) => None,
             Effect::Observe
             | Effect::Report(_)
             | Effect::StartProbe { .. }
@@ -391,6 +392,8 @@ fn describe(effect: &Effect) -> String {
         Effect::KeepServices(_) => "keeps services".to_owned(),
         Effect::KeepAddresses(_) => "keeps addresses".to_owned(),
         Effect::KeepTries(_) => "keeps tries".to_owned(),
+        Effect::KeepFollowed(_) => "keeps how far schedules were followed".to_owned(),
+        Effect::TellAlone(_) => "tells what it did alone".to_owned(),
         Effect::Observe => "looks again".to_owned(),
         Effect::StartProbe { instance, kind, .. } => format!("probes {instance}: {}", kind.as_str()),
         Effect::StopProbe { instance, kind } => format!("probes {instance} no more: {}", kind.as_str()),

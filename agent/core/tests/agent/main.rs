@@ -3,6 +3,7 @@
 mod node;
 mod properties;
 mod stories;
+mod stories_alone;
 mod stories_balancing;
 mod stories_companions;
 mod stories_content;

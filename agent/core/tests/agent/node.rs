@@ -7,7 +7,7 @@ use std::{
 };
 
 use agent_core::{
-    Agent, Settings, Version,
+    Agent, Followed, Settings, Version,
     effect::{Balancing, CompanionWish, Effect, Report},
     input::{CompanionAttempt, CompanionEvent, Input, ObservedContainer, ObservedNetwork, ObservedProcess},
 };
@@ -71,6 +71,10 @@ pub(crate) struct Node {
     pub(crate) kept_addresses: BTreeMap<InstanceId, Ipv4Addr>,
     /// How processes ended of instances that shall end by themselves, on disk.
     pub(crate) kept_tries: BTreeMap<InstanceId, Tries>,
+    /// How far schedules were followed by its own clock, on disk.
+    pub(crate) kept_followed: Followed,
+    /// What the scheduler was told of that.
+    pub(crate) told_alone: Vec<Followed>,
     /// The instances of which there is something that they wrote.
     pub(crate) outputs: BTreeSet<InstanceId>,
     pub(crate) balancing: Option<Balancing>,
@@ -85,7 +89,7 @@ impl Node {
     pub(crate) fn new() -> Self {
         let now = Timestamp(1_000_000);
         Self {
-            agent: Agent::new(settings(), None, None, BTreeMap::new(), BTreeMap::new(), now),
+            agent: Agent::new(settings(), None, None, BTreeMap::new(), Default::default(), now),
             now,
             containers: BTreeMap::new(),
             companions: BTreeMap::new(),
@@ -100,6 +104,8 @@ impl Node {
             disk: (None, None),
             kept_addresses: BTreeMap::new(),
             kept_tries: BTreeMap::new(),
+            kept_followed: BTreeMap::new(),
+            told_alone: Vec::new(),
             outputs: BTreeSet::new(),
             balancing: None,
             log: Vec::new(),
@@ -211,7 +217,8 @@ impl Node {
         let (set, table) = self.disk.clone();
         self.coming.clear();
         let (addresses, tries) = (self.kept_addresses.clone(), self.kept_tries.clone());
-        self.agent = Agent::new(settings(), set, table, addresses, tries, self.now);
+        let alone = self.kept_followed.clone();
+        self.agent = Agent::new(settings(), set, table, addresses, (tries, alone), self.now);
     }
 
     /// The machine loses power and boots: processes and networks are gone, containers and disk are not.
@@ -271,6 +278,7 @@ impl Node {
             Effect::KeepServices(table) => self.disk.1 = Some(table),
             Effect::KeepAddresses(addresses) => self.kept_addresses = (*addresses).clone(),
             Effect::KeepTries(tries) => self.kept_tries = (*tries).clone(),
+            Effect::KeepFollowed(followed) => self.kept_followed = (*followed).clone(),
             Effect::Observe => {
                 let list = self.list();
                 self.answer(END_MS, list);
@@ -320,6 +328,7 @@ impl Node {
                 let lines = format!("the last words of attempt {attempt}");
                 self.answer(END_MS, Input::LastLines { instance, attempt, lines });
             }
+            Effect::TellAlone(followed) => self.told_alone.push((*followed).clone()),
             Effect::Report(report) => self.reports.push(report),
         }
     }
@@ -483,6 +492,7 @@ pub(crate) fn set(generation: u64, assignments: &[Assignment]) -> AssignmentSet 
         subnet: subnet(),
         assignments: assignments.to_vec(),
         met: Vec::new(),
+        ahead: Vec::new(),
         secrets: BTreeMap::new(),
     }
 }

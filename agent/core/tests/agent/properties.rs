@@ -332,7 +332,7 @@ fn an_agent_is_not_moved_by_a_disk_of_another_node() {
         Some(foreign),
         None,
         BTreeMap::new(),
-        BTreeMap::new(),
+        Default::default(),
         Timestamp(0),
     );
 

@@ -18,7 +18,8 @@ fn touching(effects: &[Effect]) -> Vec<&Effect> {
         Effect::EnsureImage { .. } | Effect::EnsureNetwork { .. } | Effect::RemoveNetwork { .. } => true,
         Effect::Companion { .. } => true,
         Effect::KeepAssignments(_) | Effect::KeepServices(_) | Effect::KeepAddresses(_) => false,
-        Effect::KeepTries(_) | Effect::Observe | Effect::Report(_) => false,
+        Effect::KeepTries(_) | Effect::KeepFollowed(_) | Effect::TellAlone(_) => false,
+        Effect::Observe | Effect::Report(_) => false,
         Effect::StartProbe { .. } | Effect::StopProbe { .. } | Effect::ProgramServices { .. } => false,
         Effect::ConfirmTable(_) | Effect::CountConnections(_) | Effect::ReadLastLines { .. } => false,
     };

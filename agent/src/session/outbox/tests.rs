@@ -3,6 +3,7 @@
 use agent_core::effect::Report as CoreReport;
 use api_types::{
     instance::{Findings, Health, InstanceState},
+    schedule::FollowedAlone,
     time::Timestamp,
 };
 
@@ -22,6 +23,22 @@ async fn reports_that_come_together_are_told_together_and_the_latest_counts() {
     let restarts: Vec<_> = report.statuses.iter().map(|status| (status.instance.as_str(), status.restarts)).collect();
     assert_eq!(restarts, [("a", 1), ("c", 2)]);
     assert_eq!(report.gone, [id("b")]);
+}
+
+#[tokio::test]
+async fn what_was_done_alone_is_told_before_the_complete_report_and_in_its_session_only() {
+    let outbox = Outbox::new(NodeFacts::default());
+    let alone: Arc<Followed> = Arc::new([("backup".parse().expect("an id"), FollowedAlone::default())].into());
+    outbox.alone(alone.clone());
+    outbox.begin();
+    outbox.alone(alone.clone());
+    outbox.report(CoreReport { statuses: vec![status("a", 0)], gone: Vec::new(), complete: true });
+
+    let (first, second) = (outbox.next().await, outbox.next().await);
+
+    assert!(matches!(first, FromAgent::RanAlone(told) if told == *alone));
+    assert!(matches!(second, FromAgent::Report(report) if report.complete));
+    assert!(matches!(outbox.next().await, FromAgent::NodeReport(_)), "it is told once");
 }
 
 #[tokio::test]

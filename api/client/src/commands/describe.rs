@@ -149,6 +149,7 @@ fn workload(view: &WorkloadView, now: Timestamp) -> String {
         ("kind", kind),
         ("schedule", schedule(spec)),
         ("next run", jobs::next(view, now)),
+        ("followed", jobs::follower(view)),
         ("revision", format!("{}, applied {} ago", view.revision, age(view.applied_at, now))),
         ("ready", if view.job.is_some() { String::new() } else { format!("{} of {}", view.ready, view.wanted) }),
         ("running", view.running.to_string()),

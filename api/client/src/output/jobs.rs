@@ -50,6 +50,12 @@ pub(crate) fn next(workload: &WorkloadView, now: Timestamp) -> String {
     }
 }
 
+/// `by n1's own clock while it hears no scheduler`; empty = by the scheduler alone.
+pub(crate) fn follower(workload: &WorkloadView) -> String {
+    let node = workload.job.as_ref().and_then(|job| job.follower.as_ref());
+    node.map(|node| format!("by {node}'s own clock while it hears no scheduler")).unwrap_or_default()
+}
+
 /// The runs of a job, one a line, the newest first.
 pub(crate) fn runs(runs: &[JobRunView], now: Timestamp) -> String {
     let row = |run: &JobRunView| {
@@ -61,11 +67,17 @@ pub(crate) fn runs(runs: &[JobRunView], now: Timestamp) -> String {
             run.scheduled_at.map(|due| age(due, now)).unwrap_or_default(),
             age(run.began_at, now),
             took(run),
-            run.cause.clone(),
+            reason(run),
         ]
     };
     let rows: Vec<Vec<String>> = runs.iter().map(row).collect();
     table(&["RUN", "STATE", "DONE", "REVISION", "DUE", "BEGAN", "TOOK", "REASON"], &rows)
+}
+
+/// Why it is not done, and whether its node began it.
+fn reason(run: &JobRunView) -> String {
+    let alone = if run.alone { "its node began it by its own clock" } else { "" };
+    [alone, run.cause.as_str()].into_iter().filter(|text| !text.is_empty()).collect::<Vec<_>>().join(": ")
 }
 
 fn took(run: &JobRunView) -> String {

@@ -7,7 +7,7 @@ use crate::Site;
 const JOBS: &str = "[job.migrate]\nimage = \"web:1\"\nretries = 2\ndeadline = \"10m\"\n\n\
                     [job.resize]\nimage = \"resize:7\"\ncompletions = 8\nparallelism = 3\n";
 const SCHEDULED: &str = "[job.backup]\nimage = \"backup:3\"\nschedule = \"15 3 * * mon-fri\"\ntime_zone = \"Europe/Berlin\"\n\
-                         catch_up = \"6h\"\n\n[job.report]\nimage = \"report:1\"\nschedule = \"@daily\"\nsuspend = true\n";
+                         catch_up = \"6h\"\nplace = { require = [\"node == n1\"] }\n\n[job.report]\nimage = \"report:1\"\nschedule = \"@daily\"\nsuspend = true\n";
 
 #[tokio::test]
 async fn jobs_are_applied_listed_and_described() {

@@ -7,6 +7,7 @@ use api_types::{
     instance::{Exit, Findings, Health, InstanceState, InstanceUsage},
     job::RunState,
     node::{Availability, Condition, Liveness, NodeFacts, NodeUsage},
+    placement::ConstraintKey,
     resources::Resources,
     service::ServicePort,
     view::{InstanceView, JobRunView, JobView, NodeView, WorkloadView},
@@ -70,6 +71,7 @@ fn job(kept: &Kept) -> Option<JobView> {
         done,
         completions: spec.completions,
         scheduled_at: kept.spec.schedule.is_some().then_some(THEN),
+        alone: false,
         began_at: THEN,
         ended_at: None,
         instances: Vec::new(),
@@ -77,9 +79,12 @@ fn job(kept: &Kept) -> Option<JobView> {
     let (state, done) = if is_done { (RunState::Succeeded, spec.completions) } else { (RunState::Active, kept.ready) };
     let latest = JobRunView { ended_at: is_done.then_some(THEN + 90_000), ..run(2, state, done) };
     let cause = format!("{}-0a on n1 exited with code 3", kept.spec.id.name);
-    let earlier = JobRunView { cause, ended_at: Some(THEN + 2_000), ..run(1, RunState::Failed, 0) };
+    let pin = kept.spec.placement.constraints.iter().find(|constraint| constraint.key == ConstraintKey::Node);
+    let follower = pin.filter(|_| kept.spec.schedule.is_some()).map(|pin| node_id(&pin.values[0]));
+    let earlier =
+        JobRunView { cause, alone: follower.is_some(), ended_at: Some(THEN + 2_000), ..run(1, RunState::Failed, 0) };
     let next_at = kept.spec.schedule.as_ref().filter(|schedule| !schedule.suspend).map(|_| THEN + 86_400_000);
-    Some(JobView { runs: vec![latest, earlier], next_at })
+    Some(JobView { runs: vec![latest, earlier], next_at, follower })
 }
 
 pub(crate) fn instance_views(kept: &Kept) -> Vec<InstanceView> {

@@ -2,16 +2,24 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{counter::Revision, id::InstanceId, job::RunState, time::Timestamp};
+use crate::{
+    counter::Revision,
+    id::{InstanceId, NodeId},
+    job::RunState,
+    time::Timestamp,
+};
 
 /// What a job did and does.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JobView {
-    /// Its runs that are kept, the newest first; one that is active is the first.
+    /// Its runs that are active or kept, the newest first.
     pub runs: Vec<JobRunView>,
     /// When its schedule begins the next run; `None` = it has none, or begins nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_at: Option<Timestamp>,
+    /// The node that follows the schedule by its own clock while it hears no scheduler; `None` = nobody does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub follower: Option<NodeId>,
 }
 
 /// A run of a job.
@@ -33,6 +41,9 @@ pub struct JobRunView {
     /// The time of its schedule that it is for; `None` = it was applied, or a person asked for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scheduled_at: Option<Timestamp>,
+    /// Whether its node began it by its own clock, as it heard no scheduler.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub alone: bool,
     /// When it began.
     pub began_at: Timestamp,
     /// When it ended; `None` = it has not.

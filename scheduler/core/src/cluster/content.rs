@@ -63,5 +63,6 @@ impl Cluster {
         for node in nodes {
             self.touch_set(node);
         }
+        self.touch_ahead_of(id);
     }
 }

@@ -189,7 +189,7 @@ impl<'c> Held<'c> {
     }
 
     /// Whether its node must find it healthy before it gets connections.
-    fn is_asked(&self) -> bool {
+    pub(crate) fn is_asked(&self) -> bool {
         let spec = self.spec();
         spec.probe.is_some() || spec.restart.startup.is_some()
     }

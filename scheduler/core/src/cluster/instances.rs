@@ -3,6 +3,7 @@
 use api_types::{
     id::{InstanceId, NodeId, WorkloadId},
     instance::{Desired, Instance, InstanceUsage},
+    resources::Resources,
     time::Timestamp,
 };
 
@@ -41,15 +42,27 @@ impl Cluster {
         self.by_workload.get(workload).map_or(&[], Vec::as_slice)
     }
 
-    /// Places a new instance where a place was taken for it, and gives its number.
-    pub(crate) fn place(&mut self, workload: &WorkloadId, slot: u32, seat: &Seat, now: Timestamp) -> u64 {
+    /// A number that no instance ever had.
+    pub(crate) fn next_number(&mut self) -> u64 {
+        let number = self.counters.next_instance;
+        self.counters.next_instance += 1;
+        self.counted = true;
+        number
+    }
+
+    /// Places a new instance where a place was taken for it, and gives its number: the one that was promised to it, if any.
+    pub(crate) fn place(
+        &mut self,
+        workload: &WorkloadId,
+        slot: u32,
+        seat: &Seat,
+        (promised, now): (Option<u64>, Timestamp),
+    ) -> u64 {
         let entry = self.workloads.get(workload).expect("only instances of known workloads are placed");
         let (revision, run) = (entry.workload.revision, entry.run.clone());
         let node = seat.node;
         let devices = named(self.nodes.at(node).expect("only known nodes are picked"), &seat.devices);
-        let number = self.counters.next_instance;
-        self.counters.next_instance += 1;
-        self.counted = true;
+        let number = promised.unwrap_or_else(|| self.next_number());
         let edition = self.editions.take(workload, revision, &run);
         self.insert(number, Row { placed_at: now, edition, node, slot, flags: COUNTED });
         if !devices.is_empty() {
@@ -61,6 +74,29 @@ impl Cluster {
         self.touch_set(node);
         self.touched.seen = true;
         number
+    }
+
+    /// Takes over an instance that its node began by itself, in slot 0, whether there is room for it or not.
+    pub(crate) fn take_over(&mut self, workload: &WorkloadId, number: u64, node: u32, now: Timestamp) {
+        let entry = self.workloads.get(workload).expect("only instances of known workloads are taken over");
+        let (revision, run) = (entry.workload.revision, entry.run.clone());
+        let edition = self.editions.take(workload, revision, &run);
+        self.insert(number, Row { placed_at: now, edition, node, slot: 0, flags: COUNTED });
+        if let Some(entry) = self.nodes.at_mut(node) {
+            // It is there: what was given away may be more than there is.
+            let given = entry.allocatable_when_placed.unwrap_or_default();
+            entry.allocatable_when_placed = Some(Resources {
+                cpu_millis: given.cpu_millis.max(entry.allocated.cpu_millis),
+                memory_bytes: given.memory_bytes.max(entry.allocated.memory_bytes),
+            });
+            entry.drained = false;
+        }
+        self.enter_instance(number);
+        self.settle_volumes(&run.spec, 0, node);
+        self.touch_followers(workload);
+        self.touch_instance(number);
+        self.pages.insert(number / PAGE_NUMBERS);
+        self.touch_set(node);
     }
 
     /// Puts an instance back that is durable.

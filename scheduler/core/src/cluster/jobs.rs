@@ -3,13 +3,34 @@
 
 use std::collections::BTreeMap;
 
-use api_types::{id::WorkloadId, instance::Desired, schedule::UTC, time::Timestamp, workload::WorkloadSpec};
+use api_types::{
+    id::{NodeId, WorkloadId},
+    instance::Desired,
+    placement::{ConstraintKey, Operator},
+    schedule::UTC,
+    time::Timestamp,
+    workload::{WorkloadKind, WorkloadSpec},
+};
 
 use crate::{
-    cluster::{Cluster, rows::FINISHED},
-    effect::{Job, Record, RecordKey},
+    cluster::{Cluster, nodes::NodeEntry, rows::FINISHED, workloads::WorkloadEntry},
+    effect::{ActiveRun, Ahead, Job, Record, RecordKey},
     schedule::{self, Zone},
 };
+
+/// The node to which a schedule is pinned whose runs that node can begin by itself: one instance, which needs no device that must
+/// be shared out.
+pub(crate) fn pinned_to(spec: &WorkloadSpec) -> Option<NodeId> {
+    let WorkloadKind::Job(job) = spec.kind else { return None };
+    let is_simple = job.completions == 1 && spec.devices.is_empty();
+    spec.schedule.as_ref().filter(|schedule| is_simple && !schedule.suspend)?;
+    let pins = spec.placement.constraints.iter().filter(|constraint| constraint.key == ConstraintKey::Node);
+    let mut names = pins.filter_map(|constraint| match (constraint.operator, constraint.values.as_slice()) {
+        (Operator::Equal | Operator::In, [name]) => Some(name),
+        _ => None,
+    });
+    NodeId::new(names.next()?).ok()
+}
 
 impl Cluster {
     /// Takes over what is durable of a job.
@@ -18,7 +39,59 @@ impl Cluster {
         self.touched.workloads.insert(job.workload.clone());
         self.touched.seen = true;
         self.touch_awaited(&job.workload);
+        let before = self.jobs.get(&job.workload).and_then(|job| job.ahead.clone());
+        if before != job.ahead {
+            self.note_ahead(&job.workload, before.map(|ahead| ahead.node), job.ahead.as_ref());
+        }
         self.jobs.insert(job.workload.clone(), job);
+    }
+
+    /// Notes which node is told of the coming times of a job, and which was before.
+    fn note_ahead(&mut self, id: &WorkloadId, before: Option<NodeId>, after: Option<&Ahead>) {
+        let after = after.map(|ahead| ahead.node.clone());
+        for node in before.iter().chain(&after) {
+            let Some(index) = self.nodes.index_of(node) else { continue };
+            if let Some(entry) = self.nodes.at_mut(index) {
+                if Some(node) == after.as_ref() {
+                    entry.ahead.jobs.insert(id.clone());
+                } else {
+                    entry.ahead.jobs.remove(id);
+                }
+            }
+            self.touch_ahead(index);
+        }
+    }
+
+    /// Notes that what a node is told of coming times differs.
+    fn touch_ahead(&mut self, node: u32) {
+        if let Some(entry) = self.nodes.at_mut(node) {
+            entry.ahead.version += 1;
+        }
+        self.touch_set(node);
+    }
+
+    /// Notes that what a job is may differ, where its node is told of it.
+    pub(crate) fn touch_ahead_of(&mut self, id: &WorkloadId) {
+        let ahead = self.jobs.get(id).and_then(|job| job.ahead.as_ref());
+        if let Some(node) = ahead.and_then(|ahead| self.nodes.index_of(&ahead.node)) {
+            self.touch_ahead(node);
+        }
+    }
+
+    /// Notes that a node may be told of coming times, or of others: of jobs that are pinned to it.
+    pub(crate) fn touch_pinned(&mut self, node: &NodeId) {
+        let follows = |id: &WorkloadId| {
+            self.workloads.get(id).is_some_and(|entry| pinned_to(entry.spec()).as_ref() == Some(node))
+        };
+        let jobs = self.jobs.iter().filter(|(id, job)| job.followed.is_some() && follows(id)).map(|(id, _)| id.clone());
+        let jobs: Vec<WorkloadId> = jobs.collect();
+        self.touched.workloads.extend(jobs);
+    }
+
+    /// What a node is told of the coming times of jobs, sorted by job.
+    pub(crate) fn ahead_of(&self, node: &NodeEntry) -> Vec<(&Ahead, &WorkloadEntry)> {
+        let jobs = node.ahead.jobs.iter();
+        jobs.filter_map(|id| Some((self.jobs.get(id)?.ahead.as_ref()?, self.workloads.get(id)?))).collect()
     }
 
     /// Learns how the clocks of time zones go; jobs that follow one of them are looked at.
@@ -42,7 +115,8 @@ impl Cluster {
 
     /// Forgets a job's runs.
     pub(crate) fn delete_job(&mut self, id: &WorkloadId) {
-        if self.jobs.remove(id).is_some() {
+        if let Some(job) = self.jobs.remove(id) {
+            self.note_ahead(id, job.ahead.map(|ahead| ahead.node), None);
             self.unpersist(RecordKey::Job(id.clone()));
         }
     }
@@ -58,10 +132,13 @@ impl Cluster {
             for number in job.finished() {
                 self.finish(number);
             }
-            if let Some(run) = job.run.as_mut().filter(|run| run.began_at > now) {
-                run.began_at = now;
+            let active = job.beside.iter_mut().map(|earlier| &mut earlier.run).chain(&mut job.run);
+            let late: Vec<&mut ActiveRun> = active.filter(|run| run.began_at > now).collect();
+            if !late.is_empty() {
+                late.into_iter().for_each(|run| run.began_at = now);
                 self.persist(Record::Job(Box::new(job.clone())));
             }
+            self.note_ahead(&job.workload, None, job.ahead.as_ref());
             self.jobs.insert(job.workload.clone(), job);
         }
     }

@@ -64,10 +64,21 @@ pub(crate) struct NodeEntry {
     pub(crate) drained: bool,
     /// For whom room is being made on it: nobody else is placed there meanwhile.
     pub(crate) claimed_for: Option<WorkloadId>,
+    /// What it is told of the coming times of jobs.
+    pub(crate) ahead: AheadOf,
     /// The version of its assignment set that was told last.
     pub(crate) set_generation: Generation,
     /// Whether its assignment set differs from the one that was told last.
     pub(crate) set_differs: bool,
+}
+
+/// Jobs of which a node is told the coming times.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct AheadOf {
+    /// Index: which.
+    pub(crate) jobs: BTreeSet<WorkloadId>,
+    /// Grows whenever what it is told of them may differ.
+    pub(crate) version: u64,
 }
 
 /// All nodes, by name and by a dense index. An index is given to another node only after all instances there are gone.
@@ -218,6 +229,7 @@ impl NodeEntry {
             allocatable_when_placed: None,
             drained: false,
             claimed_for: None,
+            ahead: AheadOf::default(),
             set_generation: Generation(0),
             set_differs: true,
         }
@@ -349,6 +361,7 @@ impl Cluster {
         self.nodes.synced = if synced { self.nodes.synced + 1 } else { self.nodes.synced - 1 };
         self.touched.seen = true;
         self.touch_instances_on(node);
+        self.touch_pinned(node);
     }
 
     /// Notes that a node may take more than before.

@@ -128,6 +128,7 @@ impl Cluster {
         }
         self.enter_workload(&id);
         self.touch_workload(&id);
+        self.touch_ahead_of(&id);
     }
 
     /// Forgets a workload; what its instances run is kept until they are gone.

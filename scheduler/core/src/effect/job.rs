@@ -1,10 +1,10 @@
 //! What is durable of a job: the run that is active, and those that ended and are kept.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use api_types::{
     counter::Revision,
-    id::WorkloadId,
+    id::{NodeId, WorkloadId},
     job::{KeepSpec, RunState},
     schedule::{Cron, ScheduleSpec},
     time::Timestamp,
@@ -23,6 +23,9 @@ pub struct Job {
     /// The latest, while it is active.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub run: Option<ActiveRun>,
+    /// Earlier ones that are active, too, in the order in which they began.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub beside: Vec<EarlierRun>,
     /// Those that ended and are kept, the newest last.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ended: Vec<EndedRun>,
@@ -32,6 +35,38 @@ pub struct Job {
     /// How far its schedule was followed; `None` = it has none, or begins nothing for now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub followed: Option<Followed>,
+    /// What a node was told of its coming times, to go on by itself; `None` = nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ahead: Option<Ahead>,
+}
+
+/// Runs that a node begins by its own clock while it hears no scheduler: each has the number of its instance before it begins, so
+/// that it is the same run, whoever begins it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ahead {
+    /// Which node.
+    pub node: NodeId,
+    /// What it runs then.
+    pub revision: Revision,
+    /// The coming times, and the number of the instance of each.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub coming: BTreeMap<Timestamp, u64>,
+    /// Times that were coming, and for which no run begins any more: the node may not have heard of it in time.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub withdrawn: BTreeMap<Timestamp, u64>,
+}
+
+impl Ahead {
+    /// For which time a node begins an instance.
+    pub(crate) fn time_of(&self, number: u64) -> Option<Timestamp> {
+        let times = self.coming.iter().chain(&self.withdrawn);
+        times.filter(|(_, promised)| **promised == number).map(|(at, _)| *at).next()
+    }
+
+    /// The number of the instance that is for this time, which is used from now on.
+    pub(crate) fn take(&mut self, at: Timestamp) -> Option<u64> {
+        self.coming.remove(&at).or_else(|| self.withdrawn.remove(&at))
+    }
 }
 
 /// How far a schedule was followed. Another schedule is followed from the moment on at which it was applied.
@@ -58,7 +93,7 @@ impl Followed {
 }
 
 /// A run that is not done.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ActiveRun {
     /// The time of the schedule that it is for; `None` = it was applied, or a person asked for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -68,6 +103,26 @@ pub struct ActiveRun {
     /// The slots that are done, and by which instance.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub done: BTreeMap<u32, u64>,
+    /// The number that its first instance gets, as its node was told before; `None` = that is placed, or any will do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub promised: Option<u64>,
+    /// Whether its node began it by its own clock.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub alone: bool,
+}
+
+/// A run that is not done, while a later one is active or was.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EarlierRun {
+    /// Which, from 1.
+    pub number: u64,
+    /// The revision that it runs.
+    pub since: Revision,
+    /// How far it is.
+    pub run: ActiveRun,
+    /// Its instances that are not done.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub instances: BTreeSet<u64>,
 }
 
 /// A run that ended.
@@ -85,6 +140,9 @@ pub struct EndedRun {
     /// See [`ActiveRun::scheduled_at`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scheduled_at: Option<Timestamp>,
+    /// See [`ActiveRun::alone`].
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub alone: bool,
     /// When it began.
     pub began_at: Timestamp,
     /// When it ended.
@@ -101,12 +159,59 @@ pub struct EndedRun {
 impl Job {
     /// A job that never ran.
     pub(crate) fn new(workload: WorkloadId) -> Self {
-        Self { workload, begun: 0, since: Revision(0), run: None, ended: Vec::new(), succeeded: None, followed: None }
+        Self {
+            workload,
+            begun: 0,
+            since: Revision(0),
+            run: None,
+            beside: Vec::new(),
+            ended: Vec::new(),
+            succeeded: None,
+            followed: None,
+            ahead: None,
+        }
+    }
+
+    /// The runs that are active: number, revision and how far each is, the earliest first.
+    pub(crate) fn active(&self) -> impl DoubleEndedIterator<Item = (u64, Revision, &ActiveRun)> {
+        let earlier = self.beside.iter().map(|earlier| (earlier.number, earlier.since, &earlier.run));
+        earlier.chain(self.run.iter().map(|run| (self.begun, self.since, run)))
+    }
+
+    /// A run that is active.
+    pub(crate) fn active_run(&self, number: u64) -> Option<&ActiveRun> {
+        self.active().find(|(active, ..)| *active == number).map(|(_, _, run)| run)
+    }
+
+    /// The same, to change.
+    pub(crate) fn active_run_mut(&mut self, number: u64) -> Option<&mut ActiveRun> {
+        if number == self.begun && self.run.is_some() {
+            return self.run.as_mut();
+        }
+        self.beside.iter_mut().find(|earlier| earlier.number == number).map(|earlier| &mut earlier.run)
+    }
+
+    /// Takes a run out of those that are active, with its revision.
+    pub(crate) fn take_active(&mut self, number: u64) -> Option<(Revision, ActiveRun)> {
+        if number == self.begun
+            && let Some(run) = self.run.take()
+        {
+            return Some((self.since, run));
+        }
+        let place = self.beside.iter().position(|earlier| earlier.number == number)?;
+        let earlier = self.beside.remove(place);
+        Some((earlier.since, earlier.run))
+    }
+
+    /// The active run that an instance which is not done belongs to; `None` = none is active, or it is of none of them.
+    pub(crate) fn run_of(&self, instance: u64) -> Option<u64> {
+        let earlier = self.beside.iter().find(|earlier| earlier.instances.contains(&instance));
+        earlier.map(|earlier| earlier.number).or_else(|| self.run.as_ref().map(|_| self.begun))
     }
 
     /// The instances that ended by themselves and are kept.
     pub(crate) fn finished(&self) -> impl Iterator<Item = u64> {
-        let done = self.run.iter().flat_map(|run| run.done.values().copied());
+        let done = self.active().flat_map(|(_, _, run)| run.done.values().copied());
         done.chain(self.ended.iter().flat_map(|run| run.instances.iter().copied()))
     }
 
@@ -158,6 +263,7 @@ mod tests {
             state,
             cause: String::new(),
             scheduled_at: None,
+            alone: false,
             began_at: Timestamp(0),
             ended_at: Timestamp(0),
             done: 0,

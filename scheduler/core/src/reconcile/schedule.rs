@@ -6,13 +6,13 @@
 use api_types::{
     id::WorkloadId,
     job::RunState,
-    schedule::{ON_TIME_MS, Overlap, ScheduleSpec},
+    schedule::{Overlap, RUNS_MAX, ScheduleSpec},
     time::Timestamp,
 };
 
 use crate::{
     admission::kind_name,
-    effect::{Followed, Job, Refusal},
+    effect::{ActiveRun, Followed, Job, Refusal},
     history::Subject,
     machine::Scheduler,
     schedule::Zone,
@@ -49,6 +49,9 @@ impl Scheduler {
             self.note_followed(id, Some(Followed::since(&schedule, self.now)));
             return;
         };
+        if self.is_left_to_its_node(id) {
+            return;
+        }
         let due = self.cluster.zone(&schedule.time_zone).and_then(|zone| due(zone, &schedule, until, self.now));
         let Some(due) = due else { return };
         if let Due::Later(at) = due {
@@ -70,7 +73,9 @@ impl Scheduler {
     pub(crate) fn next_run(&self, id: &WorkloadId) -> Option<Timestamp> {
         let schedule = self.cluster.workloads.get(id)?.spec().schedule.as_ref()?;
         let followed = self.cluster.jobs.get(id)?.followed.as_ref().filter(|followed| followed.is_of(schedule))?;
-        self.cluster.zone(&schedule.time_zone)?.next(&schedule.cron, followed.until)
+        // What is due now is its node's business, if that is not heard.
+        let after = if self.is_left_to_its_node(id) { followed.until.max(self.now) } else { followed.until };
+        self.cluster.zone(&schedule.time_zone)?.next(&schedule.cron, after)
     }
 
     /// Begins a run of a job because a person asks for it; says which.
@@ -80,34 +85,53 @@ impl Scheduler {
             let kind = kind_name(&entry.kind());
             return Err(Refusal::Invalid(format!("`{id}` is a {kind}: only jobs run when they are asked to")));
         }
-        let replaces = entry.spec().schedule.as_ref().is_some_and(|schedule| schedule.overlap == Overlap::Replace);
-        if let Some(active) = self.cluster.jobs.get(id).filter(|job| job.run.is_some()).map(|job| job.begun) {
-            if !replaces {
+        let overlap = entry.spec().schedule.as_ref().map(|schedule| schedule.overlap).unwrap_or_default();
+        let active = self.active_runs(id);
+        match (active.last(), overlap) {
+            (Some(active), Overlap::Forbid) => {
                 return Err(Refusal::Conflict(format!(
                     "run {active} of `{id}` is still active: `wherry describe job {id}` says how far it is"
                 )));
             }
-            self.end_run(id, RunState::Stopped, "another run was asked for".to_owned());
+            (Some(_), Overlap::Allow) if active.len() >= RUNS_MAX => {
+                return Err(Refusal::Conflict(format!("{RUNS_MAX} runs of `{id}` are active, and no more may be")));
+            }
+            (Some(_), Overlap::Replace) => self.end_runs(id, "another run was asked for"),
+            (Some(_), Overlap::Allow) | (None, _) => {}
         }
-        let number = self.begin_run(id, None);
+        let number = self.begin_run(id, ActiveRun { began_at: self.now, ..ActiveRun::default() });
         Ok(format!("run {number} of {id} began"))
     }
 
     fn begin_scheduled(&mut self, id: &WorkloadId, overlap: Overlap, at: Timestamp) {
-        let active = self.cluster.jobs.get(id).filter(|job| job.run.is_some()).map(|job| job.begun);
-        match (active, overlap) {
-            (Some(active), Overlap::Forbid) => {
-                let message = format!("a run was due, but run {active} is still active");
-                self.history.add(self.now, Subject::Workload(id), "run-skipped", message);
-                return;
+        let active = self.active_runs(id);
+        let skipped = match (active.last(), overlap) {
+            (Some(active), Overlap::Forbid) => Some(format!("a run was due, but run {active} is still active")),
+            (Some(_), Overlap::Allow) if active.len() >= RUNS_MAX => {
+                Some(format!("a run was due, but {RUNS_MAX} are still active"))
             }
-            (Some(_), Overlap::Replace) => self.end_run(id, RunState::Stopped, "the next run was due".to_owned()),
-            (None, _) => {}
+            (Some(_), Overlap::Replace) => {
+                self.end_runs(id, "the next run was due");
+                None
+            }
+            (Some(_), Overlap::Allow) | (None, _) => None,
+        };
+        if let Some(message) = skipped {
+            self.history.add(self.now, Subject::Workload(id), "run-skipped", message);
+            return;
         }
-        self.begin_run(id, Some(at));
+        let promised = self.take_promised(id, at);
+        let run = ActiveRun { scheduled_at: Some(at), began_at: self.now, promised, ..ActiveRun::default() };
+        self.begin_run(id, run);
     }
 
-    fn note_followed(&mut self, id: &WorkloadId, followed: Option<Followed>) {
+    fn end_runs(&mut self, id: &WorkloadId, cause: &str) {
+        for run in self.active_runs(id) {
+            self.end_run(id, run, RunState::Stopped, cause.to_owned());
+        }
+    }
+
+    pub(super) fn note_followed(&mut self, id: &WorkloadId, followed: Option<Followed>) {
         let mut job = self.cluster.jobs.get(id).cloned().unwrap_or_else(|| Job::new(id.clone()));
         job.followed = followed;
         self.cluster.put_job(job);
@@ -120,7 +144,7 @@ fn due(zone: &Zone, schedule: &ScheduleSpec, until: Timestamp, now: Timestamp) -
     if first > now {
         return Some(Due::Later(first));
     }
-    let late_ms = schedule.catch_up_ms.unwrap_or(ON_TIME_MS);
+    let late_ms = schedule.late_ms();
     // What is due exactly then counts.
     let mut latest = None;
     let mut after = until.max((now - late_ms) - 1);

@@ -1,7 +1,7 @@
 //! Jobs and their runs, seen from outside.
 
 use api_types::{
-    id::{InstanceId, WorkloadId},
+    id::{InstanceId, NodeId, WorkloadId},
     job::RunState,
     view::{JobRunView, JobView},
 };
@@ -15,22 +15,24 @@ impl Scheduler {
         let spec = self.job_spec(id)?;
         let Some(job) = self.cluster.jobs.get(id) else { return Some(JobView::default()) };
         let mut runs = Vec::with_capacity(job.ended.len() + 1);
-        if let Some(run) = &job.run {
+        for (number, revision, run) in job.active() {
             let here = self.cluster.instances_of(id).filter(|held| held.is_wanted()).map(|held| held.number);
+            let here = here.filter(|instance| job.run_of(*instance) == Some(number));
             runs.push(JobRunView {
-                number: job.begun,
-                revision: job.since,
+                number,
+                revision,
                 state: RunState::Active,
                 cause: String::new(),
                 done: u32::try_from(run.done.len()).unwrap_or(u32::MAX),
                 completions: spec.completions,
                 scheduled_at: run.scheduled_at,
+                alone: run.alone,
                 began_at: run.began_at,
                 ended_at: None,
                 instances: self.there(id, here.chain(run.done.values().copied())),
             });
         }
-        runs.extend(job.ended.iter().rev().map(|run| JobRunView {
+        runs.extend(job.ended.iter().map(|run| JobRunView {
             number: run.number,
             revision: run.since,
             state: run.state,
@@ -38,11 +40,13 @@ impl Scheduler {
             done: run.done,
             completions: run.completions,
             scheduled_at: run.scheduled_at,
+            alone: run.alone,
             began_at: run.began_at,
             ended_at: Some(run.ended_at),
             instances: self.there(id, run.instances.iter().copied()),
         }));
-        Some(JobView { runs, next_at: self.next_run(id) })
+        runs.sort_by_key(|run| std::cmp::Reverse(run.number));
+        Some(JobView { runs, next_at: self.next_run(id), follower: self.follower(id) })
     }
 
     /// Why nothing of a job runs that should: its schedule cannot be followed, or its latest run did not succeed and no other is
@@ -56,9 +60,16 @@ impl Scheduler {
         }
     }
 
+    /// Which node follows the schedule of a job by its own clock while it hears no scheduler.
+    fn follower(&self, id: &WorkloadId) -> Option<NodeId> {
+        let ahead = self.cluster.jobs.get(id)?.ahead.as_ref().filter(|ahead| !ahead.coming.is_empty())?;
+        Some(ahead.node.clone())
+    }
+
     /// Why the latest run of a job did not succeed, while no other is active; empty if it did.
     fn last_failure(&self, id: &WorkloadId) -> String {
-        let latest = |job: &Job| job.ended.last().filter(|run| job.run.is_none() && run.number == job.begun).cloned();
+        let latest =
+            |job: &Job| job.ended.iter().find(|run| run.number == job.begun && job.active().next().is_none()).cloned();
         let latest = self.cluster.jobs.get(id).and_then(latest).filter(|run| run.state == RunState::Failed);
         latest.map(|run| format!("run {} failed: {}", run.number, run.cause)).unwrap_or_default()
     }

@@ -8,10 +8,11 @@ use std::{
 use api_types::{
     assignment::AssignmentSet,
     counter::{Epoch, Generation, RequestId, SessionId},
-    id::{InstanceId, NodeId},
+    id::{InstanceId, NodeId, WorkloadId},
     instance::{Desired, Exit, Findings, Health, InstanceState, InstanceStatus},
     node::NodeFacts,
     resources::Resources,
+    schedule::FollowedAlone,
     time::Timestamp,
 };
 use scheduler_core::{
@@ -54,6 +55,8 @@ pub(crate) struct Agent {
     pub(crate) session: SessionId,
     pub(crate) set: Option<Arc<AssignmentSet>>,
     pub(crate) statuses: BTreeMap<InstanceId, InstanceStatus>,
+    /// What it did by its own clock since it was heard last.
+    pub(crate) alone: BTreeMap<WorkloadId, FollowedAlone>,
     addresses: u64,
 }
 
@@ -152,8 +155,11 @@ impl Fleet {
         let agent = self.agents.get_mut(node).expect("a known agent");
         agent.connected = true;
         agent.session = session;
-        let facts = agent.facts.clone();
+        let (facts, jobs) = (agent.facts.clone(), std::mem::take(&mut agent.alone));
         self.step(Input::SessionOpened { node: node.clone(), session, facts });
+        if !jobs.is_empty() {
+            self.step(Input::RanAlone { node: node.clone(), session, jobs });
+        }
         self.report_all(node);
         self.deliver(node);
         self.confirm_table(node);
@@ -185,6 +191,7 @@ impl Fleet {
             session: SessionId(0),
             set: None,
             statuses: BTreeMap::new(),
+            alone: BTreeMap::new(),
             addresses: 10,
         };
         self.agents.insert(node.clone(), agent);
@@ -212,18 +219,7 @@ impl Fleet {
             agent.addresses += 1;
             agent.set.as_ref()?.subnet.nth(agent.addresses)
         });
-        let fresh = InstanceStatus {
-            instance: assignment.instance.clone(),
-            state: InstanceState::Preparing,
-            health: Health::Unknown,
-            address,
-            pid: None,
-            restarts: 0,
-            last_exit: None,
-            reason: String::new(),
-            since: now,
-            findings: Findings::default(),
-        };
+        let fresh = InstanceStatus { address, ..blank(&assignment.instance, now) };
         let status = agent.statuses.entry(id.clone()).or_insert(fresh);
         change(status);
         status.since = now;
@@ -371,6 +367,8 @@ impl Fleet {
         for gone in &change.removals {
             assert!(assignments.remove(gone).is_some(), "{gone} was not there");
         }
+        let ahead = change.ahead.as_deref().or(told.map(|told| told.ahead.as_slice())).unwrap_or_default();
+        assert_eq!(ahead, set.ahead, "{node}: the change tells of other coming times");
         assignments.extend(change.upserts.into_iter().map(|assignment| (assignment.instance.clone(), assignment)));
         assert!(assignments.into_values().eq(set.assignments.iter().cloned()), "{node}: the change leads elsewhere");
     }
@@ -380,6 +378,22 @@ impl Fleet {
         agent.set = self.scheduler.assignment_set(node);
         let named: BTreeSet<_> = agent.set.iter().flat_map(|set| &set.assignments).map(|a| &a.instance).collect();
         agent.statuses.retain(|id, _| named.contains(id));
+    }
+}
+
+/// Nothing of it runs yet.
+pub(crate) fn blank(instance: &InstanceId, now: Timestamp) -> InstanceStatus {
+    InstanceStatus {
+        instance: instance.clone(),
+        state: InstanceState::Preparing,
+        health: Health::Unknown,
+        address: None,
+        pid: None,
+        restarts: 0,
+        last_exit: None,
+        reason: String::new(),
+        since: now,
+        findings: Findings::default(),
     }
 }
 

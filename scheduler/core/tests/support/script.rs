@@ -113,7 +113,7 @@ fn command(fleet: &mut Fleet, line: &str) -> String {
         }
         "preparing" | "stuck" | "missing" | "starting" | "unproven" => say(fleet, verb, rest),
         "running" | "healthy" | "unhealthy" | "crashed" | "used-up" | "ended" => say(fleet, verb, rest),
-        "run" | "zone" | "exited" => jobs::command(fleet, verb, rest),
+        "run" | "zone" | "exited" | "alone" => jobs::command(fleet, verb, rest),
         // Agents end what they were told to stop.
         "stopped" => {
             for id in fleet.to_do(Desired::Stop) {
@@ -356,7 +356,7 @@ fn show(fleet: &Fleet, words: &[&str]) -> String {
             }
         }
         ["content"] => text.push_str(&content::show(fleet)),
-        ["jobs"] => text.push_str(&jobs::show(scheduler, fleet.now)),
+        ["jobs" | "ahead", ..] => text.push_str(&jobs::show(fleet, words)),
         ["sites"] => text.push_str(&moves::show_sites(scheduler)),
         ["key"] => text.push_str(&moves::key(&fleet.scheduler)),
         ["met"] => text.push_str(&company::show_met(fleet)),

@@ -94,7 +94,7 @@ fn apply(fleet: &mut Fleet, random: &mut Random) {
 fn schedule(random: &mut Random) -> Option<ScheduleSpec> {
     let cron = random.pick(&[None, Some("* * * * *"), Some("*/2 * * * *")]).flatten()?;
     Some(ScheduleSpec {
-        overlap: random.pick(&[Overlap::Forbid, Overlap::Replace])?,
+        overlap: random.pick(&Overlap::ALL)?,
         catch_up_ms: random.pick(&[None, Some(300_000)])?,
         suspend: random.below(4) == 0,
         ..ScheduleSpec::at(cron.parse().expect("a schedule"))

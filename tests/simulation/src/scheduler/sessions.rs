@@ -62,6 +62,10 @@ impl World {
                 self.nodes[index].last_heard = self.now;
                 self.step_scheduler(Input::Heartbeat { node, session });
             }
+            (Up::Alone(jobs), Some(session)) => {
+                self.nodes[index].last_heard = self.now;
+                self.step_scheduler(Input::RanAlone { node, session, jobs: (*jobs).clone() });
+            }
             (Up::Report(report), Some(session)) => {
                 let sim = &mut self.nodes[index];
                 sim.last_heard = self.now;
@@ -82,7 +86,8 @@ impl World {
                 self.nodes[index].told = Some((*facts).clone());
                 self.node_said((index, session), None, Some(*facts), BTreeMap::new());
             }
-            (Up::Heartbeat | Up::Report(_) | Up::NodeReport(..) | Up::Programmed(_) | Up::Facts(_), None) => {}
+            (Up::Heartbeat | Up::Alone(_) | Up::Report(_) | Up::NodeReport(..), None) => {}
+            (Up::Programmed(_) | Up::Facts(_), None) => {}
         }
     }
 

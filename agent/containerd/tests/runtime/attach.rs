@@ -9,6 +9,9 @@ use tokio::{io::AsyncWriteExt, time::timeout};
 
 use crate::bed::{Bed, LIMIT, assignment};
 
+/// As many may look on at once.
+const PEOPLE_MAX: usize = 8;
+
 #[tokio::test]
 async fn a_process_is_fed_read_and_told_the_end_of_its_input() {
     let bed = Bed::new().await;
@@ -112,7 +115,7 @@ async fn what_a_process_does_not_have_is_refused() {
     let bed = Bed::new().await;
     let plain = assignment("web-1", &["/bin/sleep", "100000"]);
     bed.start(&plain, 0).await.expect("started");
-    let mut fed = open("sleep 100000", true, false);
+    let mut fed = open("cat", true, false);
     fed.instance = "web-2".parse().expect("a name");
     bed.start(&fed, 0).await.expect("started");
     let size = Some(TerminalSize { columns: 80, rows: 24 });
@@ -120,18 +123,20 @@ async fn what_a_process_does_not_have_is_refused() {
     let no_input = bed.adapter.attach(&plain.instance, true, None).await.expect_err("it takes none");
     let no_terminal = bed.adapter.attach(&fed.instance, true, size).await.expect_err("it has none");
     let mut people = Vec::new();
-    let crowded = loop {
-        let attached = bed.adapter.attach(&fed.instance, false, None).await.expect("connected");
-        match timeout(std::time::Duration::from_millis(100), attached.next()).await {
-            Ok(refused) => break refused.expect_err("nothing is written"),
-            Err(_) => people.push(attached),
-        }
-    };
+    for _ in 0..PEOPLE_MAX {
+        people.push(bed.adapter.attach(&fed.instance, true, None).await.expect("connected"));
+    }
+    let crowd = bed.adapter.attach(&fed.instance, false, None).await.expect("connected");
+    let crowded = timeout(LIMIT, crowd.next()).await.expect("in time").expect_err("refused");
+    let mut stdin = people[0].stdin.take().expect("an input");
+    stdin.write_all(b"hello\n").await.expect("taken");
 
     assert!(matches!(&no_input, ExecError::NoInput(_)) && no_input.to_string().contains("stdin = true"));
     assert!(matches!(&no_terminal, ExecError::NoTerminal(_)) && no_terminal.to_string().contains("tty = true"));
     assert!(matches!(crowded, ExecError::Crowded));
-    assert_eq!(people.len(), 8);
+    for person in &people {
+        assert_eq!(next(person).await, Some(Written::Stdout(b"hello\n".to_vec())));
+    }
 }
 
 #[tokio::test]

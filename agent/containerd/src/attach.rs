@@ -217,8 +217,12 @@ impl Attached {
     /// When too many people are attached, or the connection breaks.
     pub async fn next(&self) -> Result<Option<Written>, ExecError> {
         let mut packet = vec![0; PACKET_BYTES_MAX];
-        let length = self.watch.recv(&mut packet).await;
-        let length = length.map_err(|source| Error::File { path: DIRECTORY.into(), source })?;
+        let length = match self.watch.recv(&mut packet).await {
+            Ok(length) => length,
+            // It died before it took this person in.
+            Err(error) if error.kind() == ErrorKind::ConnectionReset => 0,
+            Err(source) => return Err(Error::File { path: DIRECTORY.into(), source }.into()),
+        };
         packet.truncate(length);
         if packet.is_empty() {
             return Ok(None);

@@ -2,7 +2,7 @@
 
 use api_types::{
     container::PortSpec,
-    rollout::{OnFailure, Share, UpdateOrder, UpdateSpec, WAVES_MAX},
+    rollout::{CANARY_WEIGHT_MAX, CANARY_WEIGHT_MIN, OnFailure, Share, UpdateOrder, UpdateSpec, WAVES_MAX},
     workload::REPLICAS_MAX,
 };
 
@@ -29,8 +29,11 @@ pub(crate) fn read(section: &Section<'_>, kind: Kind, ports: &[PortSpec], has_vo
     if let Some(entry) = section.get("canary") {
         update.canary = share(&entry);
     }
+    if let Some(entry) = section.get("canary_weight") {
+        update.canary_weight = canary_weight(&entry, update.canary.is_some());
+    }
     if let Some(entry) = section.get("waves") {
-        update.waves = waves(&entry, kind);
+        update.waves = waves(&entry);
     }
     let healthy_for = section.get("healthy_for");
     if let Some(time) = healthy_for.as_ref().and_then(|entry| entry.duration_ms(0, DAY_MS)) {
@@ -72,13 +75,25 @@ fn order(entry: &Entry<'_>, kind: Kind, ports: &[PortSpec], has_volume: bool) ->
     None
 }
 
-/// Reads `["lab", "north"]`: sites in the order of their turns.
-fn waves(entry: &Entry<'_>, kind: Kind) -> Option<Vec<String>> {
-    if kind != Kind::Daemon {
-        let message = "`waves` is for daemons: a service's replica may have its successor on another site";
-        entry.invalid("not_for_services", message, "remove it, or make it a [daemon.x]");
+/// Reads `"10%"`: how much of the connections those get that a person wants to see first.
+fn canary_weight(entry: &Entry<'_>, has_canary: bool) -> Option<u8> {
+    let text = entry.text()?;
+    if !has_canary {
+        let message = "`canary_weight` says how much of the connections a canary gets, and there is no `canary`";
+        entry.invalid("conflict", message, "add `canary = 1`, or remove it");
         return None;
     }
+    let percent = text.strip_suffix('%').and_then(|number| number.trim_end().parse::<u8>().ok());
+    let weight = percent.filter(|percent| (CANARY_WEIGHT_MIN..=CANARY_WEIGHT_MAX).contains(percent));
+    if weight.is_none() {
+        let message = format!("`{}` is not a part of the connections", text.escape_debug());
+        entry.invalid("out_of_range", message, "write a share such as \"10%\", from 1% to 99%");
+    }
+    weight
+}
+
+/// Reads `["lab", "north"]`: sites in the order of their turns.
+fn waves(entry: &Entry<'_>) -> Option<Vec<String>> {
     let mut sites: Vec<String> = Vec::new();
     let items = entry.items()?;
     if items.len() > WAVES_MAX {

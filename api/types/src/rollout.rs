@@ -33,11 +33,19 @@ pub struct UpdateSpec {
     /// How many instances are replaced before the rollout waits for a person to promote it; `None` = all, without waiting.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub canary: Option<Share>,
-    /// Of a daemon: one site after the other, these first, in this order, then the others by name. `None` = all at once.
+    /// How much of the connections those get together until the rollout is promoted, in percent, [`CANARY_WEIGHT_MIN`] to
+    /// [`CANARY_WEIGHT_MAX`]; `None` = as much as any others of the same number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub canary_weight: Option<u8>,
+    /// One site after the other, these first, in this order, then the others by name. `None` = all at once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub waves: Option<Vec<String>>,
 }
 
+/// The smallest part of the connections that a canary is given, in percent.
+pub const CANARY_WEIGHT_MIN: u8 = 1;
+/// The largest.
+pub const CANARY_WEIGHT_MAX: u8 = 99;
 /// The most sites whose order is said.
 pub const WAVES_MAX: usize = 64;
 
@@ -50,6 +58,7 @@ impl Default for UpdateSpec {
             deadline_ms: DEADLINE_MS,
             on_failure: OnFailure::Rollback,
             canary: None,
+            canary_weight: None,
             waves: None,
         }
     }

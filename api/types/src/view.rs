@@ -35,7 +35,7 @@ pub use network::{
     TraceStep, VerifyRequest,
 };
 pub use plan::{Displaced, FieldChange, Plan, PlannedPlacement, PlannedStep, StepKind, WorkloadChange};
-pub use rollout::{RevisionView, RolloutHistory, RolloutView};
+pub use rollout::{RevisionView, RolloutHistory, RolloutView, WaveTurn, WaveView};
 pub use scale::{LoadView, ScaleView};
 pub use secret::SecretView;
 

@@ -1,5 +1,6 @@
 //! How to balance: each service's endpoints, the peers, and the service table made of them.
 
+mod canary;
 pub(crate) mod choice;
 
 use std::{
@@ -156,6 +157,10 @@ impl Balancing {
     fn refresh_endpoint(&mut self, cluster: &Cluster, id: &WorkloadId, number: u64) -> bool {
         let Some(service) = self.services.get_mut(id) else { return false };
         let Some(spec) = cluster.workloads.get(id).map(|entry| entry.spec()) else { return false };
+        if canary::is_weighed(cluster, id) {
+            // How much one gets depends on all.
+            return replace_all(service, cluster, id);
+        }
         let instance = instance_id(id, number);
         let held = cluster.held(number);
         let is_last_resort = service.endpoints.iter().all(|endpoint| endpoint.last_resort);
@@ -171,15 +176,20 @@ impl Balancing {
             Arc::make_mut(service).endpoints.clear();
         } else if ready.is_none() && !service.endpoints.iter().any(is_other) {
             // The last that was ready is not any more.
-            let endpoints = choice::endpoints(cluster, id);
-            let differs = service.endpoints != endpoints;
-            if differs {
-                Arc::make_mut(service).endpoints = endpoints;
-            }
-            return differs;
+            return replace_all(service, cluster, id);
         }
         replace(service, &instance, ready)
     }
+}
+
+/// Makes all endpoints anew; whether that changes anything.
+fn replace_all(service: &mut Arc<Service>, cluster: &Cluster, id: &WorkloadId) -> bool {
+    let endpoints = choice::endpoints(cluster, id);
+    let differs = service.endpoints != endpoints;
+    if differs {
+        Arc::make_mut(service).endpoints = endpoints;
+    }
+    differs
 }
 
 /// Makes an instance's endpoint this one; whether that changes anything. A service that does not change stays the one that

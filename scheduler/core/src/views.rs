@@ -10,6 +10,7 @@ mod rollouts;
 mod scale;
 mod sites;
 mod volumes;
+mod waves;
 mod workloads;
 
 use api_types::{

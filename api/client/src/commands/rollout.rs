@@ -8,7 +8,7 @@ use api_types::{
     id::WorkloadId,
     rollout::{RolloutAction, RolloutState},
     time::Timestamp,
-    view::{RevisionView, RolloutHistory, RolloutView},
+    view::{RevisionView, RolloutHistory, RolloutView, WaveView},
 };
 use clap::{Args, Subcommand};
 use tokio::time::{Instant, sleep, timeout_at};
@@ -20,7 +20,7 @@ use crate::{
         Screen,
         amounts::{age, now},
         clean,
-        table::{facts, indented},
+        table::{facts, indented, table},
     },
 };
 
@@ -160,10 +160,23 @@ fn text(view: &RolloutView) -> String {
         ("updated", format!("{} of {}", view.updated, view.wanted)),
         ("ports", clean(&view.closed_ports)),
     ]);
+    if !view.waves.is_empty() {
+        text += &format!("\nWaves\n{}", indented(&waves(&view.waves)));
+    }
     if !view.waits_for.is_empty() {
         text += &format!("\nWaits for\n{}", indented(&clean(&view.waits_for.join("\n"))));
     }
     text
+}
+
+/// The sites in the order of their turns, and how far each is.
+fn waves(waves: &[WaveView]) -> String {
+    let rows = waves.iter().map(|wave| {
+        let silent = if wave.silent == 0 { String::new() } else { format!(", {} silent", wave.silent) };
+        let updated = format!("{} of {}{silent}", wave.updated, wave.wanted);
+        vec![clean(&wave.site), wave.turn.as_str().to_owned(), updated]
+    });
+    table(&["SITE", "TURN", "UPDATED"], &rows.collect::<Vec<_>>())
 }
 
 /// How a rollout goes, in one line for `describe`; empty when there is nothing to tell.

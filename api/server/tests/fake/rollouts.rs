@@ -5,13 +5,17 @@ use api_types::{
     id::WorkloadId,
     rollout::{RolloutAction, RolloutState},
     time::Timestamp,
-    view::{Done, FieldChange, List, Problem, RevisionView, RolloutHistory, RolloutView},
+    view::{Done, FieldChange, List, Problem, RevisionView, RolloutHistory, RolloutView, WaveTurn, WaveView},
 };
 
 use super::problem;
 
 fn unknown(id: &WorkloadId) -> Problem {
     problem(404, "not_found", &format!("there is no workload `{id}`"), "`wherry get services` shows the services")
+}
+
+fn wave(site: &str, turn: WaveTurn, (updated, wanted): (u32, u32), silent: u32) -> WaveView {
+    WaveView { site: site.to_owned(), turn, updated, wanted, silent }
 }
 
 pub(super) fn status(id: &WorkloadId) -> Result<List<RolloutView>, Problem> {
@@ -25,12 +29,18 @@ pub(super) fn status(id: &WorkloadId) -> Result<List<RolloutView>, Problem> {
         updated,
         wanted: 3,
         waits_for: Vec::new(),
+        waves: Vec::new(),
         closed_ports: String::new(),
     };
     let view = match id.to_string().as_str() {
         "web" => RolloutView {
             paused: "paused by ci".into(),
             waits_for: vec!["a person: `wherry rollout resume web`".into(), "web-7 on n2: getting image web:2".into()],
+            waves: vec![
+                wave("lab", WaveTurn::Done, (1, 1), 0),
+                wave("north", WaveTurn::Now, (0, 1), 0),
+                wave("plant", WaveTurn::Silent, (0, 1), 1),
+            ],
             ..view(2, RolloutState::Progressing, 1)
         },
         "prod/db" => RolloutView {

@@ -29,9 +29,55 @@ pub struct RolloutView {
     /// What it waits for, one line for each; empty when it is complete.
     #[serde(default)]
     pub waits_for: Vec<String>,
+    /// Its sites in the order of their turns; empty = it does not go site by site.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub waves: Vec<WaveView>,
     /// Ports of the nodes that do not lead to it, as somebody else holds them, in one line; empty = none.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub closed_ports: String,
+}
+
+/// How far a rollout is at one site.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WaveView {
+    /// The site.
+    pub site: String,
+    /// Whether it has its turn.
+    pub turn: WaveTurn,
+    /// How many instances there run what is wanted and are well.
+    pub updated: u32,
+    /// Of how many.
+    pub wanted: u32,
+    /// How many of the others are on nodes that are not heard of.
+    #[serde(default)]
+    pub silent: u32,
+}
+
+/// Whether a site has its turn in a rollout.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WaveTurn {
+    /// It had it: what is wanted runs there.
+    Done,
+    /// It has it.
+    Now,
+    /// Others are before it.
+    Later,
+    /// What is left there is on nodes that are not heard of: it holds nobody up, and catches up.
+    Silent,
+}
+
+impl WaveTurn {
+    /// As people read it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Done => "done",
+            Self::Now => "now",
+            Self::Later => "later",
+            Self::Silent => "silent",
+        }
+    }
 }
 
 /// The revisions of a workload that are kept.

@@ -239,7 +239,8 @@ impl Fields {
 
     fn add_update(&mut self, update: Option<&UpdateSpec>) {
         let Some(update) = update else { return };
-        let UpdateSpec { order, parallel, healthy_for_ms, deadline_ms, on_failure, canary, waves } = update;
+        let UpdateSpec { order, parallel, healthy_for_ms, deadline_ms, on_failure, canary, canary_weight, waves } =
+            update;
         let share = |share: &Option<Share>| share.map_or_else(null, |share| text(&share.to_string()));
         self.add("update.order", order.map_or_else(null, |order: UpdateOrder| text(order.as_str())));
         self.add("update.parallel", share(parallel));
@@ -247,6 +248,7 @@ impl Fields {
         self.add("update.deadline_ms", deadline_ms.to_string());
         self.add("update.on_failure", text(on_failure.as_str()));
         self.add("update.canary", share(canary));
+        self.add("update.canary_weight", canary_weight.map_or_else(null, |percent| text(&format!("{percent}%"))));
         self.add("update.waves", waves.as_ref().map_or_else(null, |sites| texts(sites)));
     }
 

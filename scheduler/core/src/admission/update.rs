@@ -2,8 +2,8 @@
 
 use api_types::{
     error::ValidationError,
-    rollout::{Share, WAVES_MAX},
-    workload::{WorkloadKind, WorkloadSpec},
+    rollout::{CANARY_WEIGHT_MAX, CANARY_WEIGHT_MIN, Share, WAVES_MAX},
+    workload::WorkloadSpec,
 };
 
 use super::rules::fault;
@@ -21,8 +21,9 @@ pub(super) fn check(spec: &WorkloadSpec) -> Result<(), ValidationError> {
     if update.waves.as_ref().is_some_and(|sites| sites.len() > WAVES_MAX || !sites.iter().all(is_site)) {
         return fault("update.waves", format!("at most {WAVES_MAX} names of sites"));
     }
-    if update.waves.is_some() && spec.kind != WorkloadKind::Daemon {
-        return fault("update.waves", "only a daemon's instances stay on their sites");
+    let weights = CANARY_WEIGHT_MIN..=CANARY_WEIGHT_MAX;
+    if update.canary_weight.is_some_and(|percent| update.canary.is_none() || !weights.contains(&percent)) {
+        return fault("update.canary_weight", "1 to 99, and only with a canary");
     }
     let is_share = |share: &Share| match share {
         Share::Count(count) => *count > 0,

@@ -18,12 +18,14 @@ pub(crate) struct RolloutEntry {
     pub(crate) trials: BTreeMap<u64, Trial>,
     /// Since when nothing of the wanted revision is anywhere and no room is found for it. Not durable, as trials are not.
     pub(crate) without_room_since: Option<Timestamp>,
+    /// The sites to which the successors go of those that were ended to make room for them, by slot. Not durable.
+    pub(crate) sites: BTreeMap<u32, String>,
 }
 
 impl RolloutEntry {
     /// One of which nobody is on trial.
     pub(crate) fn new(rollout: Rollout) -> Self {
-        Self { rollout, trials: BTreeMap::new(), without_room_since: None }
+        Self { rollout, trials: BTreeMap::new(), without_room_since: None, sites: BTreeMap::new() }
     }
 }
 
@@ -46,6 +48,9 @@ impl Cluster {
     pub(crate) fn put_rollout(&mut self, rollout: Rollout) {
         let id = rollout.workload.clone();
         self.persist(Record::Rollout(Box::new(rollout.clone())));
+        if rollout.may_be_weighed() {
+            self.touched.services.insert(id.clone());
+        }
         match self.rollouts.get_mut(&id) {
             Some(entry) => {
                 if entry.rollout.current().revision != rollout.current().revision {

@@ -94,6 +94,27 @@ impl Rollout {
         }
     }
 
+    /// The revision that is tried with a part of the connections of its own, and that part in percent: the one that nobody has
+    /// promoted, or the one that is being taken back.
+    #[must_use]
+    pub(crate) fn weighed(&self) -> Option<(&KeptRevision, u8)> {
+        let revision = match self.state {
+            RolloutState::Progressing | RolloutState::AwaitingPromotion | RolloutState::Failed => {
+                Some(self.current().revision).filter(|_| !self.is_promoted)?
+            }
+            RolloutState::RollingBack => self.failed?,
+            RolloutState::RolledBack | RolloutState::Complete => return None,
+        };
+        let tried = self.revisions.iter().find(|kept| kept.revision == revision)?;
+        Some((tried, tried.spec.update.as_ref()?.canary_weight?))
+    }
+
+    /// Whether a kept revision asks for a part of the connections of its own.
+    pub(crate) fn may_be_weighed(&self) -> bool {
+        let weight = |kept: &KeptRevision| kept.spec.update.as_ref().and_then(|update| update.canary_weight);
+        self.revisions.iter().any(|kept| weight(kept).is_some())
+    }
+
     /// Whether instances are being replaced, and their outcome counts.
     #[must_use]
     pub fn is_open(&self) -> bool {

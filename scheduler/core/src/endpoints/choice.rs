@@ -8,7 +8,7 @@ use api_types::{
     workload::WorkloadSpec,
 };
 
-use super::is_endpoint;
+use super::{canary, is_endpoint};
 use crate::cluster::{Cluster, held::Held, nodes::NodeEntry, rows::Observed};
 
 /// All endpoints of a service, sorted: those that are ready or, while nobody is, those that run all the same, unless the
@@ -23,6 +23,7 @@ pub(crate) fn endpoints(cluster: &Cluster, id: &WorkloadId) -> Vec<Endpoint> {
         endpoints = all(last_resort);
     }
     endpoints.sort_unstable();
+    canary::weigh(cluster, id, &mut endpoints);
     endpoints
 }
 

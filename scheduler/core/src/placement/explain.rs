@@ -19,8 +19,16 @@ const REASONS_SHOWN_MAX: usize = 4;
 
 /// One line for people: how many nodes turn an instance away and for what, with the nearest miss.
 pub(crate) fn summary(cluster: &Cluster, spec: &WorkloadSpec) -> String {
-    let verdicts: Vec<_> =
-        cluster.nodes.values().map(|node| (node, placement::check(cluster, node, spec).err())).collect();
+    summary_of(cluster, spec, cluster.nodes.values())
+}
+
+/// The same of some nodes.
+pub(crate) fn summary_of<'c>(
+    cluster: &Cluster,
+    spec: &WorkloadSpec,
+    nodes: impl Iterator<Item = &'c NodeEntry>,
+) -> String {
+    let verdicts: Vec<_> = nodes.map(|node| (node, placement::check(cluster, node, spec).err())).collect();
     if verdicts.is_empty() {
         return "there are no nodes".to_owned();
     }

@@ -1,7 +1,7 @@
 //! All nodes that fit, the best first, with what decides between them: the scores by which the engine picks.
 
 use api_types::{id::NodeId, placement::Domain, view::ScorePart, workload::WorkloadSpec};
-use scheduler_placement::{Judgement, NodeIndex};
+use scheduler_placement::{Credit, Judgement, NodeIndex};
 
 use crate::{
     cluster::{Cluster, held::Held, nodes::NodeEntry},
@@ -34,6 +34,18 @@ pub(crate) fn rank(cluster: &Cluster, spec: &WorkloadSpec, without: Option<Held<
     ranked.sort_by(|(a, _), (b, _)| a.cmp(b));
     let ranked = ranked.into_iter();
     ranked.map(|(score, node)| Ranked { node: node.spec.id.clone(), score: parts(&score, spec, node) }).collect()
+}
+
+/// The best of these nodes that takes one more instance, by index.
+pub(crate) fn best_of(cluster: &Cluster, spec: &WorkloadSpec, nodes: &[u32]) -> Option<u32> {
+    let group = cluster.ledger.group(&spec.id)?;
+    let nobody = Credit::default();
+    let fits = nodes
+        .iter()
+        .filter(|index| cluster.nodes.at(**index).is_some_and(|node| check_with(cluster, node, spec, &nobody).is_ok()));
+    let judged =
+        fits.filter_map(|index| Some((cluster.ledger.engine.judge(NodeIndex(*index), group, &nobody)?, *index)));
+    judged.min().map(|(_, index)| index)
 }
 
 /// Takes an instance on another node out of the counts of the places that both nodes are in.

@@ -75,7 +75,7 @@ impl Scheduler {
         let waits_for_room =
             found.updated == 0 && under_way == 0 && found.to_renew.is_empty() && !found.misses.is_empty();
         let mut to_renew = found.to_renew;
-        self.keep_to_wave(id, &mut to_renew);
+        self.keep_to_wave(id, &mut to_renew, |old| *old);
         to_renew.sort_by_key(|old| self.serves(*old));
         let width = self.rollout_width(id, found.nodes, found.updated);
         for old in to_renew.iter().take(width.saturating_sub(under_way)) {

@@ -86,7 +86,14 @@ impl Scheduler {
         if let Some(text) = self.makes_room(id) {
             return text;
         }
-        let summary = explain::summary(&self.cluster, entry.spec());
+        let summary = match self.wave(id).filter(|_| self.fits_somewhere(id)) {
+            // There is room, but not where it must be.
+            Some(site) => {
+                let there = self.cluster.nodes.values().filter(|node| node.spec.site == site);
+                format!("at site {site}, {}", explain::summary_of(&self.cluster, entry.spec(), there))
+            }
+            None => explain::summary(&self.cluster, entry.spec()),
+        };
         match entry.displaced_by.as_ref().filter(|urgent| self.cluster.workloads.contains_key(*urgent)) {
             Some(urgent) => format!("{summary}; displaced by {urgent}, which is more urgent"),
             None => summary,

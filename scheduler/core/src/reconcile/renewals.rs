@@ -18,20 +18,16 @@ impl Scheduler {
     /// go first.
     pub(crate) fn renew(&mut self, id: &WorkloadId, renewals: &[(u32, u64)], count: usize) -> bool {
         let Some(entry) = self.cluster.workloads.get(id) else { return true };
-        let stop_first = is_stop_first(entry);
+        let (stop_first, by_sites) = (is_stop_first(entry), self.goes_by_sites(id));
         let mut chosen: Vec<&(u32, u64)> =
             renewals.iter().filter(|(_, old)| !stop_first || self.is_heard(*old)).collect();
+        self.keep_to_wave(id, &mut chosen, |(_, old)| *old);
         chosen.sort_by_key(|(slot, old)| (self.serves(*old), *slot));
         if stop_first {
             return self.stop_to_renew(id, &chosen, count);
         }
-        let numbers: Vec<u32> = chosen.iter().take(count).map(|(number, _)| *number).collect();
-        let (picks, enough) = self.pick(id, &numbers);
-        let begun = !picks.is_empty();
-        for ((number, seat), (_, old)) in picks.into_iter().zip(&chosen) {
-            let placed = self.commit_to(id, number, &seat);
-            self.tell_replaced(*old, placed, Why::Earlier);
-        }
+        let (begun, enough) =
+            if by_sites { self.renew_at_sites(id, &chosen, count) } else { self.renew_anywhere(id, &chosen, count) };
         if begun || enough {
             return true;
         }
@@ -39,7 +35,7 @@ impl Scheduler {
         let anywhere = LazyCell::new(|| self.fits_somewhere(id));
         let mut looked_at = chosen.iter().map(|(_, old)| *old).take(LOOKS_MAX);
         match looked_at.find(|old| self.has_room_after(id, *old, || *anywhere)) {
-            Some(old) => self.retire(old),
+            Some(old) => self.retire_for_successor(id, old),
             None => {
                 if !self.end_what_never_worked(id, chosen.iter().map(|(_, old)| *old), count) {
                     self.displace(id, 1, None);
@@ -50,13 +46,26 @@ impl Scheduler {
         true
     }
 
+    /// Places successors beside at most `count` of these instances, wherever they fit best; whether any was placed, and whether
+    /// there was room for all.
+    fn renew_anywhere(&mut self, id: &WorkloadId, chosen: &[&(u32, u64)], count: usize) -> (bool, bool) {
+        let numbers: Vec<u32> = chosen.iter().take(count).map(|(number, _)| *number).collect();
+        let (picks, enough) = self.pick(id, &numbers);
+        let begun = !picks.is_empty();
+        for ((number, seat), (_, old)) in picks.into_iter().zip(chosen) {
+            let placed = self.commit_to(id, number, &seat);
+            self.tell_replaced(*old, placed, Why::Earlier);
+        }
+        (begun, enough)
+    }
+
     /// Stops at most `count` instances so that their successors can be placed; whether there was room for all of them. One
     /// whose data is where no room is holds up none of the others.
     fn stop_to_renew(&mut self, id: &WorkloadId, chosen: &[&(u32, u64)], count: usize) -> bool {
         let anywhere = LazyCell::new(|| self.fits_somewhere(id));
         let fit = chosen.iter().map(|(_, old)| *old).filter(|old| self.has_room_after(id, *old, || *anywhere));
         let fit: Vec<u64> = fit.take(count).collect();
-        fit.iter().for_each(|old| self.retire(*old));
+        fit.iter().for_each(|old| self.retire_for_successor(id, *old));
         let wanted = chosen.len().min(count);
         if fit.len() < wanted {
             let others = chosen.iter().map(|(_, old)| *old).filter(|old| !fit.contains(old));
@@ -73,7 +82,7 @@ impl Scheduler {
         };
         let fits_instead = || placement::check_instead_of(&self.cluster, held, entry.spec()).is_ok();
         if !self.has_data(id, held.slot()) {
-            return fits_instead() || anywhere();
+            return fits_instead() || if self.goes_by_sites(id) { self.fits_at_site_of(held) } else { anywhere() };
         }
         // What runs may be of a time when its workload had no volume, and be elsewhere than the data.
         let Some(home) = self.only_home(id, held.slot()) else { return false };

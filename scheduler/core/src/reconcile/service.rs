@@ -250,6 +250,7 @@ impl Scheduler {
         for number in self.take_out_those_with_data(id, &mut wanted) {
             enough &= self.fill_at_home(id, number, slots);
         }
+        enough &= self.fill_at_sites(id, &mut wanted, slots);
         let (picks, room) = self.pick(id, &wanted);
         let missing = wanted.len() - picks.len();
         for (number, seat) in picks {
@@ -283,7 +284,7 @@ impl Scheduler {
         true
     }
 
-    fn fill_slot(&mut self, id: &WorkloadId, number: u32, seat: &Seat, slots: &BTreeMap<u32, Slot>) {
+    pub(super) fn fill_slot(&mut self, id: &WorkloadId, number: u32, seat: &Seat, slots: &BTreeMap<u32, Slot>) {
         let placed = self.commit_to(id, number, seat);
         for (old, why) in slots.get(&number).map(|slot| slot.stale.as_slice()).unwrap_or_default() {
             self.tell_replaced(*old, placed, *why);
@@ -335,8 +336,10 @@ impl Scheduler {
     /// Tells placement which instances of a workload count for its evenness: those that go away anyway do not.
     pub(crate) fn count_for_spread(&mut self, id: &WorkloadId) {
         let entry = self.cluster.workloads.get(id);
+        let for_successors = self.counted_for_successors(id);
         let differ = self.cluster.instances_of(id).filter_map(|held| {
-            let counts = entry.is_some_and(|entry| self.counts_as_one_of(entry, held));
+            let counts =
+                entry.is_some_and(|entry| self.counts_as_one_of(entry, held)) || for_successors.contains(&held.number);
             (counts != held.is_counted()).then_some((held.number, counts))
         });
         for (number, counts) in differ.collect::<Vec<_>>() {

@@ -1,6 +1,6 @@
 //! A workload's instances by slot: which are as wanted, which are to be replaced, which are on their way out.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use api_types::{id::WorkloadId, node::Availability, rollout::UpdateOrder, time::Timestamp};
 
@@ -98,8 +98,10 @@ impl Scheduler {
         let is_unused = |number: &u32| !slots.contains_key(number);
         // Between the end of an instance and its successor nothing else tells that its slot is one of those in use.
         let with_data = self.slots_with_data(id);
-        let others = (0..).filter(|number| is_unused(number) && !with_data.contains(number));
-        ending.chain(with_data.iter().copied().filter(is_unused)).chain(others).take(count).collect()
+        let with_site = self.sites_to_fill(id).map(|(slot, _)| slot);
+        let kept: BTreeSet<u32> = with_data.iter().copied().chain(with_site).filter(is_unused).collect();
+        let others = (0..).filter(|number| is_unused(number) && !kept.contains(number));
+        ending.chain(kept.iter().copied()).chain(others).take(count).collect()
     }
 
     /// Whether an instance counts for its workload's spread: it is as wanted and is going to stay.
@@ -111,6 +113,12 @@ impl Scheduler {
     pub(crate) fn counts_as_one_of(&self, entry: &WorkloadEntry, held: Held<'_>) -> bool {
         let silence = self.silence_of(held, entry.spec().disconnect.replace_after_ms);
         held.is_wanted() && self.why_stale(held, silence, entry).is_none()
+    }
+
+    /// Whether an instance is to be replaced only because its workload changed.
+    pub(crate) fn is_of_earlier(&self, held: Held<'_>, entry: &WorkloadEntry) -> bool {
+        let silence = self.silence_of(held, entry.spec().disconnect.replace_after_ms);
+        self.why_stale(held, silence, entry) == Some(Why::Earlier)
     }
 
     /// When silence makes a difference to a workload next.

@@ -45,6 +45,7 @@ impl Scheduler {
             updated: view.ready,
             wanted: view.wanted,
             waits_for: if is_over { Vec::new() } else { self.waits_for(entry, &rollout) },
+            waves: self.wave_views(id),
             closed_ports: self.closed_ports(entry.spec(), &TakenPorts::of(&self.cluster)),
         })
     }
@@ -89,6 +90,7 @@ impl Scheduler {
             updated,
             wanted,
             waits_for: Vec::new(),
+            waves: Vec::new(),
             // Whoever shows this beside the workload names them there.
             closed_ports: String::new(),
         })
@@ -106,7 +108,10 @@ impl Scheduler {
         let mut lines = Vec::new();
         match rollout.state {
             RolloutState::AwaitingPromotion => {
-                lines.push(format!("a person: `wherry rollout promote {id}` or `wherry rollout abort {id}`"));
+                let weight =
+                    rollout.weighed().map(|(_, percent)| format!("; the canary gets {percent} % of the connections"));
+                let weight = weight.unwrap_or_default();
+                lines.push(format!("a person: `wherry rollout promote {id}` or `wherry rollout abort {id}`{weight}"));
             }
             RolloutState::Failed => {
                 lines.push(format!(

@@ -12,7 +12,8 @@ use scheduler_core::{Scheduler, input::Change};
 /// `healthy_for=10s deadline=60s parallel=25% canary=1 order=stop-first on_failure=pause`, or `update` alone.
 pub(crate) fn spec(options: &BTreeMap<String, String>) -> Option<UpdateSpec> {
     let get = |key: &str| options.get(key).map(String::as_str);
-    let known = ["update", "healthy_for", "deadline", "parallel", "canary", "order", "on_failure", "waves"];
+    let known =
+        ["update", "healthy_for", "deadline", "parallel", "canary", "order", "on_failure", "waves", "canary_weight"];
     if !known.iter().any(|key| options.contains_key(*key)) {
         return None;
     }
@@ -24,6 +25,7 @@ pub(crate) fn spec(options: &BTreeMap<String, String>) -> Option<UpdateSpec> {
         }),
         parallel: get("parallel").map(share),
         canary: get("canary").map(share),
+        canary_weight: get("canary_weight").map(|percent| percent.trim_end_matches('%').parse().expect("a number")),
         waves: get("waves").map(|sites| sites.split(',').map(str::to_owned).collect()),
         healthy_for_ms: get("healthy_for").map_or(default.healthy_for_ms, super::milliseconds),
         deadline_ms: get("deadline").map_or(default.deadline_ms, super::milliseconds),
@@ -64,6 +66,11 @@ pub(crate) fn show(scheduler: &Scheduler, id: &WorkloadId) -> String {
         }
     }
     text.push('\n');
+    for wave in &view.waves {
+        let silent = if wave.silent == 0 { String::new() } else { format!(", {} silent", wave.silent) };
+        writeln!(text, "  wave {} {}: {} of {}{silent}", wave.site, wave.turn.as_str(), wave.updated, wave.wanted)
+            .expect("a text takes all");
+    }
     let closed = Some(&view.closed_ports).filter(|ports| !ports.is_empty());
     view.waits_for.iter().chain(closed).for_each(|line| writeln!(text, "  {line}").expect("a text takes all"));
     text

@@ -142,18 +142,24 @@ fn act_on_rollout(fleet: &mut Fleet, random: &mut Random) {
     }
 }
 
+/// The longest deadline of a rollout.
+pub(crate) const DEADLINE_MS_MAX: u64 = 60_000;
+
 fn update(random: &mut Random) -> Option<UpdateSpec> {
     let share = |random: &mut Random| random.pick(&[None, Some(Share::Count(2)), Some(Share::Percent(50))]).flatten();
     let default = UpdateSpec::default();
-    (!random.one_in(5)).then(|| UpdateSpec {
+    let update = (!random.one_in(5)).then(|| UpdateSpec {
         order: random.pick(&[None, None, Some(UpdateOrder::StopFirst)]).flatten(),
         parallel: share(random),
         healthy_for_ms: random.pick(&[0, 1_000, 5_000]).unwrap_or_default(),
-        deadline_ms: random.pick(&[10_000, 60_000]).unwrap_or(default.deadline_ms),
+        deadline_ms: random.pick(&[10_000, DEADLINE_MS_MAX]).unwrap_or(default.deadline_ms),
         on_failure: if random.one_in(4) { OnFailure::Pause } else { OnFailure::Rollback },
         canary: share(random).filter(|_| random.one_in(2)),
-        waves: None,
-    })
+        ..default
+    })?;
+    // Nothing is drawn for these: the walks of seeds that were kept stay what they are.
+    let (canary_weight, waves) = (update.canary.map(|_| 10), (update.healthy_for_ms == 1_000).then(Vec::new));
+    Some(UpdateSpec { canary_weight, waves, ..update })
 }
 
 /// One thing that happens.

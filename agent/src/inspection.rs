@@ -119,8 +119,7 @@ impl Inspector {
         if self.outbox.ipv6_address().is_some() {
             planned.extend(services.iter().flat_map(|service| services::ways_by_ipv6(balancing, service)));
         }
-        let beyond = planned.len().saturating_sub(TRIES_MAX);
-        planned.truncate(TRIES_MAX);
+        let beyond = bound(&mut planned);
         let outcomes = self.network.reach(planned.iter().map(|one| one.wanted.clone()).collect()).await;
         let tried = planned.into_iter().zip(outcomes).collect();
         checks.extend(verdict::of_all(&self.place(balancing), tried).await);
@@ -200,6 +199,13 @@ impl Inspector {
         }
         planned
     }
+}
+
+/// Leaves as many ways as are tried for one question, and says how many are left out.
+fn bound(planned: &mut Vec<Planned>) -> usize {
+    let beyond = planned.len().saturating_sub(TRIES_MAX);
+    planned.truncate(TRIES_MAX);
+    beyond
 }
 
 fn micros(took: Duration) -> u64 {

@@ -107,3 +107,57 @@ fn front(service: &Service, port: &ServicePort, own: Ipv4Addr) -> Option<(Asker,
         Some(_) => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use api_types::{balance::BalancePolicy, id::InstanceId, service::Endpoint};
+
+    use super::*;
+
+    #[test]
+    fn each_port_is_asked_by_its_protocol_and_what_is_too_much_is_counted() {
+        let own = Ipv4Addr::new(192, 0, 2, 1);
+        let few = ways(&service(2), own, &BTreeMap::new());
+        let mut many = ways(&service(600), own, &BTreeMap::new());
+
+        let beyond = super::super::bound(&mut many);
+
+        let by_datagram = few.iter().filter(|one| matches!(one.wanted, Try::Datagram { .. }));
+        let subjects: Vec<&str> = by_datagram.map(|one| one.subject.as_str()).collect();
+        assert_eq!(subjects, ["shop/dns udp/53", "dns-0 shop/dns udp/53", "dns-1 shop/dns udp/53"]);
+        assert_eq!(few.len(), 6, "the same by connections");
+        // Two ports, each asked at the virtual address and at every endpoint.
+        assert_eq!((many.len(), beyond), (1000, 2 * 601 - 1000));
+    }
+
+    fn service(endpoints: u16) -> Service {
+        let port = |protocol| ServicePort {
+            name: "dns".to_owned(),
+            protocol,
+            service: 53,
+            container: 5353,
+            publish: None,
+            http: false,
+            bind: None,
+            allow: Vec::new(),
+        };
+        let endpoint = |number: u16| Endpoint {
+            instance: InstanceId::new(&format!("dns-{number}")).expect("an id"),
+            node: api_types::id::NodeId::new("edge-1").expect("a name"),
+            address: Ipv4Addr::from_bits(0x0a2a_0100 + u32::from(number)),
+            weight: 1,
+            last_resort: false,
+        };
+        Service {
+            id: "shop/dns".parse().expect("an id"),
+            address: Ipv4Addr::new(10, 43, 0, 1),
+            ports: vec![port(Protocol::Tcp), port(Protocol::Udp)],
+            balance: BalancePolicy::default(),
+            endpoints: (0..endpoints).map(endpoint).collect(),
+            ipv6: false,
+            across_sites: false,
+            counts_requests: false,
+            access: None,
+        }
+    }
+}

@@ -229,7 +229,9 @@ mod tests {
     use api_types::{
         counter::Epoch,
         id::NodeId,
+        schedule::{JobAhead, Overlap},
         secret::{Secret, SecretValue},
+        time::Timestamp,
     };
 
     use super::*;
@@ -289,6 +291,25 @@ mod tests {
             let text = fs::read_to_string(path).expect("readable");
             assert!(text.contains("shop/db") && !text.contains("canary") && !text.contains("Y2FuYXJ5"), "{text}");
         }
+        fs::remove_dir_all(directory).expect("ours");
+    }
+
+    #[test]
+    fn what_a_node_may_begin_alone_comes_back() {
+        let (last, directory) = open("ahead");
+        let mut set = with_secret(2);
+        set.ahead.push(JobAhead {
+            template: set.assignments[0].clone(),
+            late_ms: 60_000,
+            overlap: Overlap::Allow,
+            coming: [(Timestamp(60_000), "web-2".parse().expect("a name"))].into(),
+            withdrawn: ["web-3".parse().expect("a name")].into(),
+        });
+
+        last.keep(&set).expect("writable");
+        let recovered = last.recover();
+
+        assert_eq!((recovered.assignments, recovered.faults), (Some(set), Vec::new()));
         fs::remove_dir_all(directory).expect("ours");
     }
 

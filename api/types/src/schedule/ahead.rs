@@ -29,7 +29,7 @@ pub struct JobAhead {
     #[serde(default)]
     pub overlap: Overlap,
     /// The coming times, and the instance of each.
-    #[serde(default)]
+    #[serde(default, with = "pairs")]
     pub coming: BTreeMap<Timestamp, InstanceId>,
     /// Instances for times that were told and are taken back: none of them begins any more, and one that began goes on until
     /// the scheduler knows of it.
@@ -54,6 +54,23 @@ impl JobAhead {
     #[must_use]
     pub fn assignment(&self, instance: InstanceId) -> Assignment {
         Assignment { instance, ..self.template.clone() }
+    }
+}
+
+/// A map as a list of pairs: keys that are numbers do not survive where JSON is read as a part of something else.
+mod pairs {
+    use std::collections::BTreeMap;
+
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    use crate::{id::InstanceId, time::Timestamp};
+
+    pub(super) fn serialize<S: Serializer>(map: &BTreeMap<Timestamp, InstanceId>, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_seq(map)
+    }
+
+    pub(super) fn deserialize<'d, D: Deserializer<'d>>(from: D) -> Result<BTreeMap<Timestamp, InstanceId>, D::Error> {
+        Ok(Vec::deserialize(from)?.into_iter().collect())
     }
 }
 

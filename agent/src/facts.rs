@@ -152,8 +152,8 @@ impl Sampler {
 
 type Samples = BTreeMap<(InstanceId, Attempt), (Instant, UsageSample)>;
 
-/// What the attempts of each instance's containers used between two samples; the CPU of one that was not there before is not
-/// known yet.
+/// What the attempts of each instance's containers used between two samples; the CPU and the connections of one that was not there
+/// before are not known yet.
 fn rates(before: &Samples, samples: &Samples) -> BTreeMap<InstanceId, InstanceUsage> {
     let rate = |key: &(InstanceId, Attempt), at: Instant, sample: &UsageSample| {
         let (then, earlier) = before.get(key)?;
@@ -161,12 +161,19 @@ fn rates(before: &Samples, samples: &Samples) -> BTreeMap<InstanceId, InstanceUs
         let elapsed = u64::try_from((at - *then).as_nanos()).unwrap_or(u64::MAX).max(1);
         Some(used.saturating_mul(1000) / elapsed)
     };
+    let opened = |key: &(InstanceId, Attempt), at: Instant, sample: &UsageSample| {
+        let (then, earlier) = before.get(key)?;
+        let opened = sample.connections?.saturating_sub(earlier.connections?);
+        let elapsed_ms = u64::try_from((at - *then).as_millis()).unwrap_or(u64::MAX).max(1);
+        Some(opened.saturating_mul(1_000_000) / elapsed_ms)
+    };
     let mut rates: BTreeMap<InstanceId, InstanceUsage> = BTreeMap::new();
     for (key, (at, sample)) in samples {
         let sum = rates.entry(key.0.clone()).or_default();
         sum.cpu_millis += rate(key, *at, sample).unwrap_or(0);
         sum.memory_bytes += sample.memory_bytes;
         sum.pids += sample.pids;
+        sum.new_connections_millis = sum.new_connections_millis.or_else(|| opened(key, *at, sample));
     }
     rates
 }
@@ -212,25 +219,36 @@ mod tests {
     }
 
     #[test]
-    fn cpu_is_a_rate_between_two_samples_of_one_attempt() {
+    fn cpu_and_connections_are_rates_between_two_samples_of_one_attempt() {
         let id = InstanceId::new("web-1").expect("a name");
         let then = Instant::now();
         let now = then + Duration::from_secs(10);
-        let sample = |cpu_nanoseconds| UsageSample { cpu_nanoseconds, memory_bytes: 5, pids: 2 };
+        let sample = |cpu_nanoseconds| UsageSample {
+            cpu_nanoseconds,
+            memory_bytes: 5,
+            pids: 2,
+            connections: Some(cpu_nanoseconds / 100_000_000),
+        };
         let key = |number: u32| (id.clone(), Attempt::from(number));
         let before = Samples::from([(key(0), (then, sample(1_000_000_000)))]);
 
         let same = rates(&before, &Samples::from([(key(0), (now, sample(3_500_000_000)))]));
         let next = rates(&before, &Samples::from([(key(1), (now, sample(9)))]));
 
-        assert_eq!(same[&id], InstanceUsage { cpu_millis: 250, memory_bytes: 5, pids: 2 });
-        assert_eq!(next[&id].cpu_millis, 0, "another attempt's past is not its own");
+        assert_eq!(
+            same[&id],
+            InstanceUsage { cpu_millis: 250, memory_bytes: 5, pids: 2, new_connections_millis: Some(2_500) }
+        );
+        let unknown = (next[&id].cpu_millis, next[&id].new_connections_millis);
+        assert_eq!(unknown, (0, None), "another attempt's past is not its own");
     }
 
     #[test]
     fn an_instance_uses_what_all_of_its_containers_use() {
         let id = InstanceId::new("web-1").expect("a name");
-        let sample = |memory_bytes| (Instant::now(), UsageSample { cpu_nanoseconds: 1, memory_bytes, pids: 2 });
+        let sample = |memory_bytes| {
+            (Instant::now(), UsageSample { cpu_nanoseconds: 1, memory_bytes, pids: 2, connections: None })
+        };
         let sidecar = Attempt { companion: Some(1), number: 7 };
 
         let used = rates(
@@ -238,6 +256,6 @@ mod tests {
             &Samples::from([((id.clone(), 0.into()), sample(5)), ((id.clone(), sidecar), sample(6))]),
         );
 
-        assert_eq!(used[&id], InstanceUsage { cpu_millis: 0, memory_bytes: 11, pids: 4 });
+        assert_eq!(used[&id], InstanceUsage { cpu_millis: 0, memory_bytes: 11, pids: 4, new_connections_millis: None });
     }
 }

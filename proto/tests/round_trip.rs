@@ -58,7 +58,10 @@ fn what_an_agent_says_survives_the_wire() {
         }]),
         facts: Some(facts()),
         usage: NodeUsage { cpu_millis: 1, memory_bytes: 2, disk_free_bytes: 3 },
-        instances: BTreeMap::from([(instance("web-1"), InstanceUsage { cpu_millis: 4, memory_bytes: 5, pids: 6 })]),
+        instances: BTreeMap::from([(
+            instance("web-1"),
+            InstanceUsage { cpu_millis: 4, memory_bytes: 5, pids: 6, new_connections_millis: Some(7) },
+        )]),
         requests: BTreeMap::from([(instance("web-2"), 1_500)]),
     };
     let messages = [

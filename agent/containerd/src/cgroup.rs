@@ -63,7 +63,8 @@ impl Cgroups {
         };
         let reclaimable = keyed(&memory.join("memory.stat"), inactive).unwrap_or(0);
         let memory_bytes = number(&memory.join(current))?.saturating_sub(reclaimable);
-        Some(UsageSample { cpu_nanoseconds, memory_bytes, pids: number(&pids.join("pids.current")).unwrap_or(0) })
+        let pids = number(&pids.join("pids.current")).unwrap_or(0);
+        Some(UsageSample { cpu_nanoseconds, memory_bytes, pids, connections: None })
     }
 
     /// The process of a container that is the first of its namespace; `None` when it is not there (any more).
@@ -240,7 +241,7 @@ mod tests {
         let kills = (one.was_killed_for_memory("a.0"), two.was_killed_for_memory("a.0"));
         fs::remove_dir_all(&root).expect("removed");
 
-        let expected = UsageSample { cpu_nanoseconds: 1_500_000, memory_bytes: 4000, pids: 3 };
+        let expected = UsageSample { cpu_nanoseconds: 1_500_000, memory_bytes: 4000, pids: 3, connections: None };
         assert_eq!(samples, (Some(expected), Some(expected), None));
         assert_eq!(kills, (false, true));
     }

@@ -32,6 +32,7 @@ mod attach;
 mod cgroup;
 mod challenge;
 mod connection;
+mod connections;
 mod console;
 mod content;
 mod copy;
@@ -183,6 +184,8 @@ pub struct UsageSample {
     pub memory_bytes: u64,
     /// Processes and threads.
     pub pids: u64,
+    /// TCP connections that were ever opened to the instance; `None` = not known, as for companions, which share its network.
+    pub connections: Option<u64>,
 }
 
 /// One image of this node being got ready.
@@ -268,9 +271,12 @@ impl Containerd {
         Ok(())
     }
 
-    /// Reads what the attempt uses, from its cgroup; `None` when it is gone.
+    /// Reads what the attempt uses, from its cgroup and its network; `None` when it is gone.
     #[must_use]
     pub fn usage(&self, instance: &InstanceId, attempt: impl Into<Attempt>) -> Option<UsageSample> {
-        self.inner.cgroups.usage(&container_id(instance, attempt))
+        let (cgroups, attempt) = (&self.inner.cgroups, attempt.into());
+        let id = container_id(instance, attempt);
+        let process = || cgroups.first_process(&id).filter(|_| attempt.companion.is_none());
+        Some(UsageSample { connections: process().and_then(connections::opened), ..cgroups.usage(&id)? })
     }
 }

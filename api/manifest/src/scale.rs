@@ -1,6 +1,11 @@
 //! `[service.x.scale]`: how many replicas there are, by what they use and serve.
 
-use api_types::{container::PortSpec, rollout::Share, scale::ScaleSpec, workload::REPLICAS_MAX};
+use api_types::{
+    container::{PortSpec, Protocol},
+    rollout::Share,
+    scale::ScaleSpec,
+    workload::REPLICAS_MAX,
+};
 
 use crate::{
     section::{Entry, Section},
@@ -24,15 +29,17 @@ pub(crate) fn read(entry: &Entry<'_>, kind: Kind, ports: Option<&[PortSpec]>) ->
     }
     let section = entry.section()?;
     let (min, max) = bounds(&section);
-    let targets = ["cpu", "memory", "requests"].map(|key| section.get(key));
+    let targets = ["cpu", "memory", "requests", "new_connections"].map(|key| section.get(key));
     if targets.iter().all(Option::is_none) {
-        section.missing("cpu", "say by what it is scaled: cpu = \"70%\", memory = \"80%\" or requests = 50");
+        let help = "say by what it is scaled: cpu = \"70%\", memory = \"80%\", requests = 50 or new_connections = 50";
+        section.missing("cpu", help);
     }
-    let [cpu, memory, requests] = targets;
+    let [cpu, memory, requests, new_connections] = targets;
     let spec = ScaleSpec {
         cpu_percent: cpu.and_then(|entry| percent(&entry, PERCENT_MAX)),
         memory_percent: memory.and_then(|entry| percent(&entry, PERCENT_MAX)),
         requests: requests.and_then(|entry| self::requests(&entry, ports)),
+        new_connections: new_connections.and_then(|entry| self::new_connections(&entry, ports)),
         ..ScaleSpec::between(min.unwrap_or(1), max.unwrap_or(REPLICAS_MAX))
     };
     let share = |key| section.get(key).and_then(|entry| update::share(&entry));
@@ -92,4 +99,15 @@ fn requests(entry: &Entry<'_>, ports: Option<&[PortSpec]>) -> Option<u32> {
         return None;
     }
     requests
+}
+
+/// The kernel counts them for each instance's own network.
+fn new_connections(entry: &Entry<'_>, ports: Option<&[PortSpec]>) -> Option<u32> {
+    let connections = entry.integer(1, REQUESTS_MAX).and_then(|connections| u32::try_from(connections).ok());
+    if ports.is_some_and(|ports| !ports.iter().any(|port| port.protocol == Protocol::Tcp)) {
+        let message = "`new_connections` counts TCP connections, and there is no TCP port";
+        entry.invalid("conflict", message, "give it a port, or scale by `cpu`");
+        return None;
+    }
+    connections
 }

@@ -252,6 +252,10 @@ pub struct InstanceUsage {
     pub memory_bytes: u64,
     /// Processes and threads.
     pub pids: u64,
+    /// Thousandths of a TCP connection that were opened to it each second, over the last sample; `None` = not known, as in all
+    /// that people are shown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub new_connections_millis: Option<u64>,
 }
 
 #[cfg(test)]

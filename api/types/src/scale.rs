@@ -15,7 +15,7 @@ pub const STEP_UP: Share = Share::Percent(100);
 /// How many replicas are taken away at once, where nothing else is said.
 pub const STEP_DOWN: Share = Share::Percent(50);
 
-/// Between which numbers of replicas a service is scaled, and by what. At least one of the three targets is there.
+/// Between which numbers of replicas a service is scaled, and by what. At least one of the four targets is there.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ScaleSpec {
@@ -32,6 +32,9 @@ pub struct ScaleSpec {
     /// The requests that a replica shall answer each second: those that the nodes' listeners of HTTP ports shared out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub requests: Option<u32>,
+    /// The TCP connections that shall be opened to a replica each second, whichever way they come.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub new_connections: Option<u32>,
     /// Percent by which the mean load may miss its target without any change.
     pub tolerance_percent: u32,
     /// Milliseconds over which the highest wish counts before the service shrinks.
@@ -57,6 +60,7 @@ impl ScaleSpec {
             cpu_percent: None,
             memory_percent: None,
             requests: None,
+            new_connections: None,
             tolerance_percent: TOLERANCE_PERCENT,
             window_ms: WINDOW_MS,
             cooldown_ms: COOLDOWN_MS,
@@ -68,8 +72,12 @@ impl ScaleSpec {
 
     /// What the service is scaled by, with its target in the metric's own unit.
     pub fn targets(&self) -> impl Iterator<Item = (Metric, u32)> {
-        let targets =
-            [(Metric::Cpu, self.cpu_percent), (Metric::Memory, self.memory_percent), (Metric::Requests, self.requests)];
+        let targets = [
+            (Metric::Cpu, self.cpu_percent),
+            (Metric::Memory, self.memory_percent),
+            (Metric::Requests, self.requests),
+            (Metric::NewConnections, self.new_connections),
+        ];
         targets.into_iter().filter_map(|(metric, target)| Some((metric, target?)))
     }
 }
@@ -84,16 +92,19 @@ pub enum Metric {
     Memory,
     /// Requests each second.
     Requests,
+    /// New TCP connections each second.
+    NewConnections,
 }
 
 impl Metric {
-    /// As in the manifest.
+    /// One or two words for people.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Cpu => "cpu",
             Self::Memory => "memory",
             Self::Requests => "requests",
+            Self::NewConnections => "new connections",
         }
     }
 
@@ -102,7 +113,7 @@ impl Metric {
     pub fn show(self, amount: u64) -> String {
         match self {
             Self::Cpu | Self::Memory => format!("{amount}%"),
-            Self::Requests => format!("{amount}/s"),
+            Self::Requests | Self::NewConnections => format!("{amount}/s"),
         }
     }
 }

@@ -342,13 +342,23 @@ impl From<v1::NodeUsage> for NodeUsage {
 
 impl From<InstanceUsage> for v1::InstanceUsage {
     fn from(usage: InstanceUsage) -> Self {
-        Self { cpu_millis: usage.cpu_millis, memory_bytes: usage.memory_bytes, pids: usage.pids }
+        Self {
+            cpu_millis: usage.cpu_millis,
+            memory_bytes: usage.memory_bytes,
+            pids: usage.pids,
+            new_connections_millis: usage.new_connections_millis,
+        }
     }
 }
 
 impl From<v1::InstanceUsage> for InstanceUsage {
     fn from(wire: v1::InstanceUsage) -> Self {
-        Self { cpu_millis: wire.cpu_millis, memory_bytes: wire.memory_bytes, pids: wire.pids }
+        Self {
+            cpu_millis: wire.cpu_millis,
+            memory_bytes: wire.memory_bytes,
+            pids: wire.pids,
+            new_connections_millis: wire.new_connections_millis,
+        }
     }
 }
 

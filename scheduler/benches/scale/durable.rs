@@ -124,7 +124,7 @@ fn report(scheduler: &mut Scheduler, index: u32) -> Result<()> {
         since: NOW,
         findings: Findings::default(),
     });
-    let usage = InstanceUsage { cpu_millis: 7, memory_bytes: 9 << 20, pids: 3 };
+    let usage = InstanceUsage { cpu_millis: 7, memory_bytes: 9 << 20, pids: 3, new_connections_millis: None };
     let instances = set.assignments.iter().map(|assignment| (assignment.instance.clone(), usage.clone()));
     let inputs = [
         Input::SessionOpened { node: node.clone(), session: SESSION, facts: facts(index) },

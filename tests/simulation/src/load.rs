@@ -34,7 +34,10 @@ impl World {
                 let mut here = node.runtime.containers.range((held.id.clone(), 0)..=(held.id.clone(), u32::MAX));
                 if here.any(|(_, container)| container.process.is_some()) {
                     let cpu_millis = share * noise / 100;
-                    usage.insert(held.id.clone(), InstanceUsage { cpu_millis, memory_bytes: 1 << 20, pids: 1 });
+                    usage.insert(
+                        held.id.clone(),
+                        InstanceUsage { cpu_millis, memory_bytes: 1 << 20, pids: 1, new_connections_millis: None },
+                    );
                 }
             }
         }

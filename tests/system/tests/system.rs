@@ -86,6 +86,7 @@ const STORIES: &[Story] = &[
     ("a_killed_process_is_started_again_in_place", operation::a_killed_process_is_started_again),
     ("scaling_up_and_down_moves_nothing_else", operation::scaling_moves_nothing_else),
     ("a_service_grows_under_load_and_goes_back", autoscaling::a_service_grows_under_load_and_goes_back),
+    ("a_service_grows_by_the_connections_that_are_opened_to_it", autoscaling::a_service_grows_by_its_connections),
     ("a_daemon_runs_once_on_each_matching_node", operation::a_daemon_runs_once_on_each_node),
     ("names_are_found_from_inside_with_and_without_a_scheduler", names::names_are_found_from_inside),
     ("names_are_found_by_programs_of_glibc_and_musl", names::names_are_found_by_both_c_libraries),

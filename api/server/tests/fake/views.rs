@@ -98,7 +98,7 @@ pub(crate) fn instance_views(kept: &Kept) -> Vec<InstanceView> {
         pid: Some(4000 + slot),
         restarts: slot,
         last_exit: (slot > 0).then_some(Exit::Code(1)),
-        usage: InstanceUsage { cpu_millis: 120, memory_bytes: 48 << 20, pids: 4 },
+        usage: InstanceUsage { cpu_millis: 120, memory_bytes: 48 << 20, pids: 4, new_connections_millis: None },
         ..pending(kept, slot)
     });
     placed.chain((kept.ready..wanted(&kept.spec)).map(|slot| pending(kept, slot))).collect()

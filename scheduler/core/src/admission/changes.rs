@@ -260,6 +260,7 @@ impl Fields {
             cpu_percent,
             memory_percent,
             requests,
+            new_connections,
             tolerance_percent,
             window_ms,
             cooldown_ms,
@@ -273,6 +274,7 @@ impl Fields {
         self.add("scale.cpu_percent", target(cpu_percent));
         self.add("scale.memory_percent", target(memory_percent));
         self.add("scale.requests", target(requests));
+        self.add("scale.new_connections", target(new_connections));
         self.add("scale.tolerance_percent", tolerance_percent.to_string());
         self.add("scale.window_ms", window_ms.to_string());
         self.add("scale.cooldown_ms", cooldown_ms.to_string());

@@ -1,6 +1,7 @@
 //! What autoscaling must be.
 
 use api_types::{
+    container::NetworkMode,
     error::ValidationError,
     rollout::Share,
     scale::ScaleSpec,
@@ -42,7 +43,7 @@ pub(super) fn check(spec: &WorkloadSpec) -> Result<(), ValidationError> {
 fn check_targets(spec: &WorkloadSpec, scale: &ScaleSpec) -> Result<(), ValidationError> {
     let reserve = spec.resources.reserve;
     if scale.targets().next().is_none() {
-        return fault("scale", "by what? give cpu_percent, memory_percent or requests");
+        return fault("scale", "by what? give cpu_percent, memory_percent, requests or new_connections");
     }
     let is_percent = |percent: &u32| (1..=PERCENT_MAX).contains(percent);
     if !scale.cpu_percent.iter().chain(&scale.memory_percent).all(is_percent) {
@@ -60,6 +61,14 @@ fn check_targets(spec: &WorkloadSpec, scale: &ScaleSpec) -> Result<(), Validatio
         }
         if !spec.ports.iter().any(|port| port.http && port.publish.is_some()) {
             return fault("scale.requests", "counted at a published HTTP port, and there is none");
+        }
+    }
+    if let Some(connections) = scale.new_connections {
+        if connections == 0 {
+            return fault("scale.new_connections", "at least 1 each second");
+        }
+        if spec.container.network == NetworkMode::Host {
+            return fault("scale.new_connections", "counted in a network of its own, and it is in the node's");
         }
     }
     Ok(())

@@ -27,6 +27,7 @@ pub(super) struct Sample {
     at: Timestamp,
     cpu_millis: u64,
     memory_bytes: u64,
+    new_connections_millis: Option<u64>,
     /// Of which attempt it is.
     restarts: u32,
     /// Since when this attempt was seen serving at every sample.
@@ -61,6 +62,7 @@ impl Scheduler {
                 at: now,
                 cpu_millis: usage.cpu_millis,
                 memory_bytes: usage.memory_bytes,
+                new_connections_millis: usage.new_connections_millis,
                 restarts,
                 serves_since: serves.then(|| since.unwrap_or(now)),
             },
@@ -107,8 +109,8 @@ impl Scheduler {
         let whole = match metric {
             Metric::Cpu => u128::from(reserve.cpu_millis),
             Metric::Memory => u128::from(reserve.memory_bytes),
-            // In thousandths of a request; a hundredth part of that for each percent.
-            Metric::Requests => 100_000,
+            // In thousandths of one; a hundredth part of that for each percent.
+            Metric::Requests | Metric::NewConnections => 100_000,
         };
         let empty = Reading { target: (whole * u128::from(target) / 100).max(1), ..Reading::default() };
         let mut parts: BTreeMap<&str, (Reading, u32)> = BTreeMap::new();
@@ -116,14 +118,16 @@ impl Scheduler {
             let site = if scale.per_site { held.node().spec.site.as_str() } else { "" };
             let (reading, there) = parts.entry(site).or_insert((empty, 0));
             *there += 1;
-            match self.measured(held) {
-                Some(sample) => {
+            let load = self.measured(held).and_then(|sample| match metric {
+                Metric::Cpu => Some(u128::from(sample.cpu_millis)),
+                Metric::Memory => Some(u128::from(sample.memory_bytes)),
+                Metric::Requests => Some(self.rate_of(id, held.number)),
+                Metric::NewConnections => sample.new_connections_millis.map(u128::from),
+            });
+            match load {
+                Some(load) => {
                     reading.measured += 1;
-                    reading.load += match metric {
-                        Metric::Cpu => u128::from(sample.cpu_millis),
-                        Metric::Memory => u128::from(sample.memory_bytes),
-                        Metric::Requests => self.rate_of(id, held.number),
-                    };
+                    reading.load += load;
                 }
                 None => reading.unready += 1,
             }

@@ -368,6 +368,7 @@ impl Rows {
             cpu_millis: sample.cpu_millis.into(),
             memory_bytes: sample.memory_bytes,
             pids: sample.pids.into(),
+            new_connections_millis: None,
         }
     }
 

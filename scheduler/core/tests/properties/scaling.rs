@@ -136,6 +136,7 @@ impl Site {
                 cpu_millis: share * (100 + noise - noise_percent) / 100,
                 memory_bytes: 1 << 20,
                 pids: 1,
+                new_connections_millis: None,
             };
             let instances = self.running(number).into_iter().map(|id| (id, usage.clone())).collect();
             self.fleet.step(Input::NodeReported {

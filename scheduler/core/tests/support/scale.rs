@@ -22,6 +22,7 @@ pub(crate) fn spec(options: &BTreeMap<String, String>) -> Option<ScaleSpec> {
         cpu_percent: number("target_cpu"),
         memory_percent: number("target_memory"),
         requests: number("target_requests"),
+        new_connections: number("target_connections"),
         tolerance_percent: number("tolerance").unwrap_or(spec.tolerance_percent),
         window_ms: get("window").map_or(spec.window_ms, super::milliseconds),
         cooldown_ms: get("cooldown").map_or(spec.cooldown_ms, super::milliseconds),
@@ -33,11 +34,17 @@ pub(crate) fn spec(options: &BTreeMap<String, String>) -> Option<ScaleSpec> {
 }
 
 /// `load web cpu=70 memory=32 for=60s`: every ten seconds each node that is heard of says what its running instances of the
-/// workload use. `at=n1` = only that node does; `requests=40` = what each listener shares out to each of them in a second.
+/// workload use. `at=n1` = only that node does; `requests=40` = what each listener shares out to each of them in a second,
+/// `connections=40` = what is opened to each of them in a second; without it that is not known.
 pub(crate) fn load(fleet: &mut Fleet, words: &[&str]) -> String {
     let options = super::options(&words[1..]);
     let number = |key: &str| options.get(key).map_or(0, |text| text.parse().expect("a number"));
-    let usage = InstanceUsage { cpu_millis: number("cpu"), memory_bytes: number("memory") << 20, pids: 1 };
+    let usage = InstanceUsage {
+        cpu_millis: number("cpu"),
+        memory_bytes: number("memory") << 20,
+        pids: 1,
+        new_connections_millis: options.contains_key("connections").then(|| number("connections") * 1_000),
+    };
     let rate = number("requests") * 1_000;
     let mut left_ms = options.get("for").map_or(10_000, |time| super::milliseconds(time));
     while left_ms > 0 {

@@ -230,7 +230,11 @@ fn spec(words: &[&str]) -> WorkloadSpec {
         },
         container: ContainerSpec {
             mounts: get("volume").into_iter().flat_map(moves::volumes).collect(),
-            network: if options.contains_key("published") { NetworkMode::Published } else { NetworkMode::Own },
+            network: match () {
+                () if options.contains_key("published") => NetworkMode::Published,
+                () if options.contains_key("host_network") => NetworkMode::Host,
+                () => NetworkMode::Own,
+            },
             content: content::spec(&options),
             ..spec.container
         },

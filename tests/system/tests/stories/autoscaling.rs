@@ -37,3 +37,23 @@ pub(crate) fn a_service_grows_under_load_and_goes_back(stage: &mut Stage) -> Out
     let events = stage.wherry(&["get", "events"])?;
     stage.must(events.contains("from 1 to 2 replicas") && events.contains("to 1 replicas"), || events.clone())
 }
+
+/// What comes by a plain TCP port is counted where it arrives: as the connections that are opened to each replica.
+pub(crate) fn a_service_grows_by_its_connections(stage: &mut Stage) -> Outcome {
+    let scale = "scale    = { min = 1, max = 2, new_connections = 10 }";
+    let manifest = shop::manifest(&stage.image, 1).replacen("replicas = 1", scale, 1);
+    stage.must(manifest.contains(scale), || manifest.clone())?;
+    stage.apply(&manifest)?;
+    until_healthy(&stage.bed, "web", 1, LIMIT)?;
+    let server = published(&stage.bed, NODES[0], shop::PUBLISHED);
+    stage.until_answered_by("visitor", server, 1)?;
+
+    let load = Load::start(&stage.bed.netns("visitor"), server, 2);
+    until_healthy(&stage.bed, "web", 2, LIMIT)?;
+    let tally = load.finish()?;
+
+    stage.must(tally.failures.is_empty() && tally.answered() > 0, || format!("{tally:?}"))?;
+    let events = stage.wherry(&["get", "events"])?;
+    let told = events.contains("from 1 to 2 replicas: new connections ");
+    stage.must(told && events.contains("target 10/s"), || events.clone())
+}

@@ -78,6 +78,7 @@ fn change(random: &mut Random, rows: &mut Rows, model: &mut BTreeMap<u64, Model>
                 cpu_millis: random.below(1 << 31),
                 memory_bytes: random.below(1 << 60),
                 pids: random.below(9),
+                new_connections_millis: None,
             };
             rows.sample(number, &usage);
             model.entry(number).and_modify(|known| known.usage = usage);

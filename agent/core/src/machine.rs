@@ -155,7 +155,13 @@ impl Agent {
             return;
         }
         self.changes += 1;
+        let is_awaited = self.is_awaited(&input) || self.deadline.is_some_and(|(at, _)| at <= now);
         self.apply(now, input, effects);
+        if !is_awaited {
+            self.confirm_table(effects);
+            self.deadline = self.first_deadline();
+            return;
+        }
         self.confirm(now);
         self.fence(now);
         self.begin_due(now, effects);
@@ -177,6 +183,16 @@ impl Agent {
             return self.instances.get(instance).is_none_or(|instance| instance.probes.is_well(*kind));
         }
         matches!(input, Input::Tick)
+    }
+
+    /// Whether an input may change what becomes of an instance. That the kernel did as asked matters only to those that leave, and
+    /// that the scheduler heard of this node, each second, only to those that wait for it.
+    fn is_awaited(&self, input: &Input) -> bool {
+        let mut instances = self.instances.values();
+        if matches!(input, Input::ServicesProgrammed { .. }) {
+            return instances.any(|instance| instance.farewell.is_some());
+        }
+        !matches!(input, Input::LeaseRenewed { .. }) || instances.any(Instance::awaits_lease)
     }
 
     /// When `step` wants to be called with [`Input::Tick`], and why.

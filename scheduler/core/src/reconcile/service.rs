@@ -204,6 +204,7 @@ impl Scheduler {
             }
             self.retire(surplus);
         }
+        self.settle_data_of(kept);
         Some(kept)
     }
 

@@ -87,6 +87,15 @@ impl Scheduler {
         self.cluster.nodes.index_of(home)
     }
 
+    /// The data of a slot is where the instance is that it keeps. Its replacement may have begun other data elsewhere, where a person
+    /// gave up what the slot had while its node was silent.
+    pub(crate) fn settle_data_of(&mut self, kept: u64) {
+        let Some(held) = self.cluster.held(kept).filter(|held| !volumes(held.spec()).is_empty()) else { return };
+        let (spec, slot, node, id) = (held.spec().clone(), held.slot(), held.node_index(), held.node_id().clone());
+        self.cluster.forget_volumes(|workload, at, _, home| *workload == spec.id && at == slot && *home != id);
+        self.cluster.settle_volumes(&spec, slot, node);
+    }
+
     /// The slots with data, without those that were given up because fewer instances were wanted.
     pub(crate) fn slots_with_data(&self, id: &WorkloadId) -> BTreeSet<u32> {
         let (Some(entry), Some(homes)) = (self.cluster.workloads.get(id), self.cluster.homes.get(id)) else {

@@ -5,6 +5,7 @@ pub mod companions;
 pub mod convergence;
 pub mod displaced;
 pub mod every_second;
+pub mod exclusive;
 pub mod jobs;
 pub mod oracle;
 pub mod releases;

@@ -104,8 +104,8 @@ impl World {
         }
     }
 
-    /// When nothing is broken any more, people try again what did not work, as long as something does not. A release that cannot
-    /// work they replace, unless the one before it is back, or comes back.
+    /// When nothing is broken any more, people try again what did not work, as long as something does not, but not what has room
+    /// nowhere. A release that cannot work they replace, unless the one before it is back, or comes back.
     pub(crate) fn let_rollouts_go_on(&mut self) {
         let (mut again, mut is_open) = (Vec::new(), false);
         for (id, shape) in &self.demand.wanted {
@@ -113,7 +113,10 @@ impl World {
             let state = rollout.map(|rollout| rollout.state);
             is_open |= rollout.is_some_and(Rollout::is_open);
             if shape.bad.is_none() {
-                again.extend((state == Some(RolloutState::Failed)).then(|| Wish::TryAgain(id.clone())));
+                let has_failed = state == Some(RolloutState::Failed);
+                let may_work = has_failed && self.has_room_for(&shape.spec());
+                is_open |= has_failed;
+                again.extend(may_work.then(|| Wish::TryAgain(id.clone())));
             } else if rollout.is_none_or(|rollout| !rollout.is_open()) && state != Some(RolloutState::RolledBack) {
                 again.push(Wish::Apply(Box::new(Shape { bad: None, ..shape.clone() })));
             }

@@ -15,6 +15,7 @@ use api_types::{
     node::{Availability, Condition, NodeFacts},
     probe::ProbeKind,
     service::ServiceTable,
+    time::Timestamp,
 };
 use scheduler_core::effect::Refusal;
 
@@ -41,6 +42,8 @@ pub enum Event {
     SchedulerStart,
     /// A session of the scheduler sends what its node does not have yet.
     Pump(ConnectionId),
+    /// A session answers what its agent said at this moment, once all is sent that was decided before.
+    AnswerLease(ConnectionId, Timestamp),
     /// A message arrives at the scheduler.
     Up(ConnectionId, Up),
     /// A message arrives at an agent.
@@ -209,6 +212,8 @@ pub enum Up {
     Heartbeat,
     /// What it did by its own clock.
     Alone(Arc<Followed>),
+    /// It is alive, and said so at this moment: to be answered.
+    RenewLease(Timestamp),
     /// What it observed.
     Report(Report),
     /// What it checks about itself, and what instances use.
@@ -231,6 +236,8 @@ pub enum Down {
     Assignments(Arc<AssignmentSet>),
     /// How to balance.
     Services(Arc<ServiceTable>),
+    /// What it said at this moment was heard.
+    LeaseRenewed(Timestamp),
 }
 
 /// A wish of a person.

@@ -75,7 +75,11 @@ impl World {
             Event::Programmed { node, .. } | Event::Kept { node, .. } => Some(*node),
             Event::LookForDevices { node, .. } => Some(*node),
             Event::Down(id, _) | Event::AgentNotices(id) | Event::Heartbeat(id) => of_connection(self, id),
-            Event::SchedulerTick | Event::Committed { .. } | Event::Pump(_) | Event::Up(..) => {
+            Event::SchedulerTick
+            | Event::Committed { .. }
+            | Event::Pump(_)
+            | Event::Up(..)
+            | Event::AnswerLease(..) => {
                 return self.hold_back_from_scheduler(event);
             }
             Event::SchedulerNotices(_) => return self.hold_back_from_scheduler(event),

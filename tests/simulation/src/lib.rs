@@ -155,6 +155,7 @@ fn settle(world: &mut World) {
         }
         let Err(wrong) = world.check_converged() else { break };
         if world.now >= limit {
+            world.note_who_waits();
             world.fail(format!("after {SETTLE_MINUTES} quiet minutes it is not as wanted: {wrong}"));
             return;
         }

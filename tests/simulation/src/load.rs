@@ -25,20 +25,16 @@ impl World {
         if node.runtime.away {
             return usage;
         }
-        for shape in self.demand.wanted.values() {
-            let Some(scaled) = shape.scaled else { continue };
-            let spec = shape.spec();
-            let noise = self.noise_on(&spec.id, scaled.noise_percent.into());
-            let share = self.share_of(&spec);
-            for held in self.scheduler.disk.of(&spec.id).filter(|held| held.node == node.id) {
-                let mut here = node.runtime.containers.range((held.id.clone(), 0)..=(held.id.clone(), u32::MAX));
-                if here.any(|(_, container)| container.process.is_some()) {
-                    let cpu_millis = share * noise / 100;
-                    usage.insert(
-                        held.id.clone(),
-                        InstanceUsage { cpu_millis, memory_bytes: 1 << 20, pids: 1, new_connections_millis: None },
-                    );
-                }
+        for ((instance, _), container) in &node.runtime.containers {
+            let held = self.scheduler.disk.instances.get(instance).filter(|held| held.node == node.id);
+            let shape = held.and_then(|held| self.demand.wanted.get(&held.workload));
+            let Some((shape, scaled)) = shape.and_then(|shape| Some((shape, shape.scaled?))) else { continue };
+            if container.process.is_some() {
+                let spec = shape.spec();
+                let noise = self.noise_on(&spec.id, scaled.noise_percent.into());
+                let cpu_millis = self.share_of(&spec) * noise / 100;
+                let used = InstanceUsage { cpu_millis, memory_bytes: 1 << 20, pids: 1, new_connections_millis: None };
+                usage.insert(instance.clone(), used);
             }
         }
         usage

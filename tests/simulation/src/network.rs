@@ -41,6 +41,7 @@ impl World {
         self.connections.insert(id, connection);
         let sim = &mut self.nodes[node];
         sim.connection = Some(id);
+        sim.hello_at = self.now;
         let Some(agent) = &sim.agent else { return };
         let hello = Up::Hello { facts: Box::new(sim.said()), held: agent.held() };
         self.send_up(id, hello);

@@ -68,6 +68,12 @@ pub struct SimNode {
     pub cut_up: bool,
     /// Whether what it is sent gets lost.
     pub cut_down: bool,
+    /// When it said what the scheduler surely heard, as the agent knows and leaves for the one after it; gone with the power.
+    pub heard_at: Option<Timestamp>,
+    /// When it said its last hello.
+    pub hello_at: Timestamp,
+    /// When it last could not have ended anything.
+    pub unable_at: Timestamp,
     /// When the scheduler last heard of it.
     pub last_heard: Timestamp,
     /// The set and the table on its disk.
@@ -148,6 +154,9 @@ impl SimNode {
             session_since: None,
             cut_up: false,
             cut_down: false,
+            heard_at: None,
+            hello_at: now,
+            unable_at: now,
             last_heard: now,
             disk: (None, None),
             kept_addresses: Arc::default(),
@@ -208,6 +217,9 @@ impl World {
         sim.agent = Some(Agent::new(Settings::new(sim.id.clone()), set, table, addresses, (tries, alone), now));
         let line = format!("{}: agent starts", sim.id);
         self.note(&line);
+        if let Some(at) = self.nodes[index].heard_at {
+            self.step_agent(index, Input::LeaseRenewed { age_ms: self.now.since(at) });
+        }
         self.look(index);
         let pause = self.nodes[index].random.between(10, 300);
         self.after(pause, Event::Dial(index));
@@ -242,6 +254,7 @@ impl World {
         self.crash_agent(index);
         let sim = &mut self.nodes[index];
         sim.powered = false;
+        sim.heard_at = None;
         sim.balancing = None;
         let line = format!("{}: power lost", sim.id);
         self.note(&line);
@@ -312,6 +325,8 @@ impl World {
         match message {
             Down::Welcome { epoch } => {
                 self.nodes[index].session_since = Some(self.now);
+                let hello_at = self.nodes[index].hello_at;
+                self.surely_heard(index, hello_at);
                 self.step_agent(index, Input::SessionOpened { epoch });
                 self.after(1000, Event::Heartbeat(id));
             }
@@ -324,7 +339,14 @@ impl World {
                 }
             }
             Down::Services(table) => self.step_agent(index, Input::Services(table)),
+            Down::LeaseRenewed(at) => self.surely_heard(index, at),
         }
+    }
+
+    /// The agent knows that the scheduler heard what it said at a moment.
+    fn surely_heard(&mut self, index: NodeIndex, at: Timestamp) {
+        self.nodes[index].heard_at = self.nodes[index].heard_at.max(Some(at));
+        self.step_agent(index, Input::LeaseRenewed { age_ms: self.now.since(at) });
     }
 
     /// The agent says that it is alive, and will again.
@@ -335,7 +357,8 @@ impl World {
         }
         let index = connection.node;
         let away = self.nodes[index].runtime.away;
-        self.send_up(id, Up::Heartbeat);
+        let is_leased = self.nodes[index].agent.as_ref().is_some_and(Agent::holds_leases);
+        self.send_up(id, if is_leased { Up::RenewLease(self.now) } else { Up::Heartbeat });
         if self.nodes[index].random.per_mille(200) {
             let (name, reason) = ("runtime".to_owned(), "connection refused".to_owned());
             let usage = self.usage_on(index);

@@ -335,6 +335,7 @@ impl World {
 
     fn spawn(&mut self, index: NodeIndex, key: Key, assignment: &Assignment) -> u32 {
         self.check_spawn(index, &key);
+        self.check_alone(index, assignment);
         self.check_steps(index, assignment);
         self.check_try(index, assignment);
         self.main_count += 1;

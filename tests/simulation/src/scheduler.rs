@@ -82,6 +82,12 @@ pub struct Doom {
 /// Milliseconds after a change of the service table within which a session sends it: several changes become one.
 const TABLE_PAUSE_MS: u64 = 400;
 
+/// The same in a world of more nodes than [`LARGE`], where most of all work is to follow tables.
+const LARGE_TABLE_PAUSE_MS: u64 = 1_600;
+
+/// Nodes above which a world is large.
+const LARGE: usize = 50;
+
 /// The most inputs that are stepped before one transaction.
 const BATCH_MAX: usize = 256;
 
@@ -119,6 +125,11 @@ impl SimScheduler {
             session_count: 0,
             tick_at: None,
         }
+    }
+
+    /// Whether something waits to be decided, or to be durable.
+    pub(super) fn is_busy(&self) -> bool {
+        self.pending.is_some() || !self.inbox.is_empty()
     }
 
     /// How wrong its clock is, in milliseconds.
@@ -292,8 +303,9 @@ impl World {
                     self.note("scheduler: services changed");
                     self.scheduler.table = self.scheduler.core.as_ref().and_then(Scheduler::service_table);
                     let all: Vec<NodeIndex> = self.scheduler.sessions.keys().copied().collect();
+                    let most_ms = if self.nodes.len() > LARGE { LARGE_TABLE_PAUSE_MS } else { TABLE_PAUSE_MS };
                     for index in all {
-                        self.pump_within(index, TABLE_PAUSE_MS);
+                        self.pump_within(index, most_ms);
                     }
                 }
                 Effect::NodeRemoved(node) => self.show_removed(&node),

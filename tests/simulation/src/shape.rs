@@ -2,11 +2,13 @@
 
 mod bad;
 mod scaled;
+mod stays;
 mod text;
 mod work;
 
 pub use bad::Bad;
 pub use scaled::Scaled;
+pub use stays::Stays;
 pub use work::Work;
 
 use api_types::{
@@ -80,6 +82,10 @@ pub struct Shape {
     pub flaps: bool,
     /// What is wrong with this version of its image.
     pub bad: Option<Bad>,
+    /// Whether no two of a slot run at once.
+    pub exclusive: bool,
+    /// Who stays when a node returns whose instance was replaced, if the workload says so.
+    pub stays: Option<Stays>,
     /// Whether its changes are judged, and taken back if they do not work.
     pub judged: bool,
 }
@@ -165,6 +171,8 @@ impl Shape {
             never_replaced: false,
             flaps: false,
             bad: None,
+            exclusive: false,
+            stays: None,
             judged: false,
         }
     }
@@ -228,8 +236,13 @@ impl Shape {
         if self.never_replaced {
             spec.disconnect.replace_after_ms = None;
         }
+        spec.disconnect.on_return = self.stays.map(Stays::on_return);
         spec.scale = self.scaled.map(Scaled::spec);
         self.add_companions(&mut spec);
+        if self.exclusive {
+            spec.disconnect.stop_after_ms = Some(6_000);
+            spec.disconnect.replace_after_ms = spec.disconnect.replace_after_ms.and(spec.fenced_after_ms());
+        }
         self.add_rules(&mut spec);
         spec
     }

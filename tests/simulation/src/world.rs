@@ -235,6 +235,7 @@ impl World {
             Event::Committed { epoch } => self.committed(epoch),
             Event::SchedulerStart => self.start_scheduler(),
             Event::Pump(connection) => self.pump(connection),
+            Event::AnswerLease(connection, said_at) => self.answer_lease(connection, said_at),
             Event::Up(connection, message) => self.up(connection, message),
             Event::Down(connection, message) => self.down(connection, message),
             Event::SchedulerNotices(connection) => self.scheduler_notices(connection),

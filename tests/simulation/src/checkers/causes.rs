@@ -47,6 +47,8 @@ pub struct Causes {
     workloads: BTreeMap<WorkloadId, Timestamp>,
     slots: BTreeMap<(WorkloadId, u32), Timestamp>,
     rebalanced_at: Option<Timestamp>,
+    /// Who was said to have ended for good, whatever was wanted.
+    ended: BTreeSet<InstanceId>,
 }
 
 impl Causes {
@@ -90,6 +92,17 @@ impl Causes {
                 self.workloads.insert(rollout.workload.clone(), now);
             }
         }
+    }
+
+    /// An instance is said to have ended for good, whatever was wanted: its slot gets another.
+    pub(super) fn ended(&mut self, now: Timestamp, held: &Instance) {
+        self.slots.insert((held.workload.clone(), held.slot), now);
+        self.ended.insert(held.id.clone());
+    }
+
+    /// Whether the scheduler was told that an instance ended for good.
+    pub(super) fn has_ended(&self, instance: &InstanceId) -> bool {
+        self.ended.contains(instance)
     }
 
     /// Something happened to nodes that may move their instances.
@@ -188,6 +201,9 @@ impl World {
         let (AgentEffect::Stop { instance, attempt, .. } | AgentEffect::Remove { instance, attempt }) = effect else {
             return;
         };
+        if self.is_fenced(index, effect) {
+            return;
+        }
         if matches!(effect, AgentEffect::Stop { .. }) {
             self.check_farewell(index, instance);
         }

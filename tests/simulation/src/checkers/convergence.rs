@@ -52,6 +52,17 @@ impl World {
         self.check_tables(&by_workload)
     }
 
+    /// Adds to the trace what the scheduler itself says of whoever waits: for whoever reads a failure.
+    pub(crate) fn note_who_waits(&mut self) {
+        for id in self.demand.wanted.keys().cloned().collect::<Vec<_>>() {
+            let why = self.scheduler.core.as_ref().and_then(|core| core.explain(&id, false).ok());
+            let summary = why.map(|why| why.summary).unwrap_or_default();
+            if !summary.is_empty() {
+                self.note(&format!("scheduler: {id}: {summary}"));
+            }
+        }
+    }
+
     /// Everything that runs, by workload; nothing runs twice, nothing dead lies about.
     fn running(&self) -> Result<BTreeMap<WorkloadId, Vec<Running<'_>>>, String> {
         let mut by_workload: BTreeMap<WorkloadId, Vec<Running<'_>>> = BTreeMap::new();

@@ -61,6 +61,7 @@ impl World {
     /// Checks what is too much for every step.
     pub fn sweep(&mut self) {
         self.note_silence();
+        self.note_unable();
         self.note_missed();
         let warm = self.scheduler.settings.warm_up_ms + DEAD_ENDPOINT_MS;
         if self.scheduler.core.is_none() || self.now.since(self.scheduler.up_since) < warm {

@@ -48,6 +48,15 @@ impl World {
         self.nodes.iter().find(|node| self.check_room(node, spec, More::One).is_ok()).map(|node| &node.id)
     }
 
+    /// Whether an instance of a workload as it is wanted now would find room: anywhere, or in the place of one that is there.
+    pub(crate) fn has_room_for(&self, spec: &WorkloadSpec) -> bool {
+        let in_place_of = |held: &Instance| {
+            let node = self.node_of(&held.node);
+            node.is_some_and(|node| self.check_room(node, spec, More::InsteadOf(&held.id)).is_ok())
+        };
+        self.node_with_room(spec).is_some() || self.scheduler.decided.of(&spec.id).any(in_place_of)
+    }
+
     /// Everything that a step places is where it may be, judged when all of the step is done.
     pub fn check_placements(&mut self, effects: &[Effect]) {
         let placed: Vec<Instance> =

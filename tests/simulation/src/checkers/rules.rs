@@ -156,7 +156,8 @@ impl World {
             let holders = self.holders(spec);
             let surely = |held: &Instance| {
                 let sole = holders.get(&held.slot) == Some(&1);
-                sole && self.node_of(&held.node).is_some_and(|node| self.surely_takes(node))
+                sole && !self.causes.has_ended(&held.id)
+                    && self.node_of(&held.node).is_some_and(|node| self.surely_takes(node))
             };
             let sure = self.counts(spec, &rule.over, surely);
             let there = sure.get(&place_of(node, &rule.over)).copied().unwrap_or_default();

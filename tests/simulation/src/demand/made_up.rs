@@ -4,7 +4,7 @@ use crate::{
     demand::Demand,
     fault::SITES,
     random::Random,
-    shape::{Bad, Company, Even, Place, Scaled, Shape, Urgency, Wanted, Work},
+    shape::{Bad, Company, Even, Place, Scaled, Shape, Stays, Urgency, Wanted, Work},
     story::Deed,
 };
 
@@ -69,6 +69,14 @@ fn service(random: &mut Random, number_of: u64, nodes: usize) -> Shape {
     shape.never_replaced = random.per_mille(100);
     shape.flaps = random.per_mille(30);
     shape.judged = number_of % 3 == 2;
+    shape.exclusive = number_of % 4 == 3;
+    shape.stays = match number_of % 7 {
+        // What is exclusive has ended before anybody could choose.
+        _ if shape.exclusive => None,
+        2 => Some(Stays::Original),
+        4 => Some(Stays::Replacement),
+        _ => None,
+    };
     if random.per_mille(150) {
         shape.host_port = Some(20_000 + u16::try_from(number_of % 40_000).expect("below the highest port"));
     }

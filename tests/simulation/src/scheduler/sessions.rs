@@ -8,6 +8,7 @@ use api_types::{
     id::{InstanceId, NodeId},
     instance::InstanceUsage,
     node::{Condition, NodeFacts, NodeUsage},
+    time::Timestamp,
 };
 use scheduler_core::input::Input;
 
@@ -40,6 +41,7 @@ impl World {
             self.break_connection(id);
             return;
         }
+        self.note_fenced(&message);
         match (message, session) {
             (Up::Hello { facts, held }, _) => {
                 self.scheduler.session_count += 1;
@@ -66,6 +68,11 @@ impl World {
                 self.nodes[index].last_heard = self.now;
                 self.step_scheduler(Input::RanAlone { node, session, jobs: (*jobs).clone() });
             }
+            (Up::RenewLease(said_at), Some(session)) => {
+                self.nodes[index].last_heard = self.now;
+                self.step_scheduler(Input::Heartbeat { node, session });
+                self.after(1, Event::AnswerLease(id, said_at));
+            }
             (Up::Report(report), Some(session)) => {
                 let sim = &mut self.nodes[index];
                 sim.last_heard = self.now;
@@ -86,7 +93,7 @@ impl World {
                 self.nodes[index].told = Some((*facts).clone());
                 self.node_said((index, session), None, Some(*facts), BTreeMap::new());
             }
-            (Up::Heartbeat | Up::Alone(_) | Up::Report(_) | Up::NodeReport(..), None) => {}
+            (Up::Heartbeat | Up::RenewLease(_) | Up::Alone(_) | Up::Report(_) | Up::NodeReport(..), None) => {}
             (Up::Programmed(_) | Up::Facts(_), None) => {}
         }
     }
@@ -146,6 +153,20 @@ impl World {
         for message in messages {
             self.send_down(id, message);
         }
+    }
+
+    /// Tells an agent that it was heard, behind the set as it is once all was decided that came before: not while a
+    /// transaction is under way.
+    pub fn answer_lease(&mut self, id: ConnectionId, said_at: Timestamp) {
+        if self.scheduler.core.is_none() {
+            return;
+        }
+        if self.scheduler.is_busy() {
+            self.after(5, Event::AnswerLease(id, said_at));
+            return;
+        }
+        self.pump(id);
+        self.send_down(id, Down::LeaseRenewed(said_at));
     }
 
     /// Whether the scheduler's disk knows the node: nobody else gets a session.

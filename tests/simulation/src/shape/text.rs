@@ -33,11 +33,13 @@ impl Shape {
             even: words.optional("even")?,
             priority: words.optional("priority")?,
             bad: words.optional("bad")?,
+            stays: words.optional("stays")?,
             racks: words.flag("racks"),
             volume: words.flag("volume"),
             probe: words.flag("probe"),
             never_replaced: words.flag("never-replaced"),
             flaps: words.flag("flaps"),
+            exclusive: words.flag("exclusive"),
             judged: words.flag("judged"),
             ..Self::new(&words.required::<String>("workload")?, None)
         })
@@ -64,12 +66,14 @@ impl fmt::Display for Shape {
         word(f, "even", self.even.as_ref())?;
         word(f, "priority", self.priority.as_ref())?;
         word(f, "bad", self.bad.as_ref())?;
+        word(f, "stays", self.stays.as_ref())?;
         let flags = [
             ("racks", self.racks),
             ("volume", self.volume),
             ("probe", self.probe),
             ("never-replaced", self.never_replaced),
             ("flaps", self.flaps),
+            ("exclusive", self.exclusive),
             ("judged", self.judged),
         ];
         flags.iter().filter(|(_, is_set)| *is_set).try_for_each(|(name, _)| write!(f, " {name}"))

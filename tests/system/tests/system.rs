@@ -142,6 +142,7 @@ const STORIES: &[Story] = &[
     ),
     ("a_job_runs_until_it_is_done_and_fails_when_its_tries_are_used_up", jobs::a_job_runs_until_it_is_done),
     ("a_job_is_done_once_while_the_scheduler_is_away", jobs::a_job_is_done_once_without_a_scheduler),
+    ("a_pinned_job_is_begun_by_its_nodes_clock_while_the_scheduler_is_away", jobs::a_pinned_job_is_begun_by_its_node),
     ("a_command_is_run_and_its_end_is_that_of_the_program", jobs::a_command_is_run_and_its_end_is_ours),
     ("a_job_waits_for_its_schedule_or_for_a_person", jobs::a_job_waits_for_its_schedule_or_for_a_person),
     ("an_image_that_does_not_exist_is_named_until_it_does", faults::a_missing_image),

@@ -90,6 +90,44 @@ pub(crate) fn a_job_is_done_once_without_a_scheduler(stage: &mut Stage) -> Outco
     stage.must(once, || format!("it ran once: {written}"))
 }
 
+/// A job that is pinned to a node begins by that node's clock while the scheduler is away, goes on through its agent's death, and is
+/// known as one run of its time afterwards. It waits for the next minute: no schedule is finer.
+pub(crate) fn a_pinned_job_is_begun_by_its_node(stage: &mut Stage) -> Outcome {
+    let script = "echo begun; while ! test -e /tmp/go; do sleep 0.1; done; echo done";
+    let more = "schedule = \"* * * * *\"\nplace = { require = [\"node == edge-1\"] }";
+    stage.apply(&manifest(stage, more, script))?;
+    let told = stage.bed.node("edge-1").folder().join("run/last/assignments");
+    let is_told = || fs::read_to_string(&told).is_ok_and(|set| set.contains("\"ahead\""));
+    stage.until("the node is told of its times", is_told)?;
+    stage.bed.kill_scheduler();
+
+    let running = || stage.running("edge-1").and_then(|running| running.into_iter().next());
+    stage.until("it runs", || running().is_some())?;
+    let (container, pid) = running().ok_or("it runs")?;
+    stage.bed.node_mut("edge-1").kill_agent();
+    stage.bed.node_mut("edge-1").start_agent()?;
+    stage.bed.start_scheduler()?;
+    until_node(&stage.bed, "edge-1", Liveness::Ready, LIMIT)?;
+    let is_known = || latest(stage).is_ok_and(|run| run.state == RunState::Active && run.instances.len() == 1);
+    stage.until("the run is known", is_known)?;
+    stage.wherry(&["apply", "-f", &suspended(stage, more, script)?])?;
+    fs::write(format!("/proc/{pid}/root/tmp/go"), "")?;
+
+    stage.until("the run is done", || latest(stage).is_ok_and(|run| run.state == RunState::Succeeded))?;
+    let run = latest(stage)?;
+    // Whether the scheduler had decided on it, too, before it was killed makes no difference: it is the same instance.
+    let is_one = run.number == 1 && container.starts_with(run.instances[0].as_str());
+    stage.must(is_one && run.scheduled_at.is_some(), || format!("{container}: {run:?}"))?;
+    let written = stage.wherry(&["logs", "work"])?;
+    let once = written.matches("begun").count() == 1 && written.matches("done").count() == 1;
+    stage.must(once, || format!("it ran once: {written}"))
+}
+
+fn suspended(stage: &Stage, more: &str, script: &str) -> Result<String, Box<dyn Error>> {
+    let text = manifest(stage, &format!("suspend = true\n{more}"), script);
+    Ok(stage.file("suspended.toml", text.as_bytes())?.to_string_lossy().into_owned())
+}
+
 /// One command on some node: its output, its exit code, and nothing of it afterwards.
 pub(crate) fn a_command_is_run_and_its_end_is_ours(stage: &mut Stage) -> Outcome {
     let script = "echo on $HOSTNAME says $WORD; echo aside >&2; exit 7";

@@ -195,7 +195,7 @@ impl Scheduler {
     pub(crate) fn retire(&mut self, number: u64) {
         let Some(held) = self.cluster.held(number).filter(|held| held.is_wanted()) else { return };
         let node = held.node_id().clone();
-        if self.is_unknown(held) {
+        if self.is_unknown(held) || self.is_surely_over(held) {
             self.cluster.stop(number);
         } else {
             self.take_out(number);

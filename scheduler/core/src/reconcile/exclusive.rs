@@ -5,6 +5,7 @@
 
 use api_types::{
     id::WorkloadId,
+    instance::Desired,
     node::{Availability, Liveness},
     time::Timestamp,
 };
@@ -24,9 +25,16 @@ impl Scheduler {
         self.cluster.workloads.get(id).is_some_and(|entry| entry.spec().is_exclusive())
     }
 
-    /// Whether something of an instance that shall end may still run.
+    /// Whether something of an instance that shall end may still run, or may run once more.
     pub(crate) fn may_still_run(&self, held: Held<'_>) -> bool {
-        held.node().liveness != Liveness::Lost || fenced_at(held).is_some_and(|at| self.now < at)
+        // As long as others still balance to it, it is not told to end: its node would start it again on its return.
+        let is_untold = held.spec().is_exclusive() && held.desired() == Desired::Run;
+        is_untold || held.node().liveness != Liveness::Lost || fenced_at(held).is_some_and(|at| self.now < at)
+    }
+
+    /// Whether an instance was surely ended by its node, which is silent: then nobody is waited for who may still balance to it.
+    pub(crate) fn is_surely_over(&self, held: Held<'_>) -> bool {
+        held.node().liveness == Liveness::Lost && fenced_at(held).is_some_and(|at| at <= self.now)
     }
 
     /// Ends one of these instances, which are on draining nodes, so that its successor can be placed elsewhere; whether there is

@@ -97,6 +97,11 @@ impl World {
         if let Some(work) = shape.work {
             return self.check_job(spec, work, running.len());
         }
+        // It may be the only one of its slot, and is taken back at its deadline.
+        let is_judged = self.scheduler.disk.rollout(&spec.id).is_some_and(scheduler_core::effect::Rollout::is_judged);
+        if shape.bad.is_some() && is_judged {
+            return Err(format!("{} is judged, and never works", spec.id));
+        }
         // What works is not ended for a successor that has no room, not even in its place.
         let must_go = |old: &&Running<'_>| {
             let in_its_place = self.check_room(old.node, spec, More::InsteadOf(old.instance));

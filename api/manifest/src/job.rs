@@ -3,6 +3,7 @@
 use api_types::{
     container::{ContainerSpec, Mount},
     job::{COMPLETIONS_MAX, JobSpec, KEEP_MAX, KeepSpec, RETRIES_MAX},
+    schedule::Overlap,
 };
 
 use crate::section::{Entry, Section};
@@ -32,7 +33,7 @@ pub(crate) fn read(section: &Section<'_>, container: Option<&ContainerSpec>) -> 
             entry.invalid("not_for_jobs", format!("`{key}` has no meaning for a job"), *instead);
         }
     }
-    refuse_volumes(section, container);
+    refuse_shared_volumes(section, container);
     let mut job = JobSpec::default();
     if let Some(completions) = section.get("completions").and_then(|entry| number(&entry, 1, COMPLETIONS_MAX)) {
         job.completions = completions;
@@ -60,13 +61,14 @@ fn keep(section: &Section<'_>) -> KeepSpec {
     keep
 }
 
-/// A slot's data stays where it was first placed; the slots of a run are placed anew each time.
-fn refuse_volumes(section: &Section<'_>, container: Option<&ContainerSpec>) {
+/// Each slot has data of its own, whichever run fills it.
+fn refuse_shared_volumes(section: &Section<'_>, container: Option<&ContainerSpec>) {
     let has_volume =
         container.is_some_and(|container| container.mounts.values().any(|mount| matches!(mount, Mount::Volume { .. })));
-    if let Some(entry) = section.get("mounts").filter(|_| has_volume) {
-        let help = "mount a path of the node (\"host:/srv/data\"), and say where with place = { require = [...] }";
-        entry.invalid("not_for_jobs", "a job has no volumes in this version", help);
+    let allows = |entry: &Entry<'_>| entry.text().is_some_and(|text| text == Overlap::Allow.as_str());
+    if let Some(entry) = section.get("overlap").filter(|entry| has_volume && allows(entry)) {
+        let help = "write \"forbid\" or \"replace\", or do without the volume";
+        entry.invalid("shared_volume", "two runs at once would write to the same volume", help);
     }
 }
 

@@ -4,6 +4,7 @@ use api_types::{
     container::Mount,
     error::ValidationError,
     job::{COMPLETIONS_MAX, JobSpec, KEEP_MAX, KeepSpec, RETRIES_MAX},
+    schedule::Overlap,
     workload::{WorkloadKind, WorkloadSpec},
 };
 
@@ -27,8 +28,9 @@ pub(super) fn check(spec: &WorkloadSpec) -> Result<(), ValidationError> {
     if let Some((path, _)) = foreign.into_iter().find(|(_, is_there)| *is_there) {
         return fault(path, "it has no meaning for a job, which runs until it is done");
     }
-    if spec.mounts().any(|mount| matches!(mount, Mount::Volume { .. })) {
-        return fault("mounts", "a job has no volumes in this version: mount a path of the node");
+    let allows = spec.schedule.as_ref().is_some_and(|schedule| schedule.overlap == Overlap::Allow);
+    if allows && spec.mounts().any(|mount| matches!(mount, Mount::Volume { .. })) {
+        return fault("schedule.overlap", "two runs at once would write to the same volume");
     }
     Ok(())
 }
@@ -61,6 +63,7 @@ mod tests {
         id::Name,
         resources::ResourceSpec,
         rollout::UpdateSpec,
+        schedule::ScheduleSpec,
     };
 
     use super::*;
@@ -85,13 +88,20 @@ mod tests {
         assert_eq!(refused(&|spec, _| spec.update = Some(UpdateSpec::default())).as_deref(), Some("update"));
         let volume = || Mount::Volume { name: Name::new("data").expect("a name"), read_only: false };
         let mounted = |container: &mut ContainerSpec| drop(container.mounts.insert("/data".to_owned(), volume()));
-        assert_eq!(refused(&|spec, _| mounted(&mut spec.container)).as_deref(), Some("mounts"));
+        assert_eq!(refused(&|spec, _| mounted(&mut spec.container)), None);
+        let allow = |spec: &mut WorkloadSpec| {
+            let schedule = ScheduleSpec::at("@daily".parse().expect("a schedule"));
+            spec.schedule = Some(ScheduleSpec { overlap: Overlap::Allow, ..schedule });
+        };
+        assert_eq!(refused(&|spec, _| allow(spec)), None);
         let step = |spec: &mut WorkloadSpec| {
             let mut container = ContainerSpec::of_image("tool:1");
             mounted(&mut container);
             let (name, role) = (Name::new("fetch").expect("a name"), CompanionRole::Init);
             spec.companions.push(CompanionSpec { name, role, container, resources: ResourceSpec::default() });
+            allow(spec);
         };
-        assert_eq!(refused(&|spec, _| step(spec)).as_deref(), Some("mounts"), "of a step beside it, too");
+        let shared = refused(&|spec, _| step(spec));
+        assert_eq!(shared.as_deref(), Some("schedule.overlap"), "of a step beside it, too");
     }
 }

@@ -12,7 +12,7 @@ use api_types::{
     id::{InstanceId, NodeId, WorkloadId},
     job::RunState,
     node::Availability,
-    schedule::{AHEAD_MAX, AHEAD_MS, BegunAlone, FollowedAlone},
+    schedule::{AHEAD_MAX, AHEAD_MS, BegunAlone, FollowedAlone, Overlap},
     time::Timestamp,
 };
 
@@ -20,6 +20,7 @@ use crate::{
     cluster::{
         ids::{is_named_after, number_in},
         jobs::pinned_to,
+        volumes::volumes,
     },
     effect::{ActiveRun, Ahead, Followed},
     history::Subject,
@@ -69,6 +70,11 @@ impl Scheduler {
             return None;
         }
         let schedule = spec.schedule.as_ref()?;
+        // It would have to wait for the end of the one before, or does not have the data.
+        let shares = schedule.overlap == Overlap::Replace && !volumes(spec).is_empty();
+        if shares || self.cluster.homes_of(spec, 0).into_iter().any(|home| *home != node) {
+            return None;
+        }
         let followed = self.cluster.jobs.get(id)?.followed.as_ref().filter(|followed| followed.is_of(schedule))?;
         let zone = self.cluster.zone(&schedule.time_zone)?;
         let next = |after: &Timestamp| zone.next(&schedule.cron, *after);

@@ -11,8 +11,9 @@ use api_types::{
     workload::WorkloadKind,
 };
 
+use super::volumes::Home;
 use crate::{
-    cluster::held::Held,
+    cluster::{held::Held, volumes::volumes},
     effect::{ActiveRun, EarlierRun, EndedRun, Job},
     history::Subject,
     liveness::Silence,
@@ -38,20 +39,43 @@ impl Scheduler {
         if let Some(at) = self.next_look(id) {
             self.timers.set(at, Timer::Look(id.clone()));
         }
-        let mut room = true;
+        let (mut room, mut away) = (true, None);
         for run in self.active_runs(id) {
-            let (picks, enough) = self.pick(id, &self.open_slots_of(id, run));
-            let mut promised = if picks.is_empty() { None } else { self.use_promised(id, run) };
-            let placed = picks.iter().map(|(slot, seat)| self.commit_as(id, *slot, seat, promised.take()));
-            let placed: Vec<u64> = placed.collect();
-            self.note_placed(id, run, &placed);
-            room &= enough;
+            room &= self.fill_run(id, run, &mut away);
         }
-        if room {
-            self.unpark(id);
-        } else {
-            self.park(id);
+        match away {
+            Some(why) => self.park_because(id, why),
+            None if room => self.unpark(id),
+            None => self.park(id),
         }
+    }
+
+    /// Places instances in the open slots of a run: where their data is, if they have any, or says in `away` what they wait
+    /// for. Whether there was room for all others.
+    fn fill_run(&mut self, id: &WorkloadId, run: u64, away: &mut Option<String>) -> bool {
+        let mut open = self.open_slots_of(id, run);
+        let (mut seats, mut fits_at_home) = (Vec::new(), true);
+        for slot in self.take_out_those_with_data(id, &mut open) {
+            let Some(entry) = self.cluster.workloads.get(id) else { return true };
+            match self.home_of(entry.spec(), slot) {
+                Home::Ready(node) => {
+                    let index = self.cluster.nodes.index_of(&node);
+                    let seat = index.and_then(|index| self.cluster.reserve_on(id, index));
+                    // Another slot of the run may have taken the room that was there.
+                    fits_at_home &= seat.is_some();
+                    seats.extend(seat.map(|seat| (slot, seat)));
+                }
+                Home::Away(why) => drop(away.get_or_insert(why)),
+                Home::None => open.push(slot),
+            }
+        }
+        let (picks, enough) = self.pick(id, &open);
+        seats.extend(picks);
+        let mut promised = if seats.is_empty() { None } else { self.use_promised(id, run) };
+        let placed = seats.iter().map(|(slot, seat)| self.commit_as(id, *slot, seat, promised.take()));
+        let placed: Vec<u64> = placed.collect();
+        self.note_placed(id, run, &placed);
+        enough && fits_at_home
     }
 
     /// The number that was promised to the first instance of a run, which is placed now.
@@ -67,15 +91,23 @@ impl Scheduler {
         self.active_runs(id).into_iter().flat_map(|run| self.open_slots_of(id, run)).collect()
     }
 
-    fn open_slots_of(&self, id: &WorkloadId, number: u64) -> Vec<u32> {
+    pub(super) fn open_slots_of(&self, id: &WorkloadId, number: u64) -> Vec<u32> {
         let job = self.cluster.jobs.get(id);
         let (Some(run), Some(spec)) = (job.and_then(|job| job.active_run(number)), self.job_spec(id)) else {
             return Vec::new();
         };
         let held: BTreeSet<u32> = self.unfinished_of_run(id, number).map(|held| held.slot()).collect();
         let left = (spec.parallelism as usize).saturating_sub(held.len());
-        let open = (0..spec.completions).filter(|slot| !run.done.contains_key(slot) && !held.contains(slot));
-        open.take(left).collect()
+        let busy = self.slots_in_use(id);
+        let is_open = |slot: &u32| !run.done.contains_key(slot) && !held.contains(slot) && !busy.contains(slot);
+        (0..spec.completions).filter(is_open).take(left).collect()
+    }
+
+    /// The slots whose data is still in use by an instance that is to end: no two write to the same.
+    fn slots_in_use(&self, id: &WorkloadId) -> BTreeSet<u32> {
+        let has_data = self.cluster.workloads.get(id).is_some_and(|entry| !volumes(entry.spec()).is_empty());
+        let ending = self.cluster.instances_of(id).filter(|held| has_data && held.desired() == Desired::Stop);
+        ending.filter(|held| !held.is_finished()).map(|held| held.slot()).collect()
     }
 
     /// How many instances the active runs of a job shall have now.
@@ -205,6 +237,8 @@ impl Scheduler {
         let mut over = Vec::new();
         for held in self.cluster.instances_of(id).filter(|held| held.desired() == Desired::Run) {
             let node = held.node_id();
+            // What has data here has no other node to go to.
+            let stays = held.is_wanted() && self.has_data(id, held.slot());
             let is_strange = if held.is_finished() {
                 // Of a job of the same name that was deleted a moment ago.
                 !kept.contains(&held.number)
@@ -216,9 +250,10 @@ impl Scheduler {
             } else if held.is_finished() && held.node().is_ready() && held.node().synced && !held.has_ended() {
                 // Its node knows nothing of it any more, and would run it once more.
                 Some(String::new())
-            } else if held.node().spec.availability == Availability::Draining {
+            } else if held.node().spec.availability == Availability::Draining && !stays {
                 Some(format!("{node} is being drained"))
             } else if held.is_wanted()
+                && !stays
                 // A node that goes on by itself has it, and nobody else is meant.
                 && job.and_then(|job| job.ahead.as_ref()).is_none_or(|ahead| ahead.node != *node)
                 && self.silence_of(held, replace_after_ms) == Silence::GivenUp

@@ -52,10 +52,10 @@ impl Scheduler {
         }
     }
 
-    /// What slots wait for that can go only where their data is, the first of them; `None` = none waits.
+    /// What slots of a service wait for that can go only where their data is, the first of them; `None` = none waits.
     pub(crate) fn waits_for_data(&self, entry: &WorkloadEntry, replicas: u32) -> Option<String> {
         let spec = entry.spec();
-        if volumes(spec).is_empty() || !self.cluster.homes.contains_key(&spec.id) {
+        if !self.is_bound(spec) {
             return None;
         }
         let slots = self.slots_of(&spec.id);
@@ -63,7 +63,25 @@ impl Scheduler {
         let empty = self.free_slots(&spec.id, &slots, (replicas as usize).saturating_sub(held));
         let unfilled = slots.iter().filter(|(_, slot)| slot.is_held() && slot.targets.is_empty());
         let waiting: BTreeSet<u32> = unfilled.map(|(number, _)| *number).chain(empty).collect();
-        waiting.into_iter().find_map(|slot| match self.home_of(spec, slot) {
+        self.first_away(spec, waiting)
+    }
+
+    /// The same of the runs of a job.
+    pub(crate) fn runs_wait_for_data(&self, spec: &WorkloadSpec) -> Option<String> {
+        if !self.is_bound(spec) {
+            return None;
+        }
+        let runs = self.active_runs(&spec.id).into_iter();
+        self.first_away(spec, runs.flat_map(|run| self.open_slots_of(&spec.id, run)))
+    }
+
+    /// Whether some slot of a workload has data anywhere.
+    fn is_bound(&self, spec: &WorkloadSpec) -> bool {
+        !volumes(spec).is_empty() && self.cluster.homes.contains_key(&spec.id)
+    }
+
+    fn first_away(&self, spec: &WorkloadSpec, slots: impl IntoIterator<Item = u32>) -> Option<String> {
+        slots.into_iter().find_map(|slot| match self.home_of(spec, slot) {
             Home::Away(why) => Some(why),
             Home::None | Home::Ready(_) => None,
         })

@@ -86,7 +86,7 @@ impl Scheduler {
                 self.waits_for_data(entry, replicas).unwrap_or_else(|| self.waits_for_room(entry))
             }
             WorkloadKind::Daemon => noted.clone(),
-            WorkloadKind::Job(_) => self.waits_for_room(entry),
+            WorkloadKind::Job(_) => self.runs_wait_for_data(entry.spec()).unwrap_or_else(|| self.waits_for_room(entry)),
         })
     }
 

@@ -52,6 +52,8 @@ pub struct SimNode {
     pub said_well: bool,
     /// What it last said it is.
     pub told: Option<NodeFacts>,
+    /// Whether the scheduler has heard in this session what runs here: before that it places nothing here.
+    pub said_all: bool,
     /// The core, while the daemon runs.
     pub agent: Option<Agent>,
     /// Counts the starts of the daemon: what an earlier life waited for, a later one does not get.
@@ -146,6 +148,7 @@ impl SimNode {
             facts,
             said_well: true,
             told: None,
+            said_all: false,
             agent: None,
             life: 0,
             joined: false,

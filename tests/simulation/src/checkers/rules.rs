@@ -209,7 +209,7 @@ impl World {
         let active =
             self.scheduler.decided.node(&node.id).is_some_and(|spec| spec.availability == Availability::Active);
         let heard = self.now.since(node.last_heard) < SURELY_HEARD_MS;
-        active && heard && node.told.is_some() && node.said_well
+        active && heard && node.told.is_some() && node.said_all && node.said_well
     }
 
     /// Where the data of a slot is, by the records.

@@ -58,6 +58,7 @@ impl World {
                 self.nodes[index].last_heard = self.now;
                 self.nodes[index].session = Some(session);
                 self.nodes[index].told = Some((*facts).clone());
+                self.nodes[index].said_all = false;
                 self.step_scheduler(Input::SessionOpened { node, session, facts: *facts });
             }
             (Up::Heartbeat, Some(session)) => {
@@ -76,6 +77,7 @@ impl World {
             (Up::Report(report), Some(session)) => {
                 let sim = &mut self.nodes[index];
                 sim.last_heard = self.now;
+                sim.said_all |= report.complete;
                 if sim.said.is_none() || sim.random.per_mille(100) {
                     sim.said = Some((session, report.clone()));
                 }
